@@ -1,0 +1,262 @@
+//! What comes out: calls.
+
+use std::net::SocketAddr;
+
+use crate::Nanos;
+
+/// One request with its response, or the half of it that was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The connection: a hash of its addresses and its first packet's time, so it does not depend on threads or order
+    /// of files.
+    pub stream: u64,
+    /// Ordinal of the call in its connection, from 0, in order of the request (or response) on the wire.
+    pub index: u32,
+    /// Lower case, as in the API: `http`.
+    pub protocol: &'static str,
+    /// Version as spoken, e.g. `HTTP/1.1`; empty where a protocol has none.
+    pub version: &'static str,
+    /// The side that asked.
+    pub client: Peer,
+    /// The side that was asked.
+    pub server: Peer,
+    /// HTTP verb, RPC name, command.
+    pub method: String,
+    /// Path without the query; key, topic or table in other protocols.
+    pub path: String,
+    /// What followed `?`, without it.
+    pub query: String,
+    /// The host that the request named (`Host`, `:authority`).
+    pub authority: String,
+    /// Status code of the response as its protocol numbers it.
+    pub status: Option<i32>,
+    /// The same status across protocols.
+    pub outcome: Outcome,
+    /// The request, if it was recorded.
+    pub request: Option<Message>,
+    /// The response, if it was recorded. Interim responses (1xx) are not responses.
+    pub response: Option<Message>,
+    /// What an answer about this call must say about its completeness.
+    pub marks: Marks,
+    /// Times as seen at the client's and at the server's socket. At least one of the two, or the one of `unknown_side`.
+    pub client_side: Option<Observation>,
+    /// See `client_side`.
+    pub server_side: Option<Observation>,
+    /// For captures that do not say whose side they were taken at.
+    pub unknown_side: Option<Observation>,
+    /// Fields that only this protocol has, under their KFL names.
+    pub fields: Vec<(&'static str, Value)>,
+}
+
+impl Call {
+    /// The observation that times are told by: the client's if recorded, else the server's, else the one there is.
+    pub fn observation(&self) -> Option<&Observation> {
+        self.client_side
+            .as_ref()
+            .or(self.server_side.as_ref())
+            .or(self.unknown_side.as_ref())
+    }
+}
+
+/// One end of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Address and port as in the packets.
+    pub address: SocketAddr,
+    /// Which tape it was recorded on as the local end ([`Packet::tape`](crate::Packet)); `None` when it was not.
+    pub tape: Option<u16>,
+    /// The cgroup id (v2) of its socket; 0 when it was not recorded on its own node.
+    pub cgroup: u64,
+}
+
+/// One direction's message of a call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Message {
+    /// Header fields in wire order, names as sent.
+    pub headers: Headers,
+    /// TCP sequence number of its first byte.
+    pub seq: u32,
+    /// Bytes of head (and chunk framing and trailers) on the wire.
+    pub head_len: u64,
+    /// Bytes of body as framed (after chunking is taken off, before decompression).
+    pub body_len: u64,
+    /// All its bytes on the wire.
+    pub wire_len: u64,
+    /// Locations ([`Packet::at`](crate::Packet)) of the packets that carry it, at most [`PACKETS_PER_MESSAGE`].
+    pub packets: Vec<u64>,
+    /// Bytes of it that no tape holds.
+    pub missing: u64,
+}
+
+/// Most packet locations kept for one message: enough for 350 KiB at 1460 bytes a segment. What is longer is marked
+/// [`Marks::PACKETS_CUT`], and is read back by scanning from the first location to the last.
+pub const PACKETS_PER_MESSAGE: usize = 256;
+
+/// When a call passed one observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The tape.
+    pub tape: u16,
+    /// First and last byte of the request.
+    pub request: Option<(Nanos, Nanos)>,
+    /// First and last byte of the response.
+    pub response: Option<(Nanos, Nanos)>,
+}
+
+impl Observation {
+    /// From the request's first byte to the response's last; `None` when half is missing. Clocks that ran backwards
+    /// give zero.
+    pub fn elapsed(&self) -> Option<Nanos> {
+        Some(self.response?.1.saturating_sub(self.request?.0))
+    }
+
+    /// When the call began: its request's first byte, or its response's when the request was not recorded.
+    pub fn start(&self) -> Nanos {
+        self.request.or(self.response).map_or(0, |(first, _)| first)
+    }
+}
+
+/// How a call ended, across protocols.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The server did what was asked.
+    Ok,
+    /// The client asked for something wrong (4xx).
+    ClientError,
+    /// The server failed (5xx).
+    ServerError,
+    /// The connection ended or the recording went on for long without an answer.
+    NoResponse,
+    /// Not to be told from what was recorded.
+    #[default]
+    Unknown,
+}
+
+impl Outcome {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::NoResponse => "no_response",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What is missing from a call, or was put together from more than one place. A set of flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(pub u32);
+
+impl Marks {
+    /// The request was not recorded.
+    pub const NO_REQUEST: Self = Self(1);
+    /// The response was not recorded (yet).
+    pub const NO_RESPONSE: Self = Self(1 << 1);
+    /// Bytes of the request are on no tape.
+    pub const REQUEST_GAP: Self = Self(1 << 2);
+    /// Bytes of the response are on no tape.
+    pub const RESPONSE_GAP: Self = Self(1 << 3);
+    /// The connection was older than the recording.
+    pub const JOINED: Self = Self(1 << 4);
+    /// More packets than a call lists.
+    pub const PACKETS_CUT: Self = Self(1 << 5);
+    /// Headers were cut at a limit.
+    pub const HEADERS_CUT: Self = Self(1 << 6);
+    /// The connection was reset before the call was over.
+    pub const RESET: Self = Self(1 << 7);
+
+    /// Every flag with its name in answers.
+    pub const NAMES: &[(Self, &'static str)] = &[
+        (Self::NO_REQUEST, "no_request"),
+        (Self::NO_RESPONSE, "no_response"),
+        (Self::REQUEST_GAP, "request_gap"),
+        (Self::RESPONSE_GAP, "response_gap"),
+        (Self::JOINED, "joined"),
+        (Self::PACKETS_CUT, "packets_cut"),
+        (Self::HEADERS_CUT, "headers_cut"),
+        (Self::RESET, "reset"),
+    ];
+
+    /// Adds a flag.
+    pub fn set(&mut self, flag: Self) {
+        self.0 |= flag.0;
+    }
+
+    /// Whether a flag is set.
+    pub fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 == flag.0
+    }
+
+    /// The names of the flags that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES
+            .iter()
+            .filter(move |(flag, _)| self.has(*flag))
+            .map(|(_, name)| *name)
+    }
+}
+
+/// Header fields of one message: one buffer and where names and values stand in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    text: String,
+    /// End of each name and of its value in `text`; a name begins where the value before it ends.
+    ends: Vec<(u32, u32)>,
+}
+
+impl Headers {
+    /// Appends a field. Bytes that are not UTF-8 are shown as U+FFFD.
+    pub fn push(&mut self, name: &str, value: &[u8]) {
+        self.text.push_str(name);
+        let name_end = self.text.len() as u32;
+        match std::str::from_utf8(value) {
+            Ok(value) => self.text.push_str(value),
+            Err(_) => self.text.push_str(&String::from_utf8_lossy(value)),
+        }
+        self.ends.push((name_end, self.text.len() as u32));
+    }
+
+    /// The fields in wire order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(name_end, value_end)| {
+            let name = self.text.get(start..name_end as usize).unwrap_or_default();
+            let value = self
+                .text
+                .get(name_end as usize..value_end as usize)
+                .unwrap_or_default();
+            start = value_end as usize;
+            (name, value)
+        })
+    }
+
+    /// The first field of that name, in any case.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// Value of a protocol's own field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Text.
+    Text(String),
+    /// A number.
+    Int(i64),
+    /// A truth.
+    Bool(bool),
+}
