@@ -36,6 +36,9 @@ mod call;
 
 mod counters;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
 pub use call::{Call, Headers, Marks, Message, Observation, Outcome, PACKETS_PER_MESSAGE, Peer, Value};
 pub use counters::{Counters, RouterCounters};
 pub use flow::{End, Ends, FlowKey};
