@@ -180,7 +180,7 @@ impl Checker {
                     return Err(problem.hint(format!("for example `{unit}(-5)`, before now")));
                 };
                 let offset = time::units(unit, count).and_then(|offset| self.now.checked_add_signed(offset));
-                time(offset, argument, "fewer, please")
+                time(offset, argument, "take a smaller number")
             }
             _ => {
                 let known = FUNCTIONS.iter().copied().chain(time::unit_names());
