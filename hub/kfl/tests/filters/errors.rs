@@ -248,6 +248,11 @@ fn regular_expression_that_is_none() {
         "",
     );
     check_message(
+        "path == r\"a)|(b\"",
+        "the regular expression is wrong: unopened group",
+        "",
+    );
+    check_message(
         "path matches r\"(a)\\1\"",
         "the regular expression is wrong: backreferences are not supported",
         "",
