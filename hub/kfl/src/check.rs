@@ -99,25 +99,27 @@ impl Checker {
             return Err(Problem::new(span, message).hint("join alternatives in one: `matches \"^(a|b)$\"`"));
         }
         self.regexes += 1;
-        Pattern::new(text).map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                let message =
-                    format!("the regular expression takes more than {REGEX_BYTES} bytes when compiled");
-                Problem::new(span, message).hint("make its repetitions shorter")
-            }
-            // The last line of several says what is wrong; the others show where in a picture of their own.
-            error => {
-                let error = error.to_string();
-                let reason = error
-                    .lines()
-                    .last()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned();
-                Problem::new(span, format!("the regular expression is wrong: {reason}"))
-            }
-        })
+        compile_regex(text, span)
     }
+}
+
+fn compile_regex(text: &str, span: Span) -> Result<Pattern, Problem> {
+    Pattern::new(text).map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => {
+            let message = format!("the regular expression takes more than {REGEX_BYTES} bytes when compiled");
+            Problem::new(span, message).hint("make its repetitions shorter")
+        }
+        // The last line of several says what is wrong; the others show where in a picture of their own.
+        error => {
+            let error = error.to_string();
+            let reason = error
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ");
+            Problem::new(span, format!("the regular expression is wrong: {reason}"))
+        }
+    })
 }
 
 fn not_a_condition(checked: &Checked, span: Span) -> Problem {

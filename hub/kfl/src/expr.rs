@@ -7,7 +7,7 @@
 //! - A number that is not recorded has no value, and a [`Compare`](Expr::Compare), [`In`](Expr::In) over it is false,
 //!   **also with `!=`**: `status_code != 200` finds responses, not requests that nobody answered. `!(..)` around it is
 //!   true then. Whether it is recorded is asked by [`Recorded`](Expr::Recorded). As a text
-//!   ([`Operand::TextOf`]) it is `""`, its [`Size`](Operand::Size) does not exist.
+//!   ([`Operand::TextOf`]) it is `""`.
 //! - What uses fields that a protocol owns stands within [`Within`](Expr::Within), false for entries of other
 //!   protocols, whatever the operator.
 //! - Texts compare by their bytes, and exactly: where case does not count, the compiled filter holds lower case (see

@@ -36,7 +36,7 @@ impl Kind {
 }
 
 /// What is known of a field.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct FieldInfo {
     /// The field.
     pub field: Field,

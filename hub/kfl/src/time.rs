@@ -17,7 +17,7 @@ const UNITS: &[(&str, i64)] = &[
     ("years", 365 * 24 * 60 * 60),
 ];
 
-/// Names of the functions of [`ago`].
+/// Names of the functions that [`units`] computes.
 pub(crate) fn unit_names() -> impl Iterator<Item = &'static str> + Clone {
     UNITS.iter().map(|(name, _)| *name)
 }

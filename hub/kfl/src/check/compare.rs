@@ -1,7 +1,7 @@
 //! Comparisons and `in`: which values go together, and in which form.
 
-use super::values::{as_number, as_text, float, is_lower_case, key_of, number};
-use super::{Checked, Checker, and, any, describe, owners, within};
+use super::values::{ANY_CASE, as_number, as_text, float, is_lower_case, key_of, number};
+use super::{Checked, Checker, and, any, compile_regex, describe, owners, within};
 use crate::error::{Problem, Span};
 use crate::expr::{Comparison, Expr, Literal, Operand, TextTest};
 use crate::fields::{Field, Kind};
@@ -70,7 +70,9 @@ impl Checker {
         text: &str,
         span: Span,
     ) -> Result<Expr, Problem> {
-        let any_case = if is_lower_case(&subject) { "(?i)" } else { "" };
+        // By itself first: `a)|(b` is none, though between parentheses it would be one.
+        compile_regex(text, span)?;
+        let any_case = if is_lower_case(&subject) { ANY_CASE } else { "" };
         let pattern = self.pattern(&format!("{any_case}^(?:{text})$"), span)?;
         let matches = Expr::Text {
             subject,

@@ -15,6 +15,9 @@ const METHODS: &[&str] = &["contains", "startsWith", "endsWith", "matches", "siz
 /// Functions, which do not; those of time units are added to them.
 const FUNCTIONS: &[&str] = &["size", "string", "now", "timestamp", "datetime", "duration"];
 
+/// Makes the case of a pattern not count. Its letters stay: `\S` must not become `\s`.
+pub(super) const ANY_CASE: &str = "(?i)";
+
 /// Whole numbers up to here are exact in floating point.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -180,7 +183,7 @@ impl Checker {
                     return Err(problem.hint(format!("for example `{unit}(-5)`, before now")));
                 };
                 let offset = time::units(unit, count).and_then(|offset| self.now.checked_add_signed(offset));
-                time(offset, argument, "fewer, please")
+                time(offset, argument, "take a smaller number")
             }
             _ => {
                 let known = FUNCTIONS.iter().copied().chain(time::unit_names());
@@ -304,8 +307,6 @@ pub(super) fn is_lower_case(operand: &Operand) -> bool {
 
 /// The argument of a text test on a field in lower case.
 fn lower_case(method: &str, text: String) -> String {
-    /// Case does not count in what follows. A class such as `\S` must not become `\s`, so a pattern keeps its letters.
-    const ANY_CASE: &str = "(?i)";
     match method {
         "matches" if text.starts_with(ANY_CASE) => text,
         "matches" => format!("{ANY_CASE}{text}"),
