@@ -22,5 +22,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
 /// On any other target the programs are not built; this lets `cargo build --workspace` pass.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
-    eprintln!("the kernel programs are built by the build script of wiretape-agent, for the target bpfel-unknown-none");
+    eprintln!(
+        "the kernel programs are built by the build script of wiretape-agent, for the target bpfel-unknown-none"
+    );
 }

@@ -3,7 +3,10 @@
 //!
 //! The hooks run in the way of the workload's packets, so they only copy: no packet is held, changed or dropped.
 
-#![allow(unsafe_code, reason = "helpers, the ring's memory and globals set by the loader are reached through pointers")]
+#![allow(
+    unsafe_code,
+    reason = "helpers, the ring's memory and globals set by the loader are reached through pointers"
+)]
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -11,7 +14,8 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{
-    bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
+    bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
+    bpf_skb_load_bytes,
 };
 use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
@@ -28,7 +32,11 @@ static COUNTERS: PerCpuArray<KernelCounters> = PerCpuArray::with_max_entries(1, 
 
 /// Set by the loader before the programs are verified, so that unused entries cost nothing.
 #[unsafe(no_mangle)]
-static EXCLUDED: [Exclusion; MAX_EXCLUSIONS] = [Exclusion { id: 0, level: 0, reserved: 0 }; MAX_EXCLUSIONS];
+static EXCLUDED: [Exclusion; MAX_EXCLUSIONS] = [Exclusion {
+    id: 0,
+    level: 0,
+    reserved: 0,
+}; MAX_EXCLUSIONS];
 
 /// The reader is woken whenever another `1 << WAKE_SHIFT` bytes wait in the ring. Between those it comes by itself on
 /// a timer: a wake-up per packet would cost more than the packet. Set by the loader from the ring's size.
@@ -56,7 +64,9 @@ pub fn packet_out(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn record(ctx: &SkBuffContext, kind: u32) {
     // A map of one entry always has entry 0; the verifier wants to see it checked.
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else {
+        return;
+    };
     let len = ctx.len();
     count(counters, offset_of!(KernelCounters, seen), 1);
     count(counters, offset_of!(KernelCounters, seen_bytes), u64::from(len));
@@ -156,7 +166,11 @@ fn wake_up(bytes: u64) -> u64 {
     let shift = unsafe { addr_of!(WAKE_SHIFT).read_volatile() } & 31;
     let waiting = PACKETS.query(u64::from(BPF_RB_AVAIL_DATA));
     let before = waiting.saturating_sub(bytes);
-    let flag = if waiting >> shift == before >> shift { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP };
+    let flag = if waiting >> shift == before >> shift {
+        BPF_RB_NO_WAKEUP
+    } else {
+        BPF_RB_FORCE_WAKEUP
+    };
     u64::from(flag)
 }
 
@@ -178,6 +192,11 @@ fn report_load_failure(ctx: &SkBuffContext, len: u32, counters: *mut KernelCount
     // SAFETY: as in `count`.
     let failed = unsafe { addr_of!((*counters).load_failed).read_volatile() };
     if failed & failed.wrapping_sub(1) == 0 {
-        aya_log_ebpf::warn!(ctx, "the bytes of a packet of {} bytes could not be read, {} so far", len, failed);
+        aya_log_ebpf::warn!(
+            ctx,
+            "the bytes of a packet of {} bytes could not be read, {} so far",
+            len,
+            failed
+        );
     }
 }
