@@ -6,6 +6,7 @@
 
 mod collect;
 mod disk;
+mod export;
 mod import;
 mod manifest;
 pub mod name;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use wiretape_tape::Nanos;
 
 pub use disk::DiskError;
+pub use export::{Export, ExportError, Wanted};
 pub use import::{Import, ImportError, import};
 pub(crate) use manifest::{replace, sync_folder};
 pub use manifest::{DISSECTIONS, MANIFEST, Manifest, NodePart, Origin, PartStatus, SEGMENTS, Status};
