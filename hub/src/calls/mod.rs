@@ -1,8 +1,19 @@
-//! The table of calls: what its columns are, how calls become rows, and how it is opened again.
+//! The table of calls: who their peers were, what its columns are, how calls become rows and rows become Parquet, and
+//! where the packets of a call are.
 
 pub mod names;
+pub mod schema;
 
-pub use names::{NodeName, Names};
+mod rows;
+mod writer;
+
+pub mod packets;
+
+use std::path::PathBuf;
+
+pub use names::{Identity, NodeName, Names};
+pub use rows::Rows;
+pub use writer::PartWriter;
 
 /// Why a table could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -11,15 +22,15 @@ pub enum WriteError {
     #[error("{}: {source}", path.display())]
     Io {
         /// The part.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// Parquet or Arrow refused.
+    /// Arrow or Parquet refused.
     #[error("{}: {message}", path.display())]
     Format {
         /// The part.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         message: String,
     },

@@ -157,8 +157,6 @@ pub struct FileSummary {
     pub path: PathBuf,
     /// Its bytes on disk.
     pub bytes: u64,
-    /// Packets read from it.
-    pub packets: u64,
 }
 
 /// Why a job gave no tables.
