@@ -12,7 +12,7 @@ use crate::catalogue::{Catalogue, CatalogueError};
 use crate::jobs::{DissectionError, Jobs};
 use crate::nodes::{Nodes, Patience, Where};
 use crate::query::Databases;
-use crate::snapshots::{SNAPSHOTS, SnapshotError, Snapshots};
+use crate::snapshots::{DiskError, SNAPSHOTS, SnapshotError, Snapshots, disk};
 
 /// Locked as long as a hub runs on the data folder.
 const LOCK: &str = "hub.lock";
@@ -100,6 +100,11 @@ impl Hub {
             stopping,
             _lock: lock,
         })
+    }
+
+    /// Whether there is room in the data folder to go on.
+    pub fn room(&self) -> Result<(), DiskError> {
+        disk::check(&self.data, 0)
     }
 
     /// Ends what runs in the background so that the next start can go on with it.

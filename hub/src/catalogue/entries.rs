@@ -79,6 +79,8 @@ impl SnapshotEntry {
 pub struct DissectionEntry {
     /// Its record; the list of files is left in the folder.
     pub record: Record,
+    /// Files that were read.
+    pub files: usize,
     /// The id of the snapshot whose folder it lies in.
     pub snapshot: String,
     /// The name of that snapshot.

@@ -175,11 +175,9 @@ impl Index {
                         continue;
                     }
                 };
-                if let Some(summary) = &mut record.summary {
-                    summary.files.clear();
-                }
+                let files = record.summary.as_mut().map_or(0, |summary| std::mem::take(&mut summary.files).len());
                 let snapshot_name = snapshot.name.clone();
-                let entry = DissectionEntry { record, snapshot: id.to_owned(), snapshot_name, stamp };
+                let entry = DissectionEntry { record, files, snapshot: id.to_owned(), snapshot_name, stamp };
                 self.dissections.insert(&key, &serde_json::to_vec(&entry)?)?;
                 changed = true;
             }

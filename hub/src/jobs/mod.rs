@@ -8,7 +8,7 @@ mod record;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ use wiretape_tape::Nanos;
 pub use record::{JobStatus, RECORD, Record};
 
 use crate::catalogue::{Catalogue, CatalogueError, DissectionEntry, Found, SnapshotEntry};
-use crate::dissections::{self, Job, JobError, Progress, Source, Summary};
+use crate::dissections::{self, Job, JobError, Progress, SUMMARY, Source, Summary, TABLES};
 use crate::snapshots::{BadName, DISSECTIONS, Manifest, SEGMENTS, blocking, name, shown, sync_folder};
 
 /// Jobs that run at the same time. One uses all threads it is given; a second would only take memory.
@@ -51,7 +51,7 @@ pub enum DissectionError {
     #[error("{MAX_PENDING} dissections are waiting already; wait until one of them is completed")]
     TooMany,
     /// Nothing goes by that.
-    #[error("`{snapshot}` has no dissection `{asked}`; {}", there(.there))]
+    #[error("`{snapshot}` has no dissection `{asked}`; {}", or_none(.there))]
     Unknown {
         /// The snapshot's name.
         snapshot: String,
@@ -153,6 +153,10 @@ pub struct State {
     pub record: Record,
     /// 0 to 100.
     pub progress: u8,
+    /// Files to read.
+    pub files: usize,
+    /// Bytes of all files.
+    pub bytes_total: u64,
     /// Bytes read so far.
     pub bytes: u64,
     /// Packets read so far.
@@ -185,6 +189,16 @@ impl Jobs {
             let mut record = entry.record;
             let from = snapshot.clone();
             let manifest = blocking(move || Manifest::read(&from)).await;
+            if let Some(summary) = published(&folder) {
+                // The tables were whole; only the record was missing.
+                record.status = JobStatus::Completed;
+                record.finished_at = Some(now);
+                record.summary = Some(summary);
+                write(folder, record).await?;
+                self.inner.counters.completed.fetch_add(1, Ordering::Relaxed);
+                self.inner.catalogue.refresh_snapshot(&entry.snapshot).await?;
+                continue;
+            }
             let reason = match &manifest {
                 Err(error) => Some(format!("the snapshot's manifest cannot be read: {error}")),
                 Ok(_) if record.attempts >= MAX_ATTEMPTS => {
@@ -247,8 +261,8 @@ impl Jobs {
             attempts: 0,
             summary: None,
         };
-        let task = Task::new(&snapshot.id, path, manifest, record);
-        write(task.folder.clone(), task.record().clone()).await?;
+        let task = Task::new(&snapshot.id, path, manifest, record.clone());
+        write(task.folder.clone(), record).await?;
         self.inner.catalogue.refresh_snapshot(&snapshot.id).await?;
         self.inner.counters.started.fetch_add(1, Ordering::Relaxed);
         tracing::info!(key = task.key, "dissection asked for");
@@ -507,6 +521,8 @@ impl Task {
             snapshot_id: self.manifest.id.clone(),
             snapshot_name: self.manifest.name.clone(),
             progress: if record.status == JobStatus::Completed { 100 } else { self.progress.percent() },
+            files: self.manifest.nodes.iter().map(|part| part.segments.len()).sum(),
+            bytes_total: self.manifest.bytes(),
             bytes: self.progress.bytes_done(),
             packets: self.progress.packets(),
             calls: self.progress.calls(),
@@ -522,6 +538,8 @@ impl State {
             snapshot_id: entry.snapshot.clone(),
             snapshot_name: entry.snapshot_name.clone(),
             progress: if entry.record.status == JobStatus::Completed { 100 } else { 0 },
+            files: entry.files,
+            bytes_total: summary.map_or(0, |summary| summary.bytes),
             bytes: summary.map_or(0, |summary| summary.bytes),
             packets: summary.map_or(0, |summary| summary.packets),
             calls: summary.map_or(0, |summary| summary.calls),
@@ -557,11 +575,17 @@ async fn write(folder: PathBuf, record: Record) -> Result<(), DissectionError> {
     .map_err(|source| DissectionError::Io { doing: "write down", source })
 }
 
+/// What a job has said that put its tables in place.
+fn published(folder: &Path) -> Option<Summary> {
+    let text = std::fs::read(folder.join(TABLES).join(SUMMARY)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
 fn key(snapshot: &str, name: &str) -> String {
     format!("{snapshot}/{name}")
 }
 
-fn there(names: &[String]) -> String {
+fn or_none(names: &[String]) -> String {
     if names.is_empty() {
         "it has none yet: start one with POST /mcp/dissections".to_owned()
     } else {

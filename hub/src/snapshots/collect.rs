@@ -83,7 +83,10 @@ async fn gather(inner: &Inner, folder: &Path, manifest: &mut Manifest, live: &Co
     live.done.store(here, Ordering::Relaxed);
     disk::check(folder, total.saturating_sub(here)).map_err(|error| error.to_string())?;
 
-    let streams = manifest.nodes.iter_mut().map(|part| stream_part(inner, folder, &manifest.id, part, live));
+    let mut streams = Vec::with_capacity(manifest.nodes.len());
+    for part in &mut manifest.nodes {
+        streams.push(stream_part(inner, folder, &manifest.id, part, live));
+    }
     stream::iter(streams).buffer_unordered(MAX_STREAMS).collect::<Vec<()>>().await;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Packets of a snapshot as one capture file: merged by time over the nodes, cut to a window, filtered like tcpdump.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -88,21 +88,19 @@ impl Export {
         let segments = folder.join(SEGMENTS);
         let mut tapes: Vec<Tape> = chosen.iter().map(|part| Tape::new(&segments, part, whole.is_none().then_some(window))).collect();
         let mut filter = wanted.bpf.as_deref().map(Filter::new).transpose()?;
-        let mut links = Vec::new();
+        let mut links = BTreeSet::new();
         if whole.is_none() {
             for tape in &mut tapes {
                 tape.advance()?;
                 links.extend(tape.links());
             }
         }
-        links.dedup();
         if let Some(filter) = &mut filter {
             for link in &links {
-                filter.program(*link)?;
+                filter.program(LinkType(*link))?;
             }
         }
-        let one_link = links.windows(2).all(|pair| pair.first() == pair.last());
-        let format = match (wanted.pcapng, one_link) {
+        let format = match (wanted.pcapng, links.len() < 2) {
             (true, _) => ExportFormat::Pcapng,
             (false, true) => ExportFormat::Pcap,
             // One classic file holds one link type: what all of them have in common is IP.
@@ -211,9 +209,9 @@ impl Tape {
     }
 
     /// Link types of the interfaces that the open file has described so far.
-    fn links(&self) -> Vec<LinkType> {
+    fn links(&self) -> Vec<u16> {
         let interfaces = self.open.as_ref().map(|(_, reader)| reader.interfaces()).unwrap_or_default();
-        interfaces.iter().map(|interface| interface.link).collect()
+        interfaces.iter().map(|interface| interface.link.0).collect()
     }
 
     /// Reads on until there is a packet, or no file any more.

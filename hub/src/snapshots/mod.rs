@@ -5,7 +5,7 @@
 //! are not part of it.
 
 mod collect;
-mod disk;
+pub mod disk;
 mod export;
 mod import;
 mod manifest;
@@ -64,7 +64,7 @@ pub enum SnapshotError {
     #[error(transparent)]
     Window(#[from] WindowError),
     /// A node was asked for that there is not.
-    #[error("there is no node `{asked}`; the nodes are: {}", list(.there))]
+    #[error("there is no node `{asked}`; the nodes are: {}", .there.join(", "))]
     UnknownNode {
         /// The node asked for.
         asked: String,
@@ -84,7 +84,7 @@ pub enum SnapshotError {
     #[error("{MAX_COLLECTING} snapshots are being collected already; wait until one of them is completed")]
     TooMany,
     /// Nothing goes by that.
-    #[error("there is no snapshot `{asked}`; {}", there(.there))]
+    #[error("there is no snapshot `{asked}`; {}", or_none(.there))]
     Unknown {
         /// Id, name or start of an id.
         asked: String,
@@ -92,7 +92,7 @@ pub enum SnapshotError {
         there: Vec<String>,
     },
     /// Several do.
-    #[error("`{asked}` is the start of several ids: {}; write one in full", list(.ids))]
+    #[error("`{asked}` is the start of several ids: {}; write one in full", .ids.join(", "))]
     Ambiguous {
         /// What was asked for.
         asked: String,
@@ -439,11 +439,7 @@ pub(crate) fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
-fn list(names: &[String]) -> String {
-    names.join(", ")
-}
-
-fn there(names: &[String]) -> String {
+fn or_none(names: &[String]) -> String {
     if names.is_empty() {
         "there are none yet: create one with POST /mcp/snapshots".to_owned()
     } else {
