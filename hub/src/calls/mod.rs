@@ -1,13 +1,17 @@
-//! The table of calls: who their peers were, what its columns are, how calls become rows and rows become Parquet, and
-//! where the packets of a call are.
+//! The table of calls: who their peers were, what its columns are, how calls become rows and rows become Parquet,
+//! where the packets of a call are, and how the table is opened again.
 
 pub mod names;
+
 pub mod schema;
 
 mod rows;
+
 mod writer;
 
 pub mod packets;
+
+pub mod session;
 
 use std::path::PathBuf;
 

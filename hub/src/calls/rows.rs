@@ -46,6 +46,7 @@ struct Columns {
     stream: UInt64Builder,
     index: Int32Builder,
     node: StringBuilder,
+    side: StringBuilder,
     protocol: StringBuilder,
     version: StringBuilder,
     src: PeerColumns,
@@ -97,6 +98,7 @@ impl Rows {
         c.stream.append_value(call.stream);
         c.index.append_value(i32::try_from(call.index).unwrap_or(i32::MAX));
         c.node.append_value(observation.map_or("", |o| node(&self.nodes, o.tape)));
+        c.side.append_value(side(call));
         c.protocol.append_value(call.protocol);
         c.version.append_value(call.version);
         for (peer, columns) in [(&call.client, &mut c.src), (&call.server, &mut c.dst)] {
@@ -140,6 +142,7 @@ impl Rows {
             Arc::new(c.stream.finish()),
             Arc::new(c.index.finish()),
             Arc::new(c.node.finish()),
+            Arc::new(c.side.finish()),
             Arc::new(c.protocol.finish()),
             Arc::new(c.version.finish()),
         ];
@@ -175,6 +178,16 @@ impl Rows {
 
 fn node(nodes: &[String], tape: u16) -> &str {
     nodes.get(usize::from(tape)).map_or("", String::as_str)
+}
+
+/// At which ends a call was recorded.
+fn side(call: &Call) -> &'static str {
+    match (&call.client_side, &call.server_side) {
+        (Some(_), Some(_)) => "both",
+        (Some(_), None) => "client",
+        (None, Some(_)) => "server",
+        (None, None) => "unknown",
+    }
 }
 
 /// Times and spans as Arrow has them. Nanoseconds since 1970 fit until the year 2262.
@@ -242,7 +255,7 @@ impl PeerColumns {
     }
 }
 
-/// `req_…size` and `req_missing`, or the response's.
+/// `req_…bytes`, or the response's.
 #[derive(Default)]
 struct SizeColumns {
     wire: Int64Builder,

@@ -56,6 +56,7 @@ pub const COLUMNS: &[Column] = &[
     column("stream", Kind::Id, "the TCP connection, the same number at both ends"),
     column("index", Kind::Small, "ordinal of the call in its connection, from 0"),
     column("node", Kind::Word, "node whose clock `ts` and `elapsed_ns` are told by: the client's if it was recorded there, else the server's"),
+    column("side", Kind::Word, "at which ends it was recorded: `client`, `server`, `both`, or `unknown` if the capture does not say"),
     column("protocol", Kind::Word, "lower case: `http`"),
     column("version", Kind::Word, "as spoken: `HTTP/1.1`"),
     column("src_ip", Kind::Word, "the client's address"),
@@ -81,14 +82,14 @@ pub const COLUMNS: &[Column] = &[
     column("status", Kind::MaybeSmall, "status code of the response, NULL without one"),
     column("outcome", Kind::Word, "`ok`, `client_error`, `server_error`, `no_response` or `unknown`"),
     column("elapsed_ns", Kind::MaybeInt, "request's first byte to response's last, in ns; NULL when half is missing"),
-    column("req_size", Kind::MaybeInt, "bytes of the request on the wire; NULL when it was not recorded"),
-    column("req_head_size", Kind::MaybeInt, "of these, head and framing"),
-    column("req_body_size", Kind::MaybeInt, "of these, body, before decompression"),
-    column("req_missing", Kind::MaybeInt, "of these, bytes that no tape holds"),
-    column("resp_size", Kind::MaybeInt, "bytes of the response on the wire; NULL when it was not recorded"),
-    column("resp_head_size", Kind::MaybeInt, "of these, head and framing"),
-    column("resp_body_size", Kind::MaybeInt, "of these, body, before decompression"),
-    column("resp_missing", Kind::MaybeInt, "of these, bytes that no tape holds"),
+    column("req_bytes", Kind::MaybeInt, "bytes of the request on the wire; NULL when it was not recorded"),
+    column("req_head_bytes", Kind::MaybeInt, "of these, head and framing"),
+    column("req_body_bytes", Kind::MaybeInt, "of these, body, before decompression"),
+    column("req_missing_bytes", Kind::MaybeInt, "of these, bytes that no tape holds"),
+    column("resp_bytes", Kind::MaybeInt, "bytes of the response on the wire; NULL when it was not recorded"),
+    column("resp_head_bytes", Kind::MaybeInt, "of these, head and framing"),
+    column("resp_body_bytes", Kind::MaybeInt, "of these, body, before decompression"),
+    column("resp_missing_bytes", Kind::MaybeInt, "of these, bytes that no tape holds"),
     column("req_headers", Kind::Map, "header fields of the request in wire order, names in lower case; a name may repeat"),
     column("resp_headers", Kind::Map, "header fields of the response, likewise"),
     column("fields", Kind::Map, "what only this protocol has, by KFL name; numbers in decimal, truths as `true` and `false`"),
@@ -131,12 +132,12 @@ pub fn map_type() -> DataType {
 }
 
 /// The entries of a map, as Parquet's specification names them.
-pub(super) fn map_entries() -> Arc<Field> {
+pub(crate) fn map_entries() -> Arc<Field> {
     Arc::new(Field::new("key_value", DataType::Struct(map_fields()), false))
 }
 
 /// Key and value of a map's entry.
-pub(super) fn map_fields() -> Fields {
+pub(crate) fn map_fields() -> Fields {
     Fields::from(vec![
         Field::new("key", DataType::Utf8, false),
         Field::new("value", DataType::Utf8, false),
