@@ -1,0 +1,148 @@
+//! The hub's calls, held against the shop's truth.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use serde::Serialize;
+use wiretape_shop::truth::{Kind, Truth};
+
+use crate::call::Call;
+use crate::workload::role_at;
+
+/// What every request of the shop is named by.
+const REQUEST_ID: &str = "x-request-id";
+/// Most contradictions that are listed; all are counted.
+const LISTED: usize = 20;
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Held {
+    /// Calls that the shop made.
+    pub made: usize,
+    /// Of these, calls that the hub has.
+    pub found: usize,
+    /// Calls of the shop that the hub does not have.
+    pub missing: usize,
+    /// Calls that the hub has once more.
+    pub twice: usize,
+    /// Calls of the hub that the shop did not make so: another end, method, path or status, or the answer to another
+    /// request.
+    pub wrong: usize,
+    /// The first contradictions, in words.
+    pub contradictions: Vec<String>,
+}
+
+impl Held {
+    /// Holds calls against the truth.
+    pub fn new(calls: &[Call], truth: &Truth) -> Self {
+        let mut held = Self {
+            made: truth.calls.len(),
+            ..Self::default()
+        };
+        let mut seen = HashSet::new();
+        for call in calls {
+            let Some(id) = call.req_headers.get(REQUEST_ID) else {
+                held.wrong += 1;
+                held.contradict(format!("{} has no request id: {call:?}", call.id));
+                continue;
+            };
+            if !seen.insert(id.as_str()) {
+                held.twice += 1;
+                held.contradict(format!("{} is request {id} once more", call.id));
+                continue;
+            }
+            match wrong(call, id, truth) {
+                Some(why) => {
+                    held.wrong += 1;
+                    held.contradict(format!("{} (request {id}): {why}", call.id));
+                }
+                None => held.found += 1,
+            }
+        }
+        for id in truth.calls.keys().filter(|id| !seen.contains(id.as_str())) {
+            held.missing += 1;
+            held.contradict(format!("request {id} is missing: {:?}", truth.calls.get(id)));
+        }
+        held
+    }
+
+    /// Whether the two agree in everything.
+    pub fn agrees(&self) -> bool {
+        self.missing + self.twice + self.wrong == 0 && self.found == self.made
+    }
+
+    fn contradict(&mut self, what: String) {
+        if self.contradictions.len() < LISTED {
+            self.contradictions.push(what);
+        }
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            made,
+            found,
+            missing,
+            twice,
+            wrong,
+            contradictions,
+        } = self;
+        write!(
+            f,
+            "{made} calls made, {found} found, {missing} missing, {twice} twice, {wrong} wrong"
+        )?;
+        for contradiction in contradictions {
+            write!(f, "\n  {contradiction}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a call is not what the shop did under this id, if it is not.
+fn wrong(call: &Call, id: &str, truth: &Truth) -> Option<String> {
+    let Some(made) = truth.calls.get(id) else {
+        return Some("nobody sent it".to_owned());
+    };
+    let sent = &made.sent;
+    let ends = [(call.src.ip, &sent.client), (call.dst.ip, &sent.server)];
+    if let Some((address, role)) = ends
+        .into_iter()
+        .find(|(address, role)| role_at(*address).map(|role| role.name()) != Some(role.as_str()))
+    {
+        return Some(format!("{address} is not {role}"));
+    }
+    if (&call.method, &call.path) != (&sent.method, &sent.path) {
+        return Some(format!(
+            "{} {} was {} {}",
+            call.method, call.path, sent.method, sent.path
+        ));
+    }
+    if !made.allows(call.status()) {
+        return Some(format!(
+            "status {:?}, but it was {:?}",
+            call.status(),
+            sent.status
+        ));
+    }
+    let answered = call.resp_headers.get(REQUEST_ID);
+    (call.status().is_some() && answered.map(String::as_str) != Some(id))
+        .then(|| format!("it has the answer to {answered:?}"))
+}
+
+/// How many calls of each kind the hub has, to be compared with [`Truth::counts`].
+pub fn counts(calls: &[Call]) -> BTreeMap<Kind, u64> {
+    let name = |address| role_at(address).map_or_else(|| address.to_string(), |role| role.name().to_owned());
+    let mut counts = BTreeMap::new();
+    for call in calls {
+        let kind = Kind {
+            client: name(call.src.ip),
+            server: name(call.dst.ip),
+            method: call.method.clone(),
+            path: call.path.clone(),
+            status: call.status(),
+        };
+        *counts.entry(kind).or_default() += 1;
+    }
+    counts
+}
