@@ -105,12 +105,20 @@ impl Cluster {
     /// # Errors
     /// What is missing on this machine, or what an agent or the hub says.
     pub async fn start(pods: Vec<Vec<Pod>>, hub: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let mut cluster = Self::without_hub(pods, hub).await?;
+        cluster.start_hub().await?;
+        Ok(cluster)
+    }
+
+    /// The same, but with the hub not yet started.
+    ///
+    /// # Errors
+    /// What is missing on this machine, or what an agent says.
+    pub async fn without_hub(pods: Vec<Vec<Pod>>, hub: Option<SocketAddr>) -> anyhow::Result<Self> {
         // What is asked for by name is looked at first, while nothing has been made yet.
         if let Some(address) = hub {
             TcpListener::bind(address).with_context(|| format!("the hub cannot listen on {address}"))?;
         }
-        let (agent_program, hub_program) =
-            (binaries::find("wiretape-agent")?, binaries::find("wiretape-hub")?);
         let run = Run::begin()?;
         let mut switch = Switch::new(&run)?;
         let mut nodes = Vec::new();
@@ -124,10 +132,9 @@ impl Cluster {
             switch,
             run,
         };
-        for node in &mut cluster.nodes {
-            node.agent.start(&cluster.run, &node.name, &agent_program).await?;
+        for node in 0..cluster.nodes.len() {
+            cluster.start_agent(node).await?;
         }
-        cluster.hub.start(&cluster.run, &hub_program).await?;
         Ok(cluster)
     }
 
@@ -168,21 +175,21 @@ impl Cluster {
         bail!("no node has a pod of {service}");
     }
 
-    /// Starts a node's agent anew, after it has ended.
+    /// Starts a node's agent, at first or after it has ended.
     ///
     /// # Errors
     /// What the agent says.
-    pub async fn restart_agent(&mut self, node: usize) -> anyhow::Result<()> {
+    pub async fn start_agent(&mut self, node: usize) -> anyhow::Result<()> {
         let program = binaries::find("wiretape-agent")?;
         let node = self.nodes.get_mut(node).context("there is no such node")?;
         node.agent.start(&self.run, &node.name, &program).await
     }
 
-    /// Starts the hub anew, after it has ended.
+    /// Starts the hub, at first or after it has ended.
     ///
     /// # Errors
     /// What the hub says.
-    pub async fn restart_hub(&mut self) -> anyhow::Result<()> {
+    pub async fn start_hub(&mut self) -> anyhow::Result<()> {
         self.hub.start(&self.run, &binaries::find("wiretape-hub")?).await
     }
 }

@@ -1,10 +1,10 @@
 //! The hub's calls, held against the shop's truth.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Serialize;
-use wiretape_shop::truth::{Kind, Truth};
+use wiretape_shop::truth::Truth;
 
 use crate::call::Call;
 use crate::workload::role_at;
@@ -128,21 +128,4 @@ fn wrong(call: &Call, id: &str, truth: &Truth) -> Option<String> {
     let answered = call.resp_headers.get(REQUEST_ID);
     (call.status().is_some() && answered.map(String::as_str) != Some(id))
         .then(|| format!("it has the answer to {answered:?}"))
-}
-
-/// How many calls of each kind the hub has, to be compared with [`Truth::counts`].
-pub fn counts(calls: &[Call]) -> BTreeMap<Kind, u64> {
-    let name = |address| role_at(address).map_or_else(|| address.to_string(), |role| role.name().to_owned());
-    let mut counts = BTreeMap::new();
-    for call in calls {
-        let kind = Kind {
-            client: name(call.src.ip),
-            server: name(call.dst.ip),
-            method: call.method.clone(),
-            path: call.path.clone(),
-            status: call.status(),
-        };
-        *counts.entry(kind).or_default() += 1;
-    }
-    counts
 }
