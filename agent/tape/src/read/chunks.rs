@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::decode::{self, FRAME, Place, RECORD, Unreadable};
+use super::decode::{self, FRAME, PCAP_HEADER, Place, RECORD, Unreadable};
 use super::input::{Failure, Input};
 use super::layout::{Clock, InterfaceInfo, Kind, Layout, MAX_TABLE, Order, Section};
 use super::{Damage, ReadError};
@@ -18,9 +18,6 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 
 /// Read at once when a reader is made, so that it knows what the file is before the first chunk.
 const HEAD_BYTES: usize = 64 << 10;
-
-/// File header of classic pcap.
-const PCAP_HEADER: usize = 24;
 
 /// A run of a file's bytes with the packets that lie whole inside it.
 ///
@@ -118,9 +115,8 @@ impl<R: Read> ChunkReader<R> {
     /// Finds out what the source is. Fails if it is no capture, or cannot be read.
     pub fn new(source: R) -> Result<Self, ReadError> {
         let mut input = Input::new(source)?;
-        let mut carry = vec![0; HEAD_BYTES];
-        let (filled, failure) = input.fill(&mut carry);
-        carry.truncate(filled);
+        let mut carry = Vec::new();
+        let (filled, failure) = input.fill(&mut carry, HEAD_BYTES);
         let first = carry.first_chunk::<4>().copied().unwrap_or_default();
         let mut reader = Self {
             input,
@@ -232,25 +228,18 @@ impl<R: Read> ChunkReader<R> {
 
     /// The carry, then as much of the input as makes a chunk, or the block that is waited for.
     fn fill(&mut self, chunk: &mut Chunk) {
-        let target = CHUNK_BYTES.max(self.wanted);
-        // Cheap: grows (and clears) only by what the last use of this chunk did not fill.
-        chunk.bytes.resize(target, 0);
-        let carried = self.carry.len();
-        let Some((head, space)) = chunk.bytes.split_at_mut_checked(carried) else {
-            return;
-        };
-        head.copy_from_slice(&self.carry);
+        chunk.bytes.clear();
+        chunk.bytes.extend_from_slice(&self.carry);
         self.carry.clear();
-        let mut filled = 0;
-        if !self.drained {
-            let (read, failure) = self.input.fill(space);
-            filled = read;
-            self.drained = filled < space.len();
-            if let Some(failure) = failure {
-                self.fail(failure, self.at + (carried + filled) as u64);
-            }
+        let space = CHUNK_BYTES.max(self.wanted).saturating_sub(chunk.bytes.len());
+        if self.drained || space == 0 {
+            return;
         }
-        chunk.bytes.truncate(carried + filled);
+        let (filled, failure) = self.input.fill(&mut chunk.bytes, space);
+        self.drained = filled < space;
+        if let Some(failure) = failure {
+            self.fail(failure, self.at + chunk.bytes.len() as u64);
+        }
     }
 
     /// Gives out the packets of all whole blocks; returns where the last of them ends.
