@@ -278,8 +278,8 @@ impl Agent {
 impl Hub {
     fn new(run: &Run, listen: Option<SocketAddr>, nodes: &[Node]) -> anyhow::Result<Self> {
         let address = match listen {
-            Some(address) => address,
-            None => free_address()?,
+            Some(address) if address.port() != 0 => address,
+            _ => free_address()?,
         };
         let data = run.folder().join("hub");
         let mut arguments: Vec<OsString> = vec![

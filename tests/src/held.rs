@@ -21,13 +21,13 @@ pub struct Held {
     pub made: usize,
     /// Of these, calls that the hub has.
     pub found: usize,
-    /// Calls of the shop that the hub does not have.
-    pub missing: usize,
+    /// Calls of the shop that the hub does not have, by their request ids.
+    pub missing: Vec<String>,
     /// Calls that the hub has once more.
-    pub twice: usize,
+    pub twice: Vec<String>,
     /// Calls of the hub that the shop did not make so: another end, method, path or status, or the answer to another
-    /// request.
-    pub wrong: usize,
+    /// request. A call without a request id is here by its own id.
+    pub wrong: Vec<String>,
     /// The first contradictions, in words.
     pub contradictions: Vec<String>,
 }
@@ -42,25 +42,25 @@ impl Held {
         let mut seen = HashSet::new();
         for call in calls {
             let Some(id) = call.req_headers.get(REQUEST_ID) else {
-                held.wrong += 1;
+                held.wrong.push(call.id.clone());
                 held.contradict(format!("{} has no request id: {call:?}", call.id));
                 continue;
             };
             if !seen.insert(id.as_str()) {
-                held.twice += 1;
+                held.twice.push(id.clone());
                 held.contradict(format!("{} is request {id} once more", call.id));
                 continue;
             }
             match wrong(call, id, truth) {
                 Some(why) => {
-                    held.wrong += 1;
+                    held.wrong.push(id.clone());
                     held.contradict(format!("{} (request {id}): {why}", call.id));
                 }
                 None => held.found += 1,
             }
         }
         for id in truth.calls.keys().filter(|id| !seen.contains(id.as_str())) {
-            held.missing += 1;
+            held.missing.push(id.clone());
             held.contradict(format!("request {id} is missing: {:?}", truth.calls.get(id)));
         }
         held
@@ -68,7 +68,7 @@ impl Held {
 
     /// Whether the two agree in everything.
     pub fn agrees(&self) -> bool {
-        self.missing + self.twice + self.wrong == 0 && self.found == self.made
+        self.found == self.made && self.missing.len() + self.twice.len() + self.wrong.len() == 0
     }
 
     fn contradict(&mut self, what: String) {
@@ -88,6 +88,7 @@ impl fmt::Display for Held {
             wrong,
             contradictions,
         } = self;
+        let (missing, twice, wrong) = (missing.len(), twice.len(), wrong.len());
         write!(
             f,
             "{made} calls made, {found} found, {missing} missing, {twice} twice, {wrong} wrong"

@@ -143,6 +143,11 @@ impl Shop {
         self.clock.now().min(story::LENGTH)
     }
 
+    /// How long the story goes on, on the wall's clock.
+    pub fn remaining(&self) -> Duration {
+        self.clock.real(story::LENGTH - self.told())
+    }
+
     /// Whether the users have gone home.
     ///
     /// # Errors

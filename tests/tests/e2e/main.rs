@@ -6,3 +6,13 @@
 mod tools;
 
 mod segments;
+
+mod page;
+
+mod nginx;
+
+mod crashes;
+
+mod bad_input;
+
+mod cleanup;

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use wiretape_tests::api::Api;
+use wiretape_tests::call::Call;
 use wiretape_tests::run::is_root;
 use wiretape_tests::workload::Play;
 
@@ -73,4 +77,44 @@ pub fn tshark(file: &Path) -> anyhow::Result<Http> {
         }
     }
     Ok(http)
+}
+
+/// Takes a snapshot of the last hour and waits for it.
+pub async fn snapshot(api: &Api, name: &str) -> anyhow::Result<Value> {
+    api.post("/mcp/snapshots", &json!({ "name": name })).await?.ok()?;
+    settled(api, &format!("/mcp/snapshots/{name}")).await
+}
+
+/// Dissects a snapshot and waits for it.
+pub async fn dissect(api: &Api, snapshot: &str, name: &str) -> anyhow::Result<Value> {
+    api.post("/mcp/dissections", &json!({ "snapshot": snapshot, "name": name }))
+        .await?
+        .ok()?;
+    settled(api, &format!("/mcp/dissections/{snapshot}/{name}")).await
+}
+
+/// Waits until a snapshot or a dissection is not under way any more.
+pub async fn settled(api: &Api, path: &str) -> anyhow::Result<Value> {
+    let under_way = ["pending", "in_progress", "downloading", "running", "uploading"];
+    api.poll(path, &[], |body| {
+        body["status"]
+            .as_str()
+            .is_some_and(|status| !under_way.contains(&status))
+    })
+    .await
+}
+
+/// All calls of the last hour.
+pub async fn all_calls(api: &Api, name: &str) -> anyhow::Result<Vec<Call>> {
+    let taken = snapshot(api, name).await?;
+    ensure!(taken["status"] == "completed", "{taken}");
+    let dissected = dissect(api, name, "all").await?;
+    ensure!(dissected["status"] == "completed", "{dissected}");
+    api.calls(&format!("{name}/all"), "").await
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
