@@ -1,6 +1,7 @@
 //! Nodes with agents, and a hub.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,31 @@ use crate::run::Run;
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 /// How often it is asked.
 const GLANCE: Duration = Duration::from_millis(50);
+
+/// How the agents record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recording {
+    /// Kernel programs on the cgroups of a node's pods.
+    Ebpf,
+    /// libpcap on the interfaces of a node.
+    Libpcap,
+}
+
+/// An agent did not start, or is not well. As context of an error it tells this cause from all others.
+#[derive(Clone, Debug)]
+pub struct AgentNotWell {
+    /// Its node.
+    pub node: String,
+}
+
+impl fmt::Display for AgentNotWell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the agent of {} does not record", self.node)
+    }
+}
+
+/// Where an agent listens within its node's namespace.
+const AGENT_INSIDE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8897);
 
 /// A pod that is to run on a node.
 #[derive(Clone, Debug)]
@@ -104,8 +130,12 @@ impl Cluster {
     ///
     /// # Errors
     /// What is missing on this machine, or what an agent or the hub says.
-    pub async fn start(pods: Vec<Vec<Pod>>, hub: Option<SocketAddr>) -> anyhow::Result<Self> {
-        let mut cluster = Self::without_hub(pods, hub).await?;
+    pub async fn start(
+        pods: Vec<Vec<Pod>>,
+        recording: Recording,
+        hub: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
+        let mut cluster = Self::without_hub(pods, recording, hub).await?;
         cluster.start_hub().await?;
         Ok(cluster)
     }
@@ -114,7 +144,11 @@ impl Cluster {
     ///
     /// # Errors
     /// What is missing on this machine, or what an agent says.
-    pub async fn without_hub(pods: Vec<Vec<Pod>>, hub: Option<SocketAddr>) -> anyhow::Result<Self> {
+    pub async fn without_hub(
+        pods: Vec<Vec<Pod>>,
+        recording: Recording,
+        hub: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
         // What is asked for by name is looked at first, while nothing has been made yet.
         if let Some(address) = hub {
             TcpListener::bind(address).with_context(|| format!("the hub cannot listen on {address}"))?;
@@ -123,7 +157,7 @@ impl Cluster {
         let mut switch = Switch::new(&run)?;
         let mut nodes = Vec::new();
         for (pods, number) in pods.into_iter().zip(1..) {
-            nodes.push(Node::new(&run, &mut switch, number, pods)?);
+            nodes.push(Node::new(&run, &mut switch, number, pods, recording)?);
         }
         let hub = Hub::new(&run, hub, &nodes)?;
         let mut cluster = Self {
@@ -195,7 +229,13 @@ impl Cluster {
 }
 
 impl Node {
-    fn new(run: &Run, switch: &mut Switch, number: u8, pods: Vec<Pod>) -> anyhow::Result<Self> {
+    fn new(
+        run: &Run,
+        switch: &mut Switch,
+        number: u8,
+        pods: Vec<Pod>,
+        recording: Recording,
+    ) -> anyhow::Result<Self> {
         let name = format!("node-{number}");
         let addresses: Vec<_> = pods.iter().map(|pod| pod.address).collect();
         let namespace = switch.plug(&name, &addresses)?;
@@ -203,7 +243,7 @@ impl Node {
         for pod in &pods {
             run.cgroup(&format!("{name}/{}", pod.name()))?;
         }
-        let agent = Agent::new(run, &name, &cgroup, &pods)?;
+        let agent = Agent::new(run, &name, &namespace, &cgroup, &pods, recording)?;
         Ok(Self {
             name,
             namespace,
@@ -215,48 +255,55 @@ impl Node {
 }
 
 impl Agent {
-    fn new(run: &Run, node: &str, recorded: &Path, pods: &[Pod]) -> anyhow::Result<Self> {
-        let workloads: Vec<_> = pods
-            .iter()
-            .map(|pod| {
-                json!({
-                    "match": { "cgroup": pod.name() },
-                    "pod": pod.name(),
-                    "namespace": "shop",
-                    "service": pod.service,
-                    "labels": { "app": pod.service },
-                    "addresses": [pod.address],
-                })
-            })
-            .collect();
-        // JSON is YAML.
-        let file = run.folder().join(format!("{node}.yaml"));
-        fs::write(&file, serde_json::to_vec_pretty(&workloads)?)
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        let address = free_address()?;
-        let place = Place {
+    fn new(
+        run: &Run,
+        node: &str,
+        namespace: &Namespace,
+        recorded: &Path,
+        pods: &[Pod],
+        recording: Recording,
+    ) -> anyhow::Result<Self> {
+        let workloads = run.folder().join(format!("{node}.yaml"));
+        write_workloads(&workloads, pods)?;
+        let mut place = Place {
             cgroup: run.cgroup(&format!("agents/{node}"))?,
             namespace: None,
         };
-        let arguments = [
-            "--backend".into(),
-            "ebpf".into(),
-            "--cgroup".into(),
-            recorded.into(),
+        let mut arguments: Vec<OsString> = vec![
             "--node-name".into(),
             node.into(),
-            "--listen".into(),
-            address.to_string().into(),
             "--tape".into(),
             run.folder().join("tapes").join(node).into(),
             "--workloads".into(),
-            file.into(),
+            workloads.into(),
         ];
+        let mut flag = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
+        let address = match recording {
+            // Cgroups are seen from any namespace.
+            Recording::Ebpf => {
+                let address = free_address()?;
+                flag("--backend", "ebpf".into());
+                flag("--cgroup", recorded.into());
+                flag("--listen", address.to_string().into());
+                address
+            }
+            // Interfaces are seen from their own only.
+            Recording::Libpcap => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+                let address = listener.local_addr()?;
+                namespace.forward(listener, AGENT_INSIDE)?;
+                place.namespace = Some(namespace.clone());
+                flag("--backend", "pcap".into());
+                flag("--interface", "any".into());
+                flag("--listen", AGENT_INSIDE.to_string().into());
+                address
+            }
+        };
         Ok(Self {
             process: None,
             address,
             place,
-            arguments: arguments.to_vec(),
+            arguments,
         })
     }
 
@@ -271,7 +318,11 @@ impl Agent {
             Talk::No,
         )?;
         let process = self.process.insert(process);
-        until_well(process, &Api::new(self.address), "/health").await
+        until_well(process, &Api::new(self.address), "/health")
+            .await
+            .with_context(|| AgentNotWell {
+                node: node.to_owned(),
+            })
     }
 }
 
@@ -345,4 +396,24 @@ async fn until_well(process: &mut Process, api: &Api, path: &str) -> anyhow::Res
 fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
     Ok(listener.local_addr()?)
+}
+
+/// Says whose the cgroups and addresses of a node are.
+fn write_workloads(file: &Path, pods: &[Pod]) -> anyhow::Result<()> {
+    let workloads: Vec<_> = pods
+        .iter()
+        .map(|pod| {
+            json!({
+                "match": { "cgroup": pod.name() },
+                "pod": pod.name(),
+                "namespace": "shop",
+                "service": pod.service,
+                "labels": { "app": pod.service },
+                "addresses": [pod.address],
+            })
+        })
+        .collect();
+    // JSON is YAML.
+    fs::write(file, serde_json::to_vec_pretty(&workloads)?)
+        .with_context(|| format!("cannot write {}", file.display()))
 }

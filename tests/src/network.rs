@@ -1,9 +1,13 @@
 //! Network namespaces on one switch: each a machine of its own, as far as the traffic can tell.
 
-use std::net::IpAddr;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context, ensure};
+use nix::sched::{CloneFlags, setns};
 
 use crate::run::Run;
 
@@ -86,13 +90,39 @@ impl Namespace {
         format!("/run/netns/{}", self.name)
     }
 
-    /// Unplugs it: no packet goes in or out any more.
+    /// Passes connections to `listener`, which is on this machine, on to an address within the namespace, until this
+    /// process ends.
     ///
     /// # Errors
-    /// `ip` fails.
-    pub fn unplug(&self) -> anyhow::Result<()> {
-        ip(&["-n", &self.name, "link", "set", "eth0", "down"])
+    /// The namespace is gone, or there can be no more threads.
+    pub fn forward(&self, listener: TcpListener, to: SocketAddr) -> anyhow::Result<()> {
+        let namespace = File::open(self.path())?;
+        thread::Builder::new().name("forward".to_owned()).spawn(move || {
+            // A socket stays in the namespace that it was made in: the listener outside, connections made from now
+            // on inside.
+            if let Err(error) = setns(namespace, CloneFlags::CLONE_NEWNET) {
+                eprintln!("cannot enter a network namespace: {error}");
+                return;
+            }
+            for outside in listener.incoming() {
+                // One that fails is closed, which its client sees.
+                let _ = outside.and_then(|outside| join(outside, TcpStream::connect(to)?));
+            }
+        })?;
+        Ok(())
     }
+}
+
+/// Copies both ways, on two threads, until both ends have closed.
+fn join(a: TcpStream, b: TcpStream) -> io::Result<()> {
+    for (mut from, mut to) in [(a.try_clone()?, b.try_clone()?), (b, a)] {
+        thread::Builder::new().spawn(move || {
+            // Where copying ends by an error, the other end is told just the same.
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        })?;
+    }
+    Ok(())
 }
 
 fn add_namespace(name: &str) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use clap::Parser;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use wiretape_shop::story;
-use wiretape_tests::cluster::Cluster;
+use wiretape_tests::cluster::{AgentNotWell, Cluster, Recording};
 use wiretape_tests::held::Held;
 use wiretape_tests::investigation::{self, DB, Evidence, SNAPSHOT, Voice};
 use wiretape_tests::report::Report;
@@ -75,7 +75,15 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn demo(cli: &Cli) -> anyhow::Result<ExitCode> {
     let voice = if cli.json { Voice::Aside } else { Voice::Aloud };
     voice.say("Starting three nodes with an agent each, and a hub");
-    let mut cluster = Cluster::start(workload::pods(), Some(cli.listen)).await?;
+    let mut cluster = match Cluster::start(workload::pods(), Recording::Ebpf, Some(cli.listen)).await {
+        Err(error) if error.is::<AgentNotWell>() => {
+            voice.say(format!(
+                "eBPF cannot run here, so libpcap records instead: {error:#}"
+            ));
+            Cluster::start(workload::pods(), Recording::Libpcap, Some(cli.listen)).await?
+        }
+        started => started?,
+    };
     for node in &cluster.nodes {
         let pods: Vec<_> = node
             .pods

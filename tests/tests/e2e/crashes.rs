@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 use wiretape_shop::truth::{Sent, Truth};
-use wiretape_tests::cluster::Cluster;
+use wiretape_tests::cluster::{Cluster, Recording};
 use wiretape_tests::held::Held;
 use wiretape_tests::workload::{self, Shop};
 
@@ -22,7 +22,7 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
     if !possible("agent_killed_in_the_middle", &[]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), None).await?;
+    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
     let shop = Shop::open(&mut cluster, QUICK)?;
     tokio::time::sleep(shop.remaining() / 2).await;
     // The frontend's node, where most of what passes is on no other tape.
@@ -76,7 +76,7 @@ async fn hub_restarted_in_the_middle() -> anyhow::Result<()> {
     if !possible("hub_restarted_in_the_middle", &[]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), None).await?;
+    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
     let truth = Shop::open(&mut cluster, QUICK)?.close().await?;
     let api = cluster.api();
     let before = snapshot(&api, "before").await?;
@@ -123,7 +123,7 @@ async fn one_node_down_is_named() -> anyhow::Result<()> {
     if !possible("one_node_down_is_named", &[]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), None).await?;
+    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
     let truth = Shop::open(&mut cluster, QUICK)?.close().await?;
     let api = cluster.api();
     // Once, so that the hub has met all of them.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use wiretape_shop::truth::{Sent, Truth};
 use wiretape_tests::call::Call;
-use wiretape_tests::cluster::Cluster;
+use wiretape_tests::cluster::{Cluster, Recording};
 use wiretape_tests::held::Held;
 use wiretape_tests::investigation::{Voice, investigate};
 use wiretape_tests::report::Report;
@@ -17,7 +17,7 @@ async fn the_page_runs_step_by_step() -> anyhow::Result<()> {
     if !possible("the_page_runs_step_by_step", &["tshark"]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), None).await?;
+    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
     let shop = Shop::open(&mut cluster, QUICK)?;
     let began = shop.began;
     let truth = shop.close().await?;

@@ -6,18 +6,30 @@ use serde_json::json;
 use wiretape_shop::Role;
 use wiretape_shop::truth::Truth;
 use wiretape_tests::api::Api;
-use wiretape_tests::cluster::{Cluster, Node};
+use wiretape_tests::cluster::{Cluster, Node, Recording};
 use wiretape_tests::workload::{self, Shop};
 
 use crate::tools::{Http, QUICK, possible, tshark};
 
-/// Each node's tape holds each request that one of its pods sent or received.
 #[tokio::test]
 async fn segments_open_in_tshark() -> anyhow::Result<()> {
     if !possible("segments_open_in_tshark", &["tshark"]) {
         return Ok(());
     }
-    let mut cluster = Cluster::without_hub(workload::pods(), None).await?;
+    recorded_as_made(Recording::Ebpf).await
+}
+
+#[tokio::test]
+async fn segments_of_libpcap_hold_the_same() -> anyhow::Result<()> {
+    if !possible("segments_of_libpcap_hold_the_same", &["tshark"]) {
+        return Ok(());
+    }
+    recorded_as_made(Recording::Libpcap).await
+}
+
+/// Each node's tape holds each request that one of its pods sent or received.
+async fn recorded_as_made(recording: Recording) -> anyhow::Result<()> {
+    let mut cluster = Cluster::without_hub(workload::pods(), recording, None).await?;
     let shop = Shop::open(&mut cluster, QUICK)?;
     let truth = shop.close().await?;
     for node in &cluster.nodes {
