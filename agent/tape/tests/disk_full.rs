@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::*;
-use wiretape_tape::{Tape, TapeOptions, index, open};
+use wiretape_tape::{Name, Tape, TapeOptions, index, open};
 
 /// A file system of one MiB of its own.
 struct SmallDisk(tempfile::TempDir);
@@ -165,6 +165,44 @@ fn cut_that_holds_the_disk() {
     record(&mut tape, 40_000..45_000);
     tape.flush().unwrap();
     assert_eq!(shelf.counters().packets, before + 5000);
+}
+
+#[test]
+fn killed_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let mut tape = Tape::open(too_long(disk.path()), START).unwrap();
+    // Its index will need more than a page.
+    tape.name(&Name {
+        process: "p".repeat(5000),
+        ..frontend()
+    })
+    .unwrap();
+    record(&mut tape, 0..20);
+    tape.flush().unwrap();
+    drop(tape);
+    disk.fill(0);
+    // Page by page: what the open segment's last page has left is all there is.
+    let file = segment_files(disk.path()).remove(0);
+    let ballast = fs::OpenOptions::new()
+        .append(true)
+        .open(disk.path().join("ballast"))
+        .unwrap();
+    while std::io::Write::write_all(&mut &ballast, &[1; 64]).is_ok() {}
+    drop(ballast);
+    let mut tape = Tape::open(too_long(disk.path()), START).unwrap();
+    assert_eq!(
+        tape.shelf().counters().recovered,
+        0,
+        "there was room for the index"
+    );
+    assert_eq!(tape.shelf().boundaries().packets, 20);
+    assert_eq!(packet_numbers(&file), (0..20).collect::<Vec<_>>());
+    disk.free();
+    record(&mut tape, 100..110);
+    tape.seal().unwrap();
+    let tape = Tape::open(too_long(disk.path()), START).unwrap();
+    assert_eq!(tape.shelf().boundaries().packets, 30);
+    assert!(index(&file).unwrap().is_some());
 }
 
 #[test]

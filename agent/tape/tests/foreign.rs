@@ -353,6 +353,15 @@ fn more_interfaces_than_a_reader_keeps() {
 }
 
 #[test]
+fn more_sections_than_a_reader_keeps() {
+    let section = Order::Little.section();
+    let (_, reader) = read(&section.repeat(65_536));
+    assert_eq!(reader.damage(), None);
+    let (_, reader) = read(&section.repeat(65_537));
+    assert!(reader.damage().unwrap().reason.contains("65536"));
+}
+
+#[test]
 fn not_a_capture() {
     for bytes in [
         &b""[..],

@@ -69,11 +69,14 @@ fn bits_flipped_in_every_byte() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("flipped.pcapng");
     for at in 0..whole.len() {
-        // Two bits of each byte: a low one that changes a number a little, and any other.
-        for bit in [at % 2, 2 + at % 6] {
+        // Two bits of each byte: a low one, which changes a number a little, and any other.
+        for (bit, low) in [(at % 2, true), (2 + at % 6, false)] {
             let mut bytes = whole.clone();
             bytes[at] ^= 1 << bit;
             assert!(read_through(&bytes) <= PACKETS + 1);
+            if !low {
+                continue;
+            }
             // The tail, the head and single blocks are read by ways of their own.
             std::fs::write(&path, &bytes).unwrap();
             let _ = index(&path);

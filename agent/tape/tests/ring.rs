@@ -183,6 +183,43 @@ fn a_later_name_of_the_same_cgroup_ends_the_earlier() {
 }
 
 #[test]
+fn names_take_no_more_than_their_part_of_a_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    for cgroup in 1..2000 {
+        tape.name(&Name { cgroup, ..frontend() }).unwrap();
+    }
+    let shelf = tape.shelf();
+    assert_eq!(shelf.counters().names_refused + shelf.names().len() as u64, 1999);
+    record(&mut tape, 0..2000);
+    tape.seal().unwrap();
+    let files = segment_files(dir.path());
+    assert!(files.len() < 12, "{} segments", files.len());
+    assert_eq!(head_names(files.last().unwrap()).unwrap(), shelf.names());
+}
+
+#[test]
+fn names_too_long_for_their_fields_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "é".repeat(5000);
+    let mut tape = Tape::open(
+        TapeOptions {
+            node: long.clone(),
+            ..options(dir.path())
+        },
+        START,
+    )
+    .unwrap();
+    tape.interface_name(3, &long);
+    record(&mut tape, 0..2);
+    tape.seal().unwrap();
+    let mut reader = open(&segment_files(dir.path())[0]).unwrap();
+    assert_eq!(reader.node(), Some(&long[..4096]));
+    assert_eq!(read_all(&mut reader).len(), 2);
+    assert_eq!(reader.interfaces()[0].name, &long[..4096]);
+}
+
+#[test]
 fn losses_are_told_before_any_packet_comes() {
     let dir = tempfile::tempdir().unwrap();
     let mut tape = Tape::open(options(dir.path()), START).unwrap();
