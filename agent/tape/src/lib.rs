@@ -1,20 +1,31 @@
 //! The tape: a ring of pcapng segments on one node's disk, and the only code that knows the file format.
 //!
 //! Pure of clocks, network and async: time comes in as an argument, and the only outside thing it touches is files.
+//!
+//! The modules stand in the order in which a packet meets them: [`Packet`] is appended to a [`Tape`], the [`Shelf`]
+//! says what is on it and cuts a window out of it, a [`ChunkReader`] reads the segments back (and any other capture
+//! file), a [`BlockReader`] goes back to single packets, and an [`Export`] writes those that were asked for.
 
-mod manifest;
 mod packet;
 
-pub use manifest::{Boundaries, Cut, SegmentInfo};
-pub use packet::{Direction, LinkType, Name, Nanos, Packet, PacketMeta};
+mod format;
+mod names;
 
-/// A run of a file's bytes with the packets that lie whole inside it.
-///
-/// Packets name their bytes by range, so a chunk can go to another thread (`Arc<Chunk>`) without a copy.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    /// The file's bytes.
-    pub bytes: Vec<u8>,
-    /// The packets, in file order.
-    pub packets: Vec<PacketMeta>,
-}
+mod tape;
+
+mod manifest;
+
+mod read;
+
+mod export;
+
+pub use export::{Export, ExportCounters, ExportError, ExportFormat};
+pub use format::{MAX_BLOCK, MAX_CAPTURED, PEN};
+pub use manifest::{Boundaries, Cut, SegmentInfo};
+pub use names::{NAMES_BYTES, Names};
+pub use packet::{Direction, LinkType, Name, Nanos, Packet, PacketMeta};
+pub use read::{
+    BlockReader, CHUNK_BYTES, Chunk, ChunkReader, Damage, InterfaceInfo, Layout, OwnedPacket, ReadCounters,
+    ReadError, SegmentIndex, head_names, index, open,
+};
+pub use tape::{CUT_LIFETIME, CutError, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError, TapeOptions};

@@ -1,0 +1,172 @@
+//! Who was who, and when: the names that a tape carries.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::{Name, Nanos};
+
+/// Most names a table holds, in bytes of their JSON: some ten thousand pods. They are repeated at the head of each
+/// segment, so they must stay small beside it, and within one block of the index.
+pub const NAMES_BYTES: usize = 4 << 20;
+
+/// A table of names, each once, with the time that it held.
+///
+/// A name is known by its cgroup (by its addresses, where it has no cgroup) and by `since`: put in again, the later
+/// one stands. A later `since` of the same cgroup or addresses ends the one before.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    table: BTreeMap<Key, Held>,
+    bytes: usize,
+    refused: u64,
+}
+
+impl Names {
+    /// Puts a name in. When the table is full, names that have ended make room, the earliest first; `false` says that
+    /// there was no room and the name was left out (and counted).
+    pub fn insert(&mut self, name: Name) -> bool {
+        let key = Key::of(&name);
+        let mut name = name;
+        if name.until.is_none() {
+            name.until = self.next_since(&key);
+        }
+        let bytes = json_bytes(&name);
+        self.remove(&key);
+        while self.bytes + bytes > NAMES_BYTES {
+            let ended = self
+                .table
+                .iter()
+                .filter_map(|(key, held)| Some((held.name.until?, key)));
+            let Some(key) = ended.min_by_key(|(until, _)| *until).map(|(_, key)| key.clone()) else {
+                self.refused += 1;
+                return false;
+            };
+            self.remove(&key);
+        }
+        self.end_previous(&key);
+        self.bytes += bytes;
+        self.table.insert(key, Held { name, bytes });
+        true
+    }
+
+    /// All names, in order of cgroup, addresses and time.
+    pub fn iter(&self) -> impl Iterator<Item = &Name> {
+        self.table.values().map(|held| &held.name)
+    }
+
+    /// Those that held at some time in `start..end`.
+    pub fn within(&self, start: Nanos, end: Nanos) -> impl Iterator<Item = &Name> {
+        self.iter()
+            .filter(move |name| name.since < end && name.until.is_none_or(|until| until > start))
+    }
+
+    /// Forgets the names that ended before `oldest`: no packet that is left needs them.
+    pub fn forget_before(&mut self, oldest: Nanos) {
+        self.table
+            .retain(|_, held| held.name.until.is_none_or(|until| until > oldest));
+        self.bytes = self.table.values().map(|held| held.bytes).sum();
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// How many names found no room.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Takes all names out.
+    pub(crate) fn take(&mut self) -> Vec<Name> {
+        self.bytes = 0;
+        std::mem::take(&mut self.table)
+            .into_values()
+            .map(|held| held.name)
+            .collect()
+    }
+
+    /// Ends at `at` every name that has no end yet: whoever knew of them is gone, and cannot say.
+    pub(crate) fn end_all(&mut self, at: Nanos) {
+        for held in self.table.values_mut() {
+            if held.name.until.is_none() {
+                held.name.until = Some(at.max(held.name.since));
+                held.measure();
+            }
+        }
+        self.bytes = self.table.values().map(|held| held.bytes).sum();
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(held) = self.table.remove(key) {
+            self.bytes -= held.bytes;
+        }
+    }
+
+    fn next_since(&self, key: &Key) -> Option<Nanos> {
+        let after = (std::ops::Bound::Excluded(key), std::ops::Bound::Unbounded);
+        let (next, _) = self.table.range(after).next()?;
+        next.same_owner(key).then_some(next.since)
+    }
+
+    fn end_previous(&mut self, key: &Key) {
+        let Some((previous, held)) = self.table.range_mut(..key).next_back() else {
+            return;
+        };
+        if previous.same_owner(key) && held.name.until.is_none() {
+            let before = held.bytes;
+            held.name.until = Some(key.since);
+            held.measure();
+            self.bytes = self.bytes - before + held.bytes;
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    name: Name,
+    /// Of its JSON.
+    bytes: usize,
+}
+
+impl Held {
+    fn measure(&mut self) {
+        self.bytes = json_bytes(&self.name);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    cgroup: u64,
+    /// Only where there is no cgroup.
+    addresses: Vec<IpAddr>,
+    since: Nanos,
+}
+
+impl Key {
+    fn of(name: &Name) -> Self {
+        let addresses = if name.cgroup == 0 {
+            name.addresses.clone()
+        } else {
+            Vec::new()
+        };
+        Self {
+            cgroup: name.cgroup,
+            addresses,
+            since: name.since,
+        }
+    }
+
+    fn same_owner(&self, other: &Self) -> bool {
+        self.cgroup == other.cgroup && self.addresses == other.addresses
+    }
+}
+
+/// With the comma that parts it from the next one. A name that cannot be written has no room.
+fn json_bytes(name: &Name) -> usize {
+    serde_json::to_vec(name).map_or(NAMES_BYTES + 1, |json| json.len() + 1)
+}

@@ -1,0 +1,292 @@
+//! Cuts: segments held by hard links, so that the ring cannot take them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::TapeError;
+use crate::{Cut, Nanos};
+
+/// How long a cut is held that nobody releases: whoever asked for it has died, and the disk is not theirs.
+pub const CUT_LIFETIME: Nanos = 3_600_000_000_000;
+
+/// Most cuts held at once. Each costs disk; a caller that makes more has a bug.
+pub const MAX_CUTS: usize = 1024;
+
+/// Longest id of a cut.
+const MAX_ID: usize = 128;
+
+/// Folder of the cuts in the tape's folder: links need the same file system.
+const FOLDER: &str = "cuts";
+
+/// In a cut's folder, beside the links.
+const MANIFEST: &str = "manifest.json";
+
+/// Folder of a cut that is being made. No id begins with a dot.
+const UNFINISHED: &str = ".unfinished";
+
+/// Why there is no such cut.
+#[derive(Debug, thiserror::Error)]
+pub enum CutError {
+    /// Not one of ours.
+    #[error("bad id of a cut {id:?}: use 1 to {MAX_ID} of A-Z a-z 0-9 . _ - and begin with no dot")]
+    BadId {
+        /// As given.
+        id: String,
+    },
+    /// Ends before it begins.
+    #[error("the window is empty: its end {end} is not after its start {start}")]
+    EmptyWindow {
+        /// As asked for.
+        start: Nanos,
+        /// As asked for.
+        end: Nanos,
+    },
+    /// Nothing was recorded then, or no longer is there.
+    #[error("the window is outside the tape, which {}", reach(oldest, newest))]
+    OutsideTape {
+        /// Oldest packet on the tape.
+        oldest: Option<Nanos>,
+        /// Newest packet on the tape.
+        newest: Option<Nanos>,
+    },
+    /// Never made, released or expired.
+    #[error("there is no cut {id:?}: it was never made, or released, or is older than an hour")]
+    Unknown {
+        /// As asked for.
+        id: String,
+    },
+    /// The cut has no such segment.
+    #[error("cut {id:?} holds no segment {segment:?}: its manifest lists those it holds")]
+    UnknownSegment {
+        /// The cut.
+        id: String,
+        /// As asked for.
+        segment: String,
+    },
+    /// Too many are held.
+    #[error("{MAX_CUTS} cuts are held already: release those that are collected")]
+    TooMany,
+    /// The disk failed.
+    #[error("cannot {doing} cut {id:?}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The cut.
+        id: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn reach(oldest: &Option<Nanos>, newest: &Option<Nanos>) -> String {
+    match (oldest, newest) {
+        (Some(oldest), Some(newest)) => format!("reaches from {oldest} to {newest} (ns since 1970)"),
+        _ => "is empty".to_owned(),
+    }
+}
+
+/// The cuts of one tape. The folders are the truth; the table spares reading them.
+pub(super) struct Cuts {
+    /// The tape's folder.
+    tape: PathBuf,
+    dir: PathBuf,
+    held: Mutex<Table>,
+}
+
+/// Cuts by id, and what has been done with them.
+#[derive(Default)]
+pub(super) struct Table {
+    cuts: BTreeMap<String, Held>,
+    pub expired: u64,
+}
+
+/// A cut as its manifest keeps it.
+#[derive(Serialize, Deserialize)]
+struct Held {
+    made: Nanos,
+    cut: Cut,
+}
+
+impl Cuts {
+    /// Lists the cuts that earlier runs have made; removes those that were not finished.
+    pub fn open(tape: &Path) -> Result<Self, TapeError> {
+        let dir = tape.join(FOLDER);
+        let failed = |doing| move |path: &Path, error| TapeError::io(doing, path, error);
+        fs::create_dir_all(&dir).map_err(|error| failed("make")(&dir, error))?;
+        let mut table = Table::default();
+        for entry in fs::read_dir(&dir).map_err(|error| failed("list")(&dir, error))? {
+            let path = entry.map_err(|error| failed("list")(&dir, error))?.path();
+            match read_manifest(&path) {
+                Some(held) => drop(table.cuts.insert(held.cut.id.clone(), held)),
+                None => fs::remove_dir_all(&path)
+                    .map_err(|error| failed("remove unfinished cut")(&path, error))?,
+            }
+        }
+        Ok(Self {
+            tape: tape.to_owned(),
+            dir,
+            held: Mutex::new(table),
+        })
+    }
+
+    /// The table, locked. Held while a cut is made, so that an id is made once.
+    pub fn table(&self) -> MutexGuard<'_, Table> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Links the segments of `cut` and keeps it. Segments that the ring has dropped meanwhile are taken off it.
+    pub fn make(&self, table: &mut Table, mut cut: Cut, now: Nanos) -> Result<Cut, CutError> {
+        if table.cuts.len() >= MAX_CUTS {
+            return Err(CutError::TooMany);
+        }
+        let id = cut.id.clone();
+        let unfinished = self.dir.join(UNFINISHED);
+        self.link(&unfinished, &mut cut).map_err(|source| {
+            // What is left of it goes with the next attempt.
+            let _ = fs::remove_dir_all(&unfinished);
+            CutError::Io {
+                doing: "make",
+                id: id.clone(),
+                source,
+            }
+        })?;
+        let held = Held {
+            made: now,
+            cut: cut.clone(),
+        };
+        let finish = || -> io::Result<()> {
+            fs::write(unfinished.join(MANIFEST), serde_json::to_vec_pretty(&held)?)?;
+            fs::rename(&unfinished, self.dir.join(&id))
+        };
+        finish().map_err(|source| CutError::Io {
+            doing: "keep",
+            id: id.clone(),
+            source,
+        })?;
+        table.cuts.insert(id, held);
+        Ok(cut)
+    }
+
+    fn link(&self, into: &Path, cut: &mut Cut) -> io::Result<()> {
+        if into.exists() {
+            fs::remove_dir_all(into)?;
+        }
+        fs::create_dir(into)?;
+        let mut failure = None;
+        cut.segments.retain(
+            |info| match fs::hard_link(self.tape.join(&info.name), into.join(&info.name)) {
+                Ok(()) => true,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::NotFound {
+                        failure.get_or_insert(error);
+                    }
+                    false
+                }
+            },
+        );
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Opens a segment of a cut; with it, how many of its bytes belong to the cut.
+    pub fn segment(&self, id: &str, segment: &str) -> Result<(File, u64), CutError> {
+        let cut = self.table().get(id)?;
+        let unknown = || CutError::UnknownSegment {
+            id: id.to_owned(),
+            segment: segment.to_owned(),
+        };
+        let info = cut
+            .segments
+            .iter()
+            .find(|info| info.name == segment)
+            .ok_or_else(unknown)?;
+        let path = self.dir.join(&cut.id).join(&info.name);
+        let file = File::open(path).map_err(|source| CutError::Io {
+            doing: "read",
+            id: id.to_owned(),
+            source,
+        })?;
+        Ok((file, info.bytes))
+    }
+
+    pub fn release(&self, id: &str) -> Result<(), CutError> {
+        let mut table = self.table();
+        table.get(id)?;
+        self.remove(&mut table, id)
+    }
+
+    pub fn expire(&self, now: Nanos) -> usize {
+        let mut table = self.table();
+        let old = |held: &Held| now.saturating_sub(held.made) > CUT_LIFETIME;
+        let expired: Vec<String> = table
+            .cuts
+            .iter()
+            .filter(|(_, held)| old(held))
+            .map(|(id, _)| id.clone())
+            .collect();
+        // One that cannot be removed stays in the table and is tried again.
+        let removed = expired
+            .iter()
+            .filter(|id| self.remove(&mut table, id).is_ok())
+            .count();
+        table.expired += removed as u64;
+        removed
+    }
+
+    fn remove(&self, table: &mut Table, id: &str) -> Result<(), CutError> {
+        match fs::remove_dir_all(self.dir.join(id)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CutError::Io {
+                doing: "release",
+                id: id.to_owned(),
+                source,
+            }),
+            _ => {
+                table.cuts.remove(id);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Table {
+    pub fn get(&self, id: &str) -> Result<Cut, CutError> {
+        check_id(id)?;
+        match self.cuts.get(id) {
+            Some(held) => Ok(held.cut.clone()),
+            None => Err(CutError::Unknown { id: id.to_owned() }),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.cuts.len()
+    }
+
+    /// Names and lengths of all segments held, each once.
+    pub fn segments(&self) -> BTreeMap<&str, u64> {
+        let all = self.cuts.values().flat_map(|held| &held.cut.segments);
+        all.map(|info| (info.name.as_str(), info.bytes)).collect()
+    }
+}
+
+/// An id names a folder and stands in URLs, so only plain characters are let in.
+pub(super) fn check_id(id: &str) -> Result<(), CutError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let good = (1..=MAX_ID).contains(&id.len()) && !id.starts_with('.') && id.bytes().all(plain);
+    if good {
+        Ok(())
+    } else {
+        Err(CutError::BadId {
+            id: id.chars().take(MAX_ID).collect(),
+        })
+    }
+}
+
+/// The manifest in a cut's folder, if the folder is one.
+fn read_manifest(path: &Path) -> Option<Held> {
+    let held: Held = serde_json::from_slice(&fs::read(path.join(MANIFEST)).ok()?).ok()?;
+    (path.file_name()?.to_str()? == held.cut.id).then_some(held)
+}

@@ -1,0 +1,280 @@
+//! Writing: one node's tape.
+
+mod segment;
+
+mod ring;
+
+mod recovery;
+
+mod cuts;
+
+mod shelf;
+
+pub use cuts::{CUT_LIFETIME, CutError, MAX_CUTS};
+pub use shelf::Shelf;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::{Name, Nanos, Packet};
+use cuts::Cuts;
+use ring::Ring;
+
+/// Least bytes of a segment: room for a head and some packets.
+const MIN_SEGMENT: u64 = 4096;
+
+/// Held locked by the one writer of a tape.
+const LOCK: &str = "lock";
+
+/// Where a tape lies and how long it is.
+#[derive(Clone, Debug)]
+pub struct TapeOptions {
+    /// Folder of the tape; made when it is missing.
+    pub dir: PathBuf,
+    /// The node, as segments name it.
+    pub node: String,
+    /// Who records, as segments name it: begins with `wiretape`, e.g. `wiretape-agent 0.1.0 (ebpf)`.
+    pub agent: String,
+    /// Most bytes on the ring.
+    pub ring_bytes: u64,
+    /// Bytes at which a segment is sealed and the next begins.
+    pub segment_bytes: u64,
+    /// Longest time that a packet stays in memory only.
+    pub flush_every: Nanos,
+}
+
+impl TapeOptions {
+    /// A tape of the default length: 1 GiB in segments of 64 MiB, flushed each second.
+    pub fn new(dir: impl Into<PathBuf>, node: &str, agent: &str) -> Self {
+        Self {
+            dir: dir.into(),
+            node: node.to_owned(),
+            agent: agent.to_owned(),
+            ring_bytes: 1 << 30,
+            segment_bytes: 64 << 20,
+            flush_every: 1_000_000_000,
+        }
+    }
+}
+
+/// Why a tape cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TapeError {
+    /// The sizes make no ring.
+    #[error(
+        "a ring of {ring_bytes} bytes cannot hold segments of {segment_bytes}: give it at least two, of {MIN_SEGMENT} bytes or more"
+    )]
+    Sizes {
+        /// As asked for.
+        ring_bytes: u64,
+        /// As asked for.
+        segment_bytes: u64,
+    },
+    /// Another process records there.
+    #[error("the tape in {} is in use: stop the agent that records there, or choose another folder", dir.display())]
+    InUse {
+        /// The tape's folder.
+        dir: PathBuf,
+    },
+    /// The folder or a file in it failed.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl TapeError {
+    fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// What a tape has done since it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TapeCounters {
+    /// Packets taken.
+    pub packets: u64,
+    /// Their captured bytes.
+    pub bytes: u64,
+    /// Packets of which only the first [`MAX_CAPTURED`](crate::MAX_CAPTURED) bytes were taken.
+    pub cut_short: u64,
+    /// Packets that the recorder said were lost before they came here.
+    pub lost: u64,
+    /// Packets lost here because the disk was full and nothing was left to drop.
+    pub lost_disk_full: u64,
+    /// Packets lost here because writing failed otherwise.
+    pub lost_write_error: u64,
+    /// Failed writes, the disk being full included.
+    pub write_errors: u64,
+    /// Times that the buffer went to the file.
+    pub flushes: u64,
+    /// Segments sealed.
+    pub sealed: u64,
+    /// Segments that a killed run had left open and that were sealed when the tape was opened.
+    pub recovered: u64,
+    /// Files of the tape that could not be read when it was opened.
+    pub unreadable: u64,
+    /// Segments dropped because the ring was full.
+    pub dropped: u64,
+    /// Segments dropped because the disk was full.
+    pub dropped_disk_full: u64,
+    /// Of those, how many freed nothing because a cut holds them.
+    pub dropped_held: u64,
+    /// Names for which there was no room.
+    pub names_refused: u64,
+    /// Cuts held now.
+    pub cuts: u64,
+    /// Bytes held by cuts alone: on disk beside the ring.
+    pub held_bytes: u64,
+    /// Cuts released because they were older than [`CUT_LIFETIME`].
+    pub cuts_expired: u64,
+}
+
+/// The writer of one node's tape. There is one per folder at a time.
+///
+/// A packet is in memory until the next flush, then in a segment. A tape that is dropped without [`seal`](Self::seal)
+/// is left as if its process had been killed.
+pub struct Tape {
+    shared: Arc<Shared>,
+    flush_every: Nanos,
+    flushed_at: Nanos,
+    /// Locked as long as this tape is written; the kernel unlocks it when the process ends, however it ends.
+    _lock: File,
+}
+
+/// What the writer and the shelf's users share. The lock is held for single steps: a packet into the buffer, the
+/// buffer into the file, a list copied. Not while files are linked.
+pub(crate) struct Shared {
+    node: String,
+    ring: Mutex<Ring>,
+    cuts: Cuts,
+}
+
+impl Shared {
+    /// A panic elsewhere leaves the ring usable: each step keeps it whole.
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tape {
+    /// Opens the tape in its folder. What a killed run left open is cut back to its last whole block and sealed; its
+    /// cuts are held on.
+    pub fn open(options: TapeOptions, now: Nanos) -> Result<Self, TapeError> {
+        let TapeOptions {
+            ring_bytes,
+            segment_bytes,
+            ..
+        } = options;
+        if segment_bytes < MIN_SEGMENT || ring_bytes / 2 < segment_bytes {
+            return Err(TapeError::Sizes {
+                ring_bytes,
+                segment_bytes,
+            });
+        }
+        let dir = options.dir.clone();
+        fs::create_dir_all(&dir).map_err(|error| TapeError::io("make the tape's folder", &dir, error))?;
+        let lock = lock(&dir)?;
+        let recovered = recovery::recover(&options)?;
+        let cuts = Cuts::open(&dir)?;
+        let (node, flush_every) = (options.node.clone(), options.flush_every);
+        let ring = Mutex::new(Ring::new(options, recovered));
+        Ok(Self {
+            shared: Arc::new(Shared { node, ring, cuts }),
+            flush_every,
+            flushed_at: now,
+            _lock: lock,
+        })
+    }
+
+    /// Puts a packet on the tape. Cheap: it goes into a buffer, which now and then goes to the file.
+    ///
+    /// Fails when no segment can be begun, though the disk is not full: the packet is counted as lost then, and so are
+    /// those that follow, until [`tick`](Self::tick) or [`flush`](Self::flush) lets it be tried again.
+    pub fn append(&mut self, packet: &Packet<'_>) -> Result<(), TapeError> {
+        self.shared.ring().append(packet)
+    }
+
+    /// [`append`](Self::append) for many: the lock is taken once. The first error ends neither the batch nor the tape.
+    pub fn append_batch<'a>(
+        &mut self,
+        packets: impl IntoIterator<Item = Packet<'a>>,
+    ) -> Result<(), TapeError> {
+        let mut ring = self.shared.ring();
+        let mut outcome = Ok(());
+        for packet in packets {
+            outcome = outcome.and(ring.append(&packet));
+        }
+        outcome
+    }
+
+    /// Tells how an interface is called; used when it is next described in a segment.
+    pub fn interface_name(&mut self, ifindex: u32, name: &str) {
+        self.shared.ring().interface_name(ifindex, name);
+    }
+
+    /// Puts a name on the tape, and at the head of each later segment while it holds. A name with the `since` and
+    /// cgroup of an earlier one stands in its place (to end it, or to add to it).
+    pub fn name(&mut self, name: &Name) -> Result<(), TapeError> {
+        self.shared.ring().name(name)
+    }
+
+    /// Counts packets that the recorder knows it has lost.
+    pub fn lost(&mut self, packets: u64) {
+        self.shared.ring().lost(packets);
+    }
+
+    /// Flushes when it is time to.
+    pub fn tick(&mut self, now: Nanos) -> Result<(), TapeError> {
+        // A clock that was set back must not stop flushing.
+        if now >= self.flushed_at && now - self.flushed_at < self.flush_every {
+            return Ok(());
+        }
+        self.flushed_at = now;
+        let mut ring = self.shared.ring();
+        ring.begin_for_losses(now)?;
+        ring.flush();
+        Ok(())
+    }
+
+    /// Puts into the file what is buffered. Write errors are counted, not returned: recording goes on.
+    pub fn flush(&mut self) -> Result<(), TapeError> {
+        self.shared.ring().flush();
+        Ok(())
+    }
+
+    /// Stops cleanly: what is buffered is written and the open segment sealed.
+    pub fn seal(self) -> Result<(), TapeError> {
+        self.shared.ring().close();
+        Ok(())
+    }
+
+    /// A handle on what is on the tape, for other threads.
+    pub fn shelf(&self) -> Shelf {
+        Shelf::new(Arc::clone(&self.shared))
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, TapeError> {
+    let path = dir.join(LOCK);
+    let file = File::create(&path).map_err(|error| TapeError::io("make", &path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TapeError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(TapeError::io("lock", &path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

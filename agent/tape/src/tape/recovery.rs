@@ -1,0 +1,129 @@
+//! What an earlier run has left in the tape's folder.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::ring::SegmentName;
+use super::{TapeCounters, TapeError, TapeOptions};
+use crate::format::{encode, tag};
+use crate::names::Names;
+use crate::read::IndexRecord;
+use crate::{Chunk, ReadError, SegmentIndex, SegmentInfo, index, open};
+
+/// The tape as it was found.
+pub(super) struct Recovered {
+    /// Oldest first; all sealed.
+    pub segments: Vec<SegmentInfo>,
+    /// Of all segments. None of them holds any more: whoever wrote them is gone.
+    pub names: Names,
+    pub counters: TapeCounters,
+}
+
+/// Lists the segments by their index; those without one are cut back to their last whole block and sealed.
+pub(super) fn recover(options: &TapeOptions) -> Result<Recovered, TapeError> {
+    let mut found = Recovered {
+        segments: Vec::new(),
+        names: Names::default(),
+        counters: TapeCounters::default(),
+    };
+    for name in segment_names(&options.dir)? {
+        match recover_segment(&options.dir.join(&name)) {
+            Ok(Some((index, sealed_now))) => {
+                let last = index.info.last;
+                index.names.into_iter().for_each(|name| {
+                    found.names.insert(name);
+                });
+                // Known to have held as long as there were packets.
+                last.into_iter()
+                    .for_each(|last| found.names.end_all(last.saturating_add(1)));
+                found.segments.push(index.info);
+                found.counters.recovered += u64::from(sealed_now);
+            }
+            Ok(None) => {}
+            Err(_) => {
+                // It stays on the ring, without times, until it is the oldest.
+                let bytes = fs::metadata(options.dir.join(&name)).map_or(0, |file| file.len());
+                found.segments.push(SegmentInfo {
+                    name,
+                    bytes,
+                    sealed: true,
+                    ..SegmentInfo::default()
+                });
+                found.counters.unreadable += 1;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Names of the segments' files in order of time. Other files are left alone.
+fn segment_names(dir: &Path) -> Result<Vec<String>, TapeError> {
+    let failed = |error| TapeError::io("list", dir, error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
+            && SegmentName::parse(&name).is_some()
+        {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The segment's index, and whether it had to be written now. `None` for a file in which nothing was recorded; it is
+/// removed.
+fn recover_segment(path: &Path) -> Result<Option<(SegmentIndex, bool)>, ReadError> {
+    if let Some(index) = index(path)? {
+        return Ok(Some((index, false)));
+    }
+    let mut reader = match open(path) {
+        Ok(reader) => reader,
+        Err(ReadError::NotACapture { .. }) => {
+            fs::remove_file(path)?;
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut chunk = Chunk::default();
+    let mut names = Names::default();
+    let (mut first, mut last) = (None, None);
+    while reader.next_chunk(&mut chunk)? {
+        let times = || chunk.packets.iter().map(|packet| packet.ts);
+        first = first.into_iter().chain(times()).min();
+        last = last.into_iter().chain(times()).max();
+        reader.names().into_iter().for_each(|name| {
+            names.insert(name);
+        });
+    }
+    let packets = reader.counters().packets;
+    let lost = reader.losses();
+    if packets == 0 && lost == 0 {
+        fs::remove_file(path)?;
+        return Ok(None);
+    }
+    let names: Vec<_> = names.iter().cloned().collect();
+    let interfaces = reader.interfaces().to_vec();
+    let bytes = reader.read_to();
+    let record = IndexRecord {
+        bytes,
+        packets,
+        lost,
+        first,
+        last,
+        interfaces,
+        names: names.into(),
+    };
+    seal(path, bytes, &record)?;
+    Ok(index(path)?.map(|index| (index, true)))
+}
+
+/// Cuts the file back to `bytes` and puts the index behind them.
+fn seal(path: &Path, bytes: u64, record: &IndexRecord<'_>) -> io::Result<()> {
+    let mut block = Vec::new();
+    encode::json_block(&mut block, tag::INDEX, record)?;
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    file.set_len(bytes)?;
+    file.write_all(&block)
+}
