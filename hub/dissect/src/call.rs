@@ -166,6 +166,9 @@ impl Marks {
     pub const HEADERS_CUT: Self = Self(1 << 6);
     /// The connection was reset before the call was over.
     pub const RESET: Self = Self(1 << 7);
+    /// Whole messages of the connection may be on no tape before this call; its request and response were matched by
+    /// their acknowledgement numbers, for a client that does not pipeline.
+    pub const AFTER_GAP: Self = Self(1 << 8);
 
     /// Every flag with its name in answers.
     pub const NAMES: &[(Self, &'static str)] = &[
@@ -177,6 +180,7 @@ impl Marks {
         (Self::PACKETS_CUT, "packets_cut"),
         (Self::HEADERS_CUT, "headers_cut"),
         (Self::RESET, "reset"),
+        (Self::AFTER_GAP, "after_gap"),
     ];
 
     /// Adds a flag.
@@ -207,6 +211,19 @@ pub struct Headers {
 }
 
 impl Headers {
+    /// No fields, with room for some.
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self {
+            text: String::with_capacity(bytes),
+            ends: Vec::with_capacity(fields),
+        }
+    }
+
+    /// Bytes of all names and values.
+    pub fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Appends a field. Bytes that are not UTF-8 are shown as U+FFFD.
     pub fn push(&mut self, name: &str, value: &[u8]) {
         self.text.push_str(name);
