@@ -5,6 +5,7 @@
 //! is an error.
 
 mod cut;
+mod dissect;
 mod figures;
 mod record;
 mod usage;
@@ -26,6 +27,7 @@ enum Bench {
     /// A cut of a full tape.
     Cut(cut::Options),
     /// A capture of HTTP/1 to stored calls, beside tshark.
+    Dissect(dissect::Options),
 
     /// The sender of `record`, in its own process and namespace.
     #[command(hide = true)]
@@ -35,6 +37,7 @@ enum Bench {
     Receive(record::ReceiveOptions),
     /// Our side of `dissect`, in its own process.
     #[command(hide = true)]
+    RunDissect(dissect::RunOptions),
     /// Runs a command and says what it used.
     #[command(hide = true)]
     Measure(usage::Options),
@@ -44,8 +47,10 @@ fn main() -> Result<()> {
     match Args::parse().bench {
         Bench::Record(options) => record::run(&options),
         Bench::Cut(options) => cut::run(&options),
+        Bench::Dissect(options) => dissect::run(&options),
         Bench::Send(options) => record::send(&options),
         Bench::Receive(options) => record::receive(&options),
+        Bench::RunDissect(options) => dissect::run_ours(&options),
         Bench::Measure(options) => usage::measure(&options),
     }
 }
