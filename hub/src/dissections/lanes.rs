@@ -48,7 +48,7 @@ impl Batch {
                 }
                 Bytes::Datagram(slot) => self.datagrams.get(slot as usize).map(Vec::as_slice),
             };
-            let payload = packet.and_then(|packet| packet.get(item.segment.payload())).unwrap_or_default();
+            let payload = packet.map_or(&[][..], |packet| item.segment.payload(packet));
             take(item.shard, &item.segment, payload);
         }
     }

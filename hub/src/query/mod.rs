@@ -1,7 +1,25 @@
 //! Questions to a dissection.
 
-mod calls;
 mod database;
 
-pub use calls::{CallsPage, CallsQuery, Format, Order, call_by_id, call_details, calls};
+mod filter;
+
+mod fields;
+
+mod functions;
+
+mod calls;
+
+mod row;
+
+mod entry;
+
+mod bodies;
+
+mod explain;
+
+pub use calls::{
+    CallsPage, CallsQuery, DEFAULT_LIMIT, Format, MAX_LIMIT, Order, PREVIEW, call_by_id, call_details, calls,
+};
 pub use database::{Database, Databases, QueryError};
+pub use filter::MAX_CONDITIONS;
