@@ -134,7 +134,7 @@ impl Connection {
         for vantage in 0..self.vantages.len() {
             self.finish_vantage(vantage, Close::Cut, now, desk);
         }
-        while let Some(view) = self.join.next_forced() {
+        while let Some(view) = self.join.next_forced(desk.counters) {
             self.emit(view, desk);
         }
     }

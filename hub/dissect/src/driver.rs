@@ -44,7 +44,8 @@ pub struct Rest {
 /// A protocol with its buffers.
 pub(crate) struct Driver<P: Protocol> {
     client: End,
-    joined: bool,
+    /// What every transaction is marked with.
+    marks: Marks,
     state: P::State,
     lanes: Ends<Lane>,
 }
@@ -69,11 +70,12 @@ struct Lane {
 }
 
 impl<P: Protocol> Driver<P> {
-    /// A dissection that has been told nothing.
-    pub fn new(client: End, joined: bool) -> Self {
+    /// A dissection that has been told nothing. `marks` say that the connection's begin was not seen, and why.
+    pub fn new(client: End, marks: Marks) -> Self {
+        let joined = marks != Marks::default();
         Self {
             client,
-            joined,
+            marks,
             state: P::begin(joined),
             lanes: Ends {
                 low: Lane::new(joined),
@@ -354,9 +356,7 @@ impl<P: Protocol> Dissector for Driver<P> {
         for transaction in out.iter_mut().skip(first) {
             transaction.protocol = P::INFO.name;
             transaction.client = self.client;
-            if self.joined {
-                transaction.marks.set(Marks::JOINED);
-            }
+            transaction.marks.set(self.marks);
         }
         fate
     }

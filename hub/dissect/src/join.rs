@@ -229,13 +229,13 @@ impl Join {
                 return None;
             }
         }
-        self.take(lane)
+        self.take(lane, counters)
     }
 
     /// Gives the first call, whatever may come.
-    pub fn next_forced(&mut self) -> Option<View> {
+    pub fn next_forced(&mut self, counters: &mut Counters) -> Option<View> {
         let lane = self.first()?;
-        self.take(lane)
+        self.take(lane, counters)
     }
 
     /// Lets a call out, unless it is out already; takes from it what is.
@@ -279,7 +279,8 @@ impl Join {
     }
 
     /// Takes an observer's next call, with what the others saw of it.
-    fn take(&mut self, lane: usize) -> Option<View> {
+    fn take(&mut self, lane: usize, counters: &mut Counters) -> Option<View> {
+        let mut seen = 1;
         let held = self.lanes.get_mut(lane)?.pop_front()?;
         self.bytes -= held.cost;
         let mut view = held.view;
@@ -293,8 +294,10 @@ impl Join {
             if let Some(held) = twin.and_then(|index| other.remove(index)) {
                 self.bytes -= held.cost;
                 view.merge(held.view);
+                seen += 1;
             }
         }
+        counters.calls_joined += u64::from(seen > 1);
         Some(view)
     }
 }

@@ -34,12 +34,18 @@ mod join;
 
 mod call;
 
+mod body;
+
 mod counters;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use body::{Body, BodyLimits, MessageBytes, read_body};
 pub use call::{Call, Headers, Marks, Message, Observation, Outcome, PACKETS_PER_MESSAGE, Peer, Value};
 pub use counters::{Counters, RouterCounters};
 pub use flow::{End, Ends, FlowKey};
-pub use limits::SHARDS;
+pub use limits::{BODY_BYTES, BODY_BYTES_MAX, SHARDS};
 pub use packet::{Direction, Link, Nanos, Packet};
 pub use router::{Routed, Router, Skip};
 pub use segment::{Flags, Observer, Segment, Sender};

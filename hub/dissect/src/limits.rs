@@ -94,3 +94,17 @@ pub const HELD_CALLS: usize = 256;
 
 /// How long a call waits for the other observer, by packet time. Clocks of nodes may differ by this.
 pub const HELD: Nanos = 5 * SECOND;
+
+// --- bodies on demand ---------------------------------------------------------------------------------------------
+
+/// Bytes of a body that are given when nothing else is asked for: what a person or an assistant reads at once.
+pub const BODY_BYTES: usize = 64 << 10;
+
+/// Most bytes of a body that can be asked for.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of a message that are put together again: its head and the largest body.
+pub const MESSAGE_BYTES: usize = HEAD_BYTES + BODY_BYTES_MAX;
+
+/// Window that a zstd body may ask for: 8 MiB, the most that RFC 9659 allows in HTTP.
+pub const ZSTD_WINDOW_LOG: u32 = 23;

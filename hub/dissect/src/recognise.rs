@@ -1,11 +1,11 @@
 //! Which protocol a connection speaks: by its bytes, with the port only to decide between two that fit.
 
-use crate::Counters;
 use crate::driver::{Dissector, Fate};
 use crate::flow::{End, Ends, FlowKey};
 use crate::limits::{PROBE_BYTES, PROBE_SEGMENTS, PROBE_SEGMENTS_JOINED};
 use crate::protocols::{Heads, Next, PROTOCOLS, Registration, Transaction, Verdict, find};
 use crate::tcp::{Event, Stamp, Told};
+use crate::{Counters, Marks};
 
 /// The dissection of one connection, from before its protocol is known.
 pub(crate) enum Dissection {
@@ -20,8 +20,8 @@ pub(crate) enum Dissection {
 /// A connection whose protocol is not known yet.
 #[derive(Default)]
 pub(crate) struct Undecided {
-    /// Whether it was joined after its begin, or has lost bytes since.
-    joined: bool,
+    /// Whether bytes were missing.
+    gapped: bool,
     heads: Ends<Head>,
     /// What was told of the bytes in `heads`, in order.
     kept: Vec<Kept>,
@@ -100,7 +100,7 @@ impl Dissection {
         match next {
             Next::Tunnel => Self::new(),
             Next::Named(name) => match find(&name) {
-                Some(protocol) => Self::Known((protocol.begin)(client, false)),
+                Some(protocol) => Self::Known((protocol.begin)(client, Marks::default())),
                 None => {
                     counters.passed_over += 1;
                     Self::Passed
@@ -133,7 +133,7 @@ impl Undecided {
         let (bytes, fresh) = match told.event {
             Event::Data { bytes, fresh } => (bytes, fresh),
             Event::Gap(_) => {
-                self.joined = true;
+                self.gapped = true;
                 self.forget(told.from);
                 return None;
             }
@@ -171,8 +171,12 @@ impl Undecided {
         match probe(heads, flow) {
             Recognised::Yes(protocol, client) => {
                 counters.recognised += 1;
-                let joined = self.joined || !whole;
-                let mut dissection = Dissection::Known((protocol.begin)(client, joined));
+                let marks = match (whole, self.gapped) {
+                    (false, _) => Marks::JOINED,
+                    (true, true) => Marks::AFTER_GAP,
+                    (true, false) => Marks::default(),
+                };
+                let mut dissection = Dissection::Known((protocol.begin)(client, marks));
                 for kept in std::mem::take(&mut self.kept) {
                     let event = Event::Data {
                         bytes: &kept.bytes,
@@ -218,7 +222,7 @@ impl Undecided {
 
     /// Stops looking, once both directions have had their chance.
     fn give_up(&self, whole: bool, counters: &mut Counters) -> Option<Dissection> {
-        let most = if whole && !self.joined {
+        let most = if whole && !self.gapped {
             PROBE_SEGMENTS
         } else {
             PROBE_SEGMENTS_JOINED

@@ -166,10 +166,7 @@ impl Router {
                 self.locals.meet(&ip.destination, &ip.source),
             ),
         };
-        let flags = u8::from(tcp.fin()) * Flags::FIN.0
-            | u8::from(tcp.syn()) * Flags::SYN.0
-            | u8::from(tcp.rst()) * Flags::RST.0
-            | u8::from(tcp.ack()) * Flags::ACK.0;
+        let flags = Flags(tcp.slice().get(13).copied().unwrap_or_default());
         Ok(Segment {
             ts: packet.ts,
             at: packet.at,
@@ -184,7 +181,7 @@ impl Router {
             offset: u16::try_from(offset).map_err(|_| Skip::Malformed)?,
             tape: packet.tape,
             window: tcp.window_size(),
-            flags: Flags(flags),
+            flags,
             from: Sender { end: from, twin },
         })
     }

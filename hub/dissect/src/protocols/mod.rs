@@ -3,7 +3,7 @@
 //! A protocol is three functions over bytes: `probe` (is it this one?), `parse` (bytes to one frame) and `pair` (frames
 //! to transactions). It sees no packets, no time and no buffers of its own: the [driver](crate::driver) keeps those.
 
-mod http1;
+pub(crate) mod http1;
 mod registry;
 
 pub use registry::{PROTOCOLS, Registration, find};

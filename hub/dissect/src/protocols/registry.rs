@@ -1,6 +1,7 @@
 //! The one list of protocols.
 
 use super::{Heads, Info, Protocol, Verdict, http1};
+use crate::call::Marks;
 use crate::driver::{Dissector, Driver};
 use crate::flow::End;
 
@@ -11,8 +12,8 @@ pub struct Registration {
     pub info: Info,
     /// See [`Protocol::probe`].
     pub probe: fn(Heads<'_>) -> Verdict,
-    /// Begins the dissection of a connection, given its client and whether its begin was missed.
-    pub begin: fn(End, bool) -> Box<dyn Dissector>,
+    /// Begins the dissection of a connection, given its client; with marks if its begin was not seen.
+    pub begin: fn(End, Marks) -> Box<dyn Dissector>,
 }
 
 /// Every protocol, in the order in which they are asked.
@@ -32,6 +33,6 @@ const fn register<P: Protocol>() -> Registration {
     Registration {
         info: P::INFO,
         probe: P::probe,
-        begin: |client, joined| Box::new(Driver::<P>::new(client, joined)),
+        begin: |client, marks| Box::new(Driver::<P>::new(client, marks)),
     }
 }

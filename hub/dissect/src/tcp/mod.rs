@@ -213,9 +213,10 @@ impl Stream {
         if !segment.flags.has(Flags::ACK) {
             return 0;
         }
+        let met = self.halves[segment.from.end].syn || segment.flags.has(Flags::SYN);
         let other = &mut self.halves[segment.from.end.other()];
-        if segment.flags.has(Flags::SYN) && !other.begun {
-            // The first SYN was not recorded, but its answer says its number.
+        if met && !other.begun {
+            // The other end's SYN was not recorded, but the first thing said to it tells its number.
             other.open(segment.ack.wrapping_sub(1));
         }
         let ack = other.position(segment.ack);

@@ -221,7 +221,7 @@ impl Body {
 }
 
 /// The size that begins a chunk's first line; what follows `;` are extensions.
-pub(crate) fn chunk_size(line: &[u8]) -> Option<u64> {
+pub(super) fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.split(|byte| *byte == b';').next()?.trim_ascii();
     // Sixteen digits fill a u64; leading zeros beyond are nobody's.
     if digits.is_empty() || digits.len() > 16 {

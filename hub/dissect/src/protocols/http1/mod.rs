@@ -4,6 +4,8 @@ mod body;
 mod pair;
 mod parse;
 
+pub(crate) use parse::unframe;
+
 use body::{Body, Framing, Inside};
 use pair::Pairing;
 
