@@ -19,7 +19,7 @@ use crate::snapshots::{Import, import};
 
 /// Cuts windows of time out of the recording of every node, dissects them into API calls, and answers questions.
 #[derive(Debug, Parser)]
-#[command(name = "wiretape-hub", version, about, after_help = EXAMPLES)]
+#[command(name = "wiretape-hub", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to log, e.g. info, debug, wiretape_hub=debug
     #[arg(long, global = true, env = "WIRETAPE_LOG", default_value = "info", value_name = "FILTER")]

@@ -14,7 +14,7 @@ use crate::snapshots::{Create, Manifest, NodePart, Origin, PartStatus, Status};
 
 /// A snapshot in a list.
 #[derive(Serialize)]
-struct Entry {
+pub(super) struct Entry {
     id: String,
     name: String,
     status: Status,
@@ -33,6 +33,12 @@ struct Entry {
     progress: Option<Progress>,
 }
 
+/// All snapshots.
+#[derive(Serialize)]
+pub(super) struct All {
+    snapshots: Vec<Entry>,
+}
+
 /// How much of a snapshot has come.
 #[derive(Serialize)]
 struct Progress {
@@ -43,7 +49,7 @@ struct Progress {
 
 /// A snapshot by itself.
 #[derive(Serialize)]
-struct Full {
+pub(super) struct Full {
     #[serde(flatten)]
     entry: Entry,
     nodes: Vec<Node>,
@@ -110,23 +116,22 @@ fn asked(params: &mut Params) -> Result<Asked, ApiError> {
     }
 }
 
-pub(super) async fn list(State(app): State<App>) -> Result<Json<Value>, ApiError> {
-    let snapshots: Vec<Entry> = app.hub.snapshots.list().await?.into_iter().map(|entry| show(&app, entry)).collect();
-    Ok(Json(json!({ "snapshots": snapshots })))
+pub(super) async fn list(State(app): State<App>) -> Result<Json<All>, ApiError> {
+    let snapshots = app.hub.snapshots.list().await?.into_iter().map(|entry| show(&app, entry)).collect();
+    Ok(Json(All { snapshots }))
 }
 
-pub(super) async fn get(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn get(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Full>, ApiError> {
     let entry = app.hub.snapshots.find(&key).await?;
     let Manifest { nodes, problems, names, .. } = app.hub.snapshots.manifest(&entry).await?;
     let dissections = app.hub.jobs.list(Some(&entry.id)).await?;
-    let full = Full {
+    Ok(Json(Full {
         nodes: nodes.iter().map(node).collect(),
         problems,
         name_count: names.len(),
         dissections: dissections.iter().map(super::entry).collect(),
         entry: show(&app, entry),
-    };
-    serde_json::to_value(full).map(Json).map_err(ApiError::internal)
+    }))
 }
 
 pub(super) async fn delete(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
