@@ -310,7 +310,8 @@ fn journey(inbound: &[Call]) -> String {
         calls.sort_by_key(|call| call.ts);
         let mut pages: Vec<_> = calls
             .iter()
-            .filter_map(|call| call.path.strip_prefix("/api/v1/")?.split('/').next())
+            .filter_map(|call| call.path.strip_prefix("/api/v1/"))
+            .map(|page| page.trim_end_matches(|last: char| last.is_ascii_digit() || last == '/'))
             .collect();
         pages.dedup();
         *journeys.entry(pages.join(" -> ")).or_default() += 1;

@@ -26,14 +26,17 @@ impl Link {
         tokio::spawn(async move {
             let mut connection = connection;
             tokio::select! {
-                // The client hears of a failure through the request that it makes.
-                _ = &mut connection => {}
+                // In this order: a request that was given up makes the connection close by itself, which must not
+                // come first.
+                biased;
                 Ok(()) = asked_to_reset => {
                     let stream = connection.into_parts().io.into_inner();
                     if let Err(error) = stream.set_zero_linger() {
                         eprintln!("closed a connection that was to be reset: {error}");
                     }
                 }
+                // The client hears of a failure through the request that it makes.
+                _ = &mut connection => {}
             }
         });
         Ok(Self { sender, reset })

@@ -26,9 +26,9 @@ pub const GATEWAY_RECOVERS: Duration = Duration::from_secs(170);
 
 /// How long payment-service waits for the gateway.
 pub const PAYMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections that payment-service has to the gateway at most. A gateway that answers after 4.5 s keeps nine or ten of
-/// them busy; one that does not answer takes all.
-pub const GATEWAY_POOL: usize = 14;
+/// Connections that payment-service has to the gateway at most. A gateway that answers after 4.5 s keeps ten of them
+/// busy; one that does not answer takes all.
+pub const GATEWAY_POOL: usize = 15;
 /// How long a connection's place in the pool stays empty after it was reset.
 pub const RECONNECT_AFTER: Duration = Duration::from_secs(5);
 

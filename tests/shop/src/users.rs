@@ -13,9 +13,9 @@ use crate::role::Role;
 use crate::story::{LAST_VISITOR, dice};
 
 /// Of 100 journeys, how many end with a purchase.
-const BUYERS: u64 = 60;
+const BUYERS: u64 = 65;
 /// Of 100 purchases, how many are made with one click, by cart-service.
-const ONE_CLICK: u64 = 30;
+const ONE_CLICK: u64 = 25;
 /// Of 100 requests, how many lack a correlation id.
 const WITHOUT_CORRELATION: u64 = 12;
 /// Most requests in a journey, for numbering them over all journeys.

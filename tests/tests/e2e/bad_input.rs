@@ -119,6 +119,8 @@ async fn bad_requests_are_explained_and_change_nothing() -> anyhow::Result<()> {
         .wait(Duration::from_secs(10));
     assert!(refused.is_err());
     let api = cluster.api();
+    let recorded = |body: &Value| body["cluster"]["newest_ts"].is_u64();
+    api.poll("/mcp/data-boundaries", &[], recorded).await?;
     all_calls(&api, "tape").await?;
     let before = state(&api).await?;
     for (method, path, body, status, word) in cases() {
