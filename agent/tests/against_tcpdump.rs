@@ -1,7 +1,7 @@
 //! What the agent records, held against what tcpdump sees on the same wire, packet by packet.
 //!
-//! The table in `docs/recording.md` says which packets the hooks cannot see. This test holds every difference against
-//! it: one that is not in the table fails, and so does a row of the table that does not come true.
+//! The table in `docs/recording.md` says which packets the hooks cannot see. This test holds every difference
+//! against it: one that is not in the table fails, and so does a row of the table that does not come true.
 
 mod common;
 
@@ -123,11 +123,12 @@ const ALWAYS: [&str; 6] = [
     TIME_WAIT,
 ];
 
-/// What depends on the moment: when the kernel announces its addresses, and what was on its way when a reset was sent.
+/// What depends on the moment: when the kernel announces its addresses, and what was on its way when a reset
+/// was sent.
 const AT_TIMES: [&str; 2] = [KERNELS_IPV6, AFTER_RESET];
 
-/// Pairs each packet of the wire with one of the tape, byte by byte, and explains those that are left over. Panics at
-/// one that cannot be explained.
+/// Pairs each packet of the wire with one of the tape, byte by byte, and explains those that are left over.
+/// Panics at one that cannot be explained.
 fn compare(wire: &[Recorded], tape: &[Recorded], cgroup: u64) -> BTreeMap<&'static str, usize> {
     let mut unpaired: HashMap<&[u8], Vec<&Recorded>> = HashMap::new();
     for packet in tape {

@@ -95,9 +95,8 @@ fn workloads_are_named_and_named_anew_on_sighup() {
     let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
     let file = dir.path().join("workloads.yaml");
     let entry = |pod: &str| {
-        format!(
-            "- match: {{ cgroup: 'frontend*' }}\n  pod: {pod}\n  service: frontend\n  addresses: [10.77.1.10]\n"
-        )
+        let known = "service: frontend\n  addresses: [10.77.1.10]\n";
+        format!("- match: {{ cgroup: 'frontend*' }}\n  pod: {pod}\n  {known}")
     };
     std::fs::write(&file, entry("frontend-1")).expect("written");
     let (path, file_path) = (cgroup.path.to_string_lossy(), file.to_string_lossy());
@@ -165,6 +164,63 @@ fn workloads_are_named_and_named_anew_on_sighup() {
         .json();
     assert!(cut["names"].to_string().contains("frontend-2"), "{cut}");
     workload.finish();
+}
+
+#[test]
+fn a_full_disk_shortens_the_tape_and_is_told_of() {
+    if common::cannot_record() {
+        return;
+    }
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let disk = Disk::new(dir.path(), "6m");
+    let path = cgroup.path.to_string_lossy();
+    // A tape that is longer than its disk.
+    let sizes = ["--tape-size", "64MiB", "--segment-size", "1MiB"];
+    let flags = [&["--backend", "ebpf", "--cgroup", &path][..], &sizes].concat();
+    let agent = Agent::start(&disk.0, &flags);
+    Workload::start("datagrams 15000 400", &cgroup.child("shop"), None).finish();
+    let dropped = "wiretape_agent_segments_dropped_disk_full_total";
+    agent.wait_for("segments to give way", |agent| agent.metric(dropped) > 0);
+    agent.logged("the disk is full");
+    agent.settle();
+    let boundaries = agent.boundaries();
+    let newest = boundaries.newest;
+    assert!(
+        boundaries.bytes < 6 << 20 && boundaries.packets > 1000,
+        "{boundaries:?}"
+    );
+    Workload::start("datagrams 10 100", &cgroup.child("later"), None).finish();
+    agent.wait_for("newer packets", |agent| agent.boundaries().newest > newest);
+    assert!(agent.stop().success());
+}
+
+/// A small file system, unmounted when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(dir: &Path, size: &str) -> Self {
+        let disk = dir.join("disk");
+        std::fs::create_dir(&disk).expect("a folder");
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&disk)
+            .status();
+        assert!(
+            mounted.expect("mount is installed").success(),
+            "a tmpfs is mounted"
+        );
+        Self(disk)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
 }
 
 #[test]

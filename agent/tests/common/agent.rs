@@ -144,10 +144,8 @@ impl Agent {
     pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address).expect("the agent listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
-        );
+        let headers = format!("Host: agent\r\nConnection: close\r\nContent-Length: {}\r\n{headers}", body.len());
+        let head = format!("{method} {path} HTTP/1.1\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).expect("sent");
         // An agent that refuses a long body need not read it.
         let _ = stream.write_all(body);
@@ -198,7 +196,8 @@ impl Agent {
         }
     }
 
-    /// Waits until all that the kernel has seen is on the tape, or counted as lost; gives how many packets were seen.
+    /// Waits until all that the kernel has seen is on the tape, or counted as lost; gives how many packets
+    /// were seen.
     pub fn settle(&self) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;

@@ -64,8 +64,8 @@ fn remove(path: &Path) {
     eprintln!("{} stays behind", path.display());
 }
 
-/// Two network namespaces, `left` 10.99.0.1 and `right` 10.99.0.2, joined by a veth pair whose ends are both called
-/// `wire`.
+/// Two network namespaces, `left` 10.99.0.1 and `right` 10.99.0.2, joined by a veth pair whose ends are both
+/// called `wire`.
 pub struct Link {
     pub left: String,
     pub right: String,

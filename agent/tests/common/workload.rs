@@ -89,10 +89,10 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
 
 /// The body of the test [`ENTRY`]: does what [`ROLE`] says, if it is set.
 ///
-/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `visit ADDR BYTES
-/// COUNT` (connections one after the other), `knock ADDR` (where nobody listens), `leave ADDR` (goes before the server
-/// does), `hang-up ADDR` (with bytes unread), `datagram ADDR BYTES` (one, to nobody), `datagrams COUNT BYTES` (over
-/// loopback), `run COMMAND` (in a shell).
+/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `visit
+/// ADDR BYTES COUNT` (connections one after the other), `knock ADDR` (where nobody listens), `leave ADDR`
+/// (goes before the server does), `hang-up ADDR` (with bytes unread), `datagram ADDR BYTES` (one, to nobody),
+/// `datagrams COUNT BYTES` (over loopback), `run COMMAND` (in a shell).
 pub fn main() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.split_whitespace().collect();
