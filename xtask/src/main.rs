@@ -1,2 +1,71 @@
-//! Placeholder.
-fn main() {}
+//! What cargo alone cannot do: set up a machine, run the demo, the tests and the benchmarks, check the structure.
+//!
+//! `cargo xtask help` lists the commands.
+
+mod check;
+mod programs;
+mod setup;
+mod step;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Work on Wiretape",
+    version
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing to build and test: libpcap, the eBPF toolchain, the peers that tests talk to
+    ///
+    /// Finds what is there first; running it again changes nothing. Needs root and Debian's packages for what it
+    /// installs, and says what to do where it cannot.
+    Setup {
+        /// Say what is missing and install nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Set up, build, and run the main job: three nodes, a hub, a shop with an incident, and its investigation
+    Demo {
+        /// Passed on to the demo; `cargo xtask demo -- --help` lists them (`--keep`, `--time-scale`, `--seed`, …)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Set up, build, and run every test
+    Test {
+        /// Passed on to the test binaries, e.g. a part of a test's name
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run a benchmark beside its peer: `dissect`, `record` or `cut`
+    Bench {
+        /// Which one, then its own options; `cargo xtask bench -- --help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
+    /// Check the structure: layout, who may know what, sizes of files, formatting
+    Check {
+        /// Run clippy over everything too (compiles a second time)
+        #[arg(long)]
+        clippy: bool,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Setup { dry_run: true } => setup::report(),
+        Command::Setup { dry_run: false } => setup::run(),
+        Command::Demo { args } => programs::demo(&args),
+        Command::Test { args } => programs::test(&args),
+        Command::Bench { args } => programs::bench(&args),
+        Command::Check { clippy } => check::run(clippy),
+    }
+}

@@ -1,7 +1,53 @@
 //! Packets in, calls out. No I/O, no clock, no async: a pure function of its input.
+//!
+//! The modules stand in the order in which a packet meets them.
 
-mod call;
+mod limits;
+
 mod packet;
 
+mod link;
+
+mod ip;
+
+mod fragments;
+
+mod flow;
+
+mod segment;
+
+mod router;
+
+mod shard;
+
+mod connection;
+
+mod tcp;
+
+mod recognise;
+
+pub mod driver;
+
+pub mod protocols;
+
+mod join;
+
+mod call;
+
+mod body;
+
+mod counters;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use body::{Body, BodyLimits, MessageBytes, read_body};
 pub use call::{Call, Headers, Marks, Message, Observation, Outcome, PACKETS_PER_MESSAGE, Peer, Value};
+pub use counters::{Counters, RouterCounters};
+pub use flow::{End, Ends, FlowKey};
+pub use limits::{BODY_BYTES, BODY_BYTES_MAX, SHARDS};
 pub use packet::{Direction, Link, Nanos, Packet};
+pub use router::{Routed, Router, Skip};
+pub use segment::{Flags, Observer, Segment, Sender};
+pub use shard::Shard;
+pub use tcp::{Close, Event, Stamp, Told};

@@ -1,1 +1,62 @@
-//! Placeholder.
+//! KFL, the filter language: text in, a checked [`Expr`] out.
+//!
+//! ```
+//! let filter = wiretape_kfl::compile(r#"dst.svc == "frontend" and response.status >= 500"#, 0)?;
+//! assert_eq!(filter.to_string(), r#"dst.service.name == "frontend" && status_code >= 500"#);
+//! # Ok::<(), wiretape_kfl::KflError>(())
+//! ```
+//!
+//! One grammar takes the three dialects that are in use: KFL1 (`and`, `r"regex"`), KFL2 (CEL: `&&`, `.contains()`) and
+//! the mixture of both that people write (`src.pod contains "x"`). A filter is compiled in the order of the modules
+//! below: tokens, syntax tree, then names are resolved and types checked. What comes out knows no dialect any more; it
+//! is printed in KFL2's spelling, translated by whoever owns a store, or run on single calls by [`evaluate()`].
+//!
+//! Nothing here knows a store, reads a clock or does I/O.
+
+mod error;
+mod limits;
+
+mod lexer;
+mod parser;
+mod syntax;
+
+mod fields;
+mod names;
+mod suggest;
+
+mod check;
+mod time;
+
+mod expr;
+mod print;
+
+mod evaluate;
+
+pub use error::{KflError, Position};
+pub use evaluate::{Row, Value, evaluate};
+pub use expr::{Arithmetic, Comparison, Expr, Filter, Literal, Operand, Pattern, TextTest};
+pub use fields::{FIELDS, Field, FieldInfo, Kind};
+pub use limits::{LIST_ENTRIES, NESTING, REGEX_BYTES, REGEXES, TEXT_BYTES};
+pub use names::{LATENCY_IN_MS, MACROS, Macro};
+
+/// Nanoseconds since 1970-01-01 UTC.
+pub type Nanos = u64;
+
+/// Compiles a filter. Empty text (or nothing but comments) is the filter that matches everything.
+///
+/// `now` is what `now()` means in it, fixed here so that a filter gives one answer however long it runs.
+///
+/// # Errors
+/// Anything that is not a filter, or is larger than the [limits](crate::TEXT_BYTES) allow: the error shows the place and
+/// says what to do.
+pub fn compile(text: &str, now: Nanos) -> Result<Filter, KflError> {
+    let expr = match parser::parse(text) {
+        Ok(None) => Ok(None),
+        Ok(Some(node)) => check::check(&node, now).map(Some),
+        Err(problem) => Err(problem),
+    };
+    match expr {
+        Ok(expr) => Ok(Filter { expr }),
+        Err(problem) => Err(KflError::new(text, problem)),
+    }
+}

@@ -1,0 +1,310 @@
+//! One connection, with everyone who saw it.
+
+use crate::call::{Call, Message, Peer};
+use crate::flow::{End, Ends, FlowKey, mix};
+use crate::join::{Join, View};
+use crate::limits::VANTAGES;
+use crate::protocols::{Half, Transaction};
+use crate::recognise::Dissection;
+use crate::segment::{Flags, Observer, Segment};
+use crate::tcp::{Close, Stream};
+use crate::{Counters, Marks, Nanos};
+
+/// What a connection needs of its shard.
+pub(crate) struct Desk<'a> {
+    pub counters: &'a mut Counters,
+    /// For transactions on their way; empty between segments.
+    pub scratch: &'a mut Vec<Transaction>,
+    pub out: &'a mut Vec<Call>,
+}
+
+/// One connection between two addresses and ports.
+pub(crate) struct Connection {
+    flow: FlowKey,
+    stream: u64,
+    /// Ordinal of the next call.
+    index: u32,
+    vantages: Vec<Vantage>,
+    join: Join,
+    /// Whether more observers are to be expected.
+    twin: bool,
+    /// Which tape recorded each end's socket, and that socket's cgroup.
+    recorded: Ends<Option<(u16, u64)>>,
+}
+
+/// A connection as one observer saw it.
+pub(crate) struct Vantage {
+    tape: u16,
+    observer: Observer,
+    tcp: Stream,
+    dissection: Dissection,
+}
+
+impl Connection {
+    /// A connection that begins with this segment.
+    pub fn new(segment: &Segment, counters: &mut Counters) -> Self {
+        counters.connections += 1;
+        counters.connections_joined += u64::from(!segment.flags.has(Flags::SYN));
+        Self {
+            flow: segment.flow,
+            stream: mix(segment.flow.mixed() ^ mix(segment.ts)),
+            index: 0,
+            vantages: Vec::with_capacity(1),
+            join: Join::default(),
+            twin: false,
+            recorded: Ends::default(),
+        }
+    }
+
+    /// Which of the observers saw the segment.
+    pub fn vantage(&self, segment: &Segment) -> Option<usize> {
+        let same = |vantage: &Vantage| vantage.tape == segment.tape && vantage.observer == segment.observer;
+        self.vantages.iter().position(same)
+    }
+
+    /// Whether an observer has seen that its connection is another one than this segment's.
+    pub fn contradicts(&self, vantage: usize, segment: &Segment) -> bool {
+        self.vantages
+            .get(vantage)
+            .is_some_and(|vantage| vantage.tcp.contradicts(segment))
+    }
+
+    /// Whether a SYN that an observer has not seen yet can be of this connection.
+    pub fn accepts(&self, segment: &Segment) -> bool {
+        !self
+            .vantages
+            .iter()
+            .any(|vantage| vantage.tcp.contradicts(segment))
+    }
+
+    /// Adds an observer; `None` if there are too many.
+    pub fn observe(&mut self, segment: &Segment) -> Option<usize> {
+        if self.vantages.len() >= VANTAGES {
+            return None;
+        }
+        let beside = self
+            .vantages
+            .first()
+            .map(|first| first.tcp.positions())
+            .unwrap_or_default();
+        self.vantages.push(Vantage {
+            tape: segment.tape,
+            observer: segment.observer,
+            tcp: Stream::beside(beside),
+            dissection: Dissection::new(),
+        });
+        Some(self.vantages.len() - 1)
+    }
+
+    /// Takes a segment that one of the observers saw.
+    pub fn segment(&mut self, vantage: usize, segment: &Segment, payload: &[u8], desk: &mut Desk<'_>) {
+        self.twin |= segment.from.twin;
+        if let Observer::Socket(end) = segment.observer {
+            let recorded = self.recorded[end].get_or_insert((segment.tape, segment.cgroup));
+            if recorded.1 == 0 {
+                recorded.1 = segment.cgroup;
+            }
+        }
+        let Some(Vantage { tcp, dissection, .. }) = self.vantages.get_mut(vantage) else {
+            return;
+        };
+        let (flow, whole) = (&self.flow, tcp.whole() || segment.flags.has(Flags::SYN));
+        let scratch = &mut *desk.scratch;
+        tcp.segment(segment, payload, desk.counters, &mut |told, counters| {
+            dissection.tell(told, flow, whole, counters, scratch);
+        });
+        self.collect(vantage, segment.ts, desk);
+    }
+
+    /// Nothing more comes from an observer.
+    pub fn finish_vantage(&mut self, vantage: usize, close: Close, now: Nanos, desk: &mut Desk<'_>) {
+        let Some(Vantage { tcp, dissection, .. }) = self.vantages.get_mut(vantage) else {
+            return;
+        };
+        let (flow, whole) = (&self.flow, tcp.whole());
+        let scratch = &mut *desk.scratch;
+        tcp.finish(close, desk.counters, &mut |told, counters| {
+            dissection.tell(told, flow, whole, counters, scratch);
+        });
+        self.collect(vantage, now, desk);
+    }
+
+    /// Nothing more comes from anyone: gives everything that waits.
+    pub fn finish(&mut self, now: Nanos, desk: &mut Desk<'_>) {
+        for vantage in 0..self.vantages.len() {
+            self.finish_vantage(vantage, Close::Cut, now, desk);
+        }
+        while let Some(view) = self.join.next_forced(desk.counters) {
+            self.emit(view, desk);
+        }
+    }
+
+    /// Gives the calls that have waited for another observer for long enough.
+    pub fn expire(&mut self, now: Nanos, desk: &mut Desk<'_>) {
+        self.advance(now, desk);
+    }
+
+    /// Whether no observer will see any more of it.
+    pub fn closed(&self) -> bool {
+        self.vantages.iter().all(|vantage| vantage.tcp.closed())
+    }
+
+    /// When the oldest call that waits for another observer began to wait.
+    pub fn holding_since(&self) -> Option<Nanos> {
+        self.join.since()
+    }
+
+    /// Bytes that it holds, roughly.
+    pub fn memory(&self) -> usize {
+        let vantage = |vantage: &Vantage| vantage.tcp.memory() + vantage.dissection.memory();
+        self.vantages.iter().map(vantage).sum::<usize>() + self.join.memory()
+    }
+
+    /// Takes the transactions that an observer's dissection has given.
+    fn collect(&mut self, vantage: usize, now: Nanos, desk: &mut Desk<'_>) {
+        let alone = self.vantages.len() == 1 && !self.twin && self.join.is_empty();
+        if alone && desk.scratch.is_empty() {
+            return;
+        }
+        let Some(&Vantage { tape, observer, .. }) = self.vantages.get(vantage) else {
+            return;
+        };
+        let mut scratch = std::mem::take(desk.scratch);
+        for transaction in scratch.drain(..) {
+            let view = View::new(transaction, tape, observer);
+            if alone {
+                self.emit(view, desk);
+            } else {
+                self.join.hold(vantage, view, now);
+            }
+        }
+        *desk.scratch = scratch;
+        if !alone {
+            self.advance(now, desk);
+        }
+    }
+
+    /// Gives the calls that need not wait any more.
+    fn advance(&mut self, now: Nanos, desk: &mut Desk<'_>) {
+        let open = |lane: usize| {
+            self.vantages
+                .get(lane)
+                .is_some_and(|vantage| !vantage.tcp.closed())
+        };
+        let expected = self.twin && self.vantages.len() == 1;
+        let mut ready = Vec::new();
+        while let Some(view) = self.join.next(open, expected, now, desk.counters) {
+            ready.push(view);
+        }
+        for view in ready {
+            self.emit(view, desk);
+        }
+    }
+
+    fn emit(&mut self, view: View, desk: &mut Desk<'_>) {
+        let Some(view) = self.join.pass(view, desk.counters) else {
+            return;
+        };
+        desk.counters.calls += 1;
+        let call = self.call(view);
+        desk.out.push(call);
+    }
+
+    fn call(&mut self, view: View) -> Call {
+        let Transaction {
+            protocol,
+            client,
+            version,
+            request,
+            response,
+            outcome,
+            mut marks,
+            fields,
+        } = view.transaction;
+        let index = self.index;
+        self.index += 1;
+        let halves = [
+            (
+                request.as_ref().map(|request| &request.half),
+                Marks::NO_REQUEST,
+                Marks::REQUEST_GAP,
+            ),
+            (
+                response.as_ref().map(|response| &response.half),
+                Marks::NO_RESPONSE,
+                Marks::RESPONSE_GAP,
+            ),
+        ];
+        for (half, absent, gap) in halves {
+            match half {
+                None => marks.set(absent),
+                Some(half) => mark_half(&mut marks, half, gap),
+            }
+        }
+        let status = response.as_ref().and_then(|response| response.status);
+        let request = request.unwrap_or_default();
+        let has_request = !marks.has(Marks::NO_REQUEST);
+        Call {
+            stream: self.stream,
+            index,
+            protocol,
+            version,
+            client: self.peer(client),
+            server: self.peer(client.other()),
+            method: request.method,
+            path: request.path,
+            query: request.query,
+            authority: request.authority,
+            status,
+            outcome,
+            request: has_request.then(|| message(request.half)),
+            response: response.map(|response| message(response.half)),
+            marks,
+            client_side: view.sides.client,
+            server_side: view.sides.server,
+            unknown_side: view.sides.unknown,
+            fields,
+        }
+    }
+
+    fn peer(&self, end: End) -> Peer {
+        let recorded = self.recorded[end];
+        Peer {
+            address: self.flow.address(end),
+            tape: recorded.map(|(tape, _)| tape),
+            cgroup: recorded.map_or(0, |(_, cgroup)| cgroup),
+        }
+    }
+}
+
+fn mark_half(marks: &mut Marks, half: &Half, gap: Marks) {
+    if half.gap {
+        marks.set(gap);
+    }
+    if half.headers_cut {
+        marks.set(Marks::HEADERS_CUT);
+    }
+    if half.span.packets_cut {
+        marks.set(Marks::PACKETS_CUT);
+    }
+}
+
+fn message(half: Half) -> Message {
+    let Half {
+        span,
+        headers,
+        head_len,
+        body_len,
+        ..
+    } = half;
+    Message {
+        headers,
+        // The lower half of a position is the sequence number.
+        seq: span.start as u32,
+        head_len,
+        body_len,
+        wire_len: span.end - span.start,
+        packets: span.packets,
+        missing: span.missing,
+    }
+}

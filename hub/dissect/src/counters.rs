@@ -1,0 +1,115 @@
+//! What was seen, kept and lost, counted where it happens.
+
+/// Declares a set of counters once: the struct, their names, and their sum.
+macro_rules! counters {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl $name {
+            /// Adds another set to this one.
+            pub fn merge(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+            }
+
+            /// Every counter with its name, in the order of a packet.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// What the [`Router`](crate::Router) did with packets.
+    RouterCounters {
+        /// Packets taken.
+        packets,
+        /// Bytes of them, as captured.
+        bytes,
+        /// TCP segments handed to shards.
+        segments,
+        /// Skipped: neither IPv4 nor IPv6 (ARP, LLDP, ...).
+        not_ip,
+        /// Skipped: another transport than TCP.
+        not_tcp,
+        /// Skipped: the capture cut it within its headers.
+        truncated,
+        /// Skipped: headers that contradict themselves.
+        malformed,
+        /// Fragments of IP datagrams.
+        fragments,
+        /// Datagrams that were put together from fragments.
+        datagrams,
+        /// Datagrams given up, because fragments were missing for too long, contradicted each other, or a limit of
+        /// the pool was reached.
+        datagrams_lost,
+    }
+}
+
+counters! {
+    /// What a [`Shard`](crate::Shard) did with segments.
+    Counters {
+        /// Segments taken.
+        segments,
+        /// Bytes of payload, as captured.
+        bytes,
+        /// Segments of no known connection that could not begin one (a late ACK or FIN).
+        stray,
+        /// Connections met.
+        connections,
+        /// Of those, already open when first met.
+        connections_joined,
+        /// Of those, begun on the addresses and ports of an earlier one.
+        ports_reused,
+        /// Connections given up as silent for too long.
+        connections_idle,
+        /// Connections given up early, because the shard held too many.
+        connections_evicted,
+        /// Connections given up early, because the shard held too many bytes.
+        connections_evicted_for_bytes,
+        /// Segments of observers beyond the limit of one connection.
+        vantages_refused,
+        /// Segments whose data had been seen before (retransmissions, keep-alives, duplicates of the capture).
+        repeated,
+        /// Segments that came before an earlier one.
+        early,
+        /// Bytes that were never seen.
+        gap_bytes,
+        /// Places at which they are missing.
+        gaps,
+        /// Of those places, the ones that were given up because too much waited behind them.
+        gaps_forced,
+        /// Resets that did not fit the connection and were ignored.
+        resets_ignored,
+        /// Observations of connections whose protocol was recognised.
+        recognised,
+        /// Observations of connections in whose bytes no protocol was recognised.
+        unrecognised,
+        /// Observations of connections handed over to a protocol that has no dissector (an upgrade, a tunnel).
+        passed_over,
+        /// Bytes of recognised connections that belong to no message that could be read.
+        skipped_bytes,
+        /// Times that a dissector lost its place: after a gap, or at bytes that are not its protocol.
+        resyncs,
+        /// Heads longer than the limit.
+        heads_too_long,
+        /// Messages with more header fields than are kept.
+        headers_cut,
+        /// Requests that were given up waiting for an answer, because too many did.
+        pending_dropped,
+        /// Calls that came out.
+        calls,
+        /// Of those, put together from two observations.
+        calls_joined,
+        /// Calls that came out before the other observer's view of them, because too many waited.
+        held_forced,
+        /// The same, because they had waited for too long.
+        held_expired,
+        /// Views of calls that came after the call was out.
+        twins_late,
+    }
+}

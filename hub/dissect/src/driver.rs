@@ -1,0 +1,450 @@
+//! What drives a protocol: the loop, the buffers and their limits, looking for a lost place, times and locations.
+
+use crate::flow::{End, Ends};
+use crate::protocols::{
+    Gapped, Input, Missing, Next, Parsed, Protocol, Side, Span, Told as Framed, Transaction,
+};
+use crate::tcp::{Close, Event, Stamp, Told};
+use crate::{Counters, Marks, PACKETS_PER_MESSAGE};
+
+/// The dissection of one connection by one protocol, as the rest of the crate sees it.
+pub trait Dissector: Send {
+    /// Takes what is next, gives the transactions that have become complete.
+    fn tell(&mut self, told: Told<'_>, counters: &mut Counters, out: &mut Vec<Transaction>) -> Fate;
+
+    /// Which end is the client.
+    fn client(&self) -> End;
+
+    /// Bytes that it holds, roughly.
+    fn memory(&self) -> usize;
+}
+
+/// How the dissection goes on.
+#[derive(Debug)]
+pub enum Fate {
+    /// By the same dissector.
+    On,
+    /// By another one, which is to be told the rest first.
+    Switch(Next, Vec<Rest>),
+}
+
+/// Bytes that belong to the next protocol.
+#[derive(Debug)]
+pub struct Rest {
+    /// Whose.
+    pub from: End,
+    /// Where.
+    pub position: u64,
+    /// The packet that carried the first.
+    pub stamp: Stamp,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A protocol with its buffers.
+pub(crate) struct Driver<P: Protocol> {
+    client: End,
+    /// What every transaction is marked with.
+    marks: Marks,
+    state: P::State,
+    lanes: Ends<Lane>,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Lane {
+    /// Bytes of a frame that is not whole.
+    held: Vec<u8>,
+    /// Which packets they came in: position of the first byte of each, with the packet.
+    pieces: Vec<(u64, Stamp)>,
+    /// Position of the first byte that is not used.
+    position: u64,
+    /// Bytes without which asking again is no use.
+    need: usize,
+    /// Whether the next frame must be looked for.
+    lost: bool,
+    /// The frame under way.
+    open: Option<Span>,
+    /// Whether there is nothing more.
+    ended: bool,
+}
+
+impl<P: Protocol> Driver<P> {
+    /// A dissection that has been told nothing. `marks` say that the connection's begin was not seen, and why.
+    pub fn new(client: End, marks: Marks) -> Self {
+        let joined = marks != Marks::default();
+        Self {
+            client,
+            marks,
+            state: P::begin(joined),
+            lanes: Ends {
+                low: Lane::new(joined),
+                high: Lane::new(joined),
+            },
+        }
+    }
+
+    fn side(&self, end: End) -> Side {
+        if end == self.client {
+            Side::Client
+        } else {
+            Side::Server
+        }
+    }
+
+    fn data(
+        &mut self,
+        told: &Told<'_>,
+        bytes: &[u8],
+        turn: bool,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) -> Fate {
+        let lane = &mut self.lanes[told.from];
+        if lane.held.is_empty() {
+            // The common case: nothing waits, and what comes is parsed where it is.
+            lane.position = told.position;
+            lane.pieces.clear();
+            lane.pieces.push((told.position, told.stamp));
+            let (used, fate) = self.parse(told.from, bytes, turn, counters, out);
+            let lane = &mut self.lanes[told.from];
+            if let Some(left) = bytes.get(used..) {
+                lane.held.extend_from_slice(left);
+            }
+            return self.switch(fate);
+        }
+        lane.held.extend_from_slice(bytes);
+        lane.pieces.push((told.position, told.stamp));
+        if lane.held.len() < lane.need {
+            return Fate::On;
+        }
+        let held = std::mem::take(&mut lane.held);
+        let (used, fate) = self.parse(told.from, &held, false, counters, out);
+        let lane = &mut self.lanes[told.from];
+        lane.held = held;
+        lane.held.drain(..used.min(lane.held.len()));
+        let position = lane.position;
+        let first = lane
+            .pieces
+            .partition_point(|(start, _)| *start <= position)
+            .saturating_sub(1);
+        lane.pieces.drain(..first);
+        self.switch(fate)
+    }
+
+    /// Parses as far as it goes; gives how many bytes were used.
+    fn parse(
+        &mut self,
+        from: End,
+        bytes: &[u8],
+        turn: bool,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) -> (usize, Option<Next>) {
+        let side = self.side(from);
+        let mut used = 0;
+        // Steps that used nothing; a frame may end so once, before another one begins.
+        let mut idle = 0;
+        while let Some(left) = bytes.get(used..).filter(|left| !left.is_empty()) {
+            let lane = &mut self.lanes[from];
+            let input = Input {
+                from: side,
+                bytes: left,
+                position: lane.position,
+                ack: lane.stamp(lane.position).ack,
+                turn: turn && used == 0,
+            };
+            if lane.lost {
+                let skip = P::resync(&mut self.state, input)
+                    .unwrap_or(left.len())
+                    .min(left.len());
+                counters.skipped_bytes += skip as u64;
+                lane.position += skip as u64;
+                used += skip;
+                if skip == left.len() {
+                    break;
+                }
+                lane.lost = false;
+                continue;
+            }
+            let (step, frame) = match P::parse(&mut self.state, input, counters) {
+                Parsed::Frame { used, frame } => (used, Some(frame)),
+                Parsed::Part { used } => (used, None),
+                Parsed::Skip { used: skip } => {
+                    let skip = skip.clamp(1, left.len());
+                    lane.position += skip as u64;
+                    used += skip;
+                    continue;
+                }
+                Parsed::More { at_least } if left.len() < P::INFO.buffer => {
+                    lane.need = at_least.max(left.len() + 1);
+                    break;
+                }
+                Parsed::More { .. } => {
+                    // What is there of the frame is made the best of, as if the rest were missing.
+                    counters.heads_too_long += 1;
+                    let end = Missing {
+                        position: lane.position + left.len() as u64,
+                        len: 0,
+                    };
+                    if let Some(frame) = P::gap(&mut self.state, side, left, end).frame {
+                        lane.advance(left.len() as u64);
+                        let span = lane.close();
+                        lane.position -= left.len() as u64;
+                        P::pair(
+                            &mut self.state,
+                            Framed {
+                                from: side,
+                                span,
+                                frame,
+                            },
+                            counters,
+                            out,
+                        );
+                    }
+                    used += self.lose(from, left.len(), counters);
+                    continue;
+                }
+                Parsed::Invalid => {
+                    used += self.lose(from, left.len(), counters);
+                    continue;
+                }
+                Parsed::Switch(next) => return (used, Some(next)),
+            };
+            let step = step.min(left.len());
+            idle = if step == 0 { idle + 1 } else { 0 };
+            if idle > 2 {
+                used += self.lose(from, left.len(), counters);
+                continue;
+            }
+            lane.advance(step as u64);
+            used += step;
+            if let Some(frame) = frame {
+                let span = lane.close();
+                P::pair(
+                    &mut self.state,
+                    Framed {
+                        from: side,
+                        span,
+                        frame,
+                    },
+                    counters,
+                    out,
+                );
+            }
+        }
+        (used, None)
+    }
+
+    /// Passes over bytes in which the place was lost. What comes next is looked at from a segment's begin on.
+    fn lose(&mut self, from: End, left: usize, counters: &mut Counters) -> usize {
+        let lane = &mut self.lanes[from];
+        counters.resyncs += 1;
+        counters.skipped_bytes += left as u64;
+        lane.position += left as u64;
+        lane.lost = true;
+        lane.open = None;
+        lane.need = 0;
+        left
+    }
+
+    fn gap(&mut self, told: &Told<'_>, len: u64, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        let side = self.side(told.from);
+        let lane = &mut self.lanes[told.from];
+        let missing = Missing {
+            position: told.position,
+            len,
+        };
+        let Gapped { inside, frame, lost } = P::gap(&mut self.state, side, &lane.held, missing);
+        if frame.is_some() {
+            // What waited was the begin of the frame that has ended now.
+            lane.advance(lane.held.len() as u64);
+        } else if !lane.held.is_empty() {
+            counters.skipped_bytes += lane.held.len() as u64;
+        }
+        lane.position = told.position;
+        if let Some(open) = &mut lane.open {
+            open.missing += inside;
+            lane.position += inside;
+            open.end = lane.position;
+        }
+        lane.held.clear();
+        lane.need = 0;
+        if lost && !lane.lost {
+            counters.resyncs += 1;
+            lane.lost = true;
+        }
+        if let Some(frame) = frame {
+            let span = lane.close();
+            P::pair(
+                &mut self.state,
+                Framed {
+                    from: side,
+                    span,
+                    frame,
+                },
+                counters,
+                out,
+            );
+        } else if lost {
+            lane.open = None;
+        }
+        self.lanes[told.from].position = told.position + len;
+    }
+
+    fn end(&mut self, from: End, close: Close, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        let side = self.side(from);
+        let lane = &mut self.lanes[from];
+        if lane.ended {
+            return;
+        }
+        if let Some(frame) = P::end(&mut self.state, side, &lane.held, close) {
+            lane.advance(lane.held.len() as u64);
+            let span = lane.close();
+            P::pair(
+                &mut self.state,
+                Framed {
+                    from: side,
+                    span,
+                    frame,
+                },
+                counters,
+                out,
+            );
+        }
+        let lane = &mut self.lanes[from];
+        lane.held = Vec::new();
+        lane.ended = true;
+        if self.lanes[from.other()].ended {
+            P::close(&mut self.state, close, out);
+        }
+    }
+
+    /// The bytes that neither direction has used go to the next protocol.
+    fn switch(&mut self, next: Option<Next>) -> Fate {
+        let Some(next) = next else { return Fate::On };
+        let mut rest = Vec::new();
+        for from in End::BOTH {
+            let lane = &mut self.lanes[from];
+            if !lane.held.is_empty() {
+                rest.push(Rest {
+                    from,
+                    position: lane.position,
+                    stamp: lane.stamp(lane.position),
+                    bytes: std::mem::take(&mut lane.held),
+                });
+            }
+        }
+        Fate::Switch(next, rest)
+    }
+}
+
+impl<P: Protocol> Dissector for Driver<P> {
+    fn tell(&mut self, told: Told<'_>, counters: &mut Counters, out: &mut Vec<Transaction>) -> Fate {
+        let first = out.len();
+        let fate = match told.event {
+            Event::Data { bytes, turn } => self.data(&told, bytes, turn, counters, out),
+            Event::Gap(len) => {
+                self.gap(&told, len, counters, out);
+                Fate::On
+            }
+            Event::End(close) => {
+                self.end(told.from, close, counters, out);
+                Fate::On
+            }
+        };
+        for transaction in out.iter_mut().skip(first) {
+            transaction.protocol = P::INFO.name;
+            transaction.client = self.client;
+            transaction.marks.set(self.marks);
+        }
+        fate
+    }
+
+    fn client(&self) -> End {
+        self.client
+    }
+
+    fn memory(&self) -> usize {
+        self.lanes.low.held.len() + self.lanes.high.held.len() + P::memory(&self.state)
+    }
+}
+
+impl Lane {
+    fn new(lost: bool) -> Self {
+        Self {
+            lost,
+            ..Self::default()
+        }
+    }
+
+    /// The packet that carried the byte at a position.
+    fn stamp(&self, position: u64) -> Stamp {
+        let behind = self.pieces.partition_point(|(start, _)| *start <= position);
+        let piece = self.pieces.get(behind.saturating_sub(1));
+        piece.map(|(_, stamp)| *stamp).unwrap_or_default()
+    }
+
+    /// Gives the next bytes to the frame under way; begins one if there is none.
+    fn advance(&mut self, len: u64) {
+        let start = self.position;
+        self.position += len;
+        let end = self.position;
+        if len == 0 {
+            return;
+        }
+        let first = self
+            .pieces
+            .partition_point(|(at, _)| *at <= start)
+            .saturating_sub(1);
+        let pieces = self.pieces.iter().skip(first).take_while(|(at, _)| *at < end);
+        for (_, stamp) in pieces {
+            let open = self.open.get_or_insert_with(|| Span {
+                start,
+                ack: stamp.ack,
+                first: stamp.ts,
+                ..Span::default()
+            });
+            open.carried_by(stamp);
+        }
+        if let Some(open) = &mut self.open {
+            open.end = end;
+        }
+    }
+
+    /// The frame under way has ended.
+    fn close(&mut self) -> Span {
+        self.open.take().unwrap_or(Span {
+            start: self.position,
+            end: self.position,
+            ..Span::default()
+        })
+    }
+}
+
+impl Span {
+    fn carried_by(&mut self, stamp: &Stamp) {
+        self.last = stamp.ts;
+        if stamp.at_first != stamp.at {
+            // Fragments lie between the two locations.
+            self.packets_cut = true;
+            self.add_location(stamp.at_first);
+        }
+        self.add_location(stamp.at);
+    }
+
+    fn add_location(&mut self, at: u64) {
+        if self.packets.last() == Some(&at) {
+            return;
+        }
+        if self.packets.len() < PACKETS_PER_MESSAGE {
+            if self.packets.is_empty() {
+                self.packets.reserve_exact(1);
+            }
+            self.packets.push(at);
+        } else if let Some(last) = self.packets.last_mut() {
+            *last = at;
+            self.packets_cut = true;
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Connections by their addresses.
+
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::{Index, IndexMut};
+
+use crate::limits::SHARDS;
+
+/// One end of a connection, in the order of addresses and ports, which says nothing of client and server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The end with the lower address, or with the lower port where both are the same.
+    #[default]
+    Low,
+    /// The other.
+    High,
+}
+
+impl End {
+    /// Both, in order.
+    pub const BOTH: [Self; 2] = [Self::Low, Self::High];
+
+    /// The end across.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Low => Self::High,
+            Self::High => Self::Low,
+        }
+    }
+}
+
+/// The same thing for each end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends<T> {
+    /// The low end's.
+    pub low: T,
+    /// The high end's.
+    pub high: T,
+}
+
+impl<T> Index<End> for Ends<T> {
+    type Output = T;
+
+    fn index(&self, end: End) -> &T {
+        match end {
+            End::Low => &self.low,
+            End::High => &self.high,
+        }
+    }
+}
+
+impl<T> IndexMut<End> for Ends<T> {
+    fn index_mut(&mut self, end: End) -> &mut T {
+        match end {
+            End::Low => &mut self.low,
+            End::High => &mut self.high,
+        }
+    }
+}
+
+/// Addresses and ports of a connection, the same for both of its directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowKey {
+    /// IPv4 addresses in their IPv6-mapped form (RFC 4291, section 2.5.5.2).
+    addresses: [[u8; 16]; 2],
+    ports: [u16; 2],
+}
+
+impl FlowKey {
+    /// The key of a packet, and the end that sent it.
+    pub fn new(source: ([u8; 16], u16), destination: ([u8; 16], u16)) -> (Self, End) {
+        let (from, low, high) = if source <= destination {
+            (End::Low, source, destination)
+        } else {
+            (End::High, destination, source)
+        };
+        let key = Self {
+            addresses: [low.0, high.0],
+            ports: [low.1, high.1],
+        };
+        (key, from)
+    }
+
+    /// Address and port of an end.
+    pub fn address(&self, end: End) -> SocketAddr {
+        let ([low, high], [low_port, high_port]) = (self.addresses, self.ports);
+        let (address, port) = match end {
+            End::Low => (low, low_port),
+            End::High => (high, high_port),
+        };
+        let address = Ipv6Addr::from(address);
+        let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
+        SocketAddr::new(address, port)
+    }
+
+    /// Port of an end.
+    pub fn port(&self, end: End) -> u16 {
+        let [low, high] = self.ports;
+        match end {
+            End::Low => low,
+            End::High => high,
+        }
+    }
+
+    /// A hash that is the same on every machine and in every version: calls are named by it.
+    pub fn mixed(&self) -> u64 {
+        let mut hash = u64::from(self.ports[0]) << 16 | u64::from(self.ports[1]);
+        for address in &self.addresses {
+            let (high, low) = address.split_at(8);
+            for half in [high, low] {
+                hash = mix(hash ^ half.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+            }
+        }
+        hash
+    }
+
+    /// The shard that owns the connection.
+    pub fn shard(&self) -> u16 {
+        // The upper bits are the better mixed ones.
+        ((self.mixed() >> 32) % SHARDS as u64) as u16
+    }
+}
+
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.mixed());
+    }
+}
+
+/// One round of a 64-bit mixer: multiplication carries to the upper bits, the shift brings them back down. The factor
+/// is 2^64 divided by the golden ratio.
+pub(crate) fn mix(word: u64) -> u64 {
+    let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    word ^ word >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(last: u8) -> [u8; 16] {
+        std::net::Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped().octets()
+    }
+
+    #[test]
+    fn both_directions_have_one_key() {
+        let (there, from) = FlowKey::new((v4(9), 40000), (v4(2), 80));
+        let (back, to) = FlowKey::new((v4(2), 80), (v4(9), 40000));
+        assert_eq!(there, back);
+        assert_eq!((from, to), (End::High, End::Low));
+        assert_eq!(there.address(from).to_string(), "10.0.0.9:40000");
+        assert_eq!(there.shard(), back.shard());
+    }
+
+    #[test]
+    fn connections_of_one_pair_spread_over_all_shards() {
+        let mut met = [0; SHARDS];
+        for port in 32768..60000 {
+            let (key, _) = FlowKey::new((v4(1), port), (v4(2), 80));
+            met[usize::from(key.shard())] += 1;
+        }
+        let even = (60000 - 32768) / SHARDS;
+        assert!(met.iter().all(|n| (even / 2..even * 2).contains(n)), "{met:?}");
+    }
+}

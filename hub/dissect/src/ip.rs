@@ -1,0 +1,119 @@
+//! The IP header: addresses, where the payload is, and whether it is whole.
+
+use etherparse::{IpNumber, LaxIpSlice, LaxIpv4Slice, LaxIpv6Slice};
+
+use crate::Skip;
+use crate::fragments::Fragment;
+
+/// A decoded IP header.
+pub(crate) struct Ip<'a> {
+    /// Source address, IPv4 in its mapped form.
+    pub source: [u8; 16],
+    /// Destination address.
+    pub destination: [u8; 16],
+    /// Protocol of the payload.
+    pub transport: IpNumber,
+    /// The payload that was captured, without Ethernet's padding.
+    pub payload: &'a [u8],
+    /// Bytes of payload that the capture cut.
+    pub missing: u32,
+    /// Set when the payload is only a part of the datagram's.
+    pub fragment: Option<Fragment>,
+}
+
+/// Decodes the header at the begin of `data`. `cut` is how many bytes of the packet were not captured.
+///
+/// Lengths are taken from the header, except where it has none: segmentation offload leaves zero in packets over
+/// 64 KiB. Checksums are not verified: with offload they are not yet computed when the packet is seen.
+pub(crate) fn decode(data: &[u8], cut: u32) -> Result<Ip<'_>, Skip> {
+    let (ip, error) = LaxIpSlice::from_slice(data).map_err(|_| match data.first().map(|byte| byte >> 4) {
+        None | Some(4 | 6) => Skip::Truncated,
+        Some(_) => Skip::NotIp,
+    })?;
+    if error.is_some() {
+        return Err(if cut > 0 { Skip::Truncated } else { Skip::Malformed });
+    }
+    match ip {
+        LaxIpSlice::Ipv4(ip) => Ok(v4(ip, cut)),
+        LaxIpSlice::Ipv6(ip) => Ok(v6(ip, cut)),
+    }
+}
+
+fn v4(ip: LaxIpv4Slice<'_>, cut: u32) -> Ip<'_> {
+    let header = ip.header();
+    let payload = ip.payload();
+    let declared = u32::from(header.total_len()).saturating_sub(header.slice().len() as u32);
+    let fragment = ip.is_payload_fragmented().then(|| Fragment {
+        id: u32::from(header.identification()),
+        offset: header.fragments_offset(),
+        more: header.more_fragments(),
+    });
+    Ip {
+        source: mapped(header.source()),
+        destination: mapped(header.destination()),
+        transport: payload.ip_number,
+        payload: payload.payload,
+        missing: missing(
+            header.total_len(),
+            declared,
+            payload.payload.len(),
+            payload.incomplete,
+            cut,
+        ),
+        fragment,
+    }
+}
+
+fn v6(ip: LaxIpv6Slice<'_>, cut: u32) -> Ip<'_> {
+    let header = ip.header();
+    let payload = ip.payload();
+    let extensions = ip.extensions().slice().len() as u32;
+    let declared = u32::from(header.payload_length()).saturating_sub(extensions);
+    let fragment = ip.is_payload_fragmented().then(|| fragment_header(&ip)).flatten();
+    Ip {
+        source: header.source(),
+        destination: header.destination(),
+        transport: payload.ip_number,
+        payload: payload.payload,
+        missing: missing(
+            header.payload_length(),
+            declared,
+            payload.payload.len(),
+            payload.incomplete,
+            cut,
+        ),
+        fragment,
+    }
+}
+
+/// How much of the payload was not captured.
+fn missing(field: u16, declared: u32, captured: usize, incomplete: bool, cut: u32) -> u32 {
+    if incomplete {
+        declared.saturating_sub(captured as u32)
+    } else if field == 0 {
+        cut
+    } else {
+        0
+    }
+}
+
+fn fragment_header(ip: &LaxIpv6Slice<'_>) -> Option<Fragment> {
+    use etherparse::Ipv6ExtensionSlice;
+    ip.extensions()
+        .clone()
+        .into_iter()
+        .find_map(|extension| match extension {
+            Ipv6ExtensionSlice::Fragment(header) if header.is_fragmenting_payload() => Some(Fragment {
+                id: header.identification(),
+                offset: header.fragment_offset(),
+                more: header.more_fragments(),
+            }),
+            _ => None,
+        })
+}
+
+/// An IPv4 address in its IPv6-mapped form (RFC 4291, section 2.5.5.2).
+fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

@@ -1,0 +1,303 @@
+//! Two observations of one call make one call.
+//!
+//! Each observer dissects the connection by itself and gives its calls in order. The same message has the same position
+//! in the stream at both, so the two lists are merged like sorted lists, whatever their clocks say.
+
+use std::collections::VecDeque;
+
+use crate::call::{Marks, Observation, Outcome};
+use crate::limits::{HELD, HELD_CALLS};
+use crate::protocols::{Half, Request, Transaction};
+use crate::segment::Observer;
+use crate::{Counters, Nanos};
+
+/// A call as one observer saw it, or several put together.
+pub(crate) struct View {
+    pub transaction: Transaction,
+    pub sides: Sides,
+}
+
+/// When a call passed each observer.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sides {
+    pub client: Option<Observation>,
+    pub server: Option<Observation>,
+    pub unknown: Option<Observation>,
+}
+
+/// The calls that wait for what another observer saw of them.
+#[derive(Default)]
+pub(crate) struct Join {
+    /// By observer.
+    lanes: Vec<VecDeque<Held>>,
+    bytes: usize,
+    /// How far requests and responses are out, by position of their first byte.
+    last_request: u64,
+    last_response: u64,
+    /// What the last request's client had received.
+    last_ack: u64,
+}
+
+struct Held {
+    view: View,
+    since: Nanos,
+    cost: usize,
+}
+
+impl View {
+    /// A call as one observer saw it.
+    pub fn new(transaction: Transaction, tape: u16, observer: Observer) -> Self {
+        let times = |half: &Half| (half.span.first, half.span.last);
+        let observation = Some(Observation {
+            tape,
+            request: transaction.request.as_ref().map(|request| times(&request.half)),
+            response: transaction
+                .response
+                .as_ref()
+                .map(|response| times(&response.half)),
+        });
+        let mut sides = Sides::default();
+        match observer {
+            Observer::Interface(_) => sides.unknown = observation,
+            Observer::Socket(end) if end == transaction.client => sides.client = observation,
+            Observer::Socket(_) => sides.server = observation,
+        }
+        Self { transaction, sides }
+    }
+
+    /// By what calls are in order: the begin of the request; where that is unknown, how much of the requests the
+    /// server had received when it answered, which is the end of it.
+    fn key(&self) -> (u64, bool) {
+        match (self.request(), self.response()) {
+            (Some(request), _) => (request.span.start, true),
+            (None, Some(response)) => (response.span.ack, false),
+            (None, None) => (0, false),
+        }
+    }
+
+    fn request(&self) -> Option<&Half> {
+        self.transaction.request.as_ref().map(|request| &request.half)
+    }
+
+    fn response(&self) -> Option<&Half> {
+        self.transaction.response.as_ref().map(|response| &response.half)
+    }
+
+    /// Whether two observers' views are of the same call.
+    fn is_twin(&self, other: &Self) -> bool {
+        let same = |mine: Option<&Half>, theirs: Option<&Half>| {
+            mine.zip(theirs)
+                .is_some_and(|(mine, theirs)| mine.span.start == theirs.span.start)
+        };
+        self.transaction.client == other.transaction.client
+            && (same(self.request(), other.request()) || same(self.response(), other.response()))
+    }
+
+    /// Whether one observer has the request and the other the response to it: each had received exactly what came
+    /// before. `last_ack` is what the request before had acknowledged; if it is the same, the client pipelines, and
+    /// nothing can be said.
+    fn completes(&self, other: &Self, last_ack: u64) -> bool {
+        let (Some(request), None, None, Some(response)) =
+            (self.request(), self.response(), other.request(), other.response())
+        else {
+            return false;
+        };
+        let (request, response) = (&request.span, &response.span);
+        request.ack != last_ack && request.ack == response.start && response.ack == request.end
+    }
+
+    /// Takes over what another observer saw better.
+    fn merge(&mut self, other: Self) {
+        let (mine, theirs) = (&mut self.transaction, other.transaction);
+        let marks = if mine.request.is_some() == theirs.response.is_some()
+            && mine.response.is_none() != theirs.response.is_none()
+            && mine.request.is_some() != theirs.request.is_some()
+        {
+            Marks::AFTER_GAP.0
+        } else {
+            mine.marks.0 & theirs.marks.0
+        };
+        mine.marks = Marks(marks | (mine.marks.0 | theirs.marks.0) & Marks::RESET.0);
+        if better(
+            mine.request.as_ref().map(|r: &Request| &r.half),
+            theirs.request.as_ref().map(|r| &r.half),
+        ) {
+            mine.request = theirs.request;
+            mine.version = theirs.version;
+        }
+        if better(
+            mine.response.as_ref().map(|r| &r.half),
+            theirs.response.as_ref().map(|r| &r.half),
+        ) {
+            mine.response = theirs.response;
+            mine.outcome = theirs.outcome;
+        } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
+            mine.outcome = Outcome::NoResponse;
+        }
+        if mine.response.is_some() {
+            mine.marks.0 &= !Marks::RESET.0;
+        }
+        let sides = &mut self.sides;
+        sides.client = sides.client.or(other.sides.client);
+        sides.server = sides.server.or(other.sides.server);
+        sides.unknown = sides.unknown.or(other.sides.unknown);
+    }
+
+    fn cost(&self) -> usize {
+        let request = self.transaction.request.as_ref().map_or(0, |request| {
+            request.half.cost() + request.path.len() + request.query.len() + request.authority.len()
+        });
+        size_of::<Held>() + request + self.response().map_or(0, Half::cost)
+    }
+}
+
+/// Whether another observer has more of a message.
+fn better(mine: Option<&Half>, theirs: Option<&Half>) -> bool {
+    match (mine, theirs) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(mine), Some(theirs)) => mine.gap && (!theirs.gap || theirs.span.missing < mine.span.missing),
+    }
+}
+
+impl Join {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(VecDeque::is_empty)
+    }
+
+    /// Bytes that wait, roughly.
+    pub fn memory(&self) -> usize {
+        self.bytes
+    }
+
+    /// Since when the oldest call waits.
+    pub fn since(&self) -> Option<Nanos> {
+        self.lanes
+            .iter()
+            .filter_map(|lane| lane.front())
+            .map(|held| held.since)
+            .min()
+    }
+
+    /// Takes the next call of an observer.
+    pub fn hold(&mut self, lane: usize, view: View, now: Nanos) {
+        while self.lanes.len() <= lane {
+            self.lanes.push(VecDeque::new());
+        }
+        let cost = view.cost();
+        self.bytes += cost;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.push_back(Held {
+                view,
+                since: now,
+                cost,
+            });
+        }
+    }
+
+    /// Gives the first call that need not wait any more: each observer has passed it, or will not, or has had its time.
+    /// `open` says whether an observer may have more to tell, `expected` whether one is still to come.
+    pub fn next(
+        &mut self,
+        open: impl Fn(usize) -> bool,
+        expected: bool,
+        now: Nanos,
+        counters: &mut Counters,
+    ) -> Option<View> {
+        let lane = self.first()?;
+        let front = self.lanes.get(lane)?;
+        let waits = expected || {
+            // An observer without calls may not even have a lane yet.
+            let mut n = 0;
+            let mut waits = false;
+            while open(n) || n < self.lanes.len() {
+                waits |= open(n) && self.lanes.get(n).is_none_or(VecDeque::is_empty);
+                n += 1;
+            }
+            waits
+        };
+        if waits {
+            if front.len() > HELD_CALLS {
+                counters.held_forced += 1;
+            } else if front
+                .front()
+                .is_some_and(|held| now.saturating_sub(held.since) >= HELD)
+            {
+                counters.held_expired += 1;
+            } else {
+                return None;
+            }
+        }
+        self.take(lane, counters)
+    }
+
+    /// Gives the first call, whatever may come.
+    pub fn next_forced(&mut self, counters: &mut Counters) -> Option<View> {
+        let lane = self.first()?;
+        self.take(lane, counters)
+    }
+
+    /// Lets a call out, unless it is out already; takes from it what is.
+    pub fn pass(&mut self, mut view: View, counters: &mut Counters) -> Option<View> {
+        let (request, response) = (view.request(), view.response());
+        if self.lanes.is_empty() {
+            // One observer alone sees nothing twice, and this is all that another one needs if it comes later.
+            self.note(&view);
+            return Some(view);
+        }
+        let request_out = request.is_some_and(|half| half.span.start <= self.last_request);
+        let response_out = response.is_some_and(|half| half.span.start <= self.last_response);
+        if request_out || (request.is_none() && response_out) {
+            counters.twins_late += 1;
+            return None;
+        }
+        if response_out {
+            counters.twins_late += 1;
+            view.transaction.response = None;
+            view.transaction.outcome = Outcome::Unknown;
+        }
+        self.note(&view);
+        Some(view)
+    }
+
+    fn note(&mut self, view: &View) {
+        if let Some(half) = view.request() {
+            self.last_request = self.last_request.max(half.span.start);
+            self.last_ack = half.span.ack;
+        }
+        if let Some(half) = view.response() {
+            self.last_response = self.last_response.max(half.span.start);
+        }
+    }
+
+    /// The observer whose next call is the first.
+    fn first(&self) -> Option<usize> {
+        let fronts = self.lanes.iter().enumerate();
+        let fronts = fronts.filter_map(|(n, lane)| Some((lane.front()?.view.key(), n)));
+        fronts.min().map(|(_, n)| n)
+    }
+
+    /// Takes an observer's next call, with what the others saw of it.
+    fn take(&mut self, lane: usize, counters: &mut Counters) -> Option<View> {
+        let mut seen = 1;
+        let held = self.lanes.get_mut(lane)?.pop_front()?;
+        self.bytes -= held.cost;
+        let mut view = held.view;
+        for (n, other) in self.lanes.iter_mut().enumerate() {
+            if n == lane {
+                continue;
+            }
+            let last_ack = self.last_ack;
+            let twin = other.iter().position(|held| view.is_twin(&held.view));
+            let twin = twin.or_else(|| other.iter().position(|held| view.completes(&held.view, last_ack)));
+            if let Some(held) = twin.and_then(|index| other.remove(index)) {
+                self.bytes -= held.cost;
+                view.merge(held.view);
+                seen += 1;
+            }
+        }
+        counters.calls_joined += u64::from(seen > 1);
+        Some(view)
+    }
+}

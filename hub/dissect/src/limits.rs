@@ -1,0 +1,110 @@
+//! Every limit of the crate, in one list. Each has a counter in [`Counters`](crate::Counters) or
+//! [`RouterCounters`](crate::RouterCounters) and a test that goes to it.
+
+use crate::Nanos;
+
+const SECOND: Nanos = 1_000_000_000;
+
+/// Shards of a dissection. More than any machine has workers, so that they share the work evenly; fixed, so that
+/// results do not depend on the machine.
+pub const SHARDS: usize = 64;
+
+// --- IP fragments -------------------------------------------------------------------------------------------------
+
+/// Datagrams that wait for fragments at a time. Linux keeps 4 MiB of them (`ipfrag_high_thresh`), about as many.
+pub const DATAGRAMS: usize = 256;
+
+/// Bytes of all fragments that wait.
+pub const DATAGRAM_BYTES: usize = 4 << 20;
+
+/// How long a datagram waits for its fragments, by packet time: the lower bound of RFC 8200, section 4.5 is 60 s, but
+/// Linux gives IPv4 30 s (`ipfrag_time`), and an identification comes back within seconds on a fast link.
+pub const DATAGRAM_WAIT: Nanos = 30 * SECOND;
+
+/// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20.
+pub const LOCAL_ADDRESSES: usize = 4096;
+
+// --- connections --------------------------------------------------------------------------------------------------
+
+/// Connections of a shard: 128 Ki in all, as many as a busy node's conntrack table.
+pub const CONNECTIONS: usize = 2048;
+
+/// Bytes that a shard holds: early segments, unfinished heads, requests without an answer yet, held calls. 96 MiB over
+/// all shards, which leaves room for the tables under the dissection's 256 MiB.
+pub const SHARD_BYTES: usize = 3 << 19;
+
+/// A connection that is silent for so long, by packet time, is given up, and its open calls come out. Longer than the
+/// idle timeouts of load balancers (350 s) and of `nginx` (75 s).
+pub const IDLE: Nanos = 900 * SECOND;
+
+/// A closed connection is remembered for so long, so that late packets of it do not look like a new one.
+pub const LINGER: Nanos = 10 * SECOND;
+
+/// Points of observation of one connection: two sockets, and the interfaces between them in an `any` capture.
+pub const VANTAGES: usize = 8;
+
+/// Earlier connections of the same addresses and ports that are still open at some observer.
+pub const OLDER_CONNECTIONS: usize = 2;
+
+/// A segment whose data lies so far before what was delivered is no retransmission but a new connection whose SYN was
+/// not recorded: four times the receive buffer that Linux allows by default (`tcp_rmem`).
+pub const RETRANSMISSION_REACH: u64 = 24 << 20;
+
+// --- reassembly ---------------------------------------------------------------------------------------------------
+
+/// Early bytes of one direction: what 60 ms of 100 Mbit/s hold while one lost segment is sent again.
+pub const EARLY_BYTES: usize = 768 << 10;
+
+/// Early segments of one direction.
+pub const EARLY_SEGMENTS: usize = 1024;
+
+/// Segments of a connection that come after one that proves a hole (by acknowledging it), until the hole counts as
+/// lost. A few, since packets of two directions can be recorded out of order by as many CPUs.
+pub const HOLE_PATIENCE: u32 = 16;
+
+// --- recognition --------------------------------------------------------------------------------------------------
+
+/// First bytes of one direction that may wait for a verdict: the longest request line that servers take.
+pub const PROBE_BYTES: usize = 8 << 10;
+
+/// Segments of one direction that are looked at, when the connection was seen from its start.
+pub const PROBE_SEGMENTS: u32 = 8;
+
+/// The same when it was not: a recognisable message may come only after a long body.
+pub const PROBE_SEGMENTS_JOINED: u32 = 4096;
+
+// --- messages -----------------------------------------------------------------------------------------------------
+
+/// Bytes of a message's head. `nginx` takes 32 KiB, `haproxy` 16 KiB, Go 1 MiB, `curl` 300 KiB.
+pub const HEAD_BYTES: usize = 64 << 10;
+
+/// Header fields that a message keeps.
+pub const HEADERS: usize = 256;
+
+/// Bytes of a chunk's size line, extensions included.
+pub const CHUNK_LINE: usize = 4 << 10;
+
+/// Requests of one connection that wait for their answers.
+pub const PENDING: usize = 1024;
+
+// --- joining ------------------------------------------------------------------------------------------------------
+
+/// Calls of one observer that wait for the other observer's view of them.
+pub const HELD_CALLS: usize = 256;
+
+/// How long a call waits for the other observer, by packet time. Clocks of nodes may differ by this.
+pub const HELD: Nanos = 5 * SECOND;
+
+// --- bodies on demand ---------------------------------------------------------------------------------------------
+
+/// Bytes of a body that are given when nothing else is asked for: what a person or an assistant reads at once.
+pub const BODY_BYTES: usize = 64 << 10;
+
+/// Most bytes of a body that can be asked for.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of a message that are put together again: its head and the largest body.
+pub const MESSAGE_BYTES: usize = HEAD_BYTES + BODY_BYTES_MAX;
+
+/// Window that a zstd body may ask for: 8 MiB, the most that RFC 9659 allows in HTTP.
+pub const ZSTD_WINDOW_LOG: u32 = 23;

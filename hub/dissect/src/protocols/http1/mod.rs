@@ -1,0 +1,195 @@
+//! HTTP/1.0 and HTTP/1.1 (RFC 9112).
+
+mod body;
+mod pair;
+mod parse;
+
+pub(crate) use parse::unframe;
+
+use body::{Body, Inside};
+use pair::Pairing;
+
+use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use crate::Counters;
+use crate::call::Headers;
+use crate::flow::End;
+use crate::limits::HEAD_BYTES;
+use crate::tcp::Close;
+
+/// The protocol; see the module.
+pub(crate) struct Http1;
+
+/// What is remembered of a connection.
+pub(crate) struct State {
+    client: Lane,
+    server: Lane,
+    pairing: Pairing,
+    /// Set when both directions have left HTTP/1.
+    next: Option<Next>,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Lane {
+    /// The message under way, whose head was parsed.
+    message: Option<Frame>,
+    body: Body,
+    /// How far the waiting bytes were searched for the end of a head.
+    searched: usize,
+    /// Where a run of interim responses began, that ends where the next response begins.
+    interim: Option<(u64, u64)>,
+    /// How it ended.
+    close: Option<Close>,
+}
+
+/// A message.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    start: Start,
+    version: &'static str,
+    headers: Headers,
+    head_len: u64,
+    body_len: u64,
+    /// Whether bytes are missing.
+    gap: bool,
+    headers_cut: bool,
+}
+
+/// What the first line said, and how the message hangs together with those of the other direction.
+#[derive(Debug)]
+enum Start {
+    Request {
+        method: String,
+        path: String,
+        query: String,
+        authority: String,
+        /// Ordinal in the connection.
+        ordinal: u64,
+    },
+    Response {
+        status: i32,
+        /// The request that it answers, where that is certain.
+        answers: Option<u64>,
+        /// Where it begins, interim responses before it included.
+        base: u64,
+    },
+}
+
+impl Protocol for Http1 {
+    const INFO: Info = Info {
+        name: "http",
+        aliases: &["http/1.0", "http/1.1"],
+        ports: &[80, 8000, 8080],
+        buffer: HEAD_BYTES,
+    };
+    type Frame = Frame;
+    type State = State;
+
+    fn probe(heads: Heads<'_>) -> Verdict {
+        let mut verdict = Verdict::No;
+        for end in End::BOTH {
+            let bytes = heads.bytes[end];
+            for (client, found) in [
+                (end, parse::is_request(bytes)),
+                (end.other(), parse::is_response(bytes)),
+            ] {
+                match found {
+                    parse::Found::Yes => return Verdict::Yes { client },
+                    parse::Found::Maybe if !bytes.is_empty() => verdict = Verdict::Maybe,
+                    parse::Found::Maybe | parse::Found::No => {}
+                }
+            }
+        }
+        verdict
+    }
+
+    fn begin(joined: bool) -> State {
+        State {
+            client: Lane::default(),
+            server: Lane::default(),
+            pairing: Pairing::new(!joined),
+            next: None,
+        }
+    }
+
+    fn parse(state: &mut State, input: Input<'_>, counters: &mut Counters) -> Parsed<Frame> {
+        if let Some(next) = &state.next {
+            return Parsed::Switch(next.clone());
+        }
+        match state.lane(input.from).message {
+            Some(_) => state.body(input, 0),
+            None => state.head(input, counters),
+        }
+    }
+
+    fn resync(_: &mut State, input: Input<'_>) -> Option<usize> {
+        // A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
+        let found = match input.from {
+            Side::Client => parse::is_request(input.bytes),
+            Side::Server => parse::is_response(input.bytes),
+        };
+        (input.turn && found != parse::Found::No).then_some(0)
+    }
+
+    fn gap(state: &mut State, from: Side, held: &[u8], gap: Missing) -> Gapped<Frame> {
+        let lane = state.lane(from);
+        lane.searched = 0;
+        lane.interim = None;
+        let Some(mut message) = lane.message.take() else {
+            let frame = state.cut_head(from, held, gap.position);
+            state.pairing.lost(from, gap.position);
+            return Gapped {
+                inside: 0,
+                frame,
+                lost: true,
+            };
+        };
+        message.gap = true;
+        let Inside { body, ended, lost } = lane.body.gap(gap.len);
+        message.body_len += body;
+        // Behind the message's own bytes, others may be missing.
+        let lost = lost || body < gap.len;
+        let frame = if ended || lost {
+            Some(message)
+        } else {
+            lane.message = Some(message);
+            None
+        };
+        if lost {
+            state.pairing.lost(from, gap.position);
+        }
+        Gapped {
+            inside: body,
+            frame,
+            lost,
+        }
+    }
+
+    fn end(state: &mut State, from: Side, held: &[u8], close: Close) -> Option<Frame> {
+        let lane = state.lane(from);
+        lane.close = Some(close);
+        if let Some(mut message) = lane.message.take() {
+            message.gap |= !lane.body.ends(close == Close::Finished);
+            return Some(message);
+        }
+        if held.is_empty() || state.next.is_some() {
+            return None;
+        }
+        state.cut_head(from, held, 0)
+    }
+
+    fn pair(state: &mut State, told: Told<Frame>, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        match told.from {
+            Side::Client => state.pairing.request(told, counters, out),
+            Side::Server => state.pairing.response(told, out),
+        }
+    }
+
+    fn close(state: &mut State, _: Close, out: &mut Vec<Transaction>) {
+        state.pairing.close(state.client.close, state.server.close, out);
+    }
+
+    fn memory(state: &State) -> usize {
+        state.pairing.memory()
+    }
+}

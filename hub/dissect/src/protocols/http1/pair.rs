@@ -1,0 +1,425 @@
+//! Which response answers which request.
+//!
+//! In a connection that was seen whole, the nth response answers the nth request. Once messages may be missing, before
+//! a late join or in a gap, counting proves nothing any more, and acknowledgement numbers decide: a request says how
+//! far its client had received the responses when it was sent. If exactly one response fills the stretch between what
+//! a request and the very next one say, then it is the first one's, and from there on counting holds again. Anything
+//! less stays unpaired.
+
+use std::collections::VecDeque;
+
+use super::{Frame, Start};
+use crate::Counters;
+use crate::call::{Marks, Outcome};
+use crate::limits::PENDING;
+use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction};
+use crate::tcp::Close;
+
+/// A request whose head was seen, and whose response was not yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Its number in the connection.
+    pub ordinal: u64,
+    /// Position of its first byte.
+    pub start: u64,
+    /// How far its client had received the responses.
+    pub ack: u64,
+    /// Whether it is a HEAD, whose response has no body.
+    pub head: bool,
+    /// Whether it is a CONNECT, whose response opens a tunnel.
+    pub connect: bool,
+}
+
+/// What waits for its other half.
+pub(super) struct Pairing {
+    /// Requests without a response, heads only, in order.
+    asked: VecDeque<Asked>,
+    next_ordinal: u64,
+    /// Requests from this one on cannot be paired by counting.
+    uncertain_from: u64,
+    /// Requests from this one on come after a loss.
+    lossy_from: u64,
+    /// Where each direction was lost last; 0 for never.
+    lost_client: u64,
+    lost_server: u64,
+    /// Whole requests without a response.
+    requests: VecDeque<PendingRequest>,
+    /// Responses that came before the end of their request, or whose request is not certain yet.
+    answers: VecDeque<PendingAnswer>,
+    bytes: usize,
+}
+
+struct PendingRequest {
+    ordinal: u64,
+    version: &'static str,
+    request: Request,
+}
+
+struct PendingAnswer {
+    answers: Option<u64>,
+    base: u64,
+    version: &'static str,
+    response: Response,
+}
+
+impl Pairing {
+    /// Begins with a connection that was seen from its start, or not.
+    pub fn new(whole: bool) -> Self {
+        Self {
+            asked: VecDeque::new(),
+            next_ordinal: 0,
+            uncertain_from: if whole { u64::MAX } else { 0 },
+            lossy_from: u64::MAX,
+            lost_client: 0,
+            lost_server: 0,
+            requests: VecDeque::new(),
+            answers: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Notes the head of a request; gives it its ordinal.
+    pub fn ask(&mut self, asked: Asked) -> u64 {
+        let ordinal = self.next_ordinal;
+        self.next_ordinal += 1;
+        if self.asked.len() >= PENDING {
+            self.lost(Side::Server, 0);
+            self.asked.pop_front();
+        }
+        self.asked.push_back(Asked { ordinal, ..asked });
+        ordinal
+    }
+
+    /// Notes the head of a response that begins at `base`, and whose server had received the requests up to `ack`.
+    /// Gives the request that it answers, and what that asked: certain, or by all appearances.
+    pub fn answer(&mut self, base: u64, ack: u64) -> (Option<u64>, Option<Asked>) {
+        let Some(front) = self.asked.front().copied() else {
+            return (None, None);
+        };
+        if front.ordinal < self.uncertain_from {
+            // A response to a request that the server had not received is none: it gave up the connection.
+            if ack != 0 && ack <= front.start {
+                return (None, None);
+            }
+            self.asked.pop_front();
+            return (Some(front.ordinal), Some(front));
+        }
+        let mut likely = self.asked.iter().filter(|asked| asked.ack == base);
+        let first = likely.next().copied();
+        (None, first.filter(|_| likely.next().is_none()))
+    }
+
+    /// Messages of one direction may be missing at a position.
+    pub fn lost(&mut self, side: Side, position: u64) {
+        let from = match side {
+            Side::Client => {
+                self.lost_client = position.max(1);
+                self.next_ordinal
+            }
+            Side::Server => {
+                self.lost_server = position.max(1);
+                self.asked
+                    .front()
+                    .map_or(self.next_ordinal, |asked| asked.ordinal)
+            }
+        };
+        self.uncertain_from = self.uncertain_from.min(from);
+        self.lossy_from = self.lossy_from.min(from);
+    }
+
+    /// Takes a whole request.
+    pub fn request(&mut self, told: Told<Frame>, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        let frame = told.frame;
+        let Start::Request {
+            method,
+            path,
+            query,
+            authority,
+            ordinal,
+        } = frame.start
+        else {
+            return;
+        };
+        let request = Request {
+            method,
+            path,
+            query,
+            authority,
+            half: Half {
+                span: told.span,
+                headers: frame.headers,
+                head_len: frame.head_len,
+                body_len: frame.body_len,
+                gap: frame.gap,
+                headers_cut: frame.headers_cut,
+            },
+        };
+        let pending = PendingRequest {
+            ordinal,
+            version: frame.version,
+            request,
+        };
+        let early = self
+            .answers
+            .iter()
+            .position(|answer| answer.answers == Some(ordinal));
+        if let Some(answer) = early.and_then(|index| self.answers.remove(index)) {
+            self.bytes -= answer.cost();
+            self.emit(Some(pending), Some(answer), out);
+            return;
+        }
+        self.bytes += pending.cost();
+        self.requests.push_back(pending);
+        self.settle(out);
+        if self.requests.len() > PENDING {
+            counters.pending_dropped += 1;
+            self.emit_front(out);
+        }
+    }
+
+    /// Takes a whole response.
+    pub fn response(&mut self, told: Told<Frame>, out: &mut Vec<Transaction>) {
+        let frame = told.frame;
+        let Start::Response {
+            status,
+            answers,
+            base,
+        } = frame.start
+        else {
+            return;
+        };
+        let answer = PendingAnswer {
+            answers,
+            base,
+            version: frame.version,
+            response: Response {
+                status: Some(status),
+                half: Half {
+                    span: told.span,
+                    headers: frame.headers,
+                    head_len: frame.head_len,
+                    body_len: frame.body_len,
+                    gap: frame.gap,
+                    headers_cut: frame.headers_cut,
+                },
+            },
+        };
+        match answers {
+            Some(ordinal) => {
+                while self
+                    .requests
+                    .front()
+                    .is_some_and(|request| request.ordinal < ordinal)
+                {
+                    self.emit_front(out);
+                }
+                match self.requests.pop_front_if(|request| request.ordinal == ordinal) {
+                    Some(request) => {
+                        self.bytes -= request.cost();
+                        self.emit(Some(request), Some(answer), out);
+                    }
+                    // The server answers before it has the whole request.
+                    None => self.keep(answer, out),
+                }
+            }
+            None => {
+                let candidates = self
+                    .asked
+                    .front()
+                    .is_some_and(|asked| asked.ordinal >= self.uncertain_from);
+                if candidates {
+                    self.keep(answer, out);
+                } else {
+                    self.emit(None, Some(answer), out);
+                }
+            }
+        }
+    }
+
+    /// Gives everything that waits; the connection has ended as said, in each direction.
+    pub fn close(&mut self, client: Option<Close>, server: Option<Close>, out: &mut Vec<Transaction>) {
+        self.settle(out);
+        let first = out.len();
+        self.pair_last(out);
+        while !self.requests.is_empty() {
+            self.emit_front(out);
+        }
+        while let Some(answer) = self.answers.pop_front() {
+            self.emit(None, Some(answer), out);
+        }
+        self.bytes = 0;
+        let reset = client == Some(Close::Reset) || server == Some(Close::Reset);
+        let closed = reset || server == Some(Close::Finished);
+        for transaction in out
+            .iter_mut()
+            .skip(first)
+            .filter(|transaction| transaction.response.is_none())
+        {
+            if reset {
+                transaction.marks.set(Marks::RESET);
+            }
+            // After a gap, the response may have been in it.
+            if closed && !transaction.marks.has(Marks::AFTER_GAP) {
+                transaction.outcome = Outcome::NoResponse;
+            }
+        }
+    }
+
+    /// Bytes that wait, roughly.
+    pub fn memory(&self) -> usize {
+        self.bytes
+    }
+
+    /// Decides about requests that cannot be paired by counting, each with the help of the next one.
+    fn settle(&mut self, out: &mut Vec<Transaction>) {
+        while let (Some(request), Some(next)) = (self.requests.front(), self.requests.get(1)) {
+            if request.ordinal < self.uncertain_from {
+                return;
+            }
+            let (this, next) = (&request.request.half.span, &next.request.half.span);
+            let exact = self.answers.iter().position(|answer| {
+                let span = &answer.response.half.span;
+                this.end == next.start
+                    && this.ack != 0
+                    && answer.answers.is_none()
+                    && answer.base == this.ack
+                    && span.end == next.ack
+                    && span.ack > this.start
+            });
+            let (start, received) = (this.start, next.ack);
+            let kept = self.lost_client < next.start && self.lost_server < received.max(1);
+            // Responses that the next request's client had received are nobody's: not the next one's, and not this
+            // one's, but for the one found.
+            let found = exact.and_then(|index| self.answers.remove(index));
+            self.bytes -= found.as_ref().map_or(0, PendingAnswer::cost);
+            self.emit_orphans(|span| span.start < received && span.ack <= start, out);
+            let Some(request) = self.requests.pop_front() else {
+                return;
+            };
+            self.bytes -= request.cost();
+            self.forget_asked(request.ordinal);
+            let certain = found.is_some() && kept;
+            self.emit(Some(request), found, out);
+            self.emit_orphans(|span| span.start < received, out);
+            if certain && self.answers.iter().all(|answer| answer.answers.is_some()) {
+                self.uncertain_from = u64::MAX;
+            }
+        }
+    }
+
+    /// The last request of a connection has no next one to help; here the server must have received exactly the
+    /// request when it answered.
+    fn pair_last(&mut self, out: &mut Vec<Transaction>) {
+        let [Some(request), None] = [self.requests.front(), self.requests.get(1)] else {
+            return;
+        };
+        let this = &request.request.half.span;
+        let [Some(answer), None] = [self.answers.front(), self.answers.get(1)] else {
+            return;
+        };
+        let span = &answer.response.half.span;
+        let fits = request.ordinal >= self.uncertain_from
+            && answer.answers.is_none()
+            && this.ack != 0
+            && answer.base == this.ack
+            && span.ack == this.end
+            && self.lost_client < this.start
+            && self.lost_server < answer.base;
+        if fits {
+            let (request, answer) = (self.requests.pop_front(), self.answers.pop_front());
+            self.emit(request, answer, out);
+        }
+    }
+
+    /// Keeps a response until its request is known.
+    fn keep(&mut self, answer: PendingAnswer, out: &mut Vec<Transaction>) {
+        self.bytes += answer.cost();
+        self.answers.push_back(answer);
+        if self.answers.len() > PENDING
+            && let Some(oldest) = self.answers.pop_front()
+        {
+            self.bytes -= oldest.cost();
+            self.emit(None, Some(oldest), out);
+        }
+    }
+
+    /// Gives the oldest request without a response.
+    fn emit_front(&mut self, out: &mut Vec<Transaction>) {
+        if let Some(request) = self.requests.pop_front() {
+            self.bytes -= request.cost();
+            self.forget_asked(request.ordinal);
+            self.emit(Some(request), None, out);
+        }
+    }
+
+    /// Gives responses that no request can claim any more.
+    fn emit_orphans(&mut self, which: impl Fn(&Span) -> bool, out: &mut Vec<Transaction>) {
+        let orphan = |answer: &PendingAnswer| answer.answers.is_none() && which(&answer.response.half.span);
+        while let Some(index) = self.answers.iter().position(orphan) {
+            let Some(answer) = self.answers.remove(index) else {
+                return;
+            };
+            self.bytes -= answer.cost();
+            self.emit(None, Some(answer), out);
+        }
+    }
+
+    fn forget_asked(&mut self, ordinal: u64) {
+        while self
+            .asked
+            .pop_front_if(|asked| asked.ordinal <= ordinal)
+            .is_some()
+        {}
+    }
+
+    fn emit(
+        &self,
+        request: Option<PendingRequest>,
+        answer: Option<PendingAnswer>,
+        out: &mut Vec<Transaction>,
+    ) {
+        let mut marks = Marks::default();
+        let ordinal = request.as_ref().map_or(u64::MAX - 1, |request| request.ordinal);
+        if ordinal >= self.lossy_from {
+            marks.set(Marks::AFTER_GAP);
+        }
+        let version = match (&request, &answer) {
+            (Some(request), _) => request.version,
+            (None, Some(answer)) => answer.version,
+            (None, None) => return,
+        };
+        let status = answer.as_ref().and_then(|answer| answer.response.status);
+        out.push(Transaction {
+            version,
+            request: request.map(|pending| pending.request),
+            response: answer.map(|pending| pending.response),
+            outcome: status.map_or(Outcome::Unknown, outcome),
+            marks,
+            ..Transaction::default()
+        });
+    }
+}
+
+impl PendingRequest {
+    fn cost(&self) -> usize {
+        let request = &self.request;
+        let text = request.method.len() + request.path.len() + request.query.len() + request.authority.len();
+        size_of::<Self>() + text + request.half.cost()
+    }
+}
+
+impl PendingAnswer {
+    fn cost(&self) -> usize {
+        size_of::<Self>() + self.response.half.cost()
+    }
+}
+
+/// The status across protocols (RFC 9110, section 15).
+fn outcome(status: i32) -> Outcome {
+    match status {
+        400..500 => Outcome::ClientError,
+        500..600 => Outcome::ServerError,
+        100..400 => Outcome::Ok,
+        _ => Outcome::Unknown,
+    }
+}

@@ -1,0 +1,278 @@
+//! The contract of a protocol, and the protocols.
+//!
+//! A protocol is three functions over bytes: `probe` (is it this one?), `parse` (bytes to one frame) and `pair` (frames
+//! to transactions). It sees no packets, no time and no buffers of its own: the [driver](crate::driver) keeps those.
+
+pub(crate) mod http1;
+mod registry;
+
+pub use registry::{PROTOCOLS, Registration, find};
+
+use crate::call::{Headers, Marks, Outcome, Value};
+use crate::flow::{End, Ends};
+use crate::tcp::Close;
+use crate::{Counters, Nanos};
+
+/// What a protocol is called, and where it is usually found.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// As in answers and filters, in lower case.
+    pub name: &'static str,
+    /// Other names that an upgrade may call it by.
+    pub aliases: &'static [&'static str],
+    /// Ports that decide between two protocols which both recognise the bytes.
+    pub ports: &'static [u16],
+    /// Bytes that may wait for the end of a frame. A frame's payload need not wait, see [`Parsed::Part`].
+    pub buffer: usize,
+}
+
+/// The first bytes of a connection that are known of each direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'a> {
+    /// The bytes; empty where none were seen yet.
+    pub bytes: Ends<&'a [u8]>,
+}
+
+/// Whether the bytes are of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are, and this end is the client.
+    Yes {
+        /// The end that asks.
+        client: End,
+    },
+    /// They may be; more bytes will tell.
+    Maybe,
+    /// They are not.
+    No,
+}
+
+/// A direction by its role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// From the end that asks.
+    Client,
+    /// From the end that answers.
+    Server,
+}
+
+/// Bytes to be parsed, and where they stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// Who sent them.
+    pub from: Side,
+    /// All bytes that are there and not yet used. Never empty.
+    pub bytes: &'a [u8],
+    /// Position of the first.
+    pub position: u64,
+    /// How far the sender of the first had received the other direction; 0 when unknown.
+    pub ack: u64,
+    /// Whether a message is likely to begin with the first: it begins a segment, and it is its sender's turn.
+    pub turn: bool,
+}
+
+/// How far `parse` got. Of what it used it is told no more.
+#[derive(Debug)]
+pub enum Parsed<F> {
+    /// A frame ends after `used` bytes. They may be none, if it turned out to have ended before.
+    Frame {
+        /// Bytes that belong to it.
+        used: usize,
+        /// The frame.
+        frame: F,
+    },
+    /// Bytes of a frame that goes on, at least one: its head, or a part of its payload.
+    Part {
+        /// How many.
+        used: usize,
+    },
+    /// Bytes that belong to no frame, at least one.
+    Skip {
+        /// How many.
+        used: usize,
+    },
+    /// A frame begins that is not whole.
+    More {
+        /// Asking again is no use before there are so many bytes in all.
+        at_least: usize,
+    },
+    /// This is not the protocol, or its place is lost. The driver looks for it again by `resync`.
+    Invalid,
+    /// Both directions go on in another protocol, from the first byte on.
+    Switch(Next),
+}
+
+/// What comes after a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The protocol of this name.
+    Named(String),
+    /// Anything: a tunnel, whose content is to be recognised.
+    Tunnel,
+}
+
+/// How the frame under way copes with a gap.
+#[derive(Debug)]
+pub struct Gapped<F> {
+    /// Bytes of the gap that belong to the frame under way.
+    pub inside: u64,
+    /// The frame, if it ends with these.
+    pub frame: Option<F>,
+    /// Whether the place is lost, so that the next frame must be looked for.
+    pub lost: bool,
+}
+
+/// A frame with what the driver knows of it.
+#[derive(Debug)]
+pub struct Told<F> {
+    /// Who sent it.
+    pub from: Side,
+    /// Where and when.
+    pub span: Span,
+    /// What `parse` made of it.
+    pub frame: F,
+}
+
+/// Where a frame stands in its stream, when it passed, and in which packets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Span {
+    /// Position of its first byte.
+    pub start: u64,
+    /// Position behind its last.
+    pub end: u64,
+    /// How far its sender had received the other direction when it sent the first byte; 0 when unknown.
+    pub ack: u64,
+    /// When the first byte was seen.
+    pub first: Nanos,
+    /// When the last was.
+    pub last: Nanos,
+    /// Locations of its packets, at most [`PACKETS_PER_MESSAGE`](crate::PACKETS_PER_MESSAGE); if there are more, the
+    /// last one is the last one's.
+    pub packets: Vec<u64>,
+    /// Whether there are more.
+    pub packets_cut: bool,
+    /// Bytes of it that were never seen.
+    pub missing: u64,
+}
+
+/// A request with its response, or one of the two.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    /// The protocol's name. The driver sets it, and `client`.
+    pub protocol: &'static str,
+    /// The end that asked.
+    pub client: End,
+    /// Version as spoken.
+    pub version: &'static str,
+    /// The half that the client sent.
+    pub request: Option<Request>,
+    /// The half that the server sent.
+    pub response: Option<Response>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What concerns both halves. What concerns one is told by its own fields.
+    pub marks: Marks,
+    /// The protocol's own fields.
+    pub fields: Vec<(&'static str, Value)>,
+}
+
+/// What the client sent.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// See [`Call::method`](crate::Call).
+    pub method: String,
+    /// See [`Call::path`](crate::Call).
+    pub path: String,
+    /// See [`Call::query`](crate::Call).
+    pub query: String,
+    /// See [`Call::authority`](crate::Call).
+    pub authority: String,
+    /// The message.
+    pub half: Half,
+}
+
+/// What the server sent.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// See [`Call::status`](crate::Call).
+    pub status: Option<i32>,
+    /// The message.
+    pub half: Half,
+}
+
+/// One message of a transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Half {
+    /// Where and when.
+    pub span: Span,
+    /// Header fields, in wire order.
+    pub headers: Headers,
+    /// See [`Message::head_len`](crate::Message).
+    pub head_len: u64,
+    /// See [`Message::body_len`](crate::Message).
+    pub body_len: u64,
+    /// Whether bytes of it are missing.
+    pub gap: bool,
+    /// Whether header fields were cut at a limit.
+    pub headers_cut: bool,
+}
+
+impl Half {
+    /// Bytes that it holds, roughly.
+    pub fn cost(&self) -> usize {
+        self.headers.memory() + self.span.packets.len() * size_of::<u64>()
+    }
+}
+
+/// A protocol. See the module's head, and `docs/protocols.md` for how to add one.
+///
+/// No input may panic, and nothing may be kept beyond a named limit.
+pub trait Protocol: Send + 'static {
+    /// Its name and habits.
+    const INFO: Info;
+    /// What `parse` makes of bytes.
+    type Frame: Send;
+    /// What it remembers of a connection, in both directions.
+    type State: Send;
+
+    /// Whether these are the first bytes of a connection, or of a segment of it.
+    fn probe(heads: Heads<'_>) -> Verdict;
+
+    /// Begins. `joined` says that the connection's begin was not recorded.
+    fn begin(joined: bool) -> Self::State;
+
+    /// Takes bytes of one direction.
+    fn parse(state: &mut Self::State, input: Input<'_>, counters: &mut Counters) -> Parsed<Self::Frame>;
+
+    /// After the place was lost: how many bytes to pass over until a frame may begin, or `None` for all of these.
+    fn resync(state: &mut Self::State, input: Input<'_>) -> Option<usize>;
+
+    /// Bytes of one direction are missing. `held` is what was asked to wait by [`Parsed::More`]; it is gone after this.
+    fn gap(state: &mut Self::State, from: Side, held: &[u8], gap: Missing) -> Gapped<Self::Frame>;
+
+    /// One direction has ended: the frame under way, if there is one.
+    fn end(state: &mut Self::State, from: Side, held: &[u8], close: Close) -> Option<Self::Frame>;
+
+    /// Takes a frame, gives transactions that are complete.
+    fn pair(
+        state: &mut Self::State,
+        told: Told<Self::Frame>,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    );
+
+    /// Both directions have ended: gives everything that still waits.
+    fn close(state: &mut Self::State, close: Close, out: &mut Vec<Transaction>);
+
+    /// Bytes that the state holds, roughly.
+    fn memory(state: &Self::State) -> usize;
+}
+
+/// Missing bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Position of the first.
+    pub position: u64,
+    /// How many.
+    pub len: u64,
+}

@@ -1,0 +1,38 @@
+//! The one list of protocols.
+
+use super::{Heads, Info, Protocol, Verdict, http1};
+use crate::call::Marks;
+use crate::driver::{Dissector, Driver};
+use crate::flow::End;
+
+/// A protocol as the rest of the crate sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Registration {
+    /// Name and habits.
+    pub info: Info,
+    /// See [`Protocol::probe`].
+    pub probe: fn(Heads<'_>) -> Verdict,
+    /// Begins the dissection of a connection, given its client; with marks if its begin was not seen.
+    pub begin: fn(End, Marks) -> Box<dyn Dissector>,
+}
+
+/// Every protocol, in the order in which they are asked.
+pub static PROTOCOLS: &[Registration] = &[register::<http1::Http1>()];
+
+/// The protocol of a name or alias, in any case.
+pub fn find(name: &str) -> Option<&'static Registration> {
+    PROTOCOLS.iter().find(|protocol| {
+        let names = [protocol.info.name]
+            .into_iter()
+            .chain(protocol.info.aliases.iter().copied());
+        names.into_iter().any(|known| known.eq_ignore_ascii_case(name))
+    })
+}
+
+const fn register<P: Protocol>() -> Registration {
+    Registration {
+        info: P::INFO,
+        probe: P::probe,
+        begin: |client, marks| Box::new(Driver::<P>::new(client, marks)),
+    }
+}

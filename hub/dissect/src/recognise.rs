@@ -1,0 +1,266 @@
+//! Which protocol a connection speaks: by its bytes, with the port only to decide between two that fit.
+
+use crate::driver::{Dissector, Fate};
+use crate::flow::{End, Ends, FlowKey};
+use crate::limits::{PROBE_BYTES, PROBE_SEGMENTS, PROBE_SEGMENTS_JOINED};
+use crate::protocols::{Heads, Next, PROTOCOLS, Registration, Transaction, Verdict, find};
+use crate::tcp::{Event, Stamp, Told};
+use crate::{Counters, Marks};
+
+/// The dissection of one connection, from before its protocol is known.
+pub(crate) enum Dissection {
+    /// Nothing fits yet.
+    Undecided(Undecided),
+    /// The protocol is known.
+    Known(Box<dyn Dissector>),
+    /// Its bytes are of no known protocol, and are no longer looked at.
+    Passed,
+}
+
+/// A connection whose protocol is not known yet.
+#[derive(Default)]
+pub(crate) struct Undecided {
+    /// Whether bytes were missing.
+    gapped: bool,
+    heads: Ends<Head>,
+    /// What was told of the bytes in `heads`, in order.
+    kept: Vec<Kept>,
+}
+
+/// The first bytes of one direction.
+#[derive(Default)]
+struct Head {
+    bytes: Vec<u8>,
+    /// Segments that no protocol wanted.
+    refused: u32,
+    ended: bool,
+}
+
+struct Kept {
+    from: End,
+    position: u64,
+    stamp: Stamp,
+    turn: bool,
+    bytes: Vec<u8>,
+}
+
+impl Dissection {
+    /// A connection of which nothing is known.
+    pub fn new() -> Self {
+        Self::Undecided(Undecided::default())
+    }
+
+    /// Takes what is next. `whole` says whether the connection was seen from its begin.
+    pub fn tell(
+        &mut self,
+        told: Told<'_>,
+        flow: &FlowKey,
+        whole: bool,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
+        match self {
+            Self::Known(dissector) => {
+                if let Fate::Switch(next, rest) = dissector.tell(told, counters, out) {
+                    for from in End::BOTH {
+                        let end = Told {
+                            from,
+                            event: Event::End(crate::tcp::Close::Cut),
+                            ..told
+                        };
+                        // It has nothing more to say, whatever is told it now.
+                        let _ = dissector.tell(end, counters, out);
+                    }
+                    *self = Self::after(next, dissector.client(), counters);
+                    for rest in rest {
+                        let told = Told {
+                            from: rest.from,
+                            position: rest.position,
+                            stamp: rest.stamp,
+                            event: Event::Data {
+                                bytes: &rest.bytes,
+                                turn: true,
+                            },
+                        };
+                        self.tell(told, flow, whole, counters, out);
+                    }
+                }
+            }
+            Self::Undecided(undecided) => {
+                if let Some(decision) = undecided.tell(told, flow, whole, counters, out) {
+                    *self = decision;
+                }
+            }
+            Self::Passed => {}
+        }
+    }
+
+    /// What comes after a protocol has handed over.
+    fn after(next: Next, client: End, counters: &mut Counters) -> Self {
+        match next {
+            Next::Tunnel => Self::new(),
+            Next::Named(name) => match find(&name) {
+                Some(protocol) => Self::Known((protocol.begin)(client, Marks::default())),
+                None => {
+                    counters.passed_over += 1;
+                    Self::Passed
+                }
+            },
+        }
+    }
+
+    /// Bytes that it holds, roughly.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Undecided(undecided) => {
+                2 * (undecided.heads.low.bytes.len() + undecided.heads.high.bytes.len())
+            }
+            Self::Known(dissector) => dissector.memory(),
+            Self::Passed => 0,
+        }
+    }
+}
+
+impl Undecided {
+    fn tell(
+        &mut self,
+        told: Told<'_>,
+        flow: &FlowKey,
+        whole: bool,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) -> Option<Dissection> {
+        let (bytes, turn) = match told.event {
+            Event::Data { bytes, turn } => (bytes, turn),
+            Event::Gap(_) => {
+                self.gapped = true;
+                self.forget(told.from);
+                return None;
+            }
+            Event::End(_) => {
+                self.heads[told.from].ended = true;
+                self.forget(told.from);
+                return self.give_up(whole, counters);
+            }
+        };
+        let first = self.heads[told.from].bytes.is_empty();
+        if first && !turn && (self.gapped || !whole) {
+            return None;
+        }
+        if !first {
+            self.heads[told.from].bytes.extend_from_slice(bytes);
+        }
+        let head = if first {
+            bytes
+        } else {
+            &self.heads[told.from].bytes
+        };
+        let other = self.heads[told.from.other()].bytes.as_slice();
+        let heads = Heads {
+            bytes: match told.from {
+                End::Low => Ends {
+                    low: head,
+                    high: other,
+                },
+                End::High => Ends {
+                    low: other,
+                    high: head,
+                },
+            },
+        };
+        match probe(heads, flow) {
+            Recognised::Yes(protocol, client) => {
+                counters.recognised += 1;
+                let marks = match (whole, self.gapped) {
+                    (false, _) => Marks::JOINED,
+                    (true, true) => Marks::AFTER_GAP,
+                    (true, false) => Marks::default(),
+                };
+                let mut dissection = Dissection::Known((protocol.begin)(client, marks));
+                for kept in std::mem::take(&mut self.kept) {
+                    let event = Event::Data {
+                        bytes: &kept.bytes,
+                        turn: kept.turn,
+                    };
+                    let told = Told {
+                        from: kept.from,
+                        position: kept.position,
+                        stamp: kept.stamp,
+                        event,
+                    };
+                    dissection.tell(told, flow, whole, counters, out);
+                }
+                dissection.tell(told, flow, whole, counters, out);
+                Some(dissection)
+            }
+            Recognised::Maybe if head.len() < PROBE_BYTES => {
+                if first {
+                    self.heads[told.from].bytes.extend_from_slice(bytes);
+                }
+                self.kept.push(Kept {
+                    from: told.from,
+                    position: told.position,
+                    stamp: told.stamp,
+                    turn,
+                    bytes: bytes.to_vec(),
+                });
+                None
+            }
+            Recognised::Maybe | Recognised::No => {
+                self.heads[told.from].refused += 1;
+                self.forget(told.from);
+                self.give_up(whole, counters)
+            }
+        }
+    }
+
+    /// Forgets what waits of one direction.
+    fn forget(&mut self, end: End) {
+        self.heads[end].bytes = Vec::new();
+        self.kept.retain(|kept| kept.from != end);
+    }
+
+    /// Stops looking, once both directions have had their chance.
+    fn give_up(&self, whole: bool, counters: &mut Counters) -> Option<Dissection> {
+        let most = if whole && !self.gapped {
+            PROBE_SEGMENTS
+        } else {
+            PROBE_SEGMENTS_JOINED
+        };
+        let done = |head: &Head| head.ended || head.refused >= most;
+        let hopeless = End::BOTH
+            .into_iter()
+            .any(|end| self.heads[end].refused >= 2 * most);
+        if hopeless || (done(&self.heads.low) && done(&self.heads.high)) {
+            // One that carried nothing is not unknown.
+            let spoke = self.heads.low.refused + self.heads.high.refused > 0;
+            counters.unrecognised += u64::from(spoke);
+            return Some(Dissection::Passed);
+        }
+        None
+    }
+}
+
+enum Recognised {
+    Yes(&'static Registration, End),
+    Maybe,
+    No,
+}
+
+/// Asks every protocol. The first one that is sure wins, unless a later one is sure too and is at home on the port.
+fn probe(heads: Heads<'_>, flow: &FlowKey) -> Recognised {
+    let mut best = Recognised::No;
+    for protocol in PROTOCOLS {
+        match ((protocol.probe)(heads), &best) {
+            (Verdict::Yes { client }, Recognised::Yes(..)) => {
+                if protocol.info.ports.contains(&flow.port(client.other())) {
+                    best = Recognised::Yes(protocol, client);
+                }
+            }
+            (Verdict::Yes { client }, _) => best = Recognised::Yes(protocol, client),
+            (Verdict::Maybe, Recognised::No) => best = Recognised::Maybe,
+            (Verdict::Maybe | Verdict::No, _) => {}
+        }
+    }
+    best
+}

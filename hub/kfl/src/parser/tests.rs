@@ -1,0 +1,139 @@
+use super::*;
+
+/// The tree in prefix form.
+fn show(node: &Node) -> String {
+    let all = |name: &str, nodes: &[Node]| {
+        let nodes: Vec<_> = nodes.iter().map(show).collect();
+        format!("({name} {})", nodes.join(" "))
+    };
+    match &node.kind {
+        NodeKind::Int(number) => number.to_string(),
+        NodeKind::Float(number) => format!("{number:?}"),
+        NodeKind::Bool(bool) => bool.to_string(),
+        NodeKind::Text(text) => format!("{text:?}"),
+        NodeKind::Regex(text) => format!("r{text:?}"),
+        NodeKind::Null => "null".to_owned(),
+        NodeKind::Name(name) => name.clone(),
+        NodeKind::List(nodes) => all("list", nodes),
+        NodeKind::And(nodes) => all("and", nodes),
+        NodeKind::Or(nodes) => all("or", nodes),
+        NodeKind::Entry { map, key } => format!("(entry {} {key:?})", show(map)),
+        NodeKind::Negative(inner) => format!("(- {})", show(inner)),
+        NodeKind::Not(inner) => format!("(not {})", show(inner)),
+        NodeKind::Binary {
+            operator,
+            left,
+            right,
+        } => format!("({operator} {} {})", show(left), show(right)),
+        NodeKind::Call {
+            subject,
+            name,
+            arguments,
+        } => {
+            let subject: Vec<_> = subject.iter().map(|subject| show(subject)).collect();
+            let arguments: Vec<_> = arguments.iter().map(show).collect();
+            format!("({name} {})", [subject, arguments].concat().join(" "))
+        }
+    }
+}
+
+#[track_caller]
+fn check(text: &str, expect: &str) {
+    assert_eq!(show(&parse(text).unwrap().unwrap()), expect);
+}
+
+#[track_caller]
+fn check_error(text: &str, at: usize, message: &str) {
+    let problem = parse(text).unwrap_err();
+    assert_eq!(problem.message, message);
+    assert_eq!(problem.span.start, at);
+}
+
+#[test]
+fn nothing_but_comments_is_empty() {
+    assert_eq!(parse("  # all\n // of it").unwrap(), None);
+}
+
+#[test]
+fn and_binds_tighter_than_or() {
+    check("a or b and c", "(or a (and b c))");
+    check("a && b || c AND d", "(or (and a b) (and c d))");
+    check("a and (b OR c) and d", "(and a (or b c) d)");
+}
+
+#[test]
+fn not_takes_the_comparison_and_bang_the_operand() {
+    check("not a == 1 and b", "(and (not (== a 1)) b)");
+    check("NOT a contains 'x'", "(not (contains a \"x\"))");
+    check("!a == b", "(== (not a) b)");
+    check("!a.contains('x')", "(not (contains a \"x\"))");
+    check("not not !a", "(not (not (not a)))");
+}
+
+#[test]
+fn arithmetic_binds_tighter_than_comparison() {
+    check("a + b * 2 - 1 > -c / 3", "(> (- (+ a (* b 2)) 1) (/ (- c) 3))");
+}
+
+#[test]
+fn infix_words_and_methods_are_the_same() {
+    check("a.b contains \"x\"", "(contains a.b \"x\")");
+    check("a.b.contains(\"x\")", "(contains a.b \"x\")");
+    check("m[\"k\"].startsWith(\"x\")", "(startsWith (entry m \"k\") \"x\")");
+    check("a.contains.in.not", "a.contains.in.not");
+}
+
+#[test]
+fn lists_and_calls() {
+    check("a in [1, 2, ]", "(in a (list 1 2))");
+    check("a > now() - duration('5m')", "(> a (- (now ) (duration \"5m\")))");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    check_error("a ==", 4, "expected a field or a value, found the end");
+    check_error("a == and", 5, "expected a field or a value, found `and`");
+    check_error("(a or b", 7, "expected `)`, found the end");
+    check_error("a b", 2, "expected an operator or the end, found `b`");
+    check_error("a not in [1]", 2, "expected an operator or the end, found `not`");
+    check_error("a[1]", 2, "expected a key in quotes, found a number");
+    check_error("a.", 2, "expected a name after the dot, found the end");
+    check_error("\"x\".y", 4, "`.y` has nothing to belong to");
+    check_error("a < b < c", 6, "comparisons cannot be chained");
+    check_error("a == b contains 'c'", 7, "comparisons cannot be chained");
+    check_error("[1 2]", 3, "expected `]`, found a number");
+}
+
+#[test]
+fn nesting_at_the_limit() {
+    let message = "nested more than 64 levels deep";
+    for (open, close) in [
+        ("(", ")"),
+        ("!", ""),
+        ("-", ""),
+        ("not ", ""),
+        ("f(", ")"),
+        ("[", "]"),
+    ] {
+        // Parentheses make no node; of the others, the innermost name is a level itself.
+        let most = if open == "(" { NESTING } else { NESTING - 1 };
+        let nested = |levels| format!("{}a{}", open.repeat(levels), close.repeat(levels));
+        assert!(parse(&nested(most)).is_ok(), "{open}");
+        assert_eq!(parse(&nested(most + 1)).unwrap_err().message, message, "{open}");
+        assert_eq!(parse(&open.repeat(4000)).unwrap_err().message, message, "{open}");
+    }
+    for link in ["+a", "*a", ".f()", "[\"k\"]"] {
+        let chain = |links| format!("a{}", link.repeat(links));
+        assert!(parse(&chain(NESTING - 1)).is_ok(), "{link}");
+        assert_eq!(parse(&chain(NESTING)).unwrap_err().message, message, "{link}");
+    }
+    assert!(parse(&format!("a{}", " and a".repeat(2000))).is_ok());
+}
+
+#[test]
+fn list_at_the_limit() {
+    let list = |entries| format!("a in [{}]", "1,".repeat(entries));
+    assert!(parse(&list(LIST_ENTRIES)).is_ok());
+    let problem = parse(&list(LIST_ENTRIES + 1)).unwrap_err();
+    assert_eq!(problem.message, "the list has more than 1000 entries");
+}

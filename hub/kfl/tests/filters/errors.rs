@@ -1,0 +1,287 @@
+//! What a person reads when a filter is wrong.
+
+use wiretape_kfl::{LIST_ENTRIES, NESTING, REGEXES, TEXT_BYTES, compile};
+
+/// Compares the whole of what is shown.
+#[track_caller]
+fn check(text: &str, expect: &str) {
+    match compile(text, 0) {
+        Ok(filter) => panic!("it is a filter: {filter}"),
+        Err(error) => assert_eq!(error.to_string(), expect.trim_matches('\n')),
+    }
+}
+
+/// Compares the message and the hint.
+#[track_caller]
+fn check_message(text: &str, message: &str, hint: &str) {
+    let error = compile(text, 0).unwrap_err();
+    assert_eq!(
+        (error.message.as_str(), error.hint.as_deref().unwrap_or_default()),
+        (message, hint)
+    );
+}
+
+#[test]
+fn misspelt_field_is_shown_with_the_nearest() {
+    check(
+        r#"http and src.podd contains "x""#,
+        r#"
+line 1, column 10: unknown field `src.podd`
+  http and src.podd contains "x"
+           ^^^^^^^^
+did you mean `src.pod`?
+"#,
+    );
+}
+
+#[test]
+fn place_is_told_by_line_and_column_in_characters() {
+    let error = compile("http # é\n  and 'é' == pth", 0).unwrap_err();
+    let position = error.position;
+    assert_eq!((position.offset, position.line, position.column), (24, 2, 14));
+    check(
+        "http # é\n\tand 'é' == pth",
+        "
+line 2, column 13: unknown field `pth`
+   and 'é' == pth
+              ^^^
+did you mean `path`?
+",
+    );
+}
+
+#[test]
+fn long_line_is_shown_around_the_place() {
+    let long = format!("{}pth == 1{}", "http and ".repeat(100), " and dns".repeat(100));
+    let shown = compile(&long, 0).unwrap_err().to_string();
+    let [_, line, caret, _] = shown.lines().collect::<Vec<_>>()[..] else {
+        panic!("{shown}")
+    };
+    assert!(line.chars().count() <= 122, "{line}");
+    let at = caret.find('^').unwrap();
+    assert_eq!(line.get(at..at + 3), Some("pth"));
+}
+
+#[test]
+fn error_at_the_end_is_shown_behind_it() {
+    check(
+        "http and",
+        "
+line 1, column 9: expected a field or a value, found the end
+  http and
+          ^
+",
+    );
+}
+
+#[test]
+fn slips_of_other_languages() {
+    check_message("status = 200", "unexpected character `=`", "did you mean `==`?");
+    check_message(
+        "http & dns",
+        "unexpected character `&`",
+        "did you mean `&&` or `and`?",
+    );
+    check_message(
+        "path == \u{201c}/\u{201d}",
+        "unexpected character `\u{201c}`",
+        "use a straight quotation mark: \"",
+    );
+    check_message(
+        "status not in [1]",
+        "expected an operator or the end, found `not`",
+        "`not` stands before the whole condition: `not (a in b)`",
+    );
+    check_message(
+        "src.pod == frontend",
+        "unknown field `frontend`",
+        "if it is a text, put it in quotes: \"frontend\"",
+    );
+    check_message(
+        "path.startswith(\"/\")",
+        "unknown method `startswith`",
+        "did you mean `startsWith`?",
+    );
+    check_message(
+        "timestamp > minute(-5)",
+        "unknown function `minute`",
+        "did you mean `minutes`?",
+    );
+    check_message(
+        "src == \"x\"",
+        "unknown field `src`",
+        "did you mean one of `src.ip`, `src.port`, `src.name`, `src.namespace`?",
+    );
+}
+
+#[test]
+fn values_that_do_not_go_together() {
+    check_message(
+        "src.pod == 5",
+        "cannot compare `src.pod.name` (text) with a number",
+        "put it in quotes: \"5\"",
+    );
+    check_message(
+        "response.status == \"4xx\"",
+        "cannot compare `status_code` (whole number) with a text",
+        "a number was expected; a pattern for its digits is written r\"4..\"",
+    );
+    check_message(
+        "timestamp > \"2026-01-31\"",
+        "cannot compare `timestamp` (time) with a text",
+        "a time is written `timestamp(\"2026-01-31\")`, as in 2026-01-31T12:00:00Z",
+    );
+    check_message(
+        "namespaces == \"default\"",
+        "cannot compare `namespaces` (list of texts) with a text",
+        "what is in a list is found by `in`: `\"default\" in namespaces`",
+    );
+    check_message(
+        "request.headers == \"x\"",
+        "cannot compare `request.headers` (map of texts) with a text",
+        "name one entry of the map: `request.headers[\"host\"] == \"example.org\"`",
+    );
+    check_message(
+        "http == 1",
+        "cannot compare `http` (true or false) with a number",
+        "expected `true` or `false`",
+    );
+    check_message(
+        "http < true",
+        "`<` does not order true or false",
+        "use `==` or `!=`",
+    );
+    check_message(
+        "path > r\"a\"",
+        "`>` does not order a regular expression",
+        "use `==` or `!=`",
+    );
+    check_message(
+        "src.pod == src.port",
+        "cannot compare `src.pod.name` (text) with `src.port` (whole number)",
+        "expected a text",
+    );
+    check_message(
+        "!status_code == 200",
+        "cannot compare a condition with a number",
+        "",
+    );
+    check_message("path + 1 > 2", "expected a number, found `path` (text)", "");
+    check_message(
+        "timestamp - duration(\"5m\") > now()",
+        "cannot calculate with `timestamp`",
+        "keep it alone on its side: `timestamp > now() - duration(\"5m\")`",
+    );
+    check_message(
+        "status in [200, dst.port]",
+        "expected a text or a number, found `dst.port` (whole number)",
+        "join fields with `or` instead",
+    );
+    check_message(
+        "path contains 5",
+        "`contains` takes a text, not a number",
+        "put it in quotes",
+    );
+    check_message(
+        "path[\"x\"] == \"\"",
+        "expected a map before `[`, found `path` (text)",
+        "",
+    );
+    check_message(
+        "size(src.port) > 1",
+        "only texts, lists and maps have a size, not `src.port` (whole number)",
+        "",
+    );
+    check_message("now(1) > timestamp", "`now` takes no argument here", "");
+    check_message("path.contains()", "`contains` takes one argument, not 0", "");
+}
+
+#[test]
+fn value_alone_is_no_condition() {
+    let hint = "compare it with something: `==`, `>`, `contains` ..";
+    check_message("http and \"x\"", "expected a condition, found a text", hint);
+    check_message("1 + 2", "expected a condition, found a number", hint);
+    check_message(
+        "timestamp",
+        "expected a condition, found `timestamp` (time)",
+        hint,
+    );
+    check_message(
+        "not duration(\"5m\")",
+        "expected a condition, found a duration",
+        hint,
+    );
+    check_message("[1]", "a list can only stand on the right of `in`", "");
+}
+
+#[test]
+fn results_that_do_not_exist() {
+    check_message("src.port > 1 / 0", "the result is no number", "");
+    check_message(
+        "timestamp > now() - duration(\"1s\")",
+        "the result is too far from now, or before 1970",
+        "",
+    );
+    check_message(
+        "timestamp > hours(-1)",
+        "not a point in time since 1970",
+        "take a smaller number",
+    );
+    check_message("timestamp > -5", "not milliseconds since 1970", "");
+    check_message(
+        "timestamp > timestamp(\"noon\")",
+        "not a point in time since 1970",
+        "for example `timestamp(\"2026-01-31T12:00:00Z\")`",
+    );
+    check_message(
+        "timestamp > now() - duration(\"5d\")",
+        "not a duration",
+        "for example `duration(\"1h30m\")`, `\"250ms\"`",
+    );
+}
+
+#[test]
+fn regular_expression_that_is_none() {
+    check_message(
+        "path matches \"a(\"",
+        "the regular expression is wrong: unclosed group",
+        "",
+    );
+    check_message(
+        "path == r\"a)|(b\"",
+        "the regular expression is wrong: unopened group",
+        "",
+    );
+    check_message(
+        "path matches r\"(a)\\1\"",
+        "the regular expression is wrong: backreferences are not supported",
+        "",
+    );
+}
+
+#[test]
+fn limits_are_named() {
+    let hint = |text: &str| compile(text, 0).unwrap_err().message;
+    assert!(hint(&" ".repeat(TEXT_BYTES + 1)).contains("at most 16384"));
+    assert!(hint(&"(".repeat(NESTING + 1)).contains("more than 64 levels"));
+    assert!(
+        hint(&format!("status in [{}]", "1,".repeat(LIST_ENTRIES + 1))).contains("more than 1000 entries")
+    );
+    assert!(hint("path matches r\"\\w{1000}\"").contains("more than 1048576 bytes"));
+
+    let regexes = |count| vec!["path matches \"x\""; count].join(" or ");
+    assert!(compile(&regexes(REGEXES), 0).is_ok());
+    assert!(hint(&regexes(REGEXES + 1)).contains("more than 16 regular expressions"));
+}
+
+#[test]
+fn largest_filter_of_every_kind_is_compiled_and_dropped() {
+    for (open, middle, close) in [("(", "http", ")"), ("!", "http", ""), ("not ", "http", "")] {
+        let levels = NESTING - 1;
+        let text = format!("{}{middle}{}", open.repeat(levels), close.repeat(levels));
+        let filter = compile(&text, 0).unwrap();
+        assert_eq!(compile(&filter.to_string(), 0), Ok(filter));
+    }
+    let wide = vec!["http"; TEXT_BYTES / 8].join(" or ");
+    assert!(compile(&wide, 0).is_ok());
+}

@@ -1,0 +1,8 @@
+//! Filters from the outside, in one program: text in, and what is printed, found or said.
+
+mod dialects;
+mod docs;
+mod errors;
+mod evaluation;
+mod properties;
+mod row;

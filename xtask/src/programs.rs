@@ -1,0 +1,90 @@
+//! Builds the project's programs and hands over to them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{check, setup};
+
+/// Crates whose tests also run unoptimised: they read what anybody may send, and only there does arithmetic that
+/// overflows panic.
+const CORES: &[&str] = &["wiretape-tape", "wiretape-dissect", "wiretape-kfl"];
+
+/// Sets up, builds and runs the demo.
+pub fn demo(args: &[String]) -> Result<()> {
+    setup::run()?;
+    build()?;
+    hand_over("wiretape-demo", args)
+}
+
+/// Sets up, builds and runs all tests.
+pub fn test(args: &[String]) -> Result<()> {
+    setup::run()?;
+    if !setup::is_root() {
+        eprintln!("not root: tests that need eBPF or network namespaces say so and are left out");
+    }
+    check::run(false)?;
+    build()?;
+    let mut cores = cargo(&["test"]);
+    for core in CORES {
+        cores.args(["--package", core]);
+    }
+    finish(cores.arg("--").args(args))?;
+    finish(cargo(&["test", "--release", "--no-fail-fast", "--"]).args(args))
+}
+
+/// Sets up, builds and runs a benchmark.
+pub fn bench(args: &[String]) -> Result<()> {
+    setup::run()?;
+    build()?;
+    hand_over("wiretape-bench", args)
+}
+
+/// Everything in release: what tests and the demo start as processes.
+fn build() -> Result<()> {
+    finish(&mut cargo(&["build", "--release"]))
+}
+
+/// Where cargo puts what it builds.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The top of the checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+}
+
+/// A cargo command in the checkout.
+pub fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(args);
+    command
+}
+
+/// Runs a command to its end, with its output as ours.
+pub fn finish(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !status.success() {
+        let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+        bail!(
+            "`{} {}` failed: {status}",
+            command.get_program().to_string_lossy(),
+            args.join(" ")
+        );
+    }
+    Ok(())
+}
+
+/// Becomes one of the project's programs, so that signals and exit status are its own.
+fn hand_over(program: &str, args: &[String]) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    let path = target_dir().join("release").join(program);
+    let error = Command::new(&path).args(args).exec();
+    Err(error).with_context(|| format!("cannot run {}", path.display()))
+}

@@ -1,0 +1,237 @@
+//! Brings a Debian machine to where everything builds and every test can run.
+//!
+//! Each need knows how to see whether it is met and how to meet it, so running this twice does nothing the second time.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::step;
+
+/// Debian's own Rust, whose `core` for `bpfel-unknown-none` comes ready-made: rustup's stable has none, and building
+/// one takes nightly and rust-src.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_BPF_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
+const DEBIAN_RUST_PACKAGES: &[&str] = &[
+    "rustc-web",
+    "libstd-rust-web-dev-bpf",
+    "rust-web-src",
+    "llvm-22-dev",
+];
+/// The LLVM that Debian's rustc is built with; the linker must read its bitcode.
+const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
+/// The linker's version, held fast so that every machine links the same way.
+const BPF_LINKER: &str = "bpf-linker@0.13.0";
+
+/// One thing that must be there.
+struct Need {
+    /// What it is, and what for.
+    what: &'static str,
+    met: fn() -> bool,
+    meet: Meet,
+}
+
+enum Meet {
+    /// Debian packages, by apt-get.
+    Packages(&'static [&'static str]),
+    /// A `core` that the kernel programs can be built with.
+    BpfCore,
+    /// The linker for it.
+    BpfLinker,
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "C compiler (for libraries that build C)",
+        met: || has_program("cc"),
+        meet: Meet::Packages(&["gcc", "libc6-dev", "pkg-config"]),
+    },
+    Need {
+        what: "libpcap (capture filters, the second capture backend)",
+        met: || Path::new("/usr/include/pcap/pcap.h").exists(),
+        meet: Meet::Packages(&["libpcap-dev"]),
+    },
+    Need {
+        what: "core for bpfel-unknown-none (the kernel programs)",
+        met: has_bpf_core,
+        meet: Meet::BpfCore,
+    },
+    Need {
+        what: "bpf-linker (the kernel programs)",
+        met: || cargo_program("bpf-linker").is_some(),
+        meet: Meet::BpfLinker,
+    },
+    Need {
+        what: "ip (network namespaces: the test cluster's nodes)",
+        met: || has_program("ip"),
+        meet: Meet::Packages(&["iproute2"]),
+    },
+    Need {
+        what: "tcpdump, tshark, nginx, wrk, curl (what tests and benchmarks compare with and talk to)",
+        met: || {
+            ["tcpdump", "tshark", "nginx", "wrk", "curl"]
+                .into_iter()
+                .all(has_program)
+        },
+        meet: Meet::Packages(&["tcpdump", "tshark", "nginx-light", "wrk", "curl"]),
+    },
+];
+
+/// Installs what is missing. What cannot be installed is said in one line each, and does not stop the rest.
+pub fn run() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.met)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("{} of {} needs are not met yet:", missing.len(), NEEDS.len());
+    for need in &missing {
+        eprintln!("  - {}", need.what);
+    }
+    let mut apt = Apt::default();
+    for (at, need) in missing.iter().enumerate() {
+        let title = format!("[{}/{}] {}", at + 1, missing.len(), need.what);
+        let outcome = match need.meet {
+            Meet::Packages(packages) => apt.install(&title, packages),
+            Meet::BpfCore => meet_bpf_core(&title, &mut apt),
+            Meet::BpfLinker => meet_bpf_linker(&title),
+        };
+        if let Err(error) = outcome {
+            eprintln!("✗ {title}: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+/// Says what is there and what is missing.
+pub fn report() -> Result<()> {
+    for need in NEEDS {
+        println!("{} {}", if (need.met)() { "✓" } else { "✗" }, need.what);
+    }
+    Ok(())
+}
+
+/// Whether this user may install packages, make namespaces and load programs.
+pub fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|out| out.stdout.trim_ascii() == b"0")
+}
+
+/// Either of the two ways to have `core` for the kernel's target; `agent/build.rs` looks in the same places.
+fn has_bpf_core() -> bool {
+    has_debian_bpf_core() || has_nightly_source()
+}
+
+fn has_debian_bpf_core() -> bool {
+    Path::new(DEBIAN_RUSTC).exists() && Path::new(DEBIAN_BPF_CORE).is_dir()
+}
+
+fn has_nightly_source() -> bool {
+    let sysroot = Command::new("rustc")
+        .args(["+nightly", "--print", "sysroot"])
+        .stderr(Stdio::null())
+        .output();
+    let Ok(output) = sysroot else { return false };
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    output.status.success() && sysroot.join("lib/rustlib/src/rust/library/core").is_dir()
+}
+
+/// Debian's packages first (they are signed, and need no nightly); rustup's nightly with its source second.
+fn meet_bpf_core(title: &str, apt: &mut Apt) -> Result<()> {
+    let by_packages = apt.install(title, DEBIAN_RUST_PACKAGES);
+    if by_packages.is_ok() && has_debian_bpf_core() {
+        return Ok(());
+    }
+    if has_program("rustup") {
+        let mut rustup = Command::new("rustup");
+        rustup.args([
+            "toolchain",
+            "install",
+            "nightly",
+            "--profile",
+            "minimal",
+            "--component",
+            "rust-src",
+        ]);
+        if step::run(&format!("{title}, by rustup"), &mut rustup).is_ok() && has_nightly_source() {
+            return Ok(());
+        }
+    }
+    by_packages?;
+    bail!(
+        "neither Debian's {} nor `rustup toolchain install nightly --component rust-src` gave it; \
+         the agent is built without eBPF and records through libpcap",
+        DEBIAN_RUST_PACKAGES.join(" ")
+    )
+}
+
+fn meet_bpf_linker(title: &str) -> Result<()> {
+    if !has_bpf_core() {
+        bail!("left out: there is no core for the kernel's target to link");
+    }
+    let mut install = Command::new("cargo");
+    // Out of the project's own build folder: its flags and lock file are not the linker's.
+    install
+        .args(["install", BPF_LINKER])
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTFLAGS");
+    if has_debian_bpf_core() && Path::new(DEBIAN_LLVM).is_dir() {
+        install
+            .args(["--no-default-features", "--features", "llvm-22"])
+            .env("LLVM_PREFIX", DEBIAN_LLVM);
+    }
+    step::run(&format!("{title}, 2 to 4 minutes"), &mut install)
+}
+
+/// apt-get, with one `update` for all installs.
+#[derive(Default)]
+struct Apt {
+    updated: bool,
+}
+
+impl Apt {
+    fn install(&mut self, title: &str, packages: &[&str]) -> Result<()> {
+        let by_hand = format!("apt-get install {}", packages.join(" "));
+        if !has_program("apt-get") {
+            bail!(
+                "no apt-get on this machine; install what corresponds to: {}",
+                packages.join(" ")
+            );
+        }
+        if !is_root() {
+            bail!("not root; as root: {by_hand}");
+        }
+        if !self.updated {
+            step::run("package lists", Command::new("apt-get").args(["update", "-q"]))?;
+            self.updated = true;
+        }
+        let mut install = Command::new("apt-get");
+        install
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(packages);
+        // tshark asks whether everybody may capture, and nginx would start: neither is wanted.
+        install
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("RUNLEVEL", "1");
+        step::run(title, &mut install).with_context(|| format!("by hand: {by_hand}"))
+    }
+}
+
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps servers in folders that a user's PATH may lack.
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(name).is_file())
+}
+
+/// A program that `cargo install` put where it puts them, or anywhere on the PATH.
+fn cargo_program(name: &str) -> Option<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let installed = home?.join("bin").join(name);
+    (installed.is_file() || has_program(name)).then_some(installed)
+}
