@@ -1,1 +1,83 @@
-//! Placeholder.
+//! The records that the kernel programs hand to the agent, and the globals and counters that both sides share.
+//!
+//! Every type is `repr(C)`, of fixed-size integers without hidden padding, with its size asserted: the two sides are
+//! compiled by two compilers for two targets.
+
+#![cfg_attr(target_arch = "bpf", no_std)]
+
+/// What a record in the ring is: the value of [`PacketRecord::kind`], and the first field of any later kind.
+pub mod kind {
+    /// A packet that a socket received.
+    pub const PACKET_IN: u32 = 1;
+    /// A packet that a socket sent.
+    pub const PACKET_OUT: u32 = 2;
+}
+
+/// The head of one recorded packet; `captured` bytes from the IP header on follow it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketRecord {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// Bytes of the packet that follow.
+    pub captured: u32,
+    /// `CLOCK_BOOTTIME` in nanoseconds when the hook saw the packet.
+    pub time: u64,
+    /// Id of the socket's cgroup.
+    pub cgroup: u64,
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// Length of the packet, from the IP header on.
+    pub orig_len: u32,
+    /// Index of the interface, in the network namespace of the socket.
+    pub ifindex: u32,
+}
+
+/// Bytes of a [`PacketRecord`].
+pub const PACKET_RECORD_BYTES: usize = 40;
+const _: () = assert!(size_of::<PacketRecord>() == PACKET_RECORD_BYTES);
+
+/// The longest packet that is recorded whole. GSO and GRO make packets of 64 KiB and, on the loopback interface or
+/// where BIG TCP is on, several times that; this is what capture files hold at most. Of a longer packet the head is
+/// recorded and it counts as truncated.
+pub const MAX_PACKET_BYTES: usize = 256 * 1024;
+
+/// Sub-trees of the cgroup hierarchy that can be left out of the recording. The check is a loop in the kernel over
+/// every packet, so there are few.
+pub const MAX_EXCLUSIONS: usize = 8;
+
+/// A sub-tree that is not recorded: the cgroup `id` at `level`, and all below it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Id of the sub-tree's top; 0 marks an unused entry.
+    pub id: u64,
+    /// How far the top is below the hierarchy's root, which has level 0.
+    pub level: u32,
+    /// Unused, for alignment.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Exclusion>() == 16);
+
+/// What the kernel programs count, per CPU.
+///
+/// `seen = handed over + excluded + ring_full + load_failed`, always.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelCounters {
+    /// Packets that the hooks were called for.
+    pub seen: u64,
+    /// Bytes of those packets.
+    pub seen_bytes: u64,
+    /// Packets of excluded cgroups.
+    pub excluded: u64,
+    /// Packets lost because the ring had no room.
+    pub ring_full: u64,
+    /// Packets lost because their bytes could not be read.
+    pub load_failed: u64,
+    /// Packets of which only the first [`MAX_PACKET_BYTES`] were recorded. Not lost.
+    pub truncated: u64,
+}
+
+const _: () = assert!(size_of::<KernelCounters>() == 48);

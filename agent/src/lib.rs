@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The agent: records every packet of a node's sockets onto the node's tape, and serves cuts of the tape to the hub.
+//!
+//! In the order of a packet: a [`capture`] hands it over, [`attribution`] learns whose it is, the [`recorder`] puts it
+//! onto the tape, and the [`server`] gives the tape out.
+
+pub mod config;
+
+pub mod own_cgroup;
+
+pub mod capture;
+
+pub mod attribution;
+
+pub mod recorder;
+
+pub mod status;
+
+pub mod health;
+
+pub mod metrics;
+
+pub mod server;

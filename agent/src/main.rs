@@ -1,2 +1,184 @@
-//! Placeholder.
-fn main() {}
+//! The agent's program: puts the parts together, and takes them apart again in good order.
+
+use std::future::IntoFuture;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+use wiretape_agent::attribution::workloads::Workloads;
+use wiretape_agent::attribution::{Attributed, Reload};
+use wiretape_agent::capture::{self, Opened};
+use wiretape_agent::config::{Backend, Config};
+use wiretape_agent::own_cgroup::{Hierarchy, OwnCgroup};
+use wiretape_agent::recorder::{POLL, Recording, wall_clock};
+use wiretape_agent::status::Status;
+use wiretape_agent::{metrics, server};
+use wiretape_tape::{Shelf, Tape, TapeOptions};
+
+/// How long streams that are under way may go on once the agent is told to stop.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// How long sealing the tape may take at the end. It takes one flush, unless the disk does not answer.
+const LAST_FLUSH: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config) -> Result<()> {
+    config.check()?;
+    let node = config.node()?;
+    // First of all: sockets stay in the cgroup in which they were made.
+    let own = enter_own_cgroup(config);
+    let workloads = Workloads::open(config.workloads.as_deref(), recorded_cgroup(config))?;
+
+    let Opened {
+        capture,
+        backend,
+        why,
+    } = capture::open(config, own.as_ref().map(|own| own.id))?;
+    tracing::info!("recording by {backend}: {why}");
+    let tape = Tape::open(
+        TapeOptions {
+            dir: config.tape.clone(),
+            node: node.clone(),
+            agent: format!("wiretape-agent {} ({backend})", env!("CARGO_PKG_VERSION")),
+            ring_bytes: config.tape_size,
+            segment_bytes: config.segment_size,
+            // A packet waits for the recorder first.
+            flush_every: u64::try_from(config.flush.saturating_sub(POLL).as_nanos()).unwrap_or(u64::MAX),
+        },
+        wall_clock(),
+    )
+    .context("the tape cannot be opened")?;
+
+    let shelf = tape.shelf();
+    let status = Arc::new(Status::new(node, backend, why, wall_clock()));
+    // A replayed file is older than its names.
+    let since = if config.backend == Backend::Replay {
+        0
+    } else {
+        wall_clock()
+    };
+    let attributed = Attributed::start(Box::new(workloads), since)?;
+    let reload = attributed.reloader();
+    let recording = Recording::start(capture, tape, attributed, Arc::clone(&status))?;
+
+    let served = serve(config, shelf, status, reload);
+    if !recording.stop(LAST_FLUSH) {
+        tracing::error!("the tape is not sealed in time, the next start will do it");
+    }
+    served
+}
+
+/// Serves until told to stop.
+fn serve(config: &Config, shelf: Shelf, status: Arc<Status>, reload: Reload) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the server cannot be started")?;
+    let outcome = runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hangup = signal(SignalKind::hangup())?;
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!(
+                "{} cannot be listened on, choose another by --listen",
+                config.listen
+            )
+        })?;
+        // Whoever gave port 0 learns here which it became.
+        tracing::info!("serving on {}", listener.local_addr()?);
+        let routes = server::routes(
+            shelf.clone(),
+            Arc::clone(&status),
+            metrics::registry(status, shelf.clone()),
+        );
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut server = tokio::spawn(
+            axum::serve(listener, routes)
+                .with_graceful_shutdown(async {
+                    let _ = stopped.await;
+                })
+                .into_future(),
+        );
+        let mut expire = tokio::time::interval(server::EXPIRE);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    let reload = reload.clone();
+                    tokio::task::spawn_blocking(move || reload.request());
+                }
+                _ = expire.tick() => {
+                    let shelf = shelf.clone();
+                    tokio::task::spawn_blocking(move || shelf.expire_cuts(wall_clock()));
+                }
+                ended = &mut server => {
+                    ended.context("the server panicked")?.context("the server failed")?;
+                    break;
+                }
+            }
+        }
+        tracing::info!("stopping");
+        let _ = stop.send(());
+        if !server.is_finished() && tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err() {
+            tracing::warn!("some answers are broken off");
+        }
+        Ok(())
+    });
+    runtime.shutdown_timeout(LAST_ANSWERS);
+    outcome
+}
+
+/// Leaves for a cgroup that is not recorded, where eBPF may be used. Without one, the agent can still record, but will
+/// record its own talk with the hub.
+fn enter_own_cgroup(config: &Config) -> Option<OwnCgroup> {
+    if !matches!(config.backend, Backend::Auto | Backend::Ebpf) {
+        return None;
+    }
+    match Hierarchy::find().and_then(|hierarchy| OwnCgroup::enter(&hierarchy)) {
+        Ok(own) => Some(own),
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            tracing::warn!(
+                "the agent's own traffic is recorded, because it has no cgroup of its own: {error:#}"
+            );
+            None
+        }
+    }
+}
+
+/// The sub-tree whose cgroups are named; `None` where packets come without cgroups.
+fn recorded_cgroup(config: &Config) -> Option<std::path::PathBuf> {
+    if !matches!(config.backend, Backend::Auto | Backend::Ebpf) {
+        return None;
+    }
+    let hierarchy = Hierarchy::find().ok()?;
+    match &config.cgroup {
+        Some(path) => hierarchy.resolve(path).ok().map(|(dir, _)| dir),
+        None => Some(hierarchy.root().to_owned()),
+    }
+}

@@ -15,7 +15,7 @@ const PCAP_NANOS: u32 = 0xa1b2_3c4d;
 /// What an export is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// pcapng: every interface, direction, name and owner is kept.
+    /// pcapng: every interface, direction and owner is kept, and what addresses are called.
     Pcapng,
     /// Classic pcap with nanosecond stamps, of the first packet's link type. Packets of another are refused.
     Pcap,
@@ -83,10 +83,12 @@ impl<W: Write> Export<W> {
         }
     }
 
-    /// Puts names in, as custom blocks of ours and as name resolution. Classic pcap has no place for them.
+    /// Puts names in, as name resolution of their addresses. Our own names blocks stay out: other tools list a custom
+    /// block among the packets. Classic pcap has no place for names at all.
     pub fn names<'a>(&mut self, names: impl IntoIterator<Item = &'a Name>) -> Result<(), ExportError> {
         if self.format == ExportFormat::Pcapng {
-            encode::names(&mut self.buffer, names)?;
+            let names: Vec<&Name> = names.into_iter().collect();
+            encode::name_resolution(&mut self.buffer, &names);
         }
         Ok(self.drain(WRITE_BUFFER)?)
     }

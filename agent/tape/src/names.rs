@@ -5,22 +5,39 @@ use std::net::IpAddr;
 
 use crate::{Name, Nanos};
 
-/// Most names a table holds, in bytes of their JSON: some ten thousand pods. They are repeated at the head of each
-/// segment, so they must stay small beside it, and within one block of the index.
+/// Most names a table holds, in bytes of their JSON: some ten thousand pods. They stand in one block of the index.
 pub const NAMES_BYTES: usize = 4 << 20;
 
 /// A table of names, each once, with the time that it held.
 ///
 /// A name is known by its cgroup (by its addresses, where it has no cgroup) and by `since`: put in again, the later
 /// one stands. A later `since` of the same cgroup or addresses ends the one before.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Names {
     table: BTreeMap<Key, Held>,
     bytes: usize,
+    /// Most of them.
+    room: usize,
     refused: u64,
 }
 
+impl Default for Names {
+    fn default() -> Self {
+        Self::with_room(NAMES_BYTES)
+    }
+}
+
 impl Names {
+    /// A table of at most `room` bytes of JSON.
+    pub fn with_room(room: usize) -> Self {
+        Self {
+            table: BTreeMap::new(),
+            bytes: 0,
+            room,
+            refused: 0,
+        }
+    }
+
     /// Puts a name in. When the table is full, names that have ended make room, the earliest first; `false` says that
     /// there was no room and the name was left out (and counted).
     pub fn insert(&mut self, name: Name) -> bool {
@@ -31,7 +48,7 @@ impl Names {
         }
         let bytes = json_bytes(&name);
         self.remove(&key);
-        while self.bytes + bytes > NAMES_BYTES {
+        while self.bytes + bytes > self.room {
             let ended = self
                 .table
                 .iter()
@@ -169,4 +186,82 @@ impl Key {
 /// With the comma that parts it from the next one. A name that cannot be written has no room.
 fn json_bytes(name: &Name) -> usize {
     serde_json::to_vec(name).map_or(NAMES_BYTES + 1, |json| json.len() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(cgroup: u64, since: Nanos, until: Option<Nanos>) -> Name {
+        Name {
+            cgroup,
+            since,
+            until,
+            pod: "pod".repeat(10),
+            ..Name::default()
+        }
+    }
+
+    #[test]
+    fn full_table_lets_go_of_what_ended_first() {
+        let room = 3 * json_bytes(&name(1, 1, Some(10)));
+        let mut names = Names::with_room(room);
+        for (cgroup, until) in [(1, 30), (2, 10), (3, 20)] {
+            assert!(names.insert(name(cgroup, 1, Some(until))));
+        }
+        assert!(names.insert(name(4, 1, None)));
+        assert_eq!(
+            names.iter().map(|name| name.cgroup).collect::<Vec<_>>(),
+            [1, 3, 4]
+        );
+        assert!(names.insert(name(5, 1, None)) && names.insert(name(6, 1, None)));
+        // All that are left hold.
+        assert!(!names.insert(name(7, 1, None)));
+        assert_eq!((names.len(), names.refused()), (3, 1));
+        assert!(names.bytes <= room);
+        // Those that are in can still be ended.
+        assert!(names.insert(name(6, 1, None)));
+        names.forget_before(Nanos::MAX);
+        assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    fn later_and_earlier_names_of_one_owner_end_at_each_other() {
+        let mut names = Names::default();
+        for since in [20, 10, 30] {
+            names.insert(name(1, since, None));
+        }
+        names.insert(name(2, 5, None));
+        let spans: Vec<_> = names
+            .iter()
+            .map(|name| (name.cgroup, name.since, name.until))
+            .collect();
+        assert_eq!(
+            spans,
+            [(1, 10, Some(20)), (1, 20, Some(30)), (1, 30, None), (2, 5, None)]
+        );
+        let within = |start, end| {
+            names
+                .within(start, end)
+                .map(|name| name.since)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(within(0, 10), [5]);
+        assert_eq!(within(20, 21), [20, 5]);
+        assert_eq!(within(30, 40), [30, 5]);
+    }
+
+    #[test]
+    fn without_a_cgroup_the_addresses_tell_names_apart() {
+        let mut names = Names::default();
+        let at = |address: [u8; 4], since| Name {
+            addresses: vec![address.into()],
+            ..name(0, since, None)
+        };
+        names.insert(at([10, 0, 0, 1], 1));
+        names.insert(at([10, 0, 0, 2], 2));
+        names.insert(at([10, 0, 0, 1], 3));
+        let untils: Vec<_> = names.iter().map(|name| name.until).collect();
+        assert_eq!(untils, [Some(3), None, None]);
+    }
 }

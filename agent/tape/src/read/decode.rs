@@ -10,7 +10,8 @@ use crate::{Direction, LinkType, PacketMeta};
 pub(super) const HEAD: usize = 8;
 pub(super) const FRAME: usize = 12;
 
-/// Header of a classic pcap record.
+/// Header of a classic pcap file, and of each record in it.
+pub(super) const PCAP_HEADER: usize = 24;
 pub(super) const RECORD: usize = 16;
 
 /// Where a packet's block stands.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::decode::PCAP_HEADER;
+use crate::format::MAX_CAPTURED;
 use crate::{LinkType, Nanos};
 
 /// Most sections, and most interfaces, that are kept of one file: a file of more is hostile or broken.
@@ -29,6 +31,7 @@ impl Layout {
         }
     }
 
+    /// Of classic pcap: the records begin behind the file's header.
     pub(super) fn pcap(order: Order, link: LinkType, clock: Clock) -> Self {
         let interface = InterfaceInfo {
             link,
@@ -37,7 +40,7 @@ impl Layout {
             snap: 0,
         };
         let section = Section {
-            at: 0,
+            at: PCAP_HEADER as u64,
             order,
             first_interface: 0,
         };
@@ -129,7 +132,7 @@ pub struct InterfaceInfo {
     #[serde(default, skip_serializing_if = "Clock::is_nanos")]
     pub(super) clock: Clock,
     /// Most bytes kept of a packet; 0 for no limit. Only a Simple Packet needs it.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default = "our_snap", skip_serializing_if = "is_our_snap")]
     pub(super) snap: u32,
 }
 
@@ -140,7 +143,7 @@ impl InterfaceInfo {
             link,
             name: name.to_owned(),
             clock: Clock::default(),
-            snap: 0,
+            snap: our_snap(),
         }
     }
 }
@@ -247,8 +250,13 @@ impl Clock {
     }
 }
 
-fn is_zero(value: &u32) -> bool {
-    *value == 0
+/// What the tape's own interfaces say.
+fn our_snap() -> u32 {
+    MAX_CAPTURED as u32
+}
+
+fn is_our_snap(snap: &u32) -> bool {
+    *snap == our_snap()
 }
 
 #[cfg(test)]

@@ -4,19 +4,24 @@ mod input;
 
 mod layout;
 
+mod chunk;
+
+mod frame;
+
 mod decode;
 
-mod chunks;
+mod reader;
 
 mod index;
 
 mod blocks;
 
 pub use blocks::{BlockReader, OwnedPacket};
-pub use chunks::{CHUNK_BYTES, Chunk, ChunkReader, ReadCounters, open};
+pub use chunk::{CHUNK_BYTES, Chunk};
 pub(crate) use index::IndexRecord;
 pub use index::{SegmentIndex, head_names, index};
 pub use layout::{InterfaceInfo, Layout};
+pub use reader::{ChunkReader, ReadCounters, open};
 
 use std::io;
 

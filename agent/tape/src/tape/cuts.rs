@@ -15,7 +15,7 @@ use crate::{Cut, Nanos};
 pub const CUT_LIFETIME: Nanos = 3_600_000_000_000;
 
 /// Most cuts held at once. Each costs disk; a caller that makes more has a bug.
-pub const MAX_CUTS: usize = 1024;
+pub const MAX_CUTS: usize = 256;
 
 /// Longest id of a cut.
 const MAX_ID: usize = 128;

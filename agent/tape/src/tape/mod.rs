@@ -275,6 +275,3 @@ fn lock(dir: &Path) -> Result<File, TapeError> {
         Err(TryLockError::Error(error)) => Err(TapeError::io("lock", &path, error)),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::ring::SegmentName;
 use super::{TapeCounters, TapeError, TapeOptions};
 use crate::format::{encode, tag};
-use crate::names::Names;
+use crate::names::{NAMES_BYTES, Names};
 use crate::read::IndexRecord;
 use crate::{Chunk, ReadError, SegmentIndex, SegmentInfo, index, open};
 
@@ -22,9 +22,10 @@ pub(super) struct Recovered {
 
 /// Lists the segments by their index; those without one are cut back to their last whole block and sealed.
 pub(super) fn recover(options: &TapeOptions) -> Result<Recovered, TapeError> {
+    let names = Names::with_room(names_room(options.segment_bytes));
     let mut found = Recovered {
         segments: Vec::new(),
-        names: Names::default(),
+        names,
         counters: TapeCounters::default(),
     };
     for name in segment_names(&options.dir)? {
@@ -55,6 +56,11 @@ pub(super) fn recover(options: &TapeOptions) -> Result<Recovered, TapeError> {
         }
     }
     Ok(found)
+}
+
+/// The part of a segment that the names at its head may take: a quarter, or the segment would hold little else.
+fn names_room(segment_bytes: u64) -> usize {
+    usize::try_from(segment_bytes / 4).map_or(NAMES_BYTES, |room| room.min(NAMES_BYTES))
 }
 
 /// Names of the segments' files in order of time. Other files are left alone.
@@ -115,8 +121,32 @@ fn recover_segment(path: &Path) -> Result<Option<(SegmentIndex, bool)>, ReadErro
         interfaces,
         names: names.into(),
     };
-    seal(path, bytes, &record)?;
-    Ok(index(path)?.map(|index| (index, true)))
+    // On a full disk there is no room for the index: the segment is on the ring nevertheless, and sealed by a later
+    // start.
+    let sealed = seal(path, bytes, &record).is_ok();
+    if !sealed {
+        OpenOptions::new().write(true).open(path)?.set_len(bytes)?;
+    }
+    let bytes = fs::metadata(path)?.len();
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let info = SegmentInfo {
+        name,
+        bytes,
+        packets,
+        lost,
+        first,
+        last,
+        sealed: true,
+    };
+    let index = SegmentIndex {
+        info,
+        interfaces: record.interfaces,
+        names: record.names.into_owned(),
+    };
+    Ok(Some((index, sealed)))
 }
 
 /// Cuts the file back to `bytes` and puts the index behind them.

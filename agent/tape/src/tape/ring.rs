@@ -261,9 +261,10 @@ impl Ring {
 
     /// From open to sealed.
     fn shelve(&mut self, open: OpenSegment) {
-        let (info, buffer) = open.end();
-        self.spare = buffer;
-        info.into_iter().for_each(|info| self.sealed.push(info));
+        let ended = open.end();
+        self.spare = ended.buffer;
+        self.untold += ended.untold;
+        ended.info.into_iter().for_each(|info| self.sealed.push(info));
     }
 
     fn drop_packets(&mut self, packets: u64) {

@@ -28,8 +28,9 @@ pub(super) struct OpenSegment {
     ordinals: HashMap<(LinkType, u32), u32>,
     /// The interface of the last packet: most often also that of the next.
     recent: Option<(LinkType, u32, u32)>,
-    /// Losses that the file's statistics already tell.
+    /// Losses that the latest statistics tell, and those that the file's do.
     told_lost: u64,
+    written_lost: u64,
 }
 
 struct InterfaceUse {
@@ -45,6 +46,8 @@ struct Extent {
     bytes: u64,
     first: Option<Nanos>,
     last: Option<Nanos>,
+    /// Whether the statistics of the first interface, which tell of losses, are among the blocks.
+    statistics: bool,
 }
 
 impl Extent {
@@ -64,6 +67,16 @@ pub(super) struct WriteFailure {
     /// Their captured bytes.
     pub bytes: u64,
     pub error: io::Error,
+}
+
+/// What is left of a segment that is no longer open.
+pub(super) struct Ended {
+    /// Of the file, if there still is one.
+    pub info: Option<SegmentInfo>,
+    /// Losses that it did not get to tell; the next segment does.
+    pub untold: u64,
+    /// For the next segment.
+    pub buffer: Vec<u8>,
 }
 
 impl OpenSegment {
@@ -92,6 +105,7 @@ impl OpenSegment {
             ordinals: HashMap::new(),
             recent: None,
             told_lost: 0,
+            written_lost: 0,
         };
         segment.buffer.clear();
         encode::section(&mut segment.buffer, node, agent);
@@ -187,24 +201,38 @@ impl OpenSegment {
             };
             return Err(self.cut_back(done, error));
         }
-        self.settle(done, self.buffered);
+        self.settle(
+            done,
+            Extent {
+                statistics: true,
+                ..self.buffered
+            },
+        );
         Ok(())
     }
 
-    /// No more is written to it. A file that holds nothing is removed. The buffer is given back for the next segment.
-    pub fn end(self) -> (Option<SegmentInfo>, Vec<u8>) {
-        if self.written.packets == 0 && self.written.lost == 0 {
+    /// No more is written to it. A file that holds nothing is removed.
+    pub fn end(self) -> Ended {
+        let untold = self.written.lost.saturating_sub(self.written_lost);
+        let info = SegmentInfo {
+            sealed: true,
+            lost: self.written_lost,
+            ..self.written
+        };
+        if info.packets == 0 && info.lost == 0 {
             // If it cannot be removed either, the next start does.
             let _ = fs::remove_file(&self.path);
-            return (None, self.buffer);
+            return Ended {
+                info: None,
+                untold,
+                buffer: self.buffer,
+            };
         }
-        (
-            Some(SegmentInfo {
-                sealed: true,
-                ..self.written
-            }),
-            self.buffer,
-        )
+        Ended {
+            info: Some(info),
+            untold,
+            buffer: self.buffer,
+        }
     }
 
     /// After `done` bytes of the buffer an error came: keeps the whole blocks among them.
@@ -228,6 +256,9 @@ impl OpenSegment {
         self.written.packets += extent.packets;
         self.written.first = self.written.first.into_iter().chain(extent.first).min();
         self.written.last = self.written.last.max(extent.last);
+        if extent.statistics {
+            self.written_lost = self.told_lost;
+        }
         self.buffered = Extent::default();
         self.buffer.clear();
     }
@@ -302,6 +333,8 @@ fn whole_blocks(mut rest: &[u8]) -> (usize, Extent) {
             let ts = u64::from(u32::from_le_bytes(*high)) << 32 | u64::from(u32::from_le_bytes(*low));
             extent.add(ts, u32::from_le_bytes(*captured) as usize);
         }
+        extent.statistics |=
+            u32::from_le_bytes(*kind) == block::STATISTICS && block.get(8..12) == Some(&[0; 4]);
         whole += length;
         rest = after;
     }

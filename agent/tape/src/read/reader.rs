@@ -4,43 +4,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::decode::{self, FRAME, Place, RECORD, Unreadable};
+use super::chunk::{CHUNK_BYTES, Chunk};
+use super::decode::{self, PCAP_HEADER, Place, Unreadable};
+use super::frame::{Frame, byte_order, frame};
 use super::input::{Failure, Input};
 use super::layout::{Clock, InterfaceInfo, Kind, Layout, MAX_TABLE, Order, Section};
 use super::{Damage, ReadError};
-use crate::format::{BYTE_ORDER, MAX_BLOCK, block, tag};
+use crate::format::{block, tag};
 use crate::names::Names;
 use crate::{LinkType, Name, PacketMeta};
 
-/// About how much of a file one chunk holds: large enough that the work per chunk does not show, small enough that
-/// chunks in flight do not fill memory.
-pub const CHUNK_BYTES: usize = 1 << 20;
-
 /// Read at once when a reader is made, so that it knows what the file is before the first chunk.
 const HEAD_BYTES: usize = 64 << 10;
-
-/// File header of classic pcap.
-const PCAP_HEADER: usize = 24;
-
-/// A run of a file's bytes with the packets that lie whole inside it.
-///
-/// Packets name their bytes by range, so a chunk can go to another thread (`Arc<Chunk>`) without a copy.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    /// The file's bytes.
-    pub bytes: Vec<u8>,
-    /// The packets, in file order.
-    pub packets: Vec<PacketMeta>,
-}
-
-impl Chunk {
-    /// The captured bytes of one of its packets.
-    pub fn data(&self, packet: &PacketMeta) -> &[u8] {
-        self.bytes
-            .get(packet.data.start as usize..packet.data.end as usize)
-            .unwrap_or(&[])
-    }
-}
 
 /// What a reader has met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,21 +81,12 @@ pub struct ChunkReader<R: Read> {
     counters: ReadCounters,
 }
 
-/// What stands at a place of a file.
-enum Frame {
-    Whole(usize),
-    /// Goes on behind the bytes at hand; so long in all.
-    Partial(usize),
-    Broken(String),
-}
-
 impl<R: Read> ChunkReader<R> {
     /// Finds out what the source is. Fails if it is no capture, or cannot be read.
     pub fn new(source: R) -> Result<Self, ReadError> {
         let mut input = Input::new(source)?;
-        let mut carry = vec![0; HEAD_BYTES];
-        let (filled, failure) = input.fill(&mut carry);
-        carry.truncate(filled);
+        let mut carry = Vec::new();
+        let (filled, failure) = input.fill(&mut carry, HEAD_BYTES);
         let first = carry.first_chunk::<4>().copied().unwrap_or_default();
         let mut reader = Self {
             input,
@@ -232,25 +198,18 @@ impl<R: Read> ChunkReader<R> {
 
     /// The carry, then as much of the input as makes a chunk, or the block that is waited for.
     fn fill(&mut self, chunk: &mut Chunk) {
-        let target = CHUNK_BYTES.max(self.wanted);
-        // Cheap: grows (and clears) only by what the last use of this chunk did not fill.
-        chunk.bytes.resize(target, 0);
-        let carried = self.carry.len();
-        let Some((head, space)) = chunk.bytes.split_at_mut_checked(carried) else {
-            return;
-        };
-        head.copy_from_slice(&self.carry);
+        chunk.bytes.clear();
+        chunk.bytes.extend_from_slice(&self.carry);
         self.carry.clear();
-        let mut filled = 0;
-        if !self.drained {
-            let (read, failure) = self.input.fill(space);
-            filled = read;
-            self.drained = filled < space.len();
-            if let Some(failure) = failure {
-                self.fail(failure, self.at + (carried + filled) as u64);
-            }
+        let space = CHUNK_BYTES.max(self.wanted).saturating_sub(chunk.bytes.len());
+        if self.drained || space == 0 {
+            return;
         }
-        chunk.bytes.truncate(carried + filled);
+        let (filled, failure) = self.input.fill(&mut chunk.bytes, space);
+        self.drained = filled < space;
+        if let Some(failure) = failure {
+            self.fail(failure, self.at + chunk.bytes.len() as u64);
+        }
     }
 
     /// Gives out the packets of all whole blocks; returns where the last of them ends.
@@ -262,7 +221,7 @@ impl<R: Read> ChunkReader<R> {
                 base: used,
                 at: self.at + used as u64,
             };
-            let outcome = match self.frame(rest) {
+            let outcome = match frame(self.layout.kind, self.order(), rest) {
                 Frame::Partial(wanted) => {
                     self.wanted = wanted;
                     break;
@@ -281,56 +240,6 @@ impl<R: Read> ChunkReader<R> {
             }
         }
         used
-    }
-
-    /// How long the record at the beginning of `rest` is.
-    fn frame(&self, rest: &[u8]) -> Frame {
-        let order = self.order();
-        let (length, least) = match self.layout.kind {
-            Kind::Pcap => {
-                let Some(head) = rest.first_chunk::<RECORD>() else {
-                    return Frame::Partial(RECORD);
-                };
-                let [_, _, captured, _] = head.as_chunks::<4>().0 else {
-                    return Frame::Partial(RECORD);
-                };
-                (RECORD + order.u32(*captured) as usize, RECORD)
-            }
-            Kind::Pcapng => {
-                let Some(head) = rest.first_chunk::<FRAME>() else {
-                    return Frame::Partial(FRAME);
-                };
-                let [kind, length, magic] = head.as_chunks::<4>().0 else {
-                    return Frame::Partial(FRAME);
-                };
-                let order = if u32::from_le_bytes(*kind) == block::SECTION {
-                    match byte_order(*magic) {
-                        Some(order) => order,
-                        None => {
-                            return Frame::Broken(format!("a section of unknown byte order {magic:02x?}"));
-                        }
-                    }
-                } else {
-                    order
-                };
-                let length = order.u32(*length) as usize;
-                if !length.is_multiple_of(4) {
-                    return Frame::Broken(format!("a block of {length} bytes, which is no multiple of 4"));
-                }
-                (length, FRAME)
-            }
-        };
-        if length < least {
-            Frame::Broken(format!("a block of {length} bytes, less than its own head"))
-        } else if length > MAX_BLOCK {
-            Frame::Broken(format!(
-                "a block of {length} bytes, more than the {MAX_BLOCK} that are read"
-            ))
-        } else if length > rest.len() {
-            Frame::Partial(length)
-        } else {
-            Frame::Whole(length)
-        }
     }
 
     /// Takes what one whole record says. An error is the reason why nothing behind it can be read.
@@ -506,7 +415,7 @@ impl<R: Read> ChunkReader<R> {
     }
 
     fn peek_node(&mut self) {
-        if let Frame::Whole(length) = self.frame(&self.carry)
+        if let Frame::Whole(length) = frame(self.layout.kind, self.order(), &self.carry)
             && let Some(whole) = self.carry.get(..length)
             && let Some(order) = whole
                 .get(8..)
@@ -546,13 +455,5 @@ impl<R: Read> ChunkReader<R> {
                 found: self.carry.iter().take(8).copied().collect(),
             },
         }
-    }
-}
-
-fn byte_order(magic: [u8; 4]) -> Option<Order> {
-    match (u32::from_le_bytes(magic), u32::from_be_bytes(magic)) {
-        (BYTE_ORDER, _) => Some(Order::Little),
-        (_, BYTE_ORDER) => Some(Order::Big),
-        _ => None,
     }
 }

@@ -1,0 +1,353 @@
+//! Packets from the kernel programs: the only code that knows aya.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use wiretape_tape::Packet;
+
+use super::{Capture, CaptureCounters, CaptureError, Polled};
+use crate::own_cgroup::CgroupId;
+
+#[cfg(ebpf_programs)]
+pub use programs::EbpfCapture;
+
+/// Stands for the backend in an agent that was built without the kernel programs: cannot be made.
+#[cfg(not(ebpf_programs))]
+pub enum EbpfCapture {}
+
+#[cfg(not(ebpf_programs))]
+impl EbpfCapture {
+    /// Says that there is no such backend.
+    ///
+    /// # Errors
+    /// Always [`CaptureError::NotBuilt`].
+    pub fn open(_recorded: &Path, _excluded: &[CgroupId], _ring_bytes: u32) -> Result<Self, CaptureError> {
+        Err(CaptureError::NotBuilt)
+    }
+}
+
+#[cfg(not(ebpf_programs))]
+impl Capture for EbpfCapture {
+    fn poll(&mut self, _: Duration, _: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError> {
+        match *self {}
+    }
+
+    fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
+        match *self {}
+    }
+
+    fn new_interfaces(&mut self) -> Vec<(u32, String)> {
+        match *self {}
+    }
+
+    fn stop(&mut self) {
+        match *self {}
+    }
+}
+
+#[cfg(ebpf_programs)]
+mod programs {
+    use aya::maps::{MapData, PerCpuArray, RingBuf};
+    use aya::programs::cgroup_skb::CgroupSkbLink;
+    use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
+    use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
+    use aya_log::EbpfLogger;
+    use nix::errno::Errno;
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    use nix::sys::time::TimeValLike;
+    use nix::time::{ClockId, clock_gettime};
+    use wiretape_agent_ebpf::{
+        Exclusion, KernelCounters, MAX_EXCLUSIONS, PACKET_RECORD_BYTES, PacketRecord, kind,
+    };
+    use wiretape_tape::{Direction, LinkType, Nanos};
+
+    use super::super::MAX_BATCH;
+    use super::*;
+
+    /// The programs, as `build.rs` built them.
+    static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf"));
+
+    /// The agent is woken early when this part of the ring has filled, as a shift: a sixteenth. Else it comes by its own
+    /// timer.
+    const WAKE_PART: u32 = 4;
+
+    /// The loopback interface has this index in every network namespace.
+    const LOOPBACK: u32 = 1;
+
+    /// The programs, attached, and the ring they write into.
+    pub struct EbpfCapture {
+        /// Holds the programs and maps in the kernel.
+        _ebpf: Ebpf,
+        links: Vec<CgroupSkbLink>,
+        ring: RingBuf<MapData>,
+        counters: PerCpuArray<MapData, Counters>,
+        logger: EbpfLogger<ToTracing>,
+        wake: Epoll,
+        clock: WallClock,
+        /// Not yet told.
+        interfaces: Vec<(u32, String)>,
+        /// The last poll left packets in the ring, so the next need not wait.
+        behind: bool,
+    }
+
+    impl EbpfCapture {
+        /// Loads the programs and attaches them to the cgroup at `recorded`. `ring_bytes` is a power of two.
+        ///
+        /// # Errors
+        /// When the kernel refuses, or more is to be excluded than the programs check.
+        pub fn open(recorded: &Path, excluded: &[CgroupId], ring_bytes: u32) -> Result<Self, CaptureError> {
+            if excluded.len() > MAX_EXCLUSIONS {
+                return Err(CaptureError::TooManyExclusions {
+                    given: excluded.len(),
+                    max: MAX_EXCLUSIONS,
+                });
+            }
+            // Before Linux 5.11, maps counted as locked memory, of which there is little by default. Where the limit
+            // cannot be raised and matters, the load says so.
+            let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+
+            let mut exclusions = [Excluded(Exclusion::default()); MAX_EXCLUSIONS];
+            for (entry, cgroup) in exclusions.iter_mut().zip(excluded) {
+                entry.0 = Exclusion {
+                    id: cgroup.id,
+                    level: cgroup.level,
+                    reserved: 0,
+                };
+            }
+            let wake_shift = ring_bytes.ilog2() - WAKE_PART;
+            let mut ebpf = EbpfLoader::new()
+                .override_global("EXCLUDED", &exclusions[..], true)
+                .override_global("WAKE_SHIFT", &wake_shift, true)
+                .map_max_entries("PACKETS", ring_bytes)
+                .load(PROGRAMS)?;
+            let logger = EbpfLogger::init_with_logger(&mut ebpf, ToTracing)
+                .map_err(|_| CaptureError::Missing("the map AYA_LOGS"))?;
+            let ring = RingBuf::try_from(take_map(&mut ebpf, "PACKETS")?)?;
+            let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
+            let wake = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from)?;
+            // Edge-triggered: the ring counts as readable whenever it holds anything, but the agent is to sleep until
+            // the programs wake it.
+            wake.add(
+                &ring,
+                EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0),
+            )
+            .map_err(std::io::Error::from)?;
+
+            let cgroup = File::open(recorded)?;
+            let mut links = Vec::new();
+            for (name, hook) in [
+                ("packet_in", CgroupSkbAttachType::Ingress),
+                ("packet_out", CgroupSkbAttachType::Egress),
+            ] {
+                links.push(attach(&mut ebpf, name, &cgroup, hook)?);
+            }
+            let (clock, interfaces) = (WallClock::read()?, vec![(LOOPBACK, "lo".to_owned())]);
+            Ok(Self {
+                _ebpf: ebpf,
+                links,
+                ring,
+                counters,
+                logger,
+                wake,
+                clock,
+                interfaces,
+                behind: false,
+            })
+        }
+    }
+
+    fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, CaptureError> {
+        ebpf.take_map(name).ok_or(CaptureError::Missing(name))
+    }
+
+    fn attach(
+        ebpf: &mut Ebpf,
+        name: &'static str,
+        cgroup: &File,
+        hook: CgroupSkbAttachType,
+    ) -> Result<CgroupSkbLink, CaptureError> {
+        let program = ebpf.program_mut(name).ok_or(CaptureError::Missing(name))?;
+        let attached = (|| {
+            let program: &mut CgroupSkb = program.try_into()?;
+            program.load()?;
+            // A link leaves room for other people's programs on the same cgroup, and takes no other mode.
+            let link = program.attach(cgroup, hook, CgroupAttachMode::Single)?;
+            program.take_link(link)
+        })();
+        attached.map_err(|source| CaptureError::Attach { name, source })
+    }
+
+    impl Capture for EbpfCapture {
+        fn poll(
+            &mut self,
+            timeout: Duration,
+            sink: &mut dyn FnMut(&Packet<'_>),
+        ) -> Result<Polled, CaptureError> {
+            if !self.behind {
+                let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::MAX);
+                match self.wake.wait(&mut [EpollEvent::empty()], timeout) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(std::io::Error::from(errno).into()),
+                }
+            }
+            self.logger.flush();
+            self.clock.refresh()?;
+            let mut handed = 0;
+            while handed < MAX_BATCH {
+                let Some(item) = self.ring.next() else { break };
+                let Some((record, data)) = parse(&item) else {
+                    continue;
+                };
+                sink(&Packet {
+                    ts: self.clock.wall(record.time),
+                    data,
+                    orig_len: record.orig_len,
+                    link: LinkType::RAW,
+                    ifindex: record.ifindex,
+                    direction: if record.kind == kind::PACKET_IN {
+                        Direction::In
+                    } else {
+                        Direction::Out
+                    },
+                    cgroup: record.cgroup,
+                    cookie: record.cookie,
+                });
+                handed += 1;
+            }
+            self.behind = handed == MAX_BATCH;
+            Ok(Polled::Packets(handed))
+        }
+
+        fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
+            let mut sum = CaptureCounters::default();
+            for Counters(cpu) in self.counters.get(&0, 0)?.iter() {
+                sum.seen += cpu.seen;
+                sum.seen_bytes += cpu.seen_bytes;
+                sum.excluded += cpu.excluded;
+                sum.lost_buffer_full += cpu.ring_full;
+                sum.lost_unreadable += cpu.load_failed;
+                sum.truncated += cpu.truncated;
+            }
+            Ok(sum)
+        }
+
+        /// Indices count anew in every network namespace, and packets come from all of them; only the loopback
+        /// interface is the same everywhere.
+        fn new_interfaces(&mut self) -> Vec<(u32, String)> {
+            std::mem::take(&mut self.interfaces)
+        }
+
+        fn stop(&mut self) {
+            self.links.clear();
+        }
+    }
+
+    /// Takes a record of the ring apart; `None` for a kind that this agent does not know.
+    fn parse(item: &[u8]) -> Option<(PacketRecord, &[u8])> {
+        let (head, data) = item.split_first_chunk::<PACKET_RECORD_BYTES>()?;
+        let u32_at = |at: usize| Some(u32::from_ne_bytes(*head.get(at..)?.first_chunk()?));
+        let u64_at = |at: usize| Some(u64::from_ne_bytes(*head.get(at..)?.first_chunk()?));
+        let record = PacketRecord {
+            kind: u32_at(0)?,
+            captured: u32_at(4)?,
+            time: u64_at(8)?,
+            cgroup: u64_at(16)?,
+            cookie: u64_at(24)?,
+            orig_len: u32_at(32)?,
+            ifindex: u32_at(36)?,
+        };
+        let known = matches!(record.kind, kind::PACKET_IN | kind::PACKET_OUT);
+        let data = data.get(..record.captured as usize)?;
+        known.then_some((record, data))
+    }
+
+    /// Turns the kernel programs' clock, which counts from boot, into UTC.
+    struct WallClock {
+        /// UTC minus time since boot.
+        offset: u64,
+        /// Since boot, when the offset was measured.
+        measured: u64,
+    }
+
+    /// How old a measured offset may be. UTC is slewed and sometimes set; one second keeps the error of slewing (at
+    /// most 500 ppm) under a millisecond.
+    const OFFSET_LIFETIME: u64 = 1_000_000_000;
+
+    impl WallClock {
+        fn read() -> Result<Self, CaptureError> {
+            // The thread may be interrupted between the readings: of three tries the quickest is the most exact.
+            let mut best: Option<(u64, Self)> = None;
+            for _ in 0..3 {
+                let before = now(ClockId::CLOCK_BOOTTIME)?;
+                let utc = now(ClockId::CLOCK_REALTIME)?;
+                let after = now(ClockId::CLOCK_BOOTTIME)?;
+                let took = after.saturating_sub(before);
+                if best.as_ref().is_none_or(|(least, _)| took < *least) {
+                    best = Some((
+                        took,
+                        Self {
+                            offset: utc.saturating_sub(before + took / 2),
+                            measured: after,
+                        },
+                    ));
+                }
+            }
+            best.map(|(_, clock)| clock)
+                .ok_or_else(|| std::io::Error::other("the clocks cannot be read").into())
+        }
+
+        fn refresh(&mut self) -> Result<(), CaptureError> {
+            if now(ClockId::CLOCK_BOOTTIME)?.saturating_sub(self.measured) > OFFSET_LIFETIME {
+                *self = Self::read()?;
+            }
+            Ok(())
+        }
+
+        fn wall(&self, since_boot: u64) -> Nanos {
+            since_boot + self.offset
+        }
+    }
+
+    fn now(clock: ClockId) -> Result<u64, CaptureError> {
+        let time = clock_gettime(clock).map_err(std::io::Error::from)?;
+        Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
+    }
+
+    /// [`KernelCounters`] as aya may read them.
+    #[derive(Clone, Copy)]
+    #[repr(transparent)]
+    struct Counters(KernelCounters);
+
+    // SAFETY: six `u64`, any bytes are a value.
+    #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
+    unsafe impl Pod for Counters {}
+
+    /// [`Exclusion`] as aya may write it.
+    #[derive(Clone, Copy)]
+    #[repr(transparent)]
+    struct Excluded(Exclusion);
+
+    // SAFETY: a `u64` and two `u32`, no padding, any bytes are a value.
+    #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
+    unsafe impl Pod for Excluded {}
+
+    /// Hands the programs' messages on to the agent's own log.
+    struct ToTracing;
+
+    impl log::Log for ToTracing {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            match record.level() {
+                log::Level::Error | log::Level::Warn => tracing::warn!(from = "kernel", "{}", record.args()),
+                _ => tracing::info!(from = "kernel", "{}", record.args()),
+            }
+        }
+
+        fn flush(&self) {}
+    }
+}

@@ -1,0 +1,205 @@
+//! Where packets come from. One trait, and one file for each source.
+
+pub mod ebpf;
+
+pub mod pcap;
+
+pub mod replay;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+use wiretape_tape::{Packet, ReadError};
+
+use crate::config::{Backend, Config};
+use crate::own_cgroup::{CgroupError, CgroupId, Hierarchy};
+
+/// A source of packets. Belongs to one thread, the recorder's.
+pub trait Capture: Send {
+    /// Waits until it is worth while, `timeout` at most, then hands every packet there is to `sink`, in batches of a
+    /// bounded number.
+    ///
+    /// # Errors
+    /// When the source has failed for good.
+    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError>;
+
+    /// What has been counted since the start.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    fn counters(&mut self) -> Result<CaptureCounters, CaptureError>;
+
+    /// Index and name of each interface that has come to be known since the last call. Asked for before every poll.
+    fn new_interfaces(&mut self) -> Vec<(u32, String)>;
+
+    /// Takes no more packets in. Those that wait can still be had by `poll`.
+    fn stop(&mut self);
+}
+
+/// What a poll came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// So many packets were handed over; none if the time was up.
+    Packets(usize),
+    /// There will be no more.
+    Ended,
+}
+
+/// The most packets that one poll hands over, so that the recorder comes to its other duties under any load.
+const MAX_BATCH: usize = 16 * 1024;
+
+/// What a source counts. `seen = handed over + excluded + lost`, once nothing waits any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureCounters {
+    /// Packets that came by.
+    pub seen: u64,
+    /// Bytes of those packets; 0 where the source does not say.
+    pub seen_bytes: u64,
+    /// Packets left out by intent.
+    pub excluded: u64,
+    /// Packets lost because the buffer between the kernel and the agent was full.
+    pub lost_buffer_full: u64,
+    /// Packets lost because the kernel could not read their bytes.
+    pub lost_unreadable: u64,
+    /// Packets whose end was cut off. Not lost.
+    pub truncated: u64,
+}
+
+impl CaptureCounters {
+    /// All packets lost before they reached the agent.
+    pub fn lost(&self) -> u64 {
+        self.lost_buffer_full + self.lost_unreadable
+    }
+}
+
+/// Why there are no packets.
+#[derive(Debug, Error)]
+pub enum CaptureError {
+    /// The agent was built without the kernel programs.
+    #[error("this agent was built without the kernel programs: run `cargo xtask setup`, then build again")]
+    NotBuilt,
+    /// More sub-trees are to be left out than the kernel programs check.
+    #[error("{given} cgroups are to be left out, at most {max} can be: exclude a cgroup above them instead")]
+    TooManyExclusions {
+        /// How many were given, the agent's own counted.
+        given: usize,
+        /// How many there can be.
+        max: usize,
+    },
+    /// The cgroup to record cannot be found.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The kernel refuses the programs.
+    #[error(
+        "the kernel does not take the programs (root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.8 are needed)"
+    )]
+    Load(#[from] aya::EbpfError),
+    /// The kernel refuses one program.
+    #[error("the program {name} cannot be attached (root, or CAP_BPF and CAP_NET_ADMIN, are needed)")]
+    Attach {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        source: aya::programs::ProgramError,
+    },
+    /// A program or map is missing from what was built.
+    #[error("the kernel programs lack {0}: agent and programs are of different versions, build again")]
+    Missing(&'static str),
+    /// A map of the kernel programs cannot be read.
+    #[error("a map of the kernel programs cannot be read")]
+    Map(#[from] aya::maps::MapError),
+    /// libpcap refuses the interface.
+    #[error("libpcap cannot record on {interface}")]
+    Pcap {
+        /// The interface.
+        interface: String,
+        /// What libpcap said.
+        source: ::pcap::Error,
+    },
+    /// The file to replay cannot be read.
+    #[error("{path} cannot be replayed", path = .path.display())]
+    Replay {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ReadError,
+    },
+    /// Waiting for packets failed.
+    #[error("waiting for packets failed")]
+    Wait(#[from] io::Error),
+}
+
+/// A source that is open, which it is, and why it was chosen.
+pub struct Opened {
+    /// The source.
+    pub capture: Box<dyn Capture>,
+    /// `ebpf`, `pcap` or `replay`.
+    pub backend: &'static str,
+    /// Why this one, for people.
+    pub why: String,
+}
+
+/// Opens the source that the configuration asks for; `own` is the agent's own cgroup.
+///
+/// # Errors
+/// When the source asked for cannot be opened, or none of those that `auto` may choose.
+pub fn open(config: &Config, own: Option<CgroupId>) -> Result<Opened, CaptureError> {
+    match config.backend {
+        Backend::Ebpf => Ok(opened(open_ebpf(config, own)?, "ebpf", "asked for".to_owned())),
+        Backend::Pcap => Ok(opened(
+            pcap::PcapCapture::open(config)?,
+            "pcap",
+            "asked for".to_owned(),
+        )),
+        Backend::Replay => Ok(opened(
+            replay::Replay::open(config)?,
+            "replay",
+            "asked for".to_owned(),
+        )),
+        Backend::Auto => match open_ebpf(config, own) {
+            Ok(capture) => Ok(opened(
+                capture,
+                "ebpf",
+                "the kernel takes the programs".to_owned(),
+            )),
+            Err(error) => {
+                let why = format!("eBPF cannot be used: {}", causes(&error));
+                Ok(opened(pcap::PcapCapture::open(config)?, "pcap", why))
+            }
+        },
+    }
+}
+
+fn open_ebpf(config: &Config, own: Option<CgroupId>) -> Result<ebpf::EbpfCapture, CaptureError> {
+    let hierarchy = Hierarchy::find()?;
+    let recorded = match &config.cgroup {
+        Some(path) => hierarchy.resolve(path)?.0,
+        None => hierarchy.root().to_owned(),
+    };
+    let mut excluded: Vec<CgroupId> = own.into_iter().collect();
+    for path in &config.exclude_cgroup {
+        excluded.push(hierarchy.resolve(path)?.1);
+    }
+    ebpf::EbpfCapture::open(&recorded, &excluded, config.buffer_size)
+}
+
+fn opened(capture: impl Capture + 'static, backend: &'static str, why: String) -> Opened {
+    Opened {
+        capture: Box::new(capture),
+        backend,
+        why,
+    }
+}
+
+/// An error and all that it came from, on one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

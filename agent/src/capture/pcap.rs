@@ -1,0 +1,293 @@
+//! Packets from libpcap, on one interface or on all: where eBPF cannot run. It knows no sockets, so no cgroups.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pcap::{Active, Linktype, Precision};
+use wiretape_tape::{Direction, LinkType, Nanos, Packet};
+
+use super::{Capture, CaptureCounters, CaptureError, MAX_BATCH, Polled};
+use crate::config::Config;
+
+/// More than any packet: GSO makes them up to 64 KiB, BIG TCP up to 512 KiB, of which libpcap's own limit is kept.
+const SNAPLEN: i32 = 256 * 1024;
+
+/// How long the kernel may gather packets before it hands a block over, in milliseconds.
+const BLOCK_MILLIS: i32 = 100;
+
+/// How often the list of interfaces is looked at.
+const INTERFACES_LIFETIME: Duration = Duration::from_secs(1);
+
+/// A live capture.
+pub struct PcapCapture {
+    capture: pcap::Capture<Active>,
+    interface: String,
+    link: Link,
+    counters: CaptureCounters,
+    /// libpcap's counter of drops as read last: it is 32 bits wide and wraps.
+    dropped: u32,
+    interfaces: HashMap<u32, String>,
+    interfaces_read: Option<Instant>,
+    stopped: bool,
+}
+
+/// What the link layer says beside the packet.
+enum Link {
+    /// Interface and direction of each packet stand in a header made by the kernel.
+    Cooked2,
+    /// Direction only.
+    Cooked1,
+    /// Sent if it bears the interface's own address.
+    Ethernet { own: Option<[u8; 6]>, ifindex: u32 },
+    /// Nothing.
+    Other { number: u16, ifindex: u32 },
+}
+
+impl PcapCapture {
+    /// Opens the interface of the configuration.
+    ///
+    /// # Errors
+    /// What libpcap says: no such interface, no permission.
+    pub fn open(config: &Config) -> Result<Self, CaptureError> {
+        let interface = config.interface.clone();
+        Self::try_open(config).map_err(|source| CaptureError::Pcap { interface, source })
+    }
+
+    fn try_open(config: &Config) -> Result<Self, pcap::Error> {
+        let mut capture = pcap::Capture::from_device(config.interface.as_str())?
+            .promisc(false)
+            .snaplen(SNAPLEN)
+            .timeout(BLOCK_MILLIS)
+            .buffer_size(i32::try_from(config.buffer_size).unwrap_or(i32::MAX))
+            .precision(Precision::Nano)
+            .open()?
+            .setnonblock()?;
+        let cooked2 = Linktype(i32::from(LinkType::LINUX_SLL2.0));
+        if capture.list_datalinks()?.contains(&cooked2) {
+            capture.set_datalink(cooked2)?;
+        }
+        // Without cgroups, the agent's own traffic can only be told by its port. Were it recorded, every cut that the
+        // hub fetches would be recorded in its turn.
+        capture.filter(&format!("not tcp port {}", config.listen.port()), true)?;
+        let ifindex = sysfs(&config.interface, "ifindex")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        let link = match LinkType(u16::try_from(capture.get_datalink().0).unwrap_or(0)) {
+            LinkType::LINUX_SLL2 => Link::Cooked2,
+            LinkType::LINUX_SLL => Link::Cooked1,
+            LinkType::ETHERNET => {
+                let own = sysfs(&config.interface, "address").and_then(|text| ethernet_address(&text));
+                Link::Ethernet { own, ifindex }
+            }
+            // libpcap numbers raw IP as the host does; files number it 101.
+            LinkType(12 | 14) => Link::Other {
+                number: LinkType::RAW.0,
+                ifindex,
+            },
+            LinkType(number) => Link::Other { number, ifindex },
+        };
+        Ok(Self {
+            capture,
+            interface: config.interface.clone(),
+            link,
+            counters: CaptureCounters::default(),
+            dropped: 0,
+            interfaces: HashMap::new(),
+            interfaces_read: None,
+            stopped: false,
+        })
+    }
+
+    fn lost(&mut self, dropped: u32) {
+        let lost = u64::from(dropped.wrapping_sub(self.dropped));
+        self.dropped = dropped;
+        self.counters.lost_buffer_full += lost;
+        self.counters.seen += lost;
+    }
+
+    fn failed(&self, source: pcap::Error) -> CaptureError {
+        CaptureError::Pcap {
+            interface: self.interface.clone(),
+            source,
+        }
+    }
+}
+
+impl Capture for PcapCapture {
+    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError> {
+        if self.stopped {
+            return Ok(Polled::Packets(0));
+        }
+        // SAFETY: the descriptor belongs to `self.capture`, which outlives the borrow.
+        #[expect(unsafe_code, reason = "the pcap crate lends the descriptor as a number only")]
+        let fd = unsafe { BorrowedFd::borrow_raw(self.capture.as_raw_fd()) };
+        match poll(
+            &mut [PollFd::new(fd, PollFlags::POLLIN)],
+            PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX),
+        ) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(std::io::Error::from(errno).into()),
+        }
+        let (link, counters) = (&self.link, &mut self.counters);
+        let dispatched = self.capture.dispatch(Some(MAX_BATCH), |packet| {
+            let (link, ifindex, direction) = link.describe(packet.data);
+            // libpcap's own count goes ahead of the packets that it has handed over.
+            counters.seen += 1;
+            counters.seen_bytes += u64::from(packet.header.len);
+            counters.truncated += u64::from(packet.header.caplen < packet.header.len);
+            sink(&Packet {
+                ts: nanos(packet.header),
+                data: packet.data,
+                orig_len: packet.header.len,
+                link,
+                ifindex,
+                direction,
+                cgroup: 0,
+                cookie: 0,
+            });
+        });
+        match dispatched {
+            Ok(handed) => Ok(Polled::Packets(handed)),
+            Err(pcap::Error::TimeoutExpired) => Ok(Polled::Packets(0)),
+            Err(source) => Err(self.failed(source)),
+        }
+    }
+
+    fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
+        if !self.stopped {
+            let stat = self.capture.stats().map_err(|source| self.failed(source))?;
+            self.lost(stat.dropped);
+        }
+        Ok(self.counters)
+    }
+
+    fn new_interfaces(&mut self) -> Vec<(u32, String)> {
+        if self
+            .interfaces_read
+            .is_some_and(|read| read.elapsed() < INTERFACES_LIFETIME)
+        {
+            return Vec::new();
+        }
+        self.interfaces_read = Some(Instant::now());
+        let names = interfaces().filter(|(ifindex, name)| self.interfaces.get(ifindex) != Some(name));
+        let new: Vec<_> = names.collect();
+        self.interfaces.extend(new.iter().cloned());
+        new
+    }
+
+    fn stop(&mut self) {
+        self.stopped = true;
+    }
+}
+
+impl Link {
+    /// Link type, interface and direction of one packet.
+    fn describe(&self, data: &[u8]) -> (LinkType, u32, Direction) {
+        match self {
+            // LINKTYPE_LINUX_SLL2: protocol 2, reserved 2, interface index 4, ARPHRD 2, packet type 1.
+            Self::Cooked2 => {
+                let ifindex = data
+                    .get(4..8)
+                    .and_then(|bytes| bytes.first_chunk())
+                    .map_or(0, |b| u32::from_be_bytes(*b));
+                (
+                    LinkType::LINUX_SLL2,
+                    ifindex,
+                    cooked_direction(data.get(10).copied().map(u16::from)),
+                )
+            }
+            // LINKTYPE_LINUX_SLL: packet type 2.
+            Self::Cooked1 => {
+                let kind = data.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+                (LinkType::LINUX_SLL, 0, cooked_direction(kind))
+            }
+            Self::Ethernet { own, ifindex } => {
+                let direction = match (own, data.get(6..12)) {
+                    (Some(own), Some(source)) if own == source => Direction::Out,
+                    (Some(_), Some(_)) => Direction::In,
+                    _ => Direction::Unknown,
+                };
+                (LinkType::ETHERNET, *ifindex, direction)
+            }
+            Self::Other { number, ifindex } => (LinkType(*number), *ifindex, Direction::Unknown),
+        }
+    }
+}
+
+/// Packet types of the kernel's `if_packet.h`: 0 to us, 1 broadcast, 2 multicast, 3 to somebody else, 4 sent by us.
+fn cooked_direction(kind: Option<u16>) -> Direction {
+    match kind {
+        Some(0..=2) => Direction::In,
+        Some(4) => Direction::Out,
+        _ => Direction::Unknown,
+    }
+}
+
+fn nanos(header: &pcap::PacketHeader) -> Nanos {
+    // With nanosecond precision, the microsecond field holds nanoseconds.
+    let (seconds, nanos) = (u64::try_from(header.ts.tv_sec), u64::try_from(header.ts.tv_usec));
+    seconds.unwrap_or(0) * 1_000_000_000 + nanos.unwrap_or(0)
+}
+
+fn sysfs(interface: &str, file: &str) -> Option<String> {
+    Some(
+        fs::read_to_string(format!("/sys/class/net/{interface}/{file}"))
+            .ok()?
+            .trim()
+            .to_owned(),
+    )
+}
+
+fn ethernet_address(text: &str) -> Option<[u8; 6]> {
+    let mut address = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut address {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    // The loopback interface's address is all zeros, at both ends.
+    (parts.next().is_none() && address != [0; 6]).then_some(address)
+}
+
+fn interfaces() -> impl Iterator<Item = (u32, String)> {
+    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| Some((sysfs(&name, "ifindex")?.parse().ok()?, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cooked_header_tells_interface_and_direction() {
+        let mut data = [0; 20];
+        data[7] = 3;
+        data[10] = 4;
+        assert_eq!(
+            Link::Cooked2.describe(&data),
+            (LinkType::LINUX_SLL2, 3, Direction::Out)
+        );
+        assert_eq!(
+            Link::Cooked1.describe(&[0, 0]),
+            (LinkType::LINUX_SLL, 0, Direction::In)
+        );
+        assert_eq!(
+            Link::Cooked2.describe(&[0; 3]),
+            (LinkType::LINUX_SLL2, 0, Direction::Unknown)
+        );
+    }
+
+    #[test]
+    fn a_frame_with_the_interfaces_own_address_was_sent() {
+        let own = ethernet_address("02:00:00:00:00:01");
+        let link = Link::Ethernet { own, ifindex: 7 };
+        let frame = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 0];
+        assert_eq!(link.describe(&frame), (LinkType::ETHERNET, 7, Direction::Out));
+        assert_eq!(link.describe(&[0; 14]).2, Direction::In);
+        assert_eq!(ethernet_address("00:00:00:00:00:00"), None);
+    }
+}

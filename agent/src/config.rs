@@ -1,0 +1,245 @@
+//! What the agent is told: flags and environment. Nothing else in the agent reads either.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+
+/// Records every packet of this node's sockets onto a tape of fixed length, and serves cuts of it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "wiretape-agent", version)]
+pub struct Config {
+    /// Where packets come from
+    #[arg(long, value_enum, default_value_t = Backend::Auto, env = "WIRETAPE_BACKEND")]
+    pub backend: Backend,
+
+    /// Sub-tree of the cgroup v2 hierarchy to record; the whole of it when not given (eBPF)
+    #[arg(long, value_name = "PATH", env = "WIRETAPE_CGROUP")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Sub-trees below it to leave out; the agent's own cgroup always is (eBPF)
+    #[arg(long, value_name = "PATH", num_args = 1.., value_delimiter = ',', env = "WIRETAPE_EXCLUDE_CGROUP")]
+    pub exclude_cgroup: Vec<PathBuf>,
+
+    /// Interface to record (libpcap)
+    #[arg(long, value_name = "NAME", default_value = "any", env = "WIRETAPE_INTERFACE")]
+    pub interface: String,
+
+    /// The capture file to play, as fast as it can be read (replay)
+    #[arg(long, value_name = "FILE", required_if_eq("backend", "replay"))]
+    pub replay: Option<PathBuf>,
+
+    /// Name of this node; the host's name when not given
+    #[arg(long, value_name = "NAME", env = "WIRETAPE_NODE_NAME")]
+    pub node_name: Option<String>,
+
+    /// Address to serve the hub on
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8897",
+        env = "WIRETAPE_LISTEN"
+    )]
+    pub listen: SocketAddr,
+
+    /// Folder of the tape
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/wiretape/tape",
+        env = "WIRETAPE_TAPE"
+    )]
+    pub tape: PathBuf,
+
+    /// Length of the tape on disk
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size, env = "WIRETAPE_TAPE_SIZE")]
+    pub tape_size: u64,
+
+    /// Length of one segment of the tape
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, env = "WIRETAPE_SEGMENT_SIZE")]
+    pub segment_size: u64,
+
+    /// How long a packet may wait before it is in a file
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration, env = "WIRETAPE_FLUSH")]
+    pub flush: Duration,
+
+    /// Memory between the kernel and the agent, for bursts; rounded up to a power of two (eBPF, libpcap)
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = buffer_size, env = "WIRETAPE_BUFFER_SIZE")]
+    pub buffer_size: u32,
+
+    /// YAML file that says which cgroup, address or process is which workload; read again on SIGHUP
+    #[arg(long, value_name = "FILE", env = "WIRETAPE_WORKLOADS")]
+    pub workloads: Option<PathBuf>,
+}
+
+/// Where packets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// eBPF where it can run, else libpcap
+    Auto,
+    /// Kernel programs on the sockets of a cgroup's sub-tree
+    Ebpf,
+    /// libpcap on an interface
+    Pcap,
+    /// A capture file
+    Replay,
+}
+
+impl Config {
+    /// The node's name, as given or as the host calls itself.
+    ///
+    /// # Errors
+    /// When no name was given and the host has none.
+    pub fn node(&self) -> Result<String> {
+        if let Some(name) = &self.node_name {
+            return Ok(name.clone());
+        }
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .context("the host's name cannot be read, give one by --node-name")?;
+        match name.trim() {
+            "" => bail!("the host has no name, give one by --node-name"),
+            name => Ok(name.to_owned()),
+        }
+    }
+
+    /// Refuses what each flag allows but what does not fit together.
+    ///
+    /// # Errors
+    /// Says which flags, and what to do.
+    pub fn check(&self) -> Result<()> {
+        if self.segment_size > self.tape_size / 2 {
+            bail!(
+                "--segment-size {} does not fit at least twice into --tape-size {}: the tape loses a whole segment at \
+                 a time, so make segments smaller or the tape longer",
+                self.segment_size,
+                self.tape_size
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A size in bytes: `1048576`, `1024KiB`, `1MiB`, `1GiB`; decimal units (`kB`, `MB`, `GB`) too.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" | "Ki" => 1 << 10,
+        "MiB" | "Mi" => 1 << 20,
+        "GiB" | "Gi" => 1 << 30,
+        "TiB" | "Ti" => 1 << 40,
+        _ => {
+            return Err(format!(
+                "unknown unit {unit:?}: write a size like 64MiB, 1GiB or 1048576"
+            ));
+        }
+    };
+    match number.checked_mul(factor) {
+        None => Err("that is more than there can be".to_owned()),
+        Some(size) if size < MIN_SIZE => Err(format!("at least {MIN_SIZE} bytes are needed")),
+        Some(size) => Ok(size),
+    }
+}
+
+/// The least size of anything that has one: room for one packet of 64 KiB.
+const MIN_SIZE: u64 = 128 << 10;
+
+/// The most memory for a burst. The kernel allows a ring of up to 4 GiB; libpcap takes a signed 32-bit number.
+const MAX_BUFFER: u64 = 1 << 30;
+
+fn buffer_size(text: &str) -> Result<u32, String> {
+    let size = size(text)?.next_power_of_two();
+    u32::try_from(size)
+        .ok()
+        .filter(|_| size <= MAX_BUFFER)
+        .ok_or_else(|| "at most 1GiB can be used".to_owned())
+}
+
+/// A time: `250ms`, `1s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = number_and_unit(text)?;
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => {
+            return Err(format!(
+                "unknown unit {unit:?}: write a time like 250ms, 1s or 5m"
+            ));
+        }
+    };
+    number
+        .checked_mul(millis)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "that is more than there can be".to_owned())
+}
+
+fn number_and_unit(text: &str) -> Result<(u64, &str), String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number = number
+        .parse()
+        .map_err(|_| "a whole number comes first, as in 64MiB or 250ms".to_owned())?;
+    Ok((number, unit.trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_read_with_their_units() {
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("1 GiB"), Ok(1 << 30));
+        assert_eq!(size("2MB"), Ok(2_000_000));
+        assert_eq!(size("1048576"), Ok(1 << 20));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn a_size_that_makes_no_sense_is_refused() {
+        for text in [
+            "",
+            "MiB",
+            "-1MiB",
+            "64 Mebi",
+            "99999999999GiB",
+            "1KiB",
+            "18446744073709551616",
+        ] {
+            assert!(size(text).is_err(), "{text:?} was taken");
+        }
+        assert!(duration("1").is_err());
+        assert!(buffer_size("2GiB").is_err());
+    }
+
+    #[test]
+    fn a_buffer_is_rounded_up_to_a_power_of_two() {
+        assert_eq!(buffer_size("20MiB"), Ok(32 << 20));
+    }
+
+    #[test]
+    fn a_tape_shorter_than_two_segments_is_refused() {
+        let config = Config::parse_from([
+            "wiretape-agent",
+            "--tape-size",
+            "64MiB",
+            "--segment-size",
+            "64MiB",
+        ]);
+        assert!(config.check().is_err());
+        assert!(Config::parse_from(["wiretape-agent"]).check().is_ok());
+    }
+
+    #[test]
+    fn replay_without_a_file_is_refused() {
+        assert!(Config::try_parse_from(["wiretape-agent", "--backend", "replay"]).is_err());
+    }
+}

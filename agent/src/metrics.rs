@@ -1,0 +1,177 @@
+//! The agent's counters, as Prometheus reads them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::Registry;
+use wiretape_tape::{Nanos, Shelf};
+
+use crate::status::Status;
+
+/// A registry of everything the agent counts. Read from where it is counted, at the time of the question.
+pub fn registry(status: Arc<Status>, shelf: Shelf) -> Registry {
+    let mut registry = Registry::with_prefix("wiretape_agent");
+    let backend = vec![("name", status.backend.to_owned()), ("why", status.why.clone())];
+    registry.register(
+        "backend",
+        "Where packets come from, and why from there",
+        Info::new(backend),
+    );
+    registry.register_collector(Box::new(Counted { status, shelf }));
+    registry
+}
+
+struct Counted {
+    status: Arc<Status>,
+    shelf: Shelf,
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counted")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Collector for Counted {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        // Packets first and the capture's counters after them would show packets that nobody has seen.
+        let (capture, tape) = (self.status.capture(), self.shelf.counters());
+        let boundaries = self.shelf.boundaries();
+        let out = &mut encoder;
+
+        counter(out, "seen", "Packets that the capture saw", capture.seen)?;
+        counter(
+            out,
+            "seen_bytes",
+            "Bytes of the packets that the capture saw",
+            capture.seen_bytes,
+        )?;
+        counter(out, "excluded", "Packets left out by intent", capture.excluded)?;
+        counter(
+            out,
+            "truncated",
+            "Packets whose end was cut off by the capture",
+            capture.truncated,
+        )?;
+        counter(
+            out,
+            "packets",
+            "Packets that came to the agent",
+            self.status.packets(),
+        )?;
+        counter(
+            out,
+            "bytes",
+            "Bytes of the packets that came to the agent",
+            self.status.bytes(),
+        )?;
+        counter(out, "tape_packets", "Packets put onto the tape", tape.packets)?;
+
+        let mut lost = out.encode_descriptor("lost", "Packets lost, by stage", None, MetricType::Counter)?;
+        for (stage, packets) in [
+            ("buffer_full", capture.lost_buffer_full),
+            ("unreadable", capture.lost_unreadable),
+            ("disk_full", tape.lost_disk_full),
+            ("write_error", tape.lost_write_error),
+        ] {
+            ConstCounter::new(packets).encode(lost.encode_family(&[("stage", stage)])?)?;
+        }
+
+        counter(out, "write_errors", "Writes that failed", tape.write_errors)?;
+        counter(
+            out,
+            "flushes",
+            "Times that packets went from memory to a file",
+            tape.flushes,
+        )?;
+        counter(out, "segments_sealed", "Segments sealed", tape.sealed)?;
+        counter(
+            out,
+            "segments_recovered",
+            "Segments that a killed run had left open",
+            tape.recovered,
+        )?;
+        counter(
+            out,
+            "segments_dropped",
+            "Segments dropped because the ring was full",
+            tape.dropped,
+        )?;
+        counter(
+            out,
+            "segments_dropped_disk_full",
+            "Segments dropped because the disk was full",
+            tape.dropped_disk_full,
+        )?;
+        counter(
+            out,
+            "names_refused",
+            "Names for which the tape had no room",
+            tape.names_refused,
+        )?;
+        counter(
+            out,
+            "cuts_expired",
+            "Cuts that nobody released in time",
+            tape.cuts_expired,
+        )?;
+
+        gauge(out, "segments", "Segments on the ring", boundaries.segments)?;
+        gauge(out, "ring_bytes", "Bytes on the ring", boundaries.bytes)?;
+        gauge(out, "ring_packets", "Packets on the ring", boundaries.packets)?;
+        gauge(out, "cuts", "Cuts held", tape.cuts)?;
+        gauge(
+            out,
+            "cut_bytes",
+            "Bytes on disk that only cuts hold",
+            tape.held_bytes,
+        )?;
+        seconds(
+            out,
+            "oldest_timestamp_seconds",
+            "Time of the oldest packet on the ring",
+            boundaries.oldest,
+        )?;
+        seconds(
+            out,
+            "newest_timestamp_seconds",
+            "Time of the newest packet on the ring",
+            boundaries.newest,
+        )
+    }
+}
+
+fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    encode(
+        ConstCounter::new(value),
+        out.encode_descriptor(name, help, None, ConstCounter::<u64>::TYPE)?,
+    )
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    encode(
+        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)),
+        out.encode_descriptor(name, help, None, MetricType::Gauge)?,
+    )
+}
+
+/// Left out while there is no packet.
+fn seconds(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, time: Option<Nanos>) -> fmt::Result {
+    let Some(time) = time else { return Ok(()) };
+    encode(
+        ConstGauge::new(time as f64 / 1e9),
+        out.encode_descriptor(name, help, None, MetricType::Gauge)?,
+    )
+}
+
+fn encode(metric: impl EncodeMetric, encoder: MetricEncoder<'_>) -> fmt::Result {
+    metric.encode(encoder)
+}

@@ -1,0 +1,239 @@
+//! Captured packets -> tape: one thread, which does nothing else and waits for nobody.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use wiretape_tape::{Nanos, Tape, TapeError};
+
+use crate::attribution::{Attributed, ledger};
+use crate::capture::{Capture, CaptureError, Polled};
+use crate::status::Status;
+
+/// How long a packet may wait in the capture's buffer. Part of the second after which it can be in a snapshot, and
+/// what an idle node is woken for.
+pub const POLL: Duration = Duration::from_millis(100);
+
+/// How often the counters are read.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// The most time for taking out what still waits when the recording stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Cgroups that are remembered as told to the attribution. The set begins anew when it is full: telling twice does no
+/// harm.
+const MAX_TOLD: usize = ledger::MAX_CGROUPS;
+
+/// A recorder that runs.
+pub struct Recording {
+    stop: Arc<AtomicBool>,
+    ended: Receiver<()>,
+}
+
+impl Recording {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        capture: Box<dyn Capture>,
+        tape: Tape,
+        attributed: Attributed,
+        status: Arc<Status>,
+    ) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (end, ended) = channel();
+        let recorder = Recorder {
+            capture,
+            tape,
+            attributed,
+            status: Arc::clone(&status),
+            told: HashSet::new(),
+            counted: None,
+            lost: 0,
+            tape_lost: 0,
+            tape_failed: false,
+        };
+        let stopping = Arc::clone(&stop);
+        thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || {
+                // Dropped last, also by a panic: whoever waits learns of the end.
+                let _end = end;
+                let _alarm = Alarm(status);
+                recorder.run(&stopping);
+            })
+            .context("the recorder's thread cannot be started")?;
+        Ok(Self { stop, ended })
+    }
+
+    /// Stops recording, seals the tape, and waits for that, `timeout` at most; `false` if that was not enough.
+    pub fn stop(&self, timeout: Duration) -> bool {
+        self.stop.store(true, Ordering::Relaxed);
+        self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+/// Reports a recorder that panics.
+struct Alarm(Arc<Status>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0
+                .failed("the recorder's thread panicked: see the agent's log".to_owned());
+        }
+    }
+}
+
+struct Recorder {
+    capture: Box<dyn Capture>,
+    tape: Tape,
+    attributed: Attributed,
+    status: Arc<Status>,
+    /// Cgroups that the attribution knows of.
+    told: HashSet<u64>,
+    counted: Option<Instant>,
+    /// Lost before the recorder, as told to the tape.
+    lost: u64,
+    /// Lost by the tape, as told to the status.
+    tape_lost: u64,
+    /// The tape refused packets in the last round.
+    tape_failed: bool,
+}
+
+impl Recorder {
+    fn run(mut self, stop: &AtomicBool) {
+        if let Err(error) = self.record(stop) {
+            let error = anyhow::Error::from(error);
+            tracing::error!("recording has ended: {error:#}");
+            self.status.failed(format!("{error:#}"));
+        }
+        let status = Arc::clone(&self.status);
+        if let Err(error) = self.tape.seal() {
+            tracing::error!("the tape is not sealed, the next start will do it: {error}");
+        }
+        let capture = status.capture();
+        tracing::info!(
+            packets = status.packets(),
+            seen = capture.seen,
+            excluded = capture.excluded,
+            lost = capture.lost(),
+            "recording has ended"
+        );
+    }
+
+    fn record(&mut self, stop: &AtomicBool) -> Result<(), CaptureError> {
+        while !stop.load(Ordering::Relaxed) {
+            self.round(POLL)?;
+        }
+        self.capture.stop();
+        let begun = Instant::now();
+        while self.round(Duration::ZERO)? != Polled::Packets(0) && begun.elapsed() < DRAIN {}
+        self.count(wall_clock())
+    }
+
+    /// Takes what there is, and does what is due.
+    fn round(&mut self, timeout: Duration) -> Result<Polled, CaptureError> {
+        for (ifindex, name) in self.capture.new_interfaces() {
+            self.tape.interface_name(ifindex, &name);
+        }
+        let Self {
+            capture,
+            tape,
+            attributed,
+            told,
+            ..
+        } = self;
+        let (mut packets, mut bytes, mut last_cgroup) = (0, 0, 0);
+        let mut outcome = Ok(());
+        let polled = capture.poll(timeout, &mut |packet| {
+            // Packets come in runs, so the last cgroup spares most look-ups.
+            if packet.cgroup != last_cgroup {
+                last_cgroup = packet.cgroup;
+                if packet.cgroup != 0 && !told.contains(&packet.cgroup) {
+                    if told.len() >= MAX_TOLD {
+                        told.clear();
+                    }
+                    if attributed.seen(packet.cgroup, packet.ts) {
+                        told.insert(packet.cgroup);
+                    }
+                }
+            }
+            packets += 1;
+            bytes += packet.data.len() as u64;
+            // The tape counts what it cannot take.
+            if let Err(error) = tape.append(packet) {
+                outcome = Err(error);
+            }
+        })?;
+        let now = wall_clock();
+        self.status.came_round(packets, bytes, now);
+        for name in self.attributed.names() {
+            outcome = outcome.and(self.tape.name(&name));
+        }
+        if self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
+            self.count(now)?;
+        }
+        outcome = outcome.and(self.tape.tick(now));
+        self.report(outcome);
+        Ok(if polled == Polled::Ended && packets == 0 {
+            Polled::Packets(0)
+        } else {
+            polled
+        })
+    }
+
+    /// Reads the counters, and tells the tape of what was lost on the way to it.
+    fn count(&mut self, now: Nanos) -> Result<(), CaptureError> {
+        self.counted = Some(Instant::now());
+        let counters = self.capture.counters()?;
+        let lost = counters.lost();
+        if lost > self.lost {
+            tracing::warn!(
+                packets = lost - self.lost,
+                "packets lost before they came to the agent"
+            );
+            self.tape.lost(lost - self.lost);
+            self.lost = lost;
+        }
+        self.status.counted(counters, now);
+        let tape = self.tape.shelf().counters();
+        let tape_lost = tape.lost_disk_full + tape.lost_write_error;
+        if tape_lost > self.tape_lost {
+            tracing::error!(
+                packets = tape_lost - self.tape_lost,
+                "packets lost because the tape cannot be written"
+            );
+            self.tape_lost = tape_lost;
+            self.status.tape_lost(now);
+        }
+        Ok(())
+    }
+
+    /// Logs when the tape begins to fail and when it recovers, not each packet that it refuses.
+    fn report(&mut self, outcome: Result<(), TapeError>) {
+        match (outcome, self.tape_failed) {
+            (Err(error), false) => {
+                tracing::error!("the tape cannot be written, going on and counting: {error}");
+                self.tape_failed = true;
+            }
+            (Ok(()), true) => {
+                tracing::info!("the tape can be written again");
+                self.tape_failed = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The time, by which the tape knows when to flush.
+pub fn wall_clock() -> Nanos {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}

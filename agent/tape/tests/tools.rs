@@ -1,0 +1,204 @@
+//! Other tools read the tape without complaint, and see in it what was put there.
+
+mod common;
+
+use common::*;
+use wiretape_tape::{Direction, Export, ExportFormat, Tape, open};
+
+#[test]
+fn segment_opens_in_tshark() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    tape.interface_name(3, "eth0");
+    tape.interface_name(4, "veth7");
+    tape.name(&frontend()).unwrap();
+    record(&mut tape, 0..200);
+    tape.lost(7);
+    tape.seal().unwrap();
+    let file = segment_files(dir.path()).remove(0);
+    let path = file.to_str().unwrap();
+    let fields = [
+        "frame.time_epoch",
+        "frame.interface_name",
+        "frame.packet_flags_direction",
+        "ip.src_host",
+        "frame.len",
+    ];
+    // tshark lists our custom blocks among the packets, as frames without any protocol.
+    let mut args = vec![
+        "-r",
+        path,
+        "-Y",
+        "ip",
+        "-o",
+        "nameres.network_name:TRUE",
+        "-T",
+        "fields",
+    ];
+    args.extend(fields.iter().flat_map(|field| ["-e", *field]));
+    let Some(lines) = tool("tshark", &args) else {
+        return;
+    };
+    assert_eq!(lines.len(), 200, "{lines:#?}");
+    for (n, line) in (0..).zip(&lines) {
+        let data = datagram(n);
+        let packet = packet(n, &data);
+        let values: Vec<&str> = line.split('\t').collect();
+        let interface = if packet.ifindex == 3 { "eth0" } else { "veth7" };
+        let direction = match packet.direction {
+            Direction::Unknown => "",
+            Direction::In => "0x00000001",
+            Direction::Out => "0x00000002",
+        };
+        let time = format!("{}.{:09}", packet.ts / SECOND, packet.ts % SECOND);
+        let length = packet.orig_len.to_string();
+        assert_eq!(values[0].trim_end_matches('0'), time.trim_end_matches('0'));
+        assert_eq!(
+            values[1..],
+            [interface, direction, "frontend-abc123.shop", &length],
+            "packet {n}"
+        );
+    }
+    // Our custom option and blocks are read, not refused.
+    let counted = tool(
+        "tshark",
+        &[
+            "-r",
+            path,
+            "-T",
+            "fields",
+            "-e",
+            "frame.number",
+            "-Y",
+            "ip && udp",
+        ],
+    )
+    .unwrap();
+    assert_eq!(counted.len(), 200);
+    let Some(about) = tool("capinfos", &["-M", path]) else {
+        return;
+    };
+    let has = |text: &str| {
+        assert!(
+            about.iter().any(|line| line.contains(text)),
+            "{text} in {about:#?}"
+        )
+    };
+    has("pcapng");
+    has("node-1");
+    has("wiretape-agent 0.1.0 (test)");
+    has("Name = eth0");
+    has("Name = veth7");
+}
+
+#[test]
+fn open_segment_opens_in_tshark() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    record(&mut tape, 0..50);
+    tape.lost(1);
+    tape.flush().unwrap();
+    let file = segment_files(dir.path()).remove(0);
+    let Some(lines) = tool("tshark", &["-r", file.to_str().unwrap()]) else {
+        return;
+    };
+    assert_eq!(lines.len(), 50);
+}
+
+#[test]
+fn tools_that_rewrite_a_segment_keep_what_is_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    record(&mut tape, 0..50);
+    tape.seal().unwrap();
+    let file = segment_files(dir.path()).remove(0);
+    let copy = dir.path().join("copy");
+    let Some(_) = tool(
+        "editcap",
+        &["-F", "pcapng", file.to_str().unwrap(), copy.to_str().unwrap()],
+    ) else {
+        return;
+    };
+    assert_eq!(packet_numbers(&copy), (0..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn export_of_two_nodes_opens_in_tshark() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    tape.interface_name(3, "eth0");
+    record(&mut tape, 0..40);
+    tape.seal().unwrap();
+    let mut reader = open(&segment_files(dir.path())[0]).unwrap();
+    let packets = read_all(&mut reader);
+
+    let out = dir.path().join("export");
+    let sink = std::fs::File::create(&out).unwrap();
+    let mut export = Export::new(sink, ExportFormat::Pcapng, "hub 0.1.0");
+    export.names([&frontend()]).unwrap();
+    for (meta, data) in &packets {
+        for node in ["node-1", "node-2"] {
+            export.packet(node, reader.interfaces(), meta, data).unwrap();
+        }
+    }
+    assert_eq!(export.counters().packets, 80);
+    export.finish().unwrap();
+
+    let mut again = open(&out).unwrap();
+    assert_eq!(read_all(&mut again).len(), 80);
+    let interfaces: Vec<&str> = again
+        .interfaces()
+        .iter()
+        .map(|interface| interface.name.as_str())
+        .collect();
+    assert_eq!(
+        interfaces,
+        ["node-1/eth0", "node-2/eth0", "node-1/if4", "node-2/if4"]
+    );
+    let args = [
+        "-r",
+        out.to_str().unwrap(),
+        "-T",
+        "fields",
+        "-e",
+        "frame.interface_name",
+    ];
+    let Some(lines) = tool("tshark", &args) else {
+        return;
+    };
+    assert_eq!(lines.iter().filter(|name| *name == "node-2/if4").count(), 20);
+}
+
+#[test]
+fn export_as_pcap_opens_in_tshark() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    record(&mut tape, 0..40);
+    tape.seal().unwrap();
+    let mut reader = open(&segment_files(dir.path())[0]).unwrap();
+    let packets = read_all(&mut reader);
+    for format in [ExportFormat::Pcap, ExportFormat::PcapRaw] {
+        let mut export = Export::new(Vec::new(), format, "hub");
+        export.names([&frontend()]).unwrap();
+        for (meta, data) in &packets {
+            export.packet("node-1", reader.interfaces(), meta, data).unwrap();
+        }
+        let out = dir.path().join("export");
+        std::fs::write(&out, export.finish().unwrap()).unwrap();
+        let again: Vec<_> = read_file(&out)
+            .into_iter()
+            .map(|(meta, data)| (meta.ts, meta.orig_len, data))
+            .collect();
+        assert_eq!(
+            again,
+            packets
+                .iter()
+                .map(|(m, data)| (m.ts, m.orig_len, data.clone()))
+                .collect::<Vec<_>>()
+        );
+        let Some(lines) = tool("tshark", &["-r", out.to_str().unwrap(), "-Y", "udp"]) else {
+            return;
+        };
+        assert_eq!(lines.len(), 40);
+    }
+}

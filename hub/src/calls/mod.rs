@@ -1,0 +1,41 @@
+//! The table of calls: who their peers were, what its columns are, how calls become rows and rows become Parquet,
+//! where the packets of a call are, and how the table is opened again.
+
+pub mod names;
+
+pub mod schema;
+
+mod rows;
+
+mod writer;
+
+pub mod packets;
+
+pub mod session;
+
+use std::path::PathBuf;
+
+pub use names::{Identity, NodeName, Names};
+pub use rows::Rows;
+pub use writer::PartWriter;
+
+/// Why a table could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The part.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Arrow or Parquet refused.
+    #[error("{}: {message}", path.display())]
+    Format {
+        /// The part.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+}

@@ -1,0 +1,57 @@
+//! The table, opened for questions by DataFusion.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::schema;
+
+/// Name of the table in a session.
+pub const TABLE: &str = "calls";
+
+/// Memory that all questions together may take for sorting and grouping, in bytes. What needs more spills to disk, or
+/// fails with an error that says so.
+const QUERY_MEMORY: usize = 256 << 20;
+
+/// Footers of Parquet files kept in memory, in bytes, over all dissections.
+const FOOTER_MEMORY: usize = 32 << 20;
+
+/// Rows that a question works on at a time.
+const BATCH_ROWS: usize = 4096;
+
+/// A session on the tables in `folder` (that which holds the parts). Nothing is read yet.
+pub fn open(folder: &Path) -> Result<SessionContext> {
+    let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
+    let parquet = &mut config.options_mut().execution.parquet;
+    // Filters run while columns are decoded, so that headers of calls that do not match are never read.
+    parquet.pushdown_filters = true;
+    parquet.reorder_filters = true;
+    let context = SessionContext::new_with_config_rt(config, runtime()?);
+    let folder = std::path::absolute(folder)?;
+    let url = reqwest::Url::from_directory_path(&folder)
+        .map_err(|()| DataFusionError::Plan(format!("{} is not a folder's path", folder.display())))?;
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default().with_enable_pruning(true)))
+        .with_file_extension(".parquet");
+    let table = ListingTableConfig::new(ListingTableUrl::parse(url.as_str())?)
+        .with_listing_options(options)
+        .with_schema(schema::reading_schema());
+    context.register_table(TABLE, Arc::new(ListingTable::try_new(table)?))?;
+    Ok(context)
+}
+
+/// One runtime for all sessions, so that their memory is bounded together.
+fn runtime() -> Result<Arc<RuntimeEnv>> {
+    static RUNTIME: LazyLock<std::result::Result<Arc<RuntimeEnv>, String>> = LazyLock::new(|| {
+        RuntimeEnvBuilder::new()
+            .with_memory_limit(QUERY_MEMORY, 1.0)
+            .with_metadata_cache_limit(FOOTER_MEMORY)
+            .build_arc()
+            .map_err(|error| error.to_string())
+    });
+    RUNTIME.clone().map_err(DataFusionError::Execution)
+}

@@ -1,0 +1,122 @@
+//! Rows become Parquet: one part per worker, each written by itself.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::Compression;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use datafusion::parquet::schema::types::ColumnPath;
+
+use super::WriteError;
+use super::rows::{ROWS, Rows};
+use super::schema::{COLUMNS, Kind};
+
+/// Most rows of a row group: the unit that a query skips by its statistics, and reads in parallel.
+const ROW_GROUP_ROWS: usize = 64 * 1024;
+
+/// Bytes that all writers of a job together hold back in unfinished row groups. Each worker's share closes its row group
+/// early, so that memory does not grow with the number of workers.
+const ROW_GROUP_MEMORY: usize = 64 << 20;
+
+/// Least share of a worker, below which row groups would be too small to be worth skipping.
+const ROW_GROUP_MEMORY_MIN: usize = 4 << 20;
+
+/// Rows of a page: what a query decompresses at least for one call.
+const PAGE_ROWS: usize = 8 * 1024;
+
+/// Bytes collected before they are written to the file.
+const FILE_BUFFER: usize = 256 << 10;
+
+/// One part of the table, being written.
+pub struct PartWriter {
+    path: PathBuf,
+    rows: Rows,
+    writer: ArrowWriter<BufWriter<File>>,
+    memory: usize,
+}
+
+impl PartWriter {
+    /// Creates the file. `workers` is how many such parts are written at the same time.
+    pub fn create(path: &Path, rows: Rows, workers: usize) -> Result<Self, WriteError> {
+        let io = |source| WriteError::Io { path: path.to_owned(), source };
+        let file = BufWriter::with_capacity(FILE_BUFFER, File::create_new(path).map_err(io)?);
+        let writer = ArrowWriter::try_new(file, super::schema::schema(), Some(properties()))
+            .map_err(|e| WriteError::format(path, e))?;
+        let memory = (ROW_GROUP_MEMORY / workers.max(1)).max(ROW_GROUP_MEMORY_MIN);
+        Ok(Self { path: path.to_owned(), rows, writer, memory })
+    }
+
+    /// Appends a call.
+    pub fn push(&mut self, call: &wiretape_dissect::Call) -> Result<(), WriteError> {
+        self.rows.push(call);
+        if self.rows.len() >= ROWS { self.write_rows() } else { Ok(()) }
+    }
+
+    /// Writes what is left, and the footer, and waits until the disk has it.
+    pub fn finish(mut self) -> Result<(), WriteError> {
+        if !self.rows.is_empty() {
+            self.write_rows()?;
+        }
+        let path = self.path;
+        let io = |source| WriteError::Io { path: path.clone(), source };
+        let buffered = self.writer.into_inner().map_err(|e| WriteError::format(&path, e))?;
+        let file = buffered.into_inner().map_err(|e| io(e.into_error()))?;
+        file.sync_all().map_err(io)
+    }
+
+    fn write_rows(&mut self) -> Result<(), WriteError> {
+        let batch: RecordBatch = self.rows.take().map_err(|e| WriteError::format(&self.path, e))?;
+        self.writer.write(&batch).map_err(|e| WriteError::format(&self.path, e))?;
+        if self.writer.in_progress_size() >= self.memory {
+            self.writer.flush().map_err(|e| WriteError::format(&self.path, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl WriteError {
+    fn format(path: &Path, error: impl std::fmt::Display) -> Self {
+        Self::Format { path: path.to_owned(), message: error.to_string() }
+    }
+}
+
+/// How columns are kept. LZ4 costs least for what it saves; dictionaries where values repeat; statistics where filters
+/// and orders use them, per page for those that follow time.
+fn properties() -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_compression(Compression::LZ4_RAW)
+        .set_created_by(concat!("wiretape-hub ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_write_batch_size(ROWS)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None);
+    for column in COLUMNS {
+        let path = ColumnPath::from(column.name);
+        match column.kind {
+            Kind::Time => {
+                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Page);
+            }
+            Kind::Word | Kind::Text => {
+                properties = properties
+                    .set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk)
+                    .set_column_dictionary_enabled(path, true);
+            }
+            Kind::Int | Kind::MaybeInt | Kind::Small | Kind::MaybeSmall | Kind::Id | Kind::MaybeTime => {
+                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Chunk);
+            }
+            Kind::Map => {
+                let leaf = |name: &str| ColumnPath::from(vec![column.name.into(), "key_value".into(), name.into()]);
+                properties = properties
+                    .set_column_dictionary_enabled(leaf("key"), true)
+                    .set_column_dictionary_enabled(leaf("value"), true);
+            }
+            Kind::Locations => {}
+        }
+    }
+    properties.build()
+}

@@ -1,0 +1,235 @@
+//! Packets on their way from the reader to the workers: a batch per worker, sent when it is full.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use wiretape_dissect::Segment;
+
+use super::chunks::Lease;
+use super::worker::Worker;
+use crate::calls::WriteError;
+
+/// Segments of a batch: enough that a channel costs nothing by comparison, few enough that workers are kept busy.
+const BATCH: usize = 1024;
+
+/// Batches that may wait for a worker. The reader stops when a worker is so far behind.
+pub(super) const WAITING: usize = 8;
+
+/// Segments of one worker's shards in order of time, with the chunks that hold their bytes.
+#[derive(Default)]
+pub(super) struct Batch {
+    items: Vec<Item>,
+    chunks: Vec<Arc<Lease>>,
+    datagrams: Vec<Vec<u8>>,
+}
+
+struct Item {
+    shard: u16,
+    segment: Segment,
+    bytes: Bytes,
+}
+
+/// Where an item's packet has its bytes.
+#[derive(Clone, Copy)]
+enum Bytes {
+    /// In a chunk of the batch, from `start` on.
+    Chunk { slot: u32, start: u32, end: u32 },
+    /// In a datagram that was put together from fragments.
+    Datagram(u32),
+}
+
+impl Batch {
+    /// Hands over each segment with its shard and payload.
+    pub(super) fn each(&self, mut take: impl FnMut(u16, &Segment, &[u8])) {
+        for item in &self.items {
+            let packet = match item.bytes {
+                Bytes::Chunk { slot, start, end } => {
+                    self.chunks.get(slot as usize).and_then(|chunk| chunk.bytes.get(start as usize..end as usize))
+                }
+                Bytes::Datagram(slot) => self.datagrams.get(slot as usize).map(Vec::as_slice),
+            };
+            let payload = packet.map_or(&[][..], |packet| item.segment.payload(packet));
+            take(item.shard, &item.segment, payload);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+        self.chunks.clear();
+        self.datagrams.clear();
+    }
+}
+
+/// The worker's end of a lane.
+pub(super) struct LaneEnd {
+    pub(super) batches: Receiver<Batch>,
+    pub(super) emptied: Sender<Batch>,
+}
+
+impl LaneEnd {
+    /// Gives a batch back for reuse, and with it its chunks.
+    pub(super) fn give_back(&self, mut batch: Batch) {
+        batch.clear();
+        // The reader may be done already.
+        let _ = self.emptied.send(batch);
+    }
+}
+
+/// A worker is gone before its time; its own error says why.
+#[derive(Debug)]
+pub(super) struct WorkerGone;
+
+/// The reader's end of all lanes.
+pub(super) enum Lanes<'j> {
+    /// One worker, on the reader's own thread.
+    Here(Box<Here<'j>>),
+    /// Workers on threads of their own.
+    Threads(Vec<Lane>),
+}
+
+/// The worker on the reader's own thread.
+pub(super) struct Here<'j> {
+    pub(super) worker: Worker<'j>,
+    pub(super) error: Option<WriteError>,
+    batch: Filling,
+}
+
+/// A lane to another thread.
+pub(super) struct Lane {
+    batch: Filling,
+    to: Sender<Batch>,
+    emptied: Receiver<Batch>,
+}
+
+/// The batch that is being filled, and which chunks it knows already.
+#[derive(Default)]
+struct Filling {
+    batch: Batch,
+    /// Per tape: serial of the chunk it is at, and the chunk's slot in the batch.
+    slots: Vec<Option<(u64, u32)>>,
+}
+
+impl<'j> Lanes<'j> {
+    /// Everything on the reader's own thread.
+    pub(super) fn here(worker: Worker<'j>) -> Self {
+        Self::Here(Box::new(Here { worker, error: None, batch: Filling::default() }))
+    }
+
+    /// Lanes to `workers` threads, with the ends to give to these.
+    pub(super) fn threads(workers: usize) -> (Self, Vec<LaneEnd>) {
+        let (lanes, ends) = (0..workers)
+            .map(|_| {
+                let (to, batches) = crossbeam_channel::bounded(WAITING);
+                let (give_back, emptied) = crossbeam_channel::unbounded();
+                (Lane { batch: Filling::default(), to, emptied }, LaneEnd { batches, emptied: give_back })
+            })
+            .unzip();
+        (Self::Threads(lanes), ends)
+    }
+
+    /// Sends a segment of the packet that stands at `start..end` of a tape's current chunk.
+    pub(super) fn segment(&mut self, shard: u16, segment: Segment, at: Place<'_>) -> Result<(), WorkerGone> {
+        let filling = self.filling(shard);
+        let slot = filling.slot(at.tape, at.serial, at.chunk);
+        let bytes = Bytes::Chunk { slot, start: at.start, end: at.end };
+        filling.batch.items.push(Item { shard, segment, bytes });
+        self.send_if_full(shard)
+    }
+
+    /// Sends a segment of a datagram.
+    pub(super) fn datagram(&mut self, shard: u16, segment: Segment, datagram: Vec<u8>) -> Result<(), WorkerGone> {
+        let batch = &mut self.filling(shard).batch;
+        let slot = u32::try_from(batch.datagrams.len()).unwrap_or(u32::MAX);
+        batch.datagrams.push(datagram);
+        batch.items.push(Item { shard, segment, bytes: Bytes::Datagram(slot) });
+        self.send_if_full(shard)
+    }
+
+    /// Sends whatever there is, so that no chunk waits in an unsent batch.
+    pub(super) fn flush(&mut self) -> Result<(), WorkerGone> {
+        match self {
+            Self::Here(here) => here.work(),
+            Self::Threads(lanes) => lanes.iter_mut().try_for_each(Lane::send),
+        }
+    }
+
+    fn filling(&mut self, shard: u16) -> &mut Filling {
+        match self {
+            Self::Here(here) => &mut here.batch,
+            Self::Threads(lanes) => {
+                let lane = usize::from(shard) % lanes.len();
+                &mut lanes[lane].batch
+            }
+        }
+    }
+
+    fn send_if_full(&mut self, shard: u16) -> Result<(), WorkerGone> {
+        match self {
+            Self::Here(here) if here.batch.batch.items.len() >= BATCH => here.work(),
+            Self::Here(_) => Ok(()),
+            Self::Threads(lanes) => {
+                let lane = usize::from(shard) % lanes.len();
+                let lane = &mut lanes[lane];
+                if lane.batch.batch.items.len() >= BATCH { lane.send() } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// Where a packet's bytes are.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'c> {
+    pub(super) tape: u16,
+    pub(super) serial: u64,
+    pub(super) chunk: &'c Arc<Lease>,
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+impl Here<'_> {
+    fn work(&mut self) -> Result<(), WorkerGone> {
+        let done = self.worker.work(&self.batch.batch);
+        self.batch.clear();
+        done.map_err(|error| {
+            self.error = Some(error);
+            WorkerGone
+        })
+    }
+}
+
+impl Lane {
+    fn send(&mut self) -> Result<(), WorkerGone> {
+        if self.batch.batch.items.is_empty() {
+            return Ok(());
+        }
+        let next = self.emptied.try_recv().unwrap_or_default();
+        let full = std::mem::replace(&mut self.batch.batch, next);
+        self.batch.clear();
+        self.to.send(full).map_err(|_| WorkerGone)
+    }
+}
+
+impl Filling {
+    fn slot(&mut self, tape: u16, serial: u64, chunk: &Arc<Lease>) -> u32 {
+        let tape = usize::from(tape);
+        if self.slots.len() <= tape {
+            self.slots.resize(tape + 1, None);
+        }
+        match self.slots.get(tape) {
+            Some(Some((known, slot))) if *known == serial => *slot,
+            _ => {
+                let slot = u32::try_from(self.batch.chunks.len()).unwrap_or(u32::MAX);
+                self.batch.chunks.push(Arc::clone(chunk));
+                if let Some(entry) = self.slots.get_mut(tape) {
+                    *entry = Some((serial, slot));
+                }
+                slot
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.slots.fill(None);
+    }
+}

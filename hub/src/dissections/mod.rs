@@ -1,0 +1,304 @@
+//! Dissections: a snapshot's segments in, the table of its calls out.
+//!
+//! The caller's thread reads all tapes, merges them by time and routes each packet to a shard; batches of packets go
+//! to worker threads, each of which owns some shards, turns their calls into rows and writes its own part of the table.
+//! All state is per shard and the number of shards is fixed, so the calls do not depend on the number of threads.
+//! Nothing is visible under its name until all of it is on disk.
+
+mod job;
+
+mod tapes;
+
+mod chunks;
+
+mod lanes;
+
+mod worker;
+
+mod publish;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router, SHARDS};
+use wiretape_tape::{LinkType, Nanos};
+
+pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Source, Summary};
+pub use publish::{SUMMARY, TABLES};
+
+use crate::calls::{Names, NodeName, PartWriter, Rows, packets, schema};
+use lanes::{LaneEnd, Lanes, Place, WorkerGone};
+use publish::Unpublished;
+use tapes::{ReadReport, Run, Tapes};
+use worker::{Worker, WorkerReport};
+
+/// Dissects. Blocks until it is done; to be called on a thread of its own, never on an async worker.
+///
+/// Writes `calls/` in [`Job::out`], under a temporary name until it is whole: the parts of the table, and the summary
+/// that is also returned. Damage in a file costs the rest of that file and is told in [`Summary::problems`].
+///
+/// # Errors
+/// See [`JobError`]. None leaves anything behind.
+pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
+    let files: Vec<(&str, &Path)> = job
+        .sources
+        .iter()
+        .flat_map(|source| source.files.iter().map(|file| (source.node.as_str(), file.as_path())))
+        .collect();
+    check(job, files.len())?;
+    // A file that cannot be looked at is told by the reader, which gets to it later.
+    let sizes: Vec<u64> = files.iter().map(|(_, file)| file.metadata().map_or(0, |m| m.len())).collect();
+    progress.begin(sizes.iter().sum());
+    let folder = Unpublished::create(&job.out)?;
+
+    let names = Arc::new(Names::new(gather_names(job)));
+    let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();
+    let workers = job.threads.clamp(1, SHARDS);
+    let make_worker = |number: usize| {
+        let rows = Rows::new(Arc::clone(&names), Arc::clone(&nodes));
+        let part = PartWriter::create(&folder.part(number), rows, workers)?;
+        Ok::<_, JobError>(Worker::new(number, workers, job, progress, part))
+    };
+    let (read, dissected) = if workers == 1 {
+        on_this_thread(job, progress, make_worker(0)?)?
+    } else {
+        let workers = (0..workers).map(make_worker).collect::<Result<Vec<_>, _>>()?;
+        on_threads(job, progress, workers)?
+    };
+    if progress.is_cancelled() {
+        return Err(JobError::Cancelled);
+    }
+    let mut summary = summarise(job, read, dissected);
+    summary.bytes = sizes.iter().sum();
+    summary.files = files
+        .iter()
+        .zip(sizes)
+        .map(|((node, path), bytes)| FileSummary {
+            node: (*node).to_owned(),
+            path: publish::stored_path(&job.out, path),
+            bytes,
+        })
+        .collect();
+    folder.publish(&summary)?;
+    Ok(summary)
+}
+
+fn check(job: &Job, files: usize) -> Result<(), JobError> {
+    if files == 0 {
+        return Err(JobError::NoFiles);
+    }
+    for (what, count, limit) in [("files", files, MAX_FILES), ("sources", job.sources.len(), MAX_SOURCES)] {
+        if count > limit {
+            return Err(JobError::TooMany { what, count, limit });
+        }
+    }
+    Ok(())
+}
+
+/// The job's names, and those that stand in its files: a snapshot's manifest has them already, a file that was copied
+/// by hand has only its own. Read before the first packet, so that what a call is named does not depend on the order
+/// in which threads come to it. A file that cannot be read is told when its packets are read.
+fn gather_names(job: &Job) -> Vec<NodeName> {
+    let mut names = job.names.clone();
+    for source in &job.sources {
+        for file in &source.files {
+            let index = wiretape_tape::index(file).ok().flatten().map(|index| index.names);
+            let told = index.or_else(|| wiretape_tape::head_names(file).ok()).unwrap_or_default();
+            names.extend(told.into_iter().map(|name| NodeName { node: source.node.clone(), name }));
+        }
+    }
+    names
+}
+
+fn on_this_thread(job: &Job, progress: &Progress, worker: Worker<'_>) -> Result<(Routes, Vec<WorkerReport>), JobError> {
+    let mut lanes = Lanes::here(worker);
+    let read = read(job, progress, &mut lanes);
+    let Lanes::Here(here) = lanes else { return Err(JobError::Cancelled) };
+    if let Some(error) = here.error {
+        return Err(error.into());
+    }
+    match read {
+        Ok(read) if !progress.is_cancelled() => Ok((read, vec![here.worker.finish()?])),
+        _ => Err(JobError::Cancelled),
+    }
+}
+
+fn on_threads(
+    job: &Job,
+    progress: &Progress,
+    workers: Vec<Worker<'_>>,
+) -> Result<(Routes, Vec<WorkerReport>), JobError> {
+    let (mut lanes, ends) = Lanes::threads(workers.len());
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (number, (worker, lane)) in workers.into_iter().zip(ends).enumerate() {
+            let name = format!("dissect-{number}");
+            let live = move || {
+                let lane: LaneEnd = lane;
+                worker.live(&lane)
+            };
+            let thread = thread::Builder::new()
+                .name(name.clone())
+                .spawn_scoped(scope, live)
+                .map_err(|e| JobError::io("start a thread for", &job.out, e))?;
+            threads.push((name, thread));
+        }
+        let read = read(job, progress, &mut lanes);
+        // The workers' channels end here, and so do they once they have drained these.
+        drop(lanes);
+        let mut reports = Vec::new();
+        for (name, thread) in threads {
+            match thread.join() {
+                Ok(report) => reports.push(report?),
+                Err(panic) => return Err(JobError::Panicked { thread: name, message: last_words(panic.as_ref()) }),
+            }
+        }
+        match read {
+            Ok(read) => Ok((read, reports)),
+            Err(WorkerGone) => Err(JobError::Cancelled),
+        }
+    })
+}
+
+fn last_words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// What the reading thread saw.
+#[derive(Default)]
+struct Routes {
+    read: ReadReport,
+    packets: u64,
+    first: Option<Nanos>,
+    last: Option<Nanos>,
+    unknown_link: u64,
+    route: BTreeMap<&'static str, u64>,
+}
+
+/// The reading thread: every packet of every tape, in order of time, to its shard's worker.
+fn read(job: &Job, progress: &Progress, lanes: &mut Lanes<'_>) -> Result<Routes, WorkerGone> {
+    let mut tapes = Tapes::open(job, progress, lanes)?;
+    let mut router = Router::new();
+    let mut routes = Routes::default();
+    while let Some(run) = tapes.next_run(lanes)? {
+        if progress.is_cancelled() {
+            return Err(WorkerGone);
+        }
+        route(&run, &mut router, &mut routes, lanes)?;
+        progress.routed(run.packets.len() as u64);
+    }
+    lanes.flush()?;
+    routes.read = tapes.report();
+    routes.route = router.counters().iter().collect();
+    Ok(routes)
+}
+
+fn route(run: &Run, router: &mut Router, routes: &mut Routes, lanes: &mut Lanes<'_>) -> Result<(), WorkerGone> {
+    for meta in run.chunk.packets.get(run.packets.clone()).unwrap_or_default() {
+        routes.packets += 1;
+        // Packets without a time (Simple Packet Blocks) say nothing about when.
+        if meta.ts > 0 {
+            routes.first = Some(routes.first.map_or(meta.ts, |first| first.min(meta.ts)));
+            routes.last = Some(routes.last.map_or(meta.ts, |last| last.max(meta.ts)));
+        }
+        let Some(link) = link(meta.link) else {
+            routes.unknown_link += 1;
+            continue;
+        };
+        let packet = Packet {
+            ts: meta.ts,
+            data: run.chunk.data(meta),
+            orig_len: meta.orig_len,
+            link,
+            direction: direction(meta.direction),
+            tape: run.tape,
+            interface: meta.interface,
+            cgroup: meta.cgroup,
+            at: packets::location(run.file, meta.at),
+        };
+        match router.route(&packet) {
+            Routed::Segment { shard, segment } => {
+                let place = Place {
+                    tape: run.tape,
+                    serial: run.serial,
+                    chunk: &run.chunk,
+                    start: meta.data.start,
+                    end: meta.data.end,
+                };
+                lanes.segment(shard, segment, place)?;
+            }
+            Routed::Owned { shard, segment, datagram } => lanes.datagram(shard, segment, datagram)?,
+            // The router counts what it holds back and what it skips.
+            Routed::Held | Routed::Skipped(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// How a packet begins, if the dissector knows such packets. Numbers without a name are those of the LINKTYPE registry.
+pub(crate) fn link(link: LinkType) -> Option<Link> {
+    match link {
+        LinkType::RAW | LinkType(12 | 14 | 228 | 229) => Some(Link::Raw),
+        LinkType::ETHERNET => Some(Link::Ethernet),
+        LinkType::LINUX_SLL => Some(Link::Sll),
+        LinkType::LINUX_SLL2 => Some(Link::Sll2),
+        LinkType(0 | 108) => Some(Link::Null),
+        _ => None,
+    }
+}
+
+/// The tape's word for a direction in the dissector's.
+pub(crate) fn direction(direction: wiretape_tape::Direction) -> Direction {
+    match direction {
+        wiretape_tape::Direction::Unknown => Direction::Unknown,
+        wiretape_tape::Direction::In => Direction::In,
+        wiretape_tape::Direction::Out => Direction::Out,
+    }
+}
+
+fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
+    let mut counters = routes.read.counters;
+    counters.insert("route.unknown_link".to_owned(), routes.unknown_link);
+    counters.extend(routes.route.iter().map(|(name, count)| (format!("route.{name}"), *count)));
+    let mut problems = routes.read.problems;
+    if routes.unknown_link > 0 {
+        problems.push(format!("{} packets are of a link type that is not dissected", routes.unknown_link));
+    }
+    let mut summary = Summary {
+        schema: schema::VERSION,
+        packets: routes.packets,
+        first_ts: routes.first,
+        last_ts: routes.last,
+        window: job.window,
+        lost_packets: routes.read.lost,
+        problems,
+        ..Summary::default()
+    };
+    let mut dissect = Counters::default();
+    let mut outside_window = 0;
+    for report in reports {
+        dissect.merge(&report.counters);
+        outside_window += report.outside_window;
+        summary.calls += report.calls;
+        for (protocol, count) in report.protocols {
+            *summary.protocol_counts.entry(protocol.to_owned()).or_default() += count;
+        }
+        summary.first_call = earlier(summary.first_call, report.first_call);
+        summary.last_call = summary.last_call.max(report.last_call);
+    }
+    counters.insert("dissect.calls_outside_window".to_owned(), outside_window);
+    counters.extend(dissect.iter().map(|(name, count)| (format!("dissect.{name}"), count)));
+    summary.counters = counters;
+    summary
+}
+
+/// The earlier of two times, where there are any.
+fn earlier(a: Option<Nanos>, b: Option<Nanos>) -> Option<Nanos> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

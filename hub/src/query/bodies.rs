@@ -1,0 +1,179 @@
+//! Bodies, read from the segments when somebody asks for them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Map, Value, json};
+use wiretape_dissect::{
+    BODY_BYTES_MAX, BodyLimits, Marks, Message, MessageBytes, Packet, Routed, Router, read_body,
+};
+use wiretape_tape::ReadError;
+
+use super::Database;
+use super::row::Row;
+use crate::calls::packets::place;
+use crate::dissections::{direction, link};
+
+/// Bytes on the wire that are read beyond head and as much body as is wanted: for chunk sizes among it.
+const FRAMING: u64 = 4 << 10;
+
+/// Which message of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Request,
+    Response,
+}
+
+impl Side {
+    /// What its columns and members begin with.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            Self::Request => "req",
+            Self::Response => "resp",
+        }
+    }
+}
+
+/// What the table knows of a message whose body is wanted.
+#[derive(Clone, Debug)]
+pub(super) struct StoredMessage {
+    side: Side,
+    method: String,
+    from: SocketAddr,
+    to: SocketAddr,
+    message: Message,
+    /// More packets than are listed.
+    packets_cut: bool,
+}
+
+impl StoredMessage {
+    /// A message of a call, if it was recorded and has a body.
+    pub(super) fn of(row: Row<'_>, side: Side) -> Option<Self> {
+        let number = |what: &str| row.int(&format!("{}_{what}", side.prefix()));
+        let bytes = |what: &str| number(what).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+        let address = |side: &str| {
+            let ip: IpAddr = row.text(&format!("{side}_ip")).parse().ok()?;
+            let port = row.int(&format!("{side}_port")).and_then(|port| u16::try_from(port).ok())?;
+            Some(SocketAddr::new(ip, port))
+        };
+        let (from, to) = match side {
+            Side::Request => (address("src")?, address("dst")?),
+            Side::Response => (address("dst")?, address("src")?),
+        };
+        let message = Message {
+            seq: number("seq").and_then(|seq| u32::try_from(seq).ok())?,
+            wire_len: bytes("bytes"),
+            head_len: bytes("head_bytes"),
+            body_len: bytes("body_bytes"),
+            missing: bytes("missing_bytes"),
+            packets: row.locations(&format!("{}_packets", side.prefix())),
+            ..Message::default()
+        };
+        let marks = Marks(u32::try_from(row.int("marks").unwrap_or_default()).unwrap_or_default());
+        let packets_cut = marks.has(Marks::PACKETS_CUT);
+        let method = row.text("method").to_owned();
+        (message.body_len > 0).then_some(Self { side, method, from, to, message, packets_cut })
+    }
+}
+
+/// A body as it is shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Shown {
+    /// As text, or in base64 if it is none.
+    body: String,
+    base64: bool,
+    /// There is more of it than is shown.
+    pub(super) truncated: bool,
+    /// What is wrong with it.
+    reason: Option<String>,
+}
+
+impl Shown {
+    /// Puts the body and what is to be said about it into an answer.
+    pub(super) fn put(self, prefix: &str, answer: &mut Map<String, Value>) {
+        answer.insert(format!("{prefix}_body"), json!(self.body));
+        if self.base64 {
+            answer.insert(format!("{prefix}_body_encoding"), json!("base64"));
+        }
+        if self.truncated {
+            answer.insert(format!("{prefix}_body_truncated"), json!(true));
+        }
+        if let Some(reason) = self.reason {
+            answer.insert(format!("{prefix}_body_error"), json!(reason));
+        }
+    }
+
+    fn unreadable(reason: String) -> Self {
+        Self { reason: Some(reason), ..Self::default() }
+    }
+}
+
+/// Reads a body: at most `most` bytes of it, decoded.
+pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown {
+    let most = most.min(BODY_BYTES_MAX);
+    let mut message = stored.message.clone();
+    let wanted = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(message.head_len).saturating_add(FRAMING);
+    message.wire_len = message.wire_len.min(wanted);
+    let mut bytes = MessageBytes::new(&message, stored.from, stored.to);
+    let mut router = Router::new();
+    for &location in &message.packets {
+        if bytes.is_complete() {
+            break;
+        }
+        if let Err(error) = add(db, location, &mut router, &mut bytes) {
+            return Shown::unreadable(format!("cannot read its packets from the segments: {error}"));
+        }
+    }
+    let method = Some(stored.method.as_str()).filter(|method| !method.is_empty());
+    let body = read_body(bytes.wire(), method, stored.side == Side::Response, BodyLimits { bytes: most });
+    let cut_short = message.wire_len < stored.message.wire_len || stored.packets_cut;
+    let mut shown = Shown { truncated: body.truncated || (cut_short && body.missing > 0), ..Shown::default() };
+    if bytes.missing() > 0 && !stored.packets_cut {
+        shown.reason = Some(format!("{} bytes of the message are not in the segments", bytes.missing()));
+    } else if !body.decoded {
+        shown.reason = Some(format!("it could not be decoded ({}), and is shown as sent", body.encoding));
+    }
+    match text(&body.bytes, shown.truncated) {
+        Some(text) => text.clone_into(&mut shown.body),
+        None => {
+            shown.base64 = true;
+            shown.body = BASE64_STANDARD.encode(&body.bytes);
+        }
+    }
+    shown
+}
+
+/// The bytes as text, if they are one. A character that the limit cut through is left out.
+fn text(bytes: &[u8], truncated: bool) -> Option<&str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) if truncated && error.error_len().is_none() => {
+            bytes.get(..error.valid_up_to()).and_then(|whole| std::str::from_utf8(whole).ok())
+        }
+        Err(_) => None,
+    }
+}
+
+fn add(db: &Database, location: u64, router: &mut Router, bytes: &mut MessageBytes) -> Result<(), ReadError> {
+    let (file, offset) = place(location);
+    let packet = db.file(file)?.packet_at(offset)?;
+    let Some(link) = link(packet.meta.link) else { return Ok(()) };
+    let routed = router.route(&Packet {
+        ts: packet.meta.ts,
+        data: &packet.data,
+        orig_len: packet.meta.orig_len,
+        link,
+        direction: direction(packet.meta.direction),
+        tape: 0,
+        interface: packet.meta.interface,
+        cgroup: packet.meta.cgroup,
+        at: location,
+    });
+    match routed {
+        Routed::Segment { segment, .. } => bytes.take(&segment, segment.payload(&packet.data)),
+        Routed::Owned { segment, datagram, .. } => bytes.take(&segment, segment.payload(&datagram)),
+        Routed::Held | Routed::Skipped(_) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! A dissection, opened for questions.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::error::DataFusionError;
+use datafusion::prelude::{DataFrame, SessionContext};
+use thiserror::Error;
+use wiretape_tape::{BlockReader, ReadError};
+
+use crate::calls::{schema, session};
+use crate::dissections::{SUMMARY, Summary, TABLES};
+
+/// Most segments of one dissection that are kept open for reading bodies.
+const OPEN_FILES: usize = 64;
+
+/// Most dissections that [`Databases`] keeps open. The one that was opened first goes first.
+const OPEN_DATABASES: usize = 64;
+
+/// Why a question has no answer.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    /// The question is wrong; the message says what to ask instead.
+    #[error("{0}")]
+    BadRequest(String),
+    /// What was asked for by name is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Ours: the folder is damaged, memory ran out, a defect.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(message) => {
+                Self::Internal(format!("the question needs more memory than there is for it: {message}"))
+            }
+            error => Self::Internal(format!("cannot read the table of calls: {error}")),
+        }
+    }
+}
+
+/// One dissection: its tables, and the segments that these point into. Cheap to clone, and shared between threads.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    summary: Summary,
+    session: SessionContext,
+    files: Mutex<HashMap<usize, Arc<BlockReader>>>,
+}
+
+impl Database {
+    /// Opens the dissection whose folder is `dir` (the one that holds `calls/`). Reads only its summary.
+    ///
+    /// # Errors
+    /// [`QueryError::NotFound`] when there are no tables (not dissected, or not yet), [`QueryError::Internal`] when
+    /// they cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, QueryError> {
+        let tables = dir.join(TABLES);
+        let path = tables.join(SUMMARY);
+        let json = fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                QueryError::NotFound(format!("there are no calls in {}: the dissection is not complete", dir.display()))
+            }
+            _ => QueryError::Internal(format!("cannot read {}: {error}", path.display())),
+        })?;
+        let summary: Summary = serde_json::from_slice(&json).map_err(|error| {
+            QueryError::Internal(format!("{} is damaged ({error}); dissect the snapshot again", path.display()))
+        })?;
+        if summary.schema > schema::VERSION {
+            return Err(QueryError::Internal(format!(
+                "the tables in {} are of version {}, this hub reads up to {}; use a newer hub or dissect again",
+                dir.display(),
+                summary.schema,
+                schema::VERSION
+            )));
+        }
+        let session = session::open(&tables)?;
+        let inner = Inner { dir: dir.to_owned(), summary, session, files: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The dissection's folder.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// What the job that made it said: number of calls, first and last times, losses, problems.
+    pub fn summary(&self) -> &Summary {
+        &self.inner.summary
+    }
+
+    /// The table of calls.
+    pub(super) async fn table(&self) -> Result<DataFrame, QueryError> {
+        Ok(self.inner.session.table(session::TABLE).await?)
+    }
+
+    /// A file of the dissection, opened for reading single packets.
+    pub(super) fn file(&self, number: usize) -> Result<Arc<BlockReader>, ReadError> {
+        let unknown = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("the dissection has no file {number}"));
+        if let Some(open) = self.files().get(&number) {
+            return Ok(Arc::clone(open));
+        }
+        let file = self.inner.summary.files.get(number).ok_or_else(unknown)?;
+        // Absolute paths stay what they are.
+        let reader = Arc::new(BlockReader::open(&self.inner.dir.join(&file.path))?);
+        let mut files = self.files();
+        if files.len() >= OPEN_FILES {
+            files.clear();
+        }
+        files.insert(number, Arc::clone(&reader));
+        Ok(reader)
+    }
+
+    fn files(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Arc<BlockReader>>> {
+        // A map of open files is whole even if a thread died while it held it.
+        self.inner.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Databases that are open, by folder, so that their summaries and footers are read once.
+#[derive(Default)]
+pub struct Databases {
+    open: Mutex<Vec<Database>>,
+}
+
+impl Databases {
+    /// The database of that folder, opened if it is not yet.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn get(&self, dir: &Path) -> Result<Database, QueryError> {
+        if let Some(database) = self.lock().iter().find(|database| database.dir() == dir) {
+            return Ok(database.clone());
+        }
+        let database = Database::open(dir)?;
+        let mut open = self.lock();
+        if open.len() >= OPEN_DATABASES {
+            open.remove(0);
+        }
+        open.push(database.clone());
+        Ok(database)
+    }
+
+    /// Forgets a folder that is deleted, so that another may take its name.
+    pub fn forget(&self, dir: &Path) {
+        self.lock().retain(|database| database.dir() != dir);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Database>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

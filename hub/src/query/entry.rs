@@ -1,0 +1,117 @@
+//! How a call is shown (contract, section 1.5).
+
+use serde_json::{Map, Value, json};
+use wiretape_dissect::Marks;
+use wiretape_tape::Nanos;
+
+use super::row::{Row, pairs};
+
+/// Columns that the compact form needs.
+pub(super) const COMPACT: &[&str] = &[
+    "ts", "stream", "index", "node", "protocol", "src_ip", "src_port", "src_pod", "src_namespace", "src_service",
+    "src_node", "dst_ip", "dst_port", "dst_pod", "dst_namespace", "dst_service", "dst_node", "method", "path",
+    "status", "elapsed_ns",
+];
+
+/// What fits on a line. Members that are not known are left out.
+pub(super) fn compact(row: Row<'_>) -> Map<String, Value> {
+    let mut entry = Map::new();
+    let mut put = |key: &str, value: Value| entry.insert(key.to_owned(), value);
+    put("id", json!(row.call_id()));
+    put("ts", json!(row.time("ts").unwrap_or_default() / 1_000_000));
+    put("src", Value::Object(endpoint(row, "src")));
+    put("dst", Value::Object(endpoint(row, "dst")));
+    put("proto", json!(row.text("protocol")));
+    put("method", json!(row.text("method")));
+    put("path", json!(row.text("path")));
+    if let Some(status) = row.int("status") {
+        put("status", json!(status));
+    }
+    if let Some(elapsed) = row.int("elapsed_ns") {
+        put("latency_ms", json!(ms(elapsed.unsigned_abs())));
+    }
+    entry
+}
+
+/// All that is known, but for the bodies, which are put in by who has read them.
+pub(super) fn full(row: Row<'_>) -> Map<String, Value> {
+    let mut entry = compact(row);
+    for side in ["src", "dst"] {
+        if let Some(Value::Object(endpoint)) = entry.get_mut(side) {
+            let process = row.text(&format!("{side}_process"));
+            if !process.is_empty() {
+                endpoint.insert("process".to_owned(), json!(process));
+            }
+            let labels = row.map(&format!("{side}_labels"));
+            if !labels.is_empty() {
+                endpoint.insert("labels".to_owned(), pairs(labels));
+            }
+        }
+    }
+    let mut put = |key: &str, value: Value| entry.insert(key.to_owned(), value);
+    put("conn_id", json!(row.int("conn_id")));
+    put("node_id", json!(row.text("node")));
+    put("flow_id", json!(row.int("flow_id")));
+    // Who dissected it is nobody's concern here; on which node it was recorded is.
+    put("worker", json!(row.text("node")));
+    put("req_headers", pairs(row.map("req_headers")));
+    put("resp_headers", pairs(row.map("resp_headers")));
+    put("req_size", json!(row.int("req_body_bytes").unwrap_or_default()));
+    put("resp_size", json!(row.int("resp_body_bytes").unwrap_or_default()));
+    // What follows is ours.
+    put("version", json!(row.text("version")));
+    for name in ["query", "authority"] {
+        if !row.text(name).is_empty() {
+            put(name, json!(row.text(name)));
+        }
+    }
+    put("outcome", json!(row.text("outcome")));
+    let marks = Marks(u32::try_from(row.int("marks").unwrap_or_default()).unwrap_or_default());
+    if marks != Marks::default() {
+        put("marks", marks.names().collect());
+    }
+    let fields = row.map("fields");
+    if !fields.is_empty() {
+        put("fields", pairs(fields));
+    }
+    put("observed", observed(row));
+    entry
+}
+
+/// When the call passed each observer, in ms.
+fn observed(row: Row<'_>) -> Value {
+    let mut observed = Map::new();
+    for (side, name) in [("client", "client"), ("server", "server"), ("other", "unknown")] {
+        let mut times = Map::new();
+        for (part, name) in [("req", "request"), ("resp", "response")] {
+            let first = row.time(&format!("{side}_{part}_first"));
+            let last = row.time(&format!("{side}_{part}_last"));
+            if let (Some(first), Some(last)) = (first, last) {
+                times.insert(name.to_owned(), json!([ms(first), ms(last)]));
+            }
+        }
+        if !times.is_empty() {
+            observed.insert(name.to_owned(), Value::Object(times));
+        }
+    }
+    Value::Object(observed)
+}
+
+fn endpoint(row: Row<'_>, side: &str) -> Map<String, Value> {
+    let mut endpoint = Map::new();
+    let column = |name: &str| format!("{side}_{name}");
+    endpoint.insert("ip".to_owned(), json!(row.text(&column("ip"))));
+    endpoint.insert("port".to_owned(), json!(row.int(&column("port"))));
+    for (member, name) in [("pod", "pod"), ("ns", "namespace"), ("svc", "service"), ("node", "node")] {
+        let text = row.text(&column(name));
+        if !text.is_empty() {
+            endpoint.insert(member.to_owned(), json!(text));
+        }
+    }
+    endpoint
+}
+
+/// Milliseconds with a fraction. A double holds times of this century to a quarter of a microsecond.
+pub(super) fn ms(nanos: Nanos) -> f64 {
+    nanos as f64 / 1e6
+}

@@ -1,0 +1,56 @@
+//! Why an answer is empty. Silence could mean that nothing happened or that nothing was seen; an answer must say which.
+
+use wiretape_kfl::Filter;
+
+use super::calls::CallsQuery;
+use super::row::rfc3339;
+use crate::dissections::Summary;
+
+/// Why no call is in the answer. `total` match the filter in the window, `in_window` calls are in the window at all.
+pub(super) fn nothing(summary: &Summary, query: &CallsQuery, filter: &Filter, total: u64, in_window: u64) -> String {
+    if summary.packets == 0 {
+        return "the files of this dissection hold no packets; was anything recorded in the snapshot's window?".to_owned();
+    }
+    if summary.calls == 0 {
+        return format!(
+            "{} packets were read, and no call was found in them{}",
+            summary.packets,
+            what_else(summary)
+        );
+    }
+    if total > 0 {
+        return format!("all {total} calls that match come before the cursor");
+    }
+    if in_window == 0 {
+        return format!("no call began in that window; {}", span(summary));
+    }
+    let of = match (query.start, query.end) {
+        (None, None) => format!("the {in_window} calls of this dissection"),
+        _ => format!("the {in_window} calls in that window"),
+    };
+    format!("the filter ({filter}) matched none of {of}; {}", span(summary))
+}
+
+fn span(summary: &Summary) -> String {
+    match (summary.first_call, summary.last_call) {
+        (Some(first), Some(last)) => format!("this dissection's calls began from {} to {}", rfc3339(first), rfc3339(last)),
+        _ => "this dissection has no calls".to_owned(),
+    }
+}
+
+/// What the packets were, as far as the counters tell.
+fn what_else(summary: &Summary) -> String {
+    let told = [
+        ("route.not_tcp", "are not TCP"),
+        ("route.not_ip", "are not IP"),
+        ("route.unknown_link", "are of an unknown link type"),
+        ("dissect.calls_outside_window", "calls began outside of the snapshot's window"),
+        ("dissect.unrecognised", "views of connections spoke no protocol that is dissected"),
+    ];
+    let counted = told.iter().filter_map(|(counter, what)| {
+        let count = summary.counters.get(*counter).copied().filter(|count| *count > 0)?;
+        Some(format!("{count} {what}"))
+    });
+    let counted: Vec<String> = counted.collect();
+    if counted.is_empty() { String::new() } else { format!(": {}", counted.join(", ")) }
+}

@@ -1,0 +1,135 @@
+//! One row of an answer, by the names of its columns.
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{
+    DataType, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type,
+};
+use datafusion::arrow::record_batch::RecordBatch;
+use serde_json::{Map, Value, json};
+use wiretape_tape::Nanos;
+
+use super::functions::Maps;
+use crate::calls::packets::place;
+use crate::calls::schema::{COLUMNS, Kind};
+
+/// A row. Columns that are not in the answer read as if nothing was recorded.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'b> {
+    batch: &'b RecordBatch,
+    row: usize,
+}
+
+impl<'b> Row<'b> {
+    /// Every row of a query's batches.
+    pub(super) fn each(batches: &'b [RecordBatch]) -> impl Iterator<Item = Row<'b>> {
+        batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| Row { batch, row }))
+    }
+
+    /// A text; `""` when unknown.
+    pub(super) fn text(self, column: &str) -> &'b str {
+        let Some(array) = self.column(column) else { return "" };
+        match array.data_type() {
+            DataType::Utf8View => array.as_string_view().value(self.row),
+            DataType::Utf8 => array.as_string::<i32>().value(self.row),
+            _ => "",
+        }
+    }
+
+    /// A whole number.
+    pub(super) fn int(self, column: &str) -> Option<i64> {
+        let array = self.column(column)?;
+        match array.data_type() {
+            DataType::Int64 => Some(array.as_primitive::<Int64Type>().value(self.row)),
+            DataType::Int32 => Some(array.as_primitive::<Int32Type>().value(self.row).into()),
+            _ => None,
+        }
+    }
+
+    /// A hash of 64 bits.
+    pub(super) fn id(self, column: &str) -> u64 {
+        self.column(column).and_then(|array| array.as_primitive_opt::<UInt64Type>()).map_or(0, |ids| ids.value(self.row))
+    }
+
+    /// A point in time.
+    pub(super) fn time(self, column: &str) -> Option<Nanos> {
+        let times = self.column(column)?.as_primitive_opt::<TimestampNanosecondType>()?;
+        u64::try_from(times.value(self.row)).ok()
+    }
+
+    /// A map's entries.
+    pub(super) fn map(self, column: &str) -> Vec<(&'b str, &'b str)> {
+        let maps = self.column(column).and_then(|array| Maps::of(array).ok());
+        maps.map(|maps| maps.row(self.row).collect()).unwrap_or_default()
+    }
+
+    /// Locations of packets.
+    pub(super) fn locations(self, column: &str) -> Vec<u64> {
+        let list = self.column(column).and_then(|array| array.as_list_opt::<i32>());
+        let values = list.map(|list| list.value(self.row));
+        values
+            .as_ref()
+            .and_then(|values| values.as_primitive_opt::<UInt64Type>())
+            .map(|values| values.values().to_vec())
+            .unwrap_or_default()
+    }
+
+    /// The call's id: `<node>/<stream>/<index>`.
+    pub(super) fn call_id(self) -> String {
+        format!("{}/{:x}/{}", self.text("node"), self.id("stream"), self.int("index").unwrap_or_default())
+    }
+
+    /// Every column, as it is.
+    pub(super) fn raw(self) -> Value {
+        let mut object = Map::new();
+        object.insert("id".to_owned(), json!(self.call_id()));
+        for column in COLUMNS {
+            let name = column.name;
+            let value = match column.kind {
+                Kind::Time | Kind::MaybeTime => self.time(name).map_or(Value::Null, |time| json!(rfc3339(time))),
+                Kind::Word | Kind::Text => json!(self.text(name)),
+                Kind::Int | Kind::MaybeInt | Kind::Small | Kind::MaybeSmall => json!(self.int(name)),
+                Kind::Id => json!(format!("{:x}", self.id(name))),
+                Kind::Map => pairs(self.map(name)),
+                Kind::Locations => self
+                    .locations(name)
+                    .into_iter()
+                    .map(|location| {
+                        let (file, offset) = place(location);
+                        json!({"file": file, "offset": offset})
+                    })
+                    .collect(),
+            };
+            object.insert(name.to_owned(), value);
+        }
+        Value::Object(object)
+    }
+
+    /// `None` where the column is not there or NULL.
+    fn column(self, name: &str) -> Option<&'b ArrayRef> {
+        self.batch.column_by_name(name).filter(|array| !array.is_null(self.row))
+    }
+}
+
+/// A time for people: RFC 3339 with nanoseconds.
+pub(super) fn rfc3339(time: Nanos) -> String {
+    let nanos = i128::from(time);
+    jiff::Timestamp::from_nanosecond(nanos).map_or_else(|_| nanos.to_string(), |time| format!("{time:.9}"))
+}
+
+/// A map as an object; what is there more than once is joined by a comma, as header fields may be (RFC 9110, section
+/// 5.3), but for cookies, which may not.
+pub(super) fn pairs(entries: Vec<(&str, &str)>) -> Value {
+    let mut object = Map::new();
+    for (key, value) in entries {
+        match object.get_mut(key) {
+            Some(Value::String(earlier)) => {
+                earlier.push_str(if key == "set-cookie" { "\n" } else { ", " });
+                earlier.push_str(value);
+            }
+            _ => {
+                object.insert(key.to_owned(), json!(value));
+            }
+        }
+    }
+    Value::Object(object)
+}
