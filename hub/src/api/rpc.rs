@@ -6,6 +6,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::params::Params;
@@ -113,11 +115,16 @@ fn message(asked: Asked) -> Asked {
     if encoding.is_some_and(|encoding| encoding != "json") {
         return Err(ApiError::bad_request("`encoding` must be json"));
     }
-    if params.flag(&["base64"])? == Some(true) {
-        return Err(ApiError::bad_request("`base64` is not read here; send the message as percent-encoded JSON"));
-    }
+    let packed = params.flag(&["base64"])?.unwrap_or(false);
     if let Some(message) = params.text(&["message"])? {
-        params.give_json(message.as_bytes(), "`message`")?;
+        let message = match packed {
+            // With or without padding: the protocol lets clients choose.
+            true => BASE64_URL_SAFE_NO_PAD
+                .decode(message.trim_end_matches('='))
+                .map_err(|error| ApiError::bad_request(format!("`message` is not base64: {error}")))?,
+            false => message.into_bytes(),
+        };
+        params.give_json(&message, "`message`")?;
     }
     Ok(params)
 }

@@ -16,9 +16,9 @@ use super::{DiskError, Manifest, NodePart, Origin, PartStatus, SEGMENTS, SNAPSHO
 use super::{disk, manifest, sync_folder};
 use crate::calls::NodeName;
 
-/// Copied at once, and between two looks at the free room: a gzipped file may be a thousand times its size.
+/// Copied at once.
 const COPY_BYTES: usize = 1 << 20;
-/// Bytes between two looks at the free room.
+/// Bytes between two looks at the free room: a gzipped file may be a thousand times its size.
 const LOOK_EVERY: u64 = 64 << 20;
 /// First bytes of a gzipped file (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -220,7 +220,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), ImportError> {
 }
 
 /// What one pass over a file tells.
-struct Read1 {
+struct Contents {
     segment: SegmentInfo,
     node: Option<String>,
     names: Vec<Name>,
@@ -228,7 +228,7 @@ struct Read1 {
     problem: Option<String>,
 }
 
-fn read_through(file: &Path, copy: &Path) -> Result<Read1, ImportError> {
+fn read_through(file: &Path, copy: &Path) -> Result<Contents, ImportError> {
     let unreadable = |source| ImportError::Unreadable { file: file.to_owned(), source };
     let mut reader = wiretape_tape::open(copy).map_err(unreadable)?;
     let mut chunk = Chunk::default();
@@ -264,7 +264,7 @@ fn read_through(file: &Path, copy: &Path) -> Result<Read1, ImportError> {
         sealed: true,
     };
     let ending = if is_pcapng(copy) { "pcapng" } else { "pcap" };
-    Ok(Read1 { segment, node: reader.node().map(str::to_owned), names: reader.names(), ending, problem })
+    Ok(Contents { segment, node: reader.node().map(str::to_owned), names: reader.names(), ending, problem })
 }
 
 /// A Section Header Block comes first (draft-ietf-opsawg-pcapng, section 4.1).

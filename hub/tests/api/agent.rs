@@ -23,7 +23,6 @@ pub const SECOND: Nanos = 1_000_000_000;
 
 /// A node: its tape, its agent, and what shall go wrong with it.
 pub struct Node {
-    pub name: String,
     pub url: String,
     pub tape: Arc<Mutex<Tape>>,
     pub faults: Arc<Faults>,
@@ -71,7 +70,7 @@ impl Node {
         let serving = tokio::spawn(async move {
             axum::serve(listener, router(served)).await.expect("the agent serves");
         });
-        Self { name: name.to_owned(), url, tape: Arc::new(Mutex::new(tape)), faults, shelf, serving, _dir: dir }
+        Self { url, tape: Arc::new(Mutex::new(tape)), faults, shelf, serving, _dir: dir }
     }
 
     /// Records packets as this node's sockets saw them.
@@ -115,6 +114,15 @@ impl Node {
     pub fn kill(&self) {
         self.serving.abort();
         self.faults.dead.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Faults {
+    /// Waits until so many streams have begun.
+    pub async fn streaming(&self, streams: u64) {
+        while self.streams.load(Ordering::Relaxed) < streams {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -248,8 +256,21 @@ async fn segment(
 
 /// A body that ends before its length.
 fn broken(bytes: Vec<u8>) -> Body {
-    let parts = [Ok(Bytes::from(bytes)), Err(std::io::Error::other("broken on purpose"))];
-    Body::from_stream(futures::stream::iter(parts))
+    let parts = futures::stream::unfold(0, move |part| {
+        let bytes = Bytes::from(bytes.clone());
+        async move {
+            match part {
+                0 => Some((Ok(bytes), 1)),
+                1 => {
+                    // Long enough for the bytes before to leave.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    Some((Err(std::io::Error::other("broken on purpose")), 2))
+                }
+                _ => None,
+            }
+        }
+    });
+    Body::from_stream(parts)
 }
 
 /// A body whose second half comes when the fault is taken away.

@@ -72,6 +72,10 @@ async fn wrong_requests_are_told_what_to_do_and_change_nothing() {
         post("/delayed_dissection", json!({ "snapshot_name": "nope" }), 404, "there is no snapshot `nope`; there are: good"),
         get("/delayed_dissection.DelayedDissection/GetStatus?message=%7B", 400,
             "`message` is not JSON: EOF while parsing an object at line 1 column 1; send an object such as {\"name\": \"…\"}"),
+        get("/delayed_dissection.DelayedDissection/GetStatus?message=eyJ&base64=1", 400, "`message` is not "),
+        // {"snapshotName":"nope","dissectionName":"d"}
+        get("/delayed_dissection.DelayedDissection/GetStatus?connect=v1&encoding=json&base64=1&message=eyJzbmFwc2hvdE5hbWUiOiJub3BlIiwiZGlzc2VjdGlvbk5hbWUiOiJkIn0",
+            404, "there is no snapshot `nope`; there are: good"),
         // Calls.
         get("/mcp/calls", 400, "`db` is required: <snapshot>/<dissection>; there are: good/d"),
         get("/mcp/calls?db=good/nope", 404, "there is no database `good/nope`; there are: good/d"),

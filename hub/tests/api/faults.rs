@@ -72,9 +72,7 @@ async fn a_node_that_dies_in_mid_stream_leaves_its_whole_segments() {
     let hub = TestHub::start(&[&client, &server]).await;
     let created = hub.client.post("/mcp/snapshots", json!({ "name": "a" })).await;
     // Its first segment has come, and half of the second.
-    while client.faults.streams.load(Ordering::Relaxed) < 2 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    client.faults.streaming(2).await;
     client.kill();
     client.faults.stall.store(false, Ordering::Relaxed);
     let snapshot = hub.client.until_not("/mcp/snapshots/a", &["in_progress"]).await;
@@ -106,6 +104,47 @@ async fn a_snapshot_under_way_can_be_deleted() {
     // The name is free again.
     client.faults.stall.store(false, Ordering::Relaxed);
     assert_eq!(hub.client.snapshot(json!({ "name": "a" })).await["status"], "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_fails_the_snapshot_with_what_to_do() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("no small disk can be mounted (not root?): skipped");
+        return;
+    };
+    let (client, _server) = shop(3, 10, 64 << 20).await;
+    let hub = TestHub::open(tempfile::TempDir::new_in(&disk.folder).expect("a folder on it"), vec![client.url.clone()]).await;
+    let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
+    assert_eq!(snapshot["status"], "failed");
+    let reason = snapshot["reason"].as_str().expect("it has a reason");
+    assert!(reason.starts_with("not enough room on the hub's disk: ") && reason.contains("delete snapshots"), "{reason}");
+    let (status, health) = hub.client.ask("GET", "/healthz", None).await;
+    assert_eq!((status, &health["status"]), (503, &json!("failing")));
+    assert_eq!(hub.client.ask("DELETE", "/mcp/snapshots/a", None).await.0, 200);
+    drop(hub.stop().await);
+}
+
+/// A file system of 16 MiB, gone when dropped.
+struct SmallDisk {
+    folder: std::path::PathBuf,
+    _parent: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let parent = tempfile::TempDir::new().expect("a temporary folder");
+        let folder = parent.path().join("disk");
+        std::fs::create_dir(&folder).expect("a new folder");
+        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(&folder).output();
+        mounted.is_ok_and(|done| done.status.success()).then_some(Self { folder, _parent: parent })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let done = std::process::Command::new("umount").arg("--lazy").arg(&self.folder).status();
+        assert!(done.is_ok_and(|done| done.success()), "the small disk is taken away");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

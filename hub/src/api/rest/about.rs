@@ -68,7 +68,8 @@ pub(super) async fn healthz(State(app): State<App>) -> impl IntoResponse {
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let (snapshots, jobs) = (app.hub.snapshots.counters(), app.hub.jobs.counters());
     let (running, waiting) = app.hub.jobs.active();
-    let counters: [(&str, &str, &AtomicU64); 16] = [
+    let rebuilt = AtomicU64::new(app.hub.catalogue.rebuilt());
+    let counters: [(&str, &str, &AtomicU64); 17] = [
         ("requests_answered_total", "Requests answered with a status below 400", &app.requests.good),
         ("requests_refused_total", "Requests answered with a status of 400 to 499", &app.requests.refused),
         ("requests_failed_total", "Requests answered with a status of 500 or more", &app.requests.failed),
@@ -85,12 +86,12 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
         ("dissections_cancelled_total", "Dissections stopped", &jobs.cancelled),
         ("dissected_calls_total", "Calls found by completed dissections", &jobs.calls),
         ("dissected_bytes_total", "Bytes of segments read by completed dissections", &jobs.bytes),
+        ("catalogue_rebuilt_total", "Times the catalogue was built again after its opening", &rebuilt),
     ];
-    let gauges: [(&str, &str, u64); 4] = [
+    let gauges: [(&str, &str, u64); 3] = [
         ("snapshots_in_progress", "Snapshots being collected", app.hub.snapshots.active() as u64),
         ("dissections_running", "Dissections that run", running as u64),
         ("dissections_waiting", "Dissections that wait", waiting as u64),
-        ("catalogue_rebuilt", "Times the catalogue was built again since the start", app.hub.catalogue.rebuilt()),
     ];
     let mut text = String::new();
     for (name, help, counter) in counters {
