@@ -1,0 +1,546 @@
+//! HTTP/1 traffic of a made-up cluster, packet by packet in order of time, with the truth of what it says.
+//!
+//! The same seed and size give the same bytes on every machine: the generator has its own random numbers and no
+//! floating point that could round differently.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+/// Bump when the bytes change, so that a kept capture of an older generator is not taken for this one's.
+pub const VERSION: u32 = 1;
+/// 2026-01-01 00:00:00 UTC; any time will do, a round one is easily known again in tshark.
+const START: u64 = 1_767_225_600_000_000_000;
+/// Calls of one keep-alive connection, on average: "a few thousand connections" for 100 thousand calls.
+const CALLS_PER_CONNECTION: u64 = 33;
+/// Time over which 100 thousand calls are spread; more calls take longer, so that the rate stays the same.
+const SPAN_OF_100K: u64 = 60_000_000_000;
+/// Payload of a full segment on Ethernet with TCP timestamps (1500 - 20 - 32).
+const SEGMENT: usize = 1448;
+/// Smallest and largest JSON body.
+const BODY: (u64, u64) = (200, 4096);
+
+/// What the capture says, known from making it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truth {
+    /// Packets.
+    pub packets: u64,
+    /// TCP connections.
+    pub connections: u64,
+    /// Calls, each with one request and one response.
+    pub calls: u64,
+    /// Requests per method.
+    pub methods: BTreeMap<String, u64>,
+    /// Responses per status.
+    pub statuses: BTreeMap<u16, u64>,
+}
+
+/// Makes the traffic of `calls` calls and hands every packet (time, Ethernet frame) to `sink` in order of time.
+pub fn generate<E>(calls: u64, seed: u64, mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<Truth, E> {
+    let connections = (calls / CALLS_PER_CONNECTION).max(1);
+    let span = SPAN_OF_100K * calls.max(1) / 100_000;
+    let mut random = Random(seed);
+    let mut truth = Truth { connections, calls, ..Truth::default() };
+
+    // A connection lives for a fifth of the span, so that at any time a fifth of all are open and interleaved.
+    let mut open = Vec::new();
+    let mut due = BinaryHeap::new();
+    for number in 0..connections {
+        let own_calls = calls / connections + u64::from(number < calls % connections);
+        let begins = START + random.below(span * 4 / 5);
+        let pace = span / 5 / own_calls.max(1);
+        open.push(Connection::new(number, own_calls, pace, Random(random.next())));
+        due.push(Reverse((begins, number as usize)));
+    }
+
+    let mut frame = Vec::with_capacity(2048);
+    while let Some(Reverse((now, number))) = due.pop() {
+        let Some(connection) = open.get_mut(number) else { continue };
+        let Some(step) = connection.steps.pop_front() else {
+            continue;
+        };
+        connection.frame(&step, now, &mut frame);
+        truth.packets += 1;
+        sink(now, &frame)?;
+        if connection.steps.is_empty() {
+            connection.next_steps(&mut truth);
+        }
+        if let Some(next) = connection.steps.front() {
+            due.push(Reverse((now + next.after, number)));
+        }
+    }
+    Ok(truth)
+}
+
+/// One packet of a connection that is still to come.
+struct Step {
+    /// Nanoseconds after the packet before it.
+    after: u64,
+    /// From client to server, or back.
+    from_client: bool,
+    flags: u8,
+    payload: Vec<u8>,
+}
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+
+/// One side of a connection.
+struct End {
+    mac: [u8; 6],
+    address: [u8; 4],
+    port: u16,
+    /// Next sequence number to send.
+    seq: u32,
+    ip_id: u16,
+}
+
+/// A keep-alive connection between a client and a service.
+struct Connection {
+    client: End,
+    server: End,
+    service: &'static Service,
+    calls_left: u64,
+    /// Mean time from one call to the next.
+    pace: u64,
+    closing: bool,
+    random: Random,
+    steps: VecDeque<Step>,
+}
+
+impl Connection {
+    /// A connection that begins with its handshake. Addresses and ports follow from its number, so none occurs twice.
+    fn new(number: u64, calls: u64, pace: u64, mut random: Random) -> Self {
+        let service_number = (number % SERVICES.len() as u64) as u8;
+        let service = &SERVICES[usize::from(service_number)];
+        let client_pod = ((number / SERVICES.len() as u64) % 60) as u8;
+        let port = 32_768 + (number / (SERVICES.len() as u64 * 60) % 28_000) as u16;
+        let rack = (number / (SERVICES.len() as u64 * 60 * 28_000)) as u8;
+        let client = End {
+            mac: [2, 0, 10, 244, 1, client_pod],
+            address: [10, 244, 1 + rack, 10 + client_pod],
+            port,
+            seq: random.next() as u32,
+            ip_id: random.next() as u16,
+        };
+        let server = End {
+            mac: [2, 0, 10, 96, 0, service_number],
+            address: [10, 96, 0, 10 + service_number],
+            port: service.port,
+            seq: random.next() as u32,
+            ip_id: random.next() as u16,
+        };
+        let steps = VecDeque::from([
+            Step { after: 0, from_client: true, flags: SYN, payload: Vec::new() },
+            Step { after: 80_000, from_client: false, flags: SYN | ACK, payload: Vec::new() },
+            Step { after: 60_000, from_client: true, flags: ACK, payload: Vec::new() },
+        ]);
+        Self { client, server, service, calls_left: calls, pace, closing: false, random, steps }
+    }
+
+    /// The next call's packets, or the goodbye, or nothing when that has been said.
+    fn next_steps(&mut self, truth: &mut Truth) {
+        if self.calls_left > 0 {
+            self.calls_left -= 1;
+            self.call(truth);
+        } else if !self.closing {
+            self.closing = true;
+            for (from_client, flags) in [(true, FIN | ACK), (false, FIN | ACK), (true, ACK)] {
+                self.steps.push_back(Step { after: 70_000, from_client, flags, payload: Vec::new() });
+            }
+        }
+    }
+
+    /// Request, its acknowledgement, response, its acknowledgement.
+    fn call(&mut self, truth: &mut Truth) {
+        let random = &mut self.random;
+        let route = random.pick(self.service.routes);
+        let status = random.status(route.method);
+        *truth.methods.entry(route.method.to_owned()).or_default() += 1;
+        *truth.statuses.entry(status).or_default() += 1;
+
+        let idle = self.pace / 2 + random.below(self.pace.max(1));
+        let request = request(random, self.service, route);
+        let works = 200_000 + random.below(4_000_000);
+        let response = response(random, route, status);
+        // A server that answers at once acknowledges with its answer.
+        let acknowledges = random.below(100) < 80;
+        self.message(true, idle, &request);
+        if acknowledges {
+            self.steps.push_back(Step { after: 40_000, from_client: false, flags: ACK, payload: Vec::new() });
+        }
+        self.message(false, works, &response);
+        self.steps.push_back(Step { after: 40_000, from_client: true, flags: ACK, payload: Vec::new() });
+    }
+
+    /// Cuts a message into segments.
+    fn message(&mut self, from_client: bool, after: u64, bytes: &[u8]) {
+        let mut after = after;
+        let mut segments = bytes.chunks(SEGMENT).peekable();
+        while let Some(segment) = segments.next() {
+            let flags = if segments.peek().is_some() { ACK } else { ACK | PSH };
+            self.steps.push_back(Step { after, from_client, flags, payload: segment.to_vec() });
+            // About the time of 1500 bytes on a 1 Gbit/s link.
+            after = 12_000;
+        }
+    }
+
+    /// Writes a step as an Ethernet frame with right lengths and checksums, and moves the sequence numbers on.
+    fn frame(&mut self, step: &Step, now: u64, frame: &mut Vec<u8>) {
+        let (from, to) = match step.from_client {
+            true => (&mut self.client, &self.server),
+            false => (&mut self.server, &self.client),
+        };
+        frame.clear();
+        frame.extend(to.mac);
+        frame.extend(from.mac);
+        frame.extend([0x08, 0x00]);
+
+        let syn = step.flags & SYN != 0;
+        let tcp_header = if syn { 40 } else { 32 };
+        let ip_length = (20 + tcp_header + step.payload.len()) as u16;
+        from.ip_id = from.ip_id.wrapping_add(1);
+        frame.extend([0x45, 0]);
+        frame.extend(ip_length.to_be_bytes());
+        frame.extend(from.ip_id.to_be_bytes());
+        // Don't fragment; time to live 64; TCP; checksum to follow.
+        frame.extend([0x40, 0, 64, 6, 0, 0]);
+        frame.extend(from.address);
+        frame.extend(to.address);
+        let checksum = fold(sum(&frame[14..34]));
+        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+
+        let acknowledged = if step.flags & ACK != 0 { to.seq } else { 0 };
+        frame.extend(from.port.to_be_bytes());
+        frame.extend(to.port.to_be_bytes());
+        frame.extend(from.seq.to_be_bytes());
+        frame.extend(acknowledged.to_be_bytes());
+        // Header length in words, flags, window, checksum to follow, no urgent pointer.
+        let window: u16 = if syn { 64_240 } else { 502 };
+        frame.extend([((tcp_header / 4) << 4) as u8, step.flags]);
+        frame.extend(window.to_be_bytes());
+        frame.extend([0, 0, 0, 0]);
+        // Largest segment 1460, window scale 7 and selective acknowledgement; else two no-ops; then the timestamps.
+        if syn {
+            frame.extend([2, 4, 0x05, 0xB4, 3, 3, 7, 1, 4, 2]);
+        } else {
+            frame.extend([1, 1]);
+        }
+        let stamp = (now / 1_000_000) as u32;
+        frame.extend([8, 10]);
+        frame.extend(stamp.to_be_bytes());
+        frame.extend(if step.flags & ACK != 0 { stamp } else { 0 }.to_be_bytes());
+        frame.extend(&step.payload);
+        let pseudo = sum(&from.address) + sum(&to.address) + 6 + u64::from(ip_length - 20);
+        let checksum = fold(pseudo + sum(&frame[34..]));
+        frame[50..52].copy_from_slice(&checksum.to_be_bytes());
+
+        let taken = step.payload.len() as u32 + u32::from(step.flags & (SYN | FIN) != 0);
+        from.seq = from.seq.wrapping_add(taken);
+    }
+}
+
+/// Adds up 16-bit words, the last one filled with a zero (RFC 1071).
+fn sum(bytes: &[u8]) -> u64 {
+    let words = bytes.chunks_exact(2);
+    let last = words.remainder().first().map_or(0, |&byte| u64::from(byte) << 8);
+    words.map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u64>() + last
+}
+
+/// A sum of words as a checksum (RFC 1071).
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xFFFF {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// A service that is called.
+struct Service {
+    host: &'static str,
+    port: u16,
+    client: &'static str,
+    routes: &'static [Route],
+}
+
+/// What is asked of it; `*` in the path stands for a number.
+struct Route {
+    method: &'static str,
+    path: &'static str,
+    /// Whether the request has a body.
+    body: bool,
+}
+
+const fn route(method: &'static str, path: &'static str, body: bool) -> Route {
+    Route { method, path, body }
+}
+
+/// Ports are those that Wireshark takes for HTTP without being told.
+const SERVICES: [Service; 5] = [
+    Service {
+        host: "cart-service",
+        port: 80,
+        client: "frontend/2.4.1",
+        routes: &[
+            route("GET", "/v1/carts/*?expand=items", false),
+            route("GET", "/v1/carts/*", false),
+            route("POST", "/v1/carts/*/items", true),
+            route("DELETE", "/v1/carts/*/items/*", false),
+        ],
+    },
+    Service {
+        host: "checkout",
+        port: 8080,
+        client: "cart-service/1.9.0",
+        routes: &[route("POST", "/v1/checkout", true), route("GET", "/v1/checkout/*", false)],
+    },
+    Service {
+        host: "catalogue",
+        port: 8080,
+        client: "frontend/2.4.1",
+        routes: &[
+            route("GET", "/v2/products?page=*&per_page=20", false),
+            route("GET", "/v2/products/*", false),
+            route("GET", "/v2/products/*/stock", false),
+        ],
+    },
+    Service {
+        host: "payment-service",
+        port: 8000,
+        client: "checkout/3.0.2",
+        routes: &[route("POST", "/v1/payments", true), route("GET", "/v1/payments/*", false)],
+    },
+    Service {
+        host: "gateway.example.com",
+        port: 80,
+        client: "payment-service/5.1",
+        routes: &[route("PUT", "/charges/*", true), route("GET", "/charges/*", false)],
+    },
+];
+
+/// A request with 8 to 12 header fields.
+fn request(random: &mut Random, service: &Service, route: &Route) -> Vec<u8> {
+    let body = if route.body { json(random) } else { Vec::new() };
+    let mut out = Vec::with_capacity(640 + body.len());
+    out.extend(route.method.as_bytes());
+    out.push(b' ');
+    let mut parts = route.path.split('*');
+    out.extend(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        field(&mut out, format_args!("{}", 1000 + random.below(90_000)));
+        out.extend(part.as_bytes());
+    }
+    out.extend(b" HTTP/1.1\r\n");
+    let trace = (random.next(), random.next(), random.next());
+    field(&mut out, format_args!("Host: {}\r\n", service.host));
+    field(&mut out, format_args!("User-Agent: {}\r\n", service.client));
+    out.extend(b"Accept: application/json\r\nConnection: keep-alive\r\n");
+    field(&mut out, format_args!("traceparent: 00-{:016x}{:016x}-{:016x}-01\r\n", trace.0, trace.1, trace.2));
+    field(&mut out, format_args!("X-Request-Id: {:016x}\r\n", random.next()));
+    field(&mut out, format_args!("X-Forwarded-For: 203.0.113.{}\r\n", random.below(250)));
+    let more = random.below(4);
+    out.extend(b"X-Tenant: shop\r\n");
+    if more > 0 {
+        out.extend(b"Accept-Language: en\r\n");
+    }
+    if more > 1 {
+        field(&mut out, format_args!("X-Deadline-Ms: {}\r\n", 500 + random.below(4) * 500));
+    }
+    if route.body {
+        out.extend(b"Content-Type: application/json\r\n");
+        field(&mut out, format_args!("Content-Length: {}\r\n", body.len()));
+    } else if more > 2 {
+        field(&mut out, format_args!("If-None-Match: \"{:08x}\"\r\n", random.next() as u32));
+    }
+    out.extend(b"\r\n");
+    out.extend(body);
+    out
+}
+
+/// A response with 8 to 12 header fields.
+fn response(random: &mut Random, route: &Route, status: u16) -> Vec<u8> {
+    let bodiless = status == 204 || status == 304;
+    let body = if bodiless { Vec::new() } else { json(random) };
+    let mut out = Vec::with_capacity(512 + body.len());
+    field(&mut out, format_args!("HTTP/1.1 {status} {}\r\n", reason(status)));
+    out.extend(b"Server: envoy\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n");
+    if !bodiless {
+        out.extend(b"Content-Type: application/json\r\n");
+        field(&mut out, format_args!("Content-Length: {}\r\n", body.len()));
+    } else {
+        out.extend(b"Age: 0\r\nVia: 1.1 mesh\r\n");
+    }
+    field(&mut out, format_args!("X-Request-Id: {:016x}\r\n", random.next()));
+    field(&mut out, format_args!("X-Envoy-Upstream-Service-Time: {}\r\n", random.below(40)));
+    out.extend(b"Cache-Control: no-cache\r\nVary: Accept\r\n");
+    let more = random.below(4);
+    if more > 0 && route.method == "GET" {
+        field(&mut out, format_args!("ETag: \"{:08x}\"\r\n", random.next() as u32));
+    }
+    if more > 1 {
+        field(&mut out, format_args!("X-Ratelimit-Remaining: {}\r\n", random.below(1000)));
+    }
+    if status == 503 || status == 429 {
+        out.extend(b"Retry-After: 1\r\n");
+    }
+    out.extend(b"\r\n");
+    out.extend(body);
+    out
+}
+
+/// Appends formatted text; a `Vec` takes all, so there is no error.
+fn field(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        404 => "Not Found",
+        429 => "Too Many Requests",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}
+
+/// A JSON object: many small ones, few large ones (density falls with the square of the length).
+fn json(random: &mut Random) -> Vec<u8> {
+    let (least, most) = BODY;
+    let length = (least * 1000 / (random.below(1_000_000) + 1).isqrt()).clamp(least, most) as usize;
+    let mut out = Vec::with_capacity(length + 64);
+    field(&mut out, format_args!("{{\"id\":{},\"items\":[", random.below(1_000_000)));
+    let mut first = true;
+    while out.len() + 90 < length {
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        field(
+            &mut out,
+            format_args!(
+                "{{\"sku\":\"{:08x}\",\"name\":\"Article {}\",\"price\":{}.99}}",
+                random.next() as u32,
+                random.below(10_000),
+                random.below(500)
+            ),
+        );
+    }
+    out.extend(b"],\"note\":\"");
+    out.resize((length - 2).max(out.len()), b'.');
+    out.extend(b"\"}");
+    out
+}
+
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit` (which must not be 0), good enough for traffic.
+    fn below(&mut self, limit: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
+    }
+
+    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len() as u64) as usize]
+    }
+
+    /// Mostly success, some of everything else.
+    fn status(&mut self, method: &str) -> u16 {
+        match (self.below(1000), method) {
+            (0..20, _) => 404,
+            (20..30, _) => 400,
+            (30..55, _) => 503,
+            (55..60, _) => 500,
+            (60..65, _) => 429,
+            (65..145, "GET") => 304,
+            (_, "POST") => 201,
+            (_, "DELETE") => 204,
+            _ => 200,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLS: u64 = 2000;
+
+    fn packets(seed: u64) -> (Vec<(u64, Vec<u8>)>, Truth) {
+        let mut packets = Vec::new();
+        let truth = generate(CALLS, seed, |ts, frame| {
+            packets.push((ts, frame.to_vec()));
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let truth = match truth {
+            Ok(truth) => truth,
+            Err(never) => match never {},
+        };
+        (packets, truth)
+    }
+
+    #[test]
+    fn same_seed_gives_same_traffic() {
+        assert!(packets(1) == packets(1));
+        assert!(packets(1) != packets(2));
+    }
+
+    #[test]
+    fn packets_come_in_order_of_time_and_interleaved() {
+        let (packets, truth) = packets(1);
+        assert_eq!(packets.len() as u64, truth.packets);
+        assert!(packets.is_sorted_by_key(|(ts, _)| *ts));
+        let ports = |frame: &[u8]| [frame[34..36].min(&frame[36..38]).to_vec(), frame[26..34].to_vec()];
+        let changes = packets.windows(2).filter(|pair| ports(&pair[0].1) != ports(&pair[1].1)).count();
+        assert!(changes > packets.len() / 4, "only {changes} times another connection in {} packets", packets.len());
+    }
+
+    #[test]
+    fn every_call_has_one_method_and_one_status() {
+        let (_, truth) = packets(1);
+        assert_eq!(truth.methods.values().sum::<u64>(), CALLS);
+        assert_eq!(truth.statuses.values().sum::<u64>(), CALLS);
+        assert!(truth.statuses.len() > 5);
+    }
+
+    #[test]
+    fn lengths_and_checksums_are_right() {
+        for (_, frame) in packets(1).0 {
+            assert_eq!(u16::from_be_bytes([frame[16], frame[17]]) as usize, frame.len() - 14);
+            assert_eq!(fold(sum(&frame[14..34])), 0);
+            let pseudo = sum(&frame[26..34]) + 6 + (frame.len() - 34) as u64;
+            assert_eq!(fold(pseudo + sum(&frame[34..])), 0);
+        }
+    }
+
+    #[test]
+    fn bodies_are_as_long_as_their_heads_say() {
+        let mut random = Random(1);
+        for _ in 0..500 {
+            let message = response(&mut random, &SERVICES[0].routes[0], 200);
+            let text = String::from_utf8(message).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+            assert_eq!(length.parse::<usize>().unwrap(), body.len());
+            assert!((BODY.0 as usize..=BODY.1 as usize).contains(&body.len()), "{}", body.len());
+            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{body}");
+            assert!((8..=12).contains(&(head.lines().count() - 1)), "{head}");
+        }
+    }
+}
