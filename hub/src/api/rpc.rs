@@ -52,7 +52,9 @@ async fn status(State(app): State<App>, asked: Asked) -> Response {
             (Some(job), _) => show(job),
             (None, Some(key)) => {
                 let key = crate::snapshots::shown(key);
-                return Err(ApiError::not_found(format!("there is no dissection `{key}`; List shows those there are")));
+                return Err(ApiError::not_found(format!(
+                    "there is no dissection `{key}`; List shows those there are"
+                )));
             }
             (None, None) => json!({ "active": false, "status": "none", "progress": 0 }),
         };
@@ -132,7 +134,10 @@ fn message(asked: Asked) -> Asked {
 fn keys(params: &mut Params) -> Result<(Option<String>, Option<String>), ApiError> {
     let snapshot = params.text(&["snapshot_name", "snapshot_id", "snapshot"])?;
     let dissection = params.text(&["dissection_name", "dissection_id", "dissection", "name"])?;
-    Ok((snapshot.filter(|key| !key.is_empty()), dissection.filter(|key| !key.is_empty())))
+    Ok((
+        snapshot.filter(|key| !key.is_empty()),
+        dissection.filter(|key| !key.is_empty()),
+    ))
 }
 
 /// Both keys; a dissection's id alone is enough, since no two share one.
@@ -144,10 +149,14 @@ async fn both(app: &App, params: &mut Params) -> Result<(String, String), ApiErr
             let mut named = jobs.into_iter().filter(|job| is_called(job, &dissection));
             match (named.next(), named.next()) {
                 (Some(job), None) => Ok((job.snapshot_id, job.record.name)),
-                _ => Err(ApiError::bad_request("`snapshot_name` is required, since no single dissection goes by that")),
+                _ => Err(ApiError::bad_request(
+                    "`snapshot_name` is required, since no single dissection goes by that",
+                )),
             }
         }
-        (_, None) => Err(ApiError::bad_request("`snapshot_name` and `dissection_name` are required")),
+        (_, None) => Err(ApiError::bad_request(
+            "`snapshot_name` and `dissection_name` are required",
+        )),
     }
 }
 

@@ -142,7 +142,9 @@ impl Jobs {
             board: Mutex::default(),
             counters: Counters::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Begins again what an earlier run left under way. `path` gives a snapshot's folder.
@@ -168,9 +170,10 @@ impl Jobs {
             }
             let reason = match &manifest {
                 Err(error) => Some(format!("the snapshot's manifest cannot be read: {error}")),
-                Ok(_) if record.attempts >= MAX_ATTEMPTS => {
-                    Some(format!("the hub ended {} times while it ran; it is not begun again", record.attempts))
-                }
+                Ok(_) if record.attempts >= MAX_ATTEMPTS => Some(format!(
+                    "the hub ended {} times while it ran; it is not begun again",
+                    record.attempts
+                )),
                 Ok(_) => None,
             };
             match (manifest, reason) {
@@ -212,7 +215,11 @@ impl Jobs {
             && entry.record.name == name
         {
             let status = self.state(&entry).record.status;
-            return Err(DissectionError::Taken { snapshot: snapshot.name.clone(), name, status });
+            return Err(DissectionError::Taken {
+                snapshot: snapshot.name.clone(),
+                name,
+                status,
+            });
         }
         if self.board().waiting.len() >= MAX_PENDING {
             return Err(DissectionError::TooMany);
@@ -239,14 +246,25 @@ impl Jobs {
     }
 
     /// The dissection of a snapshot that goes by a name, an id, or the start of an id.
-    pub async fn find(&self, snapshot: &SnapshotEntry, key: &str) -> Result<DissectionEntry, DissectionError> {
+    pub async fn find(
+        &self,
+        snapshot: &SnapshotEntry,
+        key: &str,
+    ) -> Result<DissectionEntry, DissectionError> {
         match self.inner.catalogue.dissection(&snapshot.id, key).await? {
             Found::One(entry) => Ok(entry),
-            Found::Many(ids) => Err(DissectionError::Ambiguous { asked: shown(key), ids }),
+            Found::Many(ids) => Err(DissectionError::Ambiguous {
+                asked: shown(key),
+                ids,
+            }),
             Found::None => {
                 let all = self.inner.catalogue.dissections(Some(&snapshot.id)).await?;
                 let there = all.into_iter().map(|entry| entry.record.name).collect();
-                Err(DissectionError::Unknown { snapshot: snapshot.name.clone(), asked: shown(key), there })
+                Err(DissectionError::Unknown {
+                    snapshot: snapshot.name.clone(),
+                    asked: shown(key),
+                    there,
+                })
             }
         }
     }
@@ -273,7 +291,10 @@ impl Jobs {
             let state = State::of(entry);
             return match state.record.status {
                 JobStatus::Cancelled => Ok(state),
-                status => Err(DissectionError::Ended { name: state.record.name, status }),
+                status => Err(DissectionError::Ended {
+                    name: state.record.name,
+                    status,
+                }),
             };
         };
         task.progress.cancel();
@@ -307,9 +328,16 @@ impl Jobs {
             std::fs::remove_dir_all(hidden)
         })
         .await
-        .map_err(|source| DissectionError::Io { doing: "delete the folder of", source })?;
+        .map_err(|source| DissectionError::Io {
+            doing: "delete the folder of",
+            source,
+        })?;
         self.inner.catalogue.refresh_snapshot(&entry.snapshot).await?;
-        tracing::info!(snapshot = entry.snapshot, name = entry.record.name, "dissection deleted");
+        tracing::info!(
+            snapshot = entry.snapshot,
+            name = entry.record.name,
+            "dissection deleted"
+        );
         Ok(())
     }
 
@@ -370,7 +398,9 @@ impl Inner {
     fn dispatch(self: &Arc<Self>) {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         while !board.stopping && board.running < MAX_RUNNING {
-            let Some(task) = board.waiting.pop_front() else { break };
+            let Some(task) = board.waiting.pop_front() else {
+                break;
+            };
             board.running += 1;
             let inner = Arc::clone(self);
             tokio::spawn(async move {
@@ -394,7 +424,10 @@ impl Inner {
         self.follow(&task).await;
         let outcome = match begun {
             Ok(()) => run(Arc::clone(&task), self.threads).await,
-            Err(error) => Err(JobError::Panicked { thread: "hub".to_owned(), message: error.to_string() }),
+            Err(error) => Err(JobError::Panicked {
+                thread: "hub".to_owned(),
+                message: error.to_string(),
+            }),
         };
         self.end(&task, outcome).await;
     }
@@ -410,12 +443,20 @@ impl Inner {
                     self.counters.completed.fetch_add(1, Ordering::Relaxed);
                     self.counters.calls.fetch_add(summary.calls, Ordering::Relaxed);
                     self.counters.bytes.fetch_add(summary.bytes, Ordering::Relaxed);
-                    tracing::info!(key = task.key, calls = summary.calls, packets = summary.packets, "dissection completed");
+                    tracing::info!(
+                        key = task.key,
+                        calls = summary.calls,
+                        packets = summary.packets,
+                        "dissection completed"
+                    );
                     record.status = JobStatus::Completed;
                     record.summary = Some(summary);
                 }
                 Err(JobError::Cancelled) if stopping => {
-                    tracing::info!(key = task.key, "dissection interrupted; it is begun again at the next start");
+                    tracing::info!(
+                        key = task.key,
+                        "dissection interrupted; it is begun again at the next start"
+                    );
                     record.status = JobStatus::Pending;
                     record.finished_at = None;
                     // The hub was told to stop; that is not the job's doing.
@@ -439,7 +480,11 @@ impl Inner {
             tracing::error!(key = task.key, %error, "how the dissection ended cannot be written down");
         }
         self.follow(task).await;
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).live.remove(&task.key);
+        self.board
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .live
+            .remove(&task.key);
         task.ended.send_replace(true);
     }
 

@@ -68,7 +68,11 @@ impl Task {
         let segments = self.snapshot.join(SEGMENTS);
         let sources = self.manifest.nodes.iter().map(|part| Source {
             node: part.name.clone(),
-            files: part.segments.iter().map(|segment| segments.join(&part.folder).join(&segment.name)).collect(),
+            files: part
+                .segments
+                .iter()
+                .map(|segment| segments.join(&part.folder).join(&segment.name))
+                .collect(),
         });
         Job {
             sources: sources.collect(),
@@ -84,7 +88,11 @@ impl Task {
         State {
             snapshot_id: self.manifest.id.clone(),
             snapshot_name: self.manifest.name.clone(),
-            progress: if record.status == JobStatus::Completed { 100 } else { self.progress.percent() },
+            progress: if record.status == JobStatus::Completed {
+                100
+            } else {
+                self.progress.percent()
+            },
             files: self.manifest.nodes.iter().map(|part| part.segments.len()).sum(),
             bytes_total: self.manifest.bytes(),
             bytes: self.progress.bytes_done(),
@@ -101,7 +109,11 @@ impl State {
         Self {
             snapshot_id: entry.snapshot.clone(),
             snapshot_name: entry.snapshot_name.clone(),
-            progress: if entry.record.status == JobStatus::Completed { 100 } else { 0 },
+            progress: if entry.record.status == JobStatus::Completed {
+                100
+            } else {
+                0
+            },
             files: entry.files,
             bytes_total: summary.map_or(0, |summary| summary.bytes),
             bytes: summary.map_or(0, |summary| summary.bytes),
@@ -115,16 +127,23 @@ impl State {
 /// Runs a job on a thread of its own; a panic there is a failure of the job.
 pub(super) async fn run(task: Arc<Task>, threads: usize) -> Result<Summary, JobError> {
     let (done, outcome) = tokio::sync::oneshot::channel();
-    let panicked = |message: String| JobError::Panicked { thread: "dissection".to_owned(), message };
-    let spawned = std::thread::Builder::new().name("dissection".to_owned()).spawn(move || {
-        let job = task.job(threads);
-        let outcome = catch_unwind(AssertUnwindSafe(|| dissections::run(&job, &task.progress)))
-            .unwrap_or_else(|panic| Err(panicked(crate::catalogue::last_words(panic.as_ref()))));
-        // Whoever waits for it lives as long as the hub.
-        let _ = done.send(outcome);
-    });
+    let panicked = |message: String| JobError::Panicked {
+        thread: "dissection".to_owned(),
+        message,
+    };
+    let spawned = std::thread::Builder::new()
+        .name("dissection".to_owned())
+        .spawn(move || {
+            let job = task.job(threads);
+            let outcome = catch_unwind(AssertUnwindSafe(|| dissections::run(&job, &task.progress)))
+                .unwrap_or_else(|panic| Err(panicked(crate::catalogue::last_words(panic.as_ref()))));
+            // Whoever waits for it lives as long as the hub.
+            let _ = done.send(outcome);
+        });
     match spawned {
-        Ok(_) => outcome.await.unwrap_or_else(|_| Err(panicked("its thread ended without a word".to_owned()))),
+        Ok(_) => outcome
+            .await
+            .unwrap_or_else(|_| Err(panicked("its thread ended without a word".to_owned()))),
         Err(error) => Err(panicked(error.to_string())),
     }
 }
@@ -144,7 +163,10 @@ pub(super) async fn write(folder: PathBuf, record: Record) -> Result<(), Dissect
         sync_folder(all)
     })
     .await
-    .map_err(|source| DissectionError::Io { doing: "write down", source })
+    .map_err(|source| DissectionError::Io {
+        doing: "write down",
+        source,
+    })
 }
 
 /// What a job has said that put its tables in place.
@@ -157,4 +179,3 @@ pub(super) fn published(folder: &Path) -> Option<Summary> {
 pub(super) fn key(snapshot: &str, name: &str) -> String {
     format!("{snapshot}/{name}")
 }
-
