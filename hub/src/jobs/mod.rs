@@ -4,7 +4,10 @@
 //! begins it again. A job runs on threads of its own; a panic in it fails the job and nothing else.
 
 mod record;
+
 mod task;
+
+mod error;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -14,13 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wiretape_tape::Nanos;
 
+pub use error::DissectionError;
 pub use record::{JobStatus, RECORD, Record};
 pub use task::State;
 use task::{Task, key, published, run, write};
 
-use crate::catalogue::{Catalogue, CatalogueError, DissectionEntry, Found, SnapshotEntry};
+use crate::catalogue::{Catalogue, DissectionEntry, Found, SnapshotEntry};
 use crate::dissections::{JobError, Summary};
-use crate::snapshots::{BadName, DISSECTIONS, Manifest, blocking, name, shown, sync_folder};
+use crate::snapshots::{DISSECTIONS, Manifest, blocking, name, shown, sync_folder};
 
 /// Jobs that run at the same time. One uses all threads it is given; a second would only take memory.
 pub const MAX_RUNNING: usize = 1;
@@ -28,67 +32,6 @@ pub const MAX_RUNNING: usize = 1;
 pub const MAX_PENDING: usize = 64;
 /// Times that a job is begun again after the hub ended under it. Beyond that it may be the reason.
 pub const MAX_ATTEMPTS: u32 = 3;
-
-/// Why something cannot be done with a dissection.
-#[derive(Debug, thiserror::Error)]
-pub enum DissectionError {
-    /// The name is no name.
-    #[error(transparent)]
-    Name(#[from] BadName),
-    /// The snapshot has one of that name.
-    #[error(
-        "`{snapshot}` already has a dissection named `{name}` ({}); ask for its status, choose another name, or delete it",
-        .status.as_str()
-    )]
-    Taken {
-        /// The snapshot's name.
-        snapshot: String,
-        /// The dissection's name.
-        name: String,
-        /// How far that one is.
-        status: JobStatus,
-    },
-    /// Enough are waiting.
-    #[error("{MAX_PENDING} dissections are waiting already; wait until one of them is completed")]
-    TooMany,
-    /// Nothing goes by that.
-    #[error("`{snapshot}` has no dissection `{asked}`; {}", or_none(.there))]
-    Unknown {
-        /// The snapshot's name.
-        snapshot: String,
-        /// What was asked for.
-        asked: String,
-        /// The dissections it has.
-        there: Vec<String>,
-    },
-    /// Several do.
-    #[error("`{asked}` is the start of several ids: {}; write one in full", .ids.join(", "))]
-    Ambiguous {
-        /// What was asked for.
-        asked: String,
-        /// The ids.
-        ids: Vec<String>,
-    },
-    /// It has ended already.
-    #[error("the dissection `{name}` is {} already, there is nothing to stop", .status.as_str())]
-    Ended {
-        /// Its name.
-        name: String,
-        /// How it ended.
-        status: JobStatus,
-    },
-    /// The catalogue gave no answer.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// The data folder refuses.
-    #[error("cannot {doing} the dissection: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
-}
 
 /// All dissection jobs of a hub. Cheap to clone.
 #[derive(Clone)]
@@ -492,13 +435,5 @@ impl Inner {
         if let Err(error) = self.catalogue.refresh_snapshot(&task.manifest.id).await {
             tracing::warn!(key = task.key, %error, "the catalogue does not follow");
         }
-    }
-}
-
-fn or_none(names: &[String]) -> String {
-    if names.is_empty() {
-        "it has none yet: start one with POST /mcp/dissections".to_owned()
-    } else {
-        format!("it has: {}", names.join(", "))
     }
 }
