@@ -37,9 +37,10 @@ pub struct PacketRecord {
 pub const PACKET_RECORD_BYTES: usize = 40;
 const _: () = assert!(size_of::<PacketRecord>() == PACKET_RECORD_BYTES);
 
-/// The longest packet that is recorded whole: IP's own limit, which GSO and GRO packets keep to unless an
-/// administrator has raised it (BIG TCP). Of a longer one the head is recorded and it counts as truncated.
-pub const MAX_PACKET_BYTES: usize = 64 * 1024;
+/// The longest packet that is recorded whole. GSO and GRO make packets of 64 KiB and, on the loopback interface or
+/// where BIG TCP is on, several times that; this is what capture files hold at most. Of a longer packet the head is
+/// recorded and it counts as truncated.
+pub const MAX_PACKET_BYTES: usize = 256 * 1024;
 
 /// Sub-trees of the cgroup hierarchy that can be left out of the recording. The check is a loop in the kernel over
 /// every packet, so there are few.

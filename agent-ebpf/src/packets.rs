@@ -97,6 +97,11 @@ fn record(ctx: &SkBuffContext, kind: u32) {
         18433..=24576 => hand_over::<24576>(ctx, kind, len, counters),
         24577..=36864 => hand_over::<36864>(ctx, kind, len, counters),
         36865..=49152 => hand_over::<49152>(ctx, kind, len, counters),
+        // What GSO makes at most, unless it is told to make more.
+        49153..=66048 => hand_over::<66048>(ctx, kind, len, counters),
+        66049..=98304 => hand_over::<98304>(ctx, kind, len, counters),
+        98305..=131072 => hand_over::<131072>(ctx, kind, len, counters),
+        131073..=196608 => hand_over::<196608>(ctx, kind, len, counters),
         _ => hand_over::<MAX_PACKET_BYTES>(ctx, kind, len, counters),
     }
 }

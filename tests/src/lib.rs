@@ -1,1 +1,18 @@
-//! Placeholder.
+//! A small cluster on one machine, for tests and the demo: nodes are network namespaces, pods are cgroups in them, each
+//! node has its own agent, and one hub answers for all. On it runs the shop; its truth is held against the hub's answers.
+
+pub mod binaries;
+pub mod run;
+
+pub mod network;
+pub mod process;
+
+pub mod cluster;
+pub mod workload;
+
+pub mod api;
+pub mod call;
+pub mod held;
+pub mod investigation;
+pub mod packets;
+pub mod report;

@@ -203,50 +203,69 @@ impl Marks {
 }
 
 /// Header fields of one message: one buffer and where names and values stand in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Headers {
     text: String,
-    /// End of each name and of its value in `text`; a name begins where the value before it ends.
-    ends: Vec<(u32, u32)>,
+    fields: Vec<Field>,
+}
+
+/// Where a field stands in the buffer: begin and end of its name and of its value.
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name: (u32, u32),
+    value: (u32, u32),
 }
 
 impl Headers {
-    /// No fields, with room for some.
-    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
-        Self {
-            text: String::with_capacity(bytes),
-            ends: Vec::with_capacity(fields),
-        }
-    }
-
-    /// Bytes of all names and values.
-    pub fn text_len(&self) -> usize {
-        self.text.len()
+    /// The fields of a head, given as parts of it. The head is kept as it is: one copy for all of them.
+    pub fn of_head<'h>(head: &'h [u8], fields: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>) -> Self {
+        let mut headers = Self {
+            text: String::new(),
+            fields: Vec::with_capacity(fields.len()),
+        };
+        let Ok(text) = std::str::from_utf8(head) else {
+            for (name, value) in fields {
+                headers.push(name, value);
+            }
+            return headers;
+        };
+        headers.text.push_str(text);
+        // Both point into the same bytes.
+        let place = |part: &[u8]| {
+            let start = (part.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize) as u32;
+            (start, start.wrapping_add(part.len() as u32))
+        };
+        headers.fields.extend(fields.map(|(name, value)| Field {
+            name: place(name.as_bytes()),
+            value: place(value),
+        }));
+        headers
     }
 
     /// Appends a field. Bytes that are not UTF-8 are shown as U+FFFD.
     pub fn push(&mut self, name: &str, value: &[u8]) {
-        self.text.push_str(name);
-        let name_end = self.text.len() as u32;
-        match std::str::from_utf8(value) {
-            Ok(value) => self.text.push_str(value),
-            Err(_) => self.text.push_str(&String::from_utf8_lossy(value)),
-        }
-        self.ends.push((name_end, self.text.len() as u32));
+        let name = self.append(name);
+        let value = self.append(&String::from_utf8_lossy(value));
+        self.fields.push(Field { name, value });
+    }
+
+    fn append(&mut self, text: &str) -> (u32, u32) {
+        let start = self.text.len() as u32;
+        self.text.push_str(text);
+        (start, self.text.len() as u32)
     }
 
     /// The fields in wire order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut start = 0;
-        self.ends.iter().map(move |&(name_end, value_end)| {
-            let name = self.text.get(start..name_end as usize).unwrap_or_default();
-            let value = self
-                .text
-                .get(name_end as usize..value_end as usize)
-                .unwrap_or_default();
-            start = value_end as usize;
-            (name, value)
-        })
+        let part = |(start, end): (u32, u32)| self.text.get(start as usize..end as usize).unwrap_or_default();
+        self.fields
+            .iter()
+            .map(move |field| (part(field.name), part(field.value)))
+    }
+
+    /// Bytes that it holds.
+    pub fn memory(&self) -> usize {
+        self.text.len() + self.fields.len() * size_of::<Field>()
     }
 
     /// The first field of that name, in any case.
@@ -258,14 +277,22 @@ impl Headers {
 
     /// How many fields there are.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.fields.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.fields.is_empty()
     }
 }
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
 
 /// Value of a protocol's own field.
 #[derive(Clone, Debug, PartialEq)]

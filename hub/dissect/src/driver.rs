@@ -96,7 +96,7 @@ impl<P: Protocol> Driver<P> {
         &mut self,
         told: &Told<'_>,
         bytes: &[u8],
-        fresh: bool,
+        turn: bool,
         counters: &mut Counters,
         out: &mut Vec<Transaction>,
     ) -> Fate {
@@ -106,7 +106,7 @@ impl<P: Protocol> Driver<P> {
             lane.position = told.position;
             lane.pieces.clear();
             lane.pieces.push((told.position, told.stamp));
-            let (used, fate) = self.parse(told.from, bytes, fresh, counters, out);
+            let (used, fate) = self.parse(told.from, bytes, turn, counters, out);
             let lane = &mut self.lanes[told.from];
             if let Some(left) = bytes.get(used..) {
                 lane.held.extend_from_slice(left);
@@ -137,7 +137,7 @@ impl<P: Protocol> Driver<P> {
         &mut self,
         from: End,
         bytes: &[u8],
-        fresh: bool,
+        turn: bool,
         counters: &mut Counters,
         out: &mut Vec<Transaction>,
     ) -> (usize, Option<Next>) {
@@ -152,7 +152,7 @@ impl<P: Protocol> Driver<P> {
                 bytes: left,
                 position: lane.position,
                 ack: lane.stamp(lane.position).ack,
-                fresh: fresh && used == 0,
+                turn: turn && used == 0,
             };
             if lane.lost {
                 let skip = P::resync(&mut self.state, input)
@@ -343,7 +343,7 @@ impl<P: Protocol> Dissector for Driver<P> {
     fn tell(&mut self, told: Told<'_>, counters: &mut Counters, out: &mut Vec<Transaction>) -> Fate {
         let first = out.len();
         let fate = match told.event {
-            Event::Data { bytes, fresh } => self.data(&told, bytes, fresh, counters, out),
+            Event::Data { bytes, turn } => self.data(&told, bytes, turn, counters, out),
             Event::Gap(len) => {
                 self.gap(&told, len, counters, out);
                 Fate::On

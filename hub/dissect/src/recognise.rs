@@ -40,7 +40,7 @@ struct Kept {
     from: End,
     position: u64,
     stamp: Stamp,
-    fresh: bool,
+    turn: bool,
     bytes: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ impl Dissection {
                             stamp: rest.stamp,
                             event: Event::Data {
                                 bytes: &rest.bytes,
-                                fresh: true,
+                                turn: true,
                             },
                         };
                         self.tell(told, flow, whole, counters, out);
@@ -130,8 +130,8 @@ impl Undecided {
         counters: &mut Counters,
         out: &mut Vec<Transaction>,
     ) -> Option<Dissection> {
-        let (bytes, fresh) = match told.event {
-            Event::Data { bytes, fresh } => (bytes, fresh),
+        let (bytes, turn) = match told.event {
+            Event::Data { bytes, turn } => (bytes, turn),
             Event::Gap(_) => {
                 self.gapped = true;
                 self.forget(told.from);
@@ -144,7 +144,7 @@ impl Undecided {
             }
         };
         let first = self.heads[told.from].bytes.is_empty();
-        if first && !fresh {
+        if first && !turn && (self.gapped || !whole) {
             return None;
         }
         if !first {
@@ -180,7 +180,7 @@ impl Undecided {
                 for kept in std::mem::take(&mut self.kept) {
                     let event = Event::Data {
                         bytes: &kept.bytes,
-                        fresh: kept.fresh,
+                        turn: kept.turn,
                     };
                     let told = Told {
                         from: kept.from,
@@ -201,7 +201,7 @@ impl Undecided {
                     from: told.from,
                     position: told.position,
                     stamp: told.stamp,
-                    fresh,
+                    turn,
                     bytes: bytes.to_vec(),
                 });
                 None

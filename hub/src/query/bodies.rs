@@ -1,9 +1,13 @@
 //! Bodies, read from the segments when somebody asks for them.
 
+use std::net::{IpAddr, SocketAddr};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
-use wiretape_dissect::{BodyLimits, MessageBytes, Packet, Routed, Router, read_body};
+use wiretape_dissect::{
+    BODY_BYTES_MAX, BodyLimits, Marks, Message, MessageBytes, Packet, Routed, Router, read_body,
+};
 use wiretape_tape::ReadError;
 
 use super::Database;
@@ -36,11 +40,11 @@ impl Side {
 pub(super) struct StoredMessage {
     side: Side,
     method: String,
-    seq: u32,
-    wire_len: u64,
-    head_len: u64,
-    body_len: u64,
-    packets: Vec<u64>,
+    from: SocketAddr,
+    to: SocketAddr,
+    message: Message,
+    /// More packets than are listed.
+    packets_cut: bool,
 }
 
 impl StoredMessage {
@@ -48,16 +52,28 @@ impl StoredMessage {
     pub(super) fn of(row: Row<'_>, side: Side) -> Option<Self> {
         let number = |what: &str| row.int(&format!("{}_{what}", side.prefix()));
         let bytes = |what: &str| number(what).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
-        let message = Self {
-            side,
-            method: row.text("method").to_owned(),
+        let address = |side: &str| {
+            let ip: IpAddr = row.text(&format!("{side}_ip")).parse().ok()?;
+            let port = row.int(&format!("{side}_port")).and_then(|port| u16::try_from(port).ok())?;
+            Some(SocketAddr::new(ip, port))
+        };
+        let (from, to) = match side {
+            Side::Request => (address("src")?, address("dst")?),
+            Side::Response => (address("dst")?, address("src")?),
+        };
+        let message = Message {
             seq: number("seq").and_then(|seq| u32::try_from(seq).ok())?,
             wire_len: bytes("bytes"),
             head_len: bytes("head_bytes"),
             body_len: bytes("body_bytes"),
+            missing: bytes("missing_bytes"),
             packets: row.locations(&format!("{}_packets", side.prefix())),
+            ..Message::default()
         };
-        (message.body_len > 0).then_some(message)
+        let marks = Marks(u32::try_from(row.int("marks").unwrap_or_default()).unwrap_or_default());
+        let packets_cut = marks.has(Marks::PACKETS_CUT);
+        let method = row.text("method").to_owned();
+        (message.body_len > 0).then_some(Self { side, method, from, to, message, packets_cut })
     }
 }
 
@@ -94,23 +110,32 @@ impl Shown {
 }
 
 /// Reads a body: at most `most` bytes of it, decoded.
-pub(super) fn show(db: &Database, message: &StoredMessage, most: usize) -> Shown {
+pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown {
+    let most = most.min(BODY_BYTES_MAX);
+    let mut message = stored.message.clone();
     let wanted = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(message.head_len).saturating_add(FRAMING);
-    let mut bytes = MessageBytes::new(message.seq, message.wire_len.min(wanted));
+    message.wire_len = message.wire_len.min(wanted);
+    let mut bytes = MessageBytes::new(&message, stored.from, stored.to);
     let mut router = Router::new();
     for &location in &message.packets {
+        if bytes.is_complete() {
+            break;
+        }
         if let Err(error) = add(db, location, &mut router, &mut bytes) {
             return Shown::unreadable(format!("cannot read its packets from the segments: {error}"));
         }
     }
-    let method = Some(message.method.as_str()).filter(|method| !method.is_empty());
-    let response = message.side == Side::Response;
-    let body = read_body(&bytes.finish(), method, response, BodyLimits { bytes: most });
-    let missing = (body.missing > 0).then(|| format!("{} bytes of it are not in the segments", body.missing));
-    let undecoded = (!body.decoded).then(|| format!("it could not be decoded ({}), and is shown as sent", body.encoding));
-    let mut shown = Shown { truncated: body.truncated, reason: missing.or(undecoded), ..Shown::default() };
-    match text(&body.bytes, body.truncated) {
-        Some(text) => shown.body = text.to_owned(),
+    let method = Some(stored.method.as_str()).filter(|method| !method.is_empty());
+    let body = read_body(bytes.wire(), method, stored.side == Side::Response, BodyLimits { bytes: most });
+    let cut_short = message.wire_len < stored.message.wire_len || stored.packets_cut;
+    let mut shown = Shown { truncated: body.truncated || (cut_short && body.missing > 0), ..Shown::default() };
+    if bytes.missing() > 0 && !stored.packets_cut {
+        shown.reason = Some(format!("{} bytes of the message are not in the segments", bytes.missing()));
+    } else if !body.decoded {
+        shown.reason = Some(format!("it could not be decoded ({}), and is shown as sent", body.encoding));
+    }
+    match text(&body.bytes, shown.truncated) {
+        Some(text) => text.clone_into(&mut shown.body),
         None => {
             shown.base64 = true;
             shown.body = BASE64_STANDARD.encode(&body.bytes);
@@ -146,8 +171,8 @@ fn add(db: &Database, location: u64, router: &mut Router, bytes: &mut MessageByt
         at: location,
     });
     match routed {
-        Routed::Segment { segment, .. } => bytes.add(&segment, segment.payload(&packet.data)),
-        Routed::Owned { segment, datagram, .. } => bytes.add(&segment, segment.payload(&datagram)),
+        Routed::Segment { segment, .. } => bytes.take(&segment, segment.payload(&packet.data)),
+        Routed::Owned { segment, datagram, .. } => bytes.take(&segment, segment.payload(&datagram)),
         Routed::Held | Routed::Skipped(_) => {}
     }
     Ok(())

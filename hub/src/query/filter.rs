@@ -7,12 +7,12 @@
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::functions::expr_fn::{character_length, concat, contains, ends_with, starts_with};
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast, col, lit, when};
+use datafusion::functions::expr_fn::{character_length, contains, ends_with, starts_with};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast, lit, when};
 use wiretape_kfl::{Arithmetic, Comparison, Expr as Kfl, Filter, Literal, Operand, TextTest};
 
 use super::QueryError;
-use super::fields::{self, Listed};
+use super::fields;
 use super::functions;
 
 /// Most conditions in one filter. Planning a query recurses over them, on a thread whose stack is 2 MiB.

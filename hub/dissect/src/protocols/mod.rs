@@ -67,8 +67,8 @@ pub struct Input<'a> {
     pub position: u64,
     /// How far the sender of the first had received the other direction; 0 when unknown.
     pub ack: u64,
-    /// Whether a segment begins with the first.
-    pub fresh: bool,
+    /// Whether a message is likely to begin with the first: it begins a segment, and it is its sender's turn.
+    pub turn: bool,
 }
 
 /// How far `parse` got. Of what it used it is told no more.
@@ -220,7 +220,7 @@ pub struct Half {
 impl Half {
     /// Bytes that it holds, roughly.
     pub fn cost(&self) -> usize {
-        self.headers.text_len() + self.headers.len() * 8 + self.span.packets.len() * 8
+        self.headers.memory() + self.span.packets.len() * size_of::<u64>()
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Half {
     pub early_bytes: usize,
     /// Of the last data that was told.
     pub last: Stamp,
+    /// Whether any was.
+    pub spoke: bool,
 }
 
 /// A segment's data that may have to wait.
@@ -41,7 +43,7 @@ pub(super) struct Early<B> {
     /// Bytes missing at its end.
     pub missing: u32,
     /// Whether its first byte is the segment's.
-    pub fresh: bool,
+    pub begins: bool,
     pub stamp: Stamp,
     pub bytes: B,
 }
@@ -103,8 +105,15 @@ impl Half {
         (early.position <= self.next).then_some(early.stamp.ack)
     }
 
-    /// Tells data whose turn it is.
-    pub fn deliver(&mut self, from: End, data: Early<&[u8]>, counters: &mut Counters, tell: &mut Tell<'_>) {
+    /// Tells data that comes next. `turn` says whether it is its sender's turn to speak.
+    pub fn deliver(
+        &mut self,
+        from: End,
+        data: Early<&[u8]>,
+        turn: bool,
+        counters: &mut Counters,
+        tell: &mut Tell<'_>,
+    ) {
         if self.ended {
             return;
         }
@@ -116,12 +125,13 @@ impl Half {
                 stamp: data.stamp,
                 event: Event::Data {
                     bytes,
-                    fresh: data.fresh && known == 0,
+                    turn: turn && data.begins && known == 0,
                 },
             };
             tell(told, counters);
             self.next += bytes.len() as u64;
             self.last = data.stamp;
+            self.spoke = true;
         }
         if data.missing > 0 {
             let end = data.end() + u64::from(data.missing);
@@ -133,7 +143,7 @@ impl Half {
     }
 
     /// Tells the segment that waits at the front.
-    pub fn deliver_early(&mut self, from: End, counters: &mut Counters, tell: &mut Tell<'_>) {
+    pub fn deliver_early(&mut self, from: End, turn: bool, counters: &mut Counters, tell: &mut Tell<'_>) {
         let Some(early) = self.early.pop_front() else {
             return;
         };
@@ -141,11 +151,11 @@ impl Half {
         let data = Early {
             position: early.position,
             missing: early.missing,
-            fresh: early.fresh,
+            begins: early.begins,
             stamp: early.stamp,
             bytes: &*early.bytes,
         };
-        self.deliver(from, data, counters, tell);
+        self.deliver(from, data, turn, counters, tell);
     }
 
     /// Keeps what is new of a segment until its turn comes. Of bytes that were seen twice, the first copy counts.
@@ -171,7 +181,7 @@ impl Half {
                 let piece = Early {
                     position: start,
                     missing: if stop == end { data.missing } else { 0 },
-                    fresh: data.fresh && start == data.position,
+                    begins: data.begins && start == data.position,
                     stamp: data.stamp,
                     bytes: Box::from(bytes),
                 };

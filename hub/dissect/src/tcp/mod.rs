@@ -34,8 +34,9 @@ pub enum Event<'a> {
     Data {
         /// The bytes.
         bytes: &'a [u8],
-        /// Whether a segment begins with them. What begins a message usually begins a segment.
-        fresh: bool,
+        /// Whether a message is likely to begin with them: a segment does, and it is its sender's turn. The other
+        /// end had received exactly what comes before when it spoke last; in the middle of a message, it had not.
+        turn: bool,
     },
     /// So many bytes were never seen.
     Gap(u64),
@@ -167,14 +168,15 @@ impl Stream {
         let data = Early {
             position,
             missing: segment.missing,
-            fresh: true,
+            begins: true,
             stamp,
             bytes: payload,
         };
         if !payload.is_empty() || segment.missing > 0 {
             let in_order = position == half.next && half.early.is_empty() && !half.ended;
             if in_order && self.may_deliver(from, ack) {
-                self.halves[from].deliver(from, data, counters, tell);
+                let turn = self.is_turn(from, position);
+                self.halves[from].deliver(from, data, turn, counters, tell);
             } else {
                 self.halves[from].keep(data, counters);
             }
@@ -236,6 +238,16 @@ impl Stream {
         !other.begun || ack <= other.next + u64::from(other.fin.is_some())
     }
 
+    /// Whether it is an end's turn to speak, at a position of its stream.
+    fn is_turn(&self, from: End, position: u64) -> bool {
+        let (mine, other) = (&self.halves[from], &self.halves[from.other()]);
+        if other.spoke {
+            other.last.ack == position
+        } else {
+            !mine.spoke
+        }
+    }
+
     /// Whether nothing waits and nothing is known to be missing.
     fn idle(&self) -> bool {
         End::BOTH.into_iter().all(|end| {
@@ -275,7 +287,8 @@ impl Stream {
                     .ready()
                     .is_some_and(|ack| self.may_deliver(end, ack))
                 {
-                    self.halves[end].deliver_early(end, counters, tell);
+                    let turn = self.is_turn(end, self.halves[end].next);
+                    self.halves[end].deliver_early(end, turn, counters, tell);
                     progress = true;
                 }
                 let half = &mut self.halves[end];
@@ -301,7 +314,7 @@ impl Stream {
                 half.gap(end, half.hole(), counters, tell);
             }
             // Each waits for the other, which no real connection does.
-            None => self.halves[end].deliver_early(end, counters, tell),
+            None => self.halves[end].deliver_early(end, false, counters, tell),
         }
         self.drain(counters, tell);
     }

@@ -37,8 +37,19 @@ enum Phase {
 pub(super) struct Body {
     phase: Phase,
     framing: Framing,
-    /// Whether the request may have been a HEAD that was not seen, so that there is no body after all.
-    doubtful: bool,
+    doubt: Doubt,
+}
+
+/// Whether there may be no body after all, because the request was a HEAD. What comes next tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It was none, for certain.
+    #[default]
+    None,
+    /// It may have been one.
+    Some,
+    /// It probably was one.
+    Much,
 }
 
 /// What was taken of the bytes there are.
@@ -75,7 +86,7 @@ pub(super) struct Inside {
 
 impl Body {
     /// A body that begins.
-    pub fn new(framing: Framing, doubtful: bool) -> Self {
+    pub fn new(framing: Framing, doubt: Doubt) -> Self {
         let phase = match framing {
             Framing::None | Framing::Length(0) => Phase::Ended,
             Framing::Length(len) => Phase::Length(len),
@@ -85,21 +96,22 @@ impl Body {
         Self {
             phase,
             framing,
-            doubtful,
+            doubt,
         }
     }
 
-    pub fn framing(&self) -> Framing {
-        self.framing
+    /// Whether it is whole, if its stream ends here, as is meant by `finished`.
+    pub fn ends(&self, finished: bool) -> bool {
+        (self.framing == Framing::UntilClose && finished) || self.doubt == Doubt::Much
     }
 
     /// Takes what there is of it. Trailers join the headers.
     pub fn take(&mut self, bytes: &[u8], headers: &mut Headers) -> Taken {
         let mut taken = Taken::default();
-        if self.doubtful && self.phase != Phase::Ended {
+        if self.doubt != Doubt::None && self.phase != Phase::Ended {
             match begins_response(bytes) {
                 Some(true) => self.phase = Phase::Ended,
-                Some(false) => self.doubtful = false,
+                Some(false) => self.doubt = Doubt::None,
                 None if bytes.is_empty() => return taken,
                 None => {
                     taken.then = Then::More;
@@ -164,8 +176,8 @@ impl Body {
     /// Bytes are missing here.
     pub fn gap(&mut self, len: u64) -> Inside {
         // What is known of the body's end does not help if it is not known whether there is one.
-        let sure = !self.doubtful;
-        self.doubtful = false;
+        let sure = self.doubt == Doubt::None;
+        self.doubt = Doubt::None;
         match self.phase {
             Phase::Length(rest) if sure => {
                 let body = rest.min(len);
@@ -250,7 +262,7 @@ mod tests {
     #[track_caller]
     fn check(framing: Framing, bytes: &[u8], then: Then, body: usize, framing_len: usize) {
         let mut headers = Headers::default();
-        let taken = Body::new(framing, false).take(bytes, &mut headers);
+        let taken = Body::new(framing, Doubt::None).take(bytes, &mut headers);
         assert_eq!((taken.then, taken.body, taken.framing), (then, body, framing_len));
     }
 
@@ -272,7 +284,7 @@ mod tests {
     #[test]
     fn trailers_join_the_headers() {
         let mut headers = Headers::default();
-        let taken = Body::new(Framing::Chunked, false).take(b"0\r\nX-Sum:  1 \r\n\r\n", &mut headers);
+        let taken = Body::new(Framing::Chunked, Doubt::None).take(b"0\r\nX-Sum:  1 \r\n\r\n", &mut headers);
         assert_eq!(taken.then, Then::Ended);
         assert_eq!(headers.get("x-sum"), Some("1"));
     }
@@ -287,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_gap_inside_a_known_length_loses_nothing() {
-        let mut body = Body::new(Framing::Length(100), false);
+        let mut body = Body::new(Framing::Length(100), Doubt::None);
         assert_eq!(body.gap(60).body, 60);
         assert_eq!(
             body.gap(60),
@@ -297,9 +309,9 @@ mod tests {
                 ..Inside::default()
             }
         );
-        let mut body = Body::new(Framing::Chunked, false);
+        let mut body = Body::new(Framing::Chunked, Doubt::None);
         assert!(body.gap(1).lost);
-        let mut body = Body::new(Framing::Chunked, false);
+        let mut body = Body::new(Framing::Chunked, Doubt::None);
         body.take(b"a\r\n123", &mut Headers::default());
         assert!(!body.gap(7).lost);
         assert_eq!(
@@ -310,14 +322,14 @@ mod tests {
 
     #[test]
     fn an_answer_to_an_unseen_head_request_has_no_body() {
-        let mut body = Body::new(Framing::Length(100), true);
+        let mut body = Body::new(Framing::Length(100), Doubt::Some);
         assert_eq!(
             body.take(b"HTTP/1.1 200 OK\r\n", &mut Headers::default()).then,
             Then::Ended
         );
-        let mut body = Body::new(Framing::Length(100), true);
+        let mut body = Body::new(Framing::Length(100), Doubt::Some);
         assert_eq!(body.take(b"HTTP", &mut Headers::default()).then, Then::More);
-        let mut body = Body::new(Framing::Length(100), true);
+        let mut body = Body::new(Framing::Length(100), Doubt::Some);
         assert_eq!(body.take(b"HTML", &mut Headers::default()).then, Then::On);
     }
 }

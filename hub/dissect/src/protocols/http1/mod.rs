@@ -6,7 +6,7 @@ mod parse;
 
 pub(crate) use parse::unframe;
 
-use body::{Body, Framing, Inside};
+use body::{Body, Inside};
 use pair::Pairing;
 
 use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
@@ -123,12 +123,12 @@ impl Protocol for Http1 {
     }
 
     fn resync(_: &mut State, input: Input<'_>) -> Option<usize> {
-        // Messages begin where segments do, but for pipelined ones; a body that quotes a message does so anywhere.
+        // A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
         let found = match input.from {
             Side::Client => parse::is_request(input.bytes),
             Side::Server => parse::is_response(input.bytes),
         };
-        (input.fresh && found != parse::Found::No).then_some(0)
+        (input.turn && found != parse::Found::No).then_some(0)
     }
 
     fn gap(state: &mut State, from: Side, held: &[u8], gap: Missing) -> Gapped<Frame> {
@@ -169,8 +169,7 @@ impl Protocol for Http1 {
         let lane = state.lane(from);
         lane.close = Some(close);
         if let Some(mut message) = lane.message.take() {
-            let whole = lane.body.framing() == Framing::UntilClose && close == Close::Finished;
-            message.gap |= !whole;
+            message.gap |= !lane.body.ends(close == Close::Finished);
             return Some(message);
         }
         if held.is_empty() || state.next.is_some() {

@@ -1,10 +1,11 @@
 //! Heads of messages.
 
 use std::mem::MaybeUninit;
+use std::ops::RangeInclusive;
 
 use httparse::{ParserConfig, Status};
 
-use super::body::{Body, Framing, Then, chunk_size};
+use super::body::{Body, Doubt, Framing, Then, chunk_size};
 use super::pair::Asked;
 use super::{Frame, Lane, Start, State};
 use crate::Counters;
@@ -59,8 +60,9 @@ const METHODS: &[&[u8]] = &[
     b"SOURCE",
 ];
 
-/// The longest method that recognition looks for in a line that is whole.
-const METHOD_BYTES: usize = 32;
+/// The shortest and the longest method that recognition takes from a line that is whole: a late join may see the end
+/// of a line only.
+const METHOD_BYTES: RangeInclusive<usize> = 3..=32;
 
 /// Whether bytes begin a request.
 pub(super) fn is_request(bytes: &[u8]) -> Found {
@@ -70,13 +72,13 @@ pub(super) fn is_request(bytes: &[u8]) -> Found {
         .take_while(|byte| matches!(byte, b'\r' | b'\n'))
         .count();
     let bytes = bytes.get(blank..).unwrap_or_default();
-    let Some(space) = bytes.iter().take(METHOD_BYTES + 1).position(|byte| *byte == b' ') else {
+    let Some(space) = bytes.iter().take(METHOD_BYTES.end() + 1).position(|byte| *byte == b' ') else {
         let begins = METHODS.iter().any(|method| method.starts_with(bytes));
         return if begins { Found::Maybe } else { Found::No };
     };
     let (method, target) = bytes.split_at(space);
     let token = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_');
-    if method.is_empty() || !method.iter().all(token) {
+    if !METHOD_BYTES.contains(&method.len()) || !method.iter().all(token) {
         return Found::No;
     }
     let target = target.get(1..).unwrap_or_default();
@@ -223,7 +225,12 @@ impl State {
     /// Notes a message's begin, and finds out how it ends.
     fn begin_message(&mut self, head: Head, start: u64, ack: u64) -> (Frame, Body) {
         let (line, body) = match head.line {
-            Line::Request { method, target } => {
+            Line::Request {
+                method,
+                path,
+                query,
+                authority,
+            } => {
                 let asked = Asked {
                     ordinal: 0,
                     start,
@@ -232,7 +239,6 @@ impl State {
                     connect: method == "CONNECT",
                 };
                 let ordinal = self.pairing.ask(asked);
-                let (path, query, authority) = split_target(&target, &method, head.host);
                 let line = Start::Request {
                     method,
                     path,
@@ -240,7 +246,7 @@ impl State {
                     authority,
                     ordinal,
                 };
-                (line, Body::new(head.framing, false))
+                (line, Body::new(head.framing, Doubt::None))
             }
             Line::Response { status } => {
                 let base = match self.server.interim.take() {
@@ -248,9 +254,15 @@ impl State {
                     _ => start,
                 };
                 let (answers, asked) = self.pairing.answer(base, ack);
+                let head_asked = asked.is_some_and(|asked| asked.head);
+                let doubt = match answers {
+                    Some(_) => Doubt::None,
+                    None if head_asked => Doubt::Much,
+                    None => Doubt::Some,
+                };
                 let tunnel = asked.is_some_and(|asked| asked.connect) && (200..300).contains(&status);
                 let bodiless = tunnel
-                    || asked.is_some_and(|asked| asked.head)
+                    || (head_asked && answers.is_some())
                     || status == 101
                     || matches!(status, 204 | 304);
                 if status == 101 {
@@ -264,7 +276,7 @@ impl State {
                     answers,
                     base,
                 };
-                (line, Body::new(framing, asked.is_none()))
+                (line, Body::new(framing, doubt))
             }
         };
         let frame = Frame {
@@ -306,13 +318,19 @@ struct Head {
     headers: Headers,
     headers_cut: bool,
     framing: Framing,
-    host: String,
     upgrade: Option<String>,
 }
 
 enum Line {
-    Request { method: String, target: String },
-    Response { status: i32 },
+    Request {
+        method: String,
+        path: String,
+        query: String,
+        authority: String,
+    },
+    Response {
+        status: i32,
+    },
 }
 
 /// These bytes are no head.
@@ -360,11 +378,22 @@ impl Head {
                 else {
                     return Ok(None);
                 };
+                let method = request.method.unwrap_or_default().to_owned();
+                let host = request
+                    .headers
+                    .iter()
+                    .find(|field| field.name.eq_ignore_ascii_case("host"));
+                let host = host.map(|host| String::from_utf8_lossy(host.value.trim_ascii()));
+                let target = request.path.unwrap_or_default();
+                let (path, query, authority) =
+                    split_target(target, &method, host.as_deref().unwrap_or_default());
                 let line = Line::Request {
-                    method: request.method.unwrap_or_default().to_owned(),
-                    target: request.path.unwrap_or_default().to_owned(),
+                    method,
+                    path: path.to_owned(),
+                    query: query.to_owned(),
+                    authority: authority.to_owned(),
                 };
-                Self::new(len, line, request.version, request.headers)
+                Self::new(bytes, len, line, request.version, request.headers)
             }
             Side::Server => {
                 let mut response = httparse::Response::new(&mut []);
@@ -376,22 +405,23 @@ impl Head {
                 let line = Line::Response {
                     status: response.code.unwrap_or_default().into(),
                 };
-                Self::new(len, line, response.version, response.headers)
+                Self::new(bytes, len, line, response.version, response.headers)
             }
         }
     }
 
     fn new(
+        bytes: &[u8],
         len: usize,
         line: Line,
         version: Option<u8>,
         fields: &[httparse::Header<'_>],
     ) -> Result<Option<Self>, httparse::Error> {
-        let text = fields
+        let kept = fields
+            .get(..HEADERS)
+            .unwrap_or(fields)
             .iter()
-            .take(HEADERS)
-            .map(|field| field.name.len() + field.value.len())
-            .sum();
+            .map(|field| (field.name, field.value));
         let mut head = Self {
             len,
             version: if version == Some(0) {
@@ -399,24 +429,17 @@ impl Head {
             } else {
                 "HTTP/1.1"
             },
-            headers: Headers::with_capacity(fields.len().min(HEADERS), text),
+            headers: Headers::of_head(bytes.get(..len).unwrap_or_default(), kept),
             headers_cut: fields.len() > HEADERS,
             framing: Framing::None,
-            host: String::new(),
             upgrade: None,
             line,
         };
         let mut length = Length::Absent;
         let mut coding = None;
-        for (n, field) in fields.iter().enumerate() {
-            if n < HEADERS {
-                head.headers.push(field.name, field.value);
-            }
+        for field in fields {
             // The few fields that matter here are told apart by their length first.
             match field.name.len() {
-                4 if field.name.eq_ignore_ascii_case("host") && head.host.is_empty() => {
-                    head.host = String::from_utf8_lossy(field.value.trim_ascii()).into_owned();
-                }
                 7 if field.name.eq_ignore_ascii_case("upgrade") => {
                     head.upgrade = Some(String::from_utf8_lossy(field.value.trim_ascii()).into_owned());
                 }
@@ -563,9 +586,9 @@ fn dechunk(mut rest: &[u8], content: &mut Vec<u8>) -> bool {
 }
 
 /// Path, query and authority of a request (RFC 9112, sections 3.2 and 3.3).
-fn split_target(target: &str, method: &str, host: String) -> (String, String, String) {
+fn split_target<'t>(target: &'t str, method: &str, host: &'t str) -> (&'t str, &'t str, &'t str) {
     if method == "CONNECT" {
-        return (String::new(), String::new(), target.to_owned());
+        return ("", "", target);
     }
     let absolute = target
         .split_once("://")
@@ -573,13 +596,12 @@ fn split_target(target: &str, method: &str, host: String) -> (String, String, St
     let (rest, authority) = match absolute {
         Some((_, rest)) => {
             let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            (path, authority.to_owned())
+            (path, authority)
         }
         None => (target, host),
     };
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let path = if path.is_empty() { "/" } else { path };
-    (path.to_owned(), query.to_owned(), authority)
+    (if path.is_empty() { "/" } else { path }, query, authority)
 }
 
 /// Whether the bytes hold the end of a head, of which the first `searched` do not.

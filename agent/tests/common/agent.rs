@@ -1,0 +1,212 @@
+//! The agent, as a process.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use wiretape_tape::{Boundaries, Cut};
+
+/// No test waits longer than this for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An agent, killed when dropped.
+pub struct Agent {
+    child: Child,
+    lines: Receiver<String>,
+    pub address: SocketAddr,
+    pub tape: PathBuf,
+}
+
+/// Whether the agent has the kernel programs and the kernel takes them.
+pub fn has_programs() -> bool {
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), super::places::Cgroup::new());
+    let mut command = command(dir.path(), &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
+    let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let recording = lines.take_while(|line| !line.contains("ERROR")).any(|line| line.contains("serving on"));
+    let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+    child.wait().expect("the agent ends");
+    recording
+}
+
+fn command(tape: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-agent"));
+    command.args(["--listen", "127.0.0.1:0", "--node-name", "node-1", "--flush", "200ms", "--tape"]).arg(tape);
+    // Small, for tests that run side by side on one disk; flags may say otherwise.
+    if !flags.contains(&"--tape-size") {
+        command.args(["--tape-size", "256MiB", "--segment-size", "64MiB"]);
+    }
+    command.args(flags);
+    command
+}
+
+impl Agent {
+    /// Starts the agent on the tape in `tape` and waits until it serves.
+    pub fn start(tape: &Path, flags: &[&str]) -> Self {
+        Self::spawn(command(tape, flags), tape)
+    }
+
+    /// The same in a network namespace, where only its log can be reached.
+    pub fn start_in(namespace: &str, tape: &Path, flags: &[&str]) -> Self {
+        let inner = command(tape, flags);
+        let mut outer = Command::new("ip");
+        outer.args(["netns", "exec", namespace]).arg(inner.get_program()).args(inner.get_args());
+        Self::spawn(outer, tape)
+    }
+
+    fn spawn(mut command: Command, tape: &Path) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (send, lines) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                eprintln!("agent: {line}");
+                let _ = send.send(line);
+            }
+        });
+        let mut agent = Self { child, lines, address: SocketAddr::from(([127, 0, 0, 1], 0)), tape: tape.to_owned() };
+        agent.address = agent.logged("serving on ").parse().expect("an address");
+        agent
+    }
+
+    /// Waits for a line of the log; gives what follows `text` in it.
+    pub fn logged(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the agent did not log {text:?}"));
+            if let Some((_, rest)) = line.split_once(text) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("the agent runs");
+    }
+
+    /// Has it stop by itself.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.child.wait().expect("the agent ends")
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().expect("the agent runs");
+        self.child.wait().expect("the agent ends");
+    }
+
+    /// One request; status, head and body of its answer.
+    pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.address).expect("the agent listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        // An agent that refuses a long body need not read it.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let split = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+        let body = answer.split_off(split + 4);
+        let head = String::from_utf8(answer).expect("text");
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
+        Answer { status, head: head.to_lowercase(), body }
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, "", b"")
+    }
+
+    pub fn boundaries(&self) -> Boundaries {
+        serde_json::from_slice(&self.get("/boundaries").body).expect("boundaries")
+    }
+
+    /// The value of one metric.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = String::from_utf8(self.get("/metrics").body).expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name} in {text}")) as u64
+    }
+
+    /// Waits until something is so.
+    pub fn wait_for(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until all that the kernel has seen is on the tape, or counted as lost; gives how many packets were seen.
+    pub fn settle(&self) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = None;
+        loop {
+            let seen = self.metric("wiretape_agent_seen_total");
+            let lost = self.metric("wiretape_agent_lost_total{stage=\"buffer_full\"}")
+                + self.metric("wiretape_agent_lost_total{stage=\"unreadable\"}");
+            let come = self.metric("wiretape_agent_tape_packets_total");
+            // Counted anew each second: twice the same says that nothing is under way.
+            let state = (seen, lost, come);
+            if seen == self.metric("wiretape_agent_excluded_total") + lost + come && last == Some(state) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "(seen, lost, on tape) = {state:?} do not settle");
+            last = Some(state);
+            thread::sleep(Duration::from_millis(1100));
+        }
+    }
+
+    /// Cuts the whole tape and fetches every segment of the cut into `dir`.
+    pub fn collect(&self, id: &str, dir: &Path) -> Vec<PathBuf> {
+        let order = serde_json::json!({ "id": id, "start": 0, "end": u64::MAX });
+        let answer = self.request("POST", "/cuts", "", order.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let cut: Cut = serde_json::from_slice(&answer.body).expect("a cut");
+        let fetched = cut.segments.iter().map(|segment| {
+            let answer = self.get(&format!("/cuts/{id}/segments/{}", segment.name));
+            assert_eq!((answer.status, answer.body.len() as u64), (200, segment.bytes));
+            let path = dir.join(&segment.name);
+            std::fs::write(&path, answer.body).expect("written");
+            path
+        });
+        let fetched = fetched.collect();
+        assert_eq!(self.request("DELETE", &format!("/cuts/{id}"), "", b"").status, 204);
+        fetched
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An answer of the agent.
+pub struct Answer {
+    pub status: u16,
+    /// In lower case.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+}

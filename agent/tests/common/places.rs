@@ -1,0 +1,105 @@
+//! Cgroups and network namespaces.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use wiretape_agent::own_cgroup::Hierarchy;
+
+/// Different in every test of every process.
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A cgroup, removed with all its processes when dropped.
+pub struct Cgroup {
+    pub path: PathBuf,
+}
+
+impl Cgroup {
+    pub fn new() -> Self {
+        let root = Hierarchy::find().expect("a hierarchy").root().to_owned();
+        let path = root.join(format!("wiretape-test-{}", unique()));
+        fs::create_dir(&path).expect("a cgroup");
+        Self { path }
+    }
+
+    /// A cgroup in it, which goes with it.
+    pub fn child(&self, name: &str) -> PathBuf {
+        let path = self.path.join(name);
+        fs::create_dir(&path).expect("a cgroup");
+        path
+    }
+}
+
+pub fn cgroup_id(path: &Path) -> u64 {
+    fs::metadata(path).expect("the cgroup is there").ino()
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+fn remove(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    // Absent before Linux 5.14; then the processes must have ended by themselves.
+    let _ = fs::write(path.join("cgroup.kill"), "1");
+    for _ in 0..100 {
+        if fs::remove_dir(path).is_ok() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    eprintln!("{} stays behind", path.display());
+}
+
+/// Two network namespaces, `left` 10.99.0.1 and `right` 10.99.0.2, joined by a veth pair whose ends are both called
+/// `wire`.
+pub struct Link {
+    pub left: String,
+    pub right: String,
+}
+
+pub const LEFT: &str = "10.99.0.1";
+pub const RIGHT: &str = "10.99.0.2";
+
+impl Link {
+    pub fn new() -> Self {
+        let unique = unique();
+        let link = Self { left: format!("wtl-{unique}"), right: format!("wtr-{unique}") };
+        let (left, right) = (link.left.as_str(), link.right.as_str());
+        ip(&["netns", "add", left]);
+        ip(&["netns", "add", right]);
+        ip(&["-n", left, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", right]);
+        for (namespace, address) in [(left, LEFT), (right, RIGHT)] {
+            ip(&["-n", namespace, "address", "add", &format!("{address}/24"), "dev", "wire"]);
+            ip(&["-n", namespace, "link", "set", "lo", "up"]);
+            ip(&["-n", namespace, "link", "set", "wire", "up"]);
+        }
+        link
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        for namespace in [&self.left, &self.right] {
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+pub fn ip(args: &[&str]) {
+    let output = Command::new("ip").args(args).output().expect("ip of iproute2 is installed");
+    assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,167 @@
+//! Processes that talk: the recorded ones.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// What the process is to do; set by [`Workload::start`] alone.
+pub const ROLE: &str = "WIRETAPE_TEST_ROLE";
+
+/// The test in each binary that is the workload's `main`.
+const ENTRY: &str = "workload_process";
+
+/// A workload, killed when dropped.
+pub struct Workload {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Workload {
+    /// Starts a role in a cgroup, and in a namespace if one is given.
+    pub fn start(role: &str, cgroup: &Path, namespace: Option<&str>) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut command = Command::new("sh");
+        // The cgroup first: `ip netns exec` hides the cgroup file system.
+        command.args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""]).arg(cgroup);
+        if let Some(namespace) = namespace {
+            command.args(["ip", "netns", "exec", namespace]);
+        }
+        command.arg(program);
+        command.args(["--exact", ENTRY, "--nocapture", "--test-threads=1"]).env(ROLE, role);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh starts");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, out }
+    }
+
+    /// The rest of the next line that begins so.
+    pub fn said(&mut self, prefix: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.out.read_line(&mut line).expect("a line") > 0, "the workload ended without {prefix:?}");
+            if let Some((_, rest)) = line.split_once(prefix) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
+    /// Waits until the role is done. One that serves ends with its input.
+    pub fn finish(mut self) {
+        drop(self.child.stdin.take());
+        let status = self.child.wait().expect("the workload ends");
+        assert!(status.success(), "the workload failed: {status}");
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What `seed` stands for: bytes without a pattern that a mistake could repeat.
+pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+    .take(len)
+    .collect()
+}
+
+/// The body of the test [`ENTRY`]: does what [`ROLE`] says, if it is set.
+///
+/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `visit ADDR BYTES
+/// COUNT` (connections one after the other), `datagrams COUNT BYTES` (over loopback), `run COMMAND` (in a shell).
+pub fn main() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let words: Vec<&str> = role.split_whitespace().collect();
+    let number = |at: usize| words.get(at).and_then(|word| word.parse::<usize>().ok()).expect("a number");
+    match words.first().copied() {
+        Some("exchange") => exchange(number(1)),
+        Some("serve") => serve(number(1)),
+        Some("visit") => visit(words.get(1).expect("an address"), number(2), number(3)),
+        Some("datagrams") => datagrams(number(1), number(2)),
+        Some("run") => {
+            let command = role.strip_prefix("run").expect("just seen");
+            Command::new("sh").args(["-c", command]).stdin(Stdio::null()).status().expect("sh starts");
+        }
+        _ => panic!("no role {role:?}"),
+    }
+    println!("done");
+}
+
+/// The client sends `bytes(1, len)` and says that it is done, then the server sends `bytes(2, len)`.
+fn exchange(len: usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = thread::spawn(move || answer(&listener, len));
+    let stream = TcpStream::connect(address).expect("connects");
+    println!("client={} server={}", stream.local_addr().expect("an address").port(), address.port());
+    ask(stream, len);
+    server.join().expect("the server is content");
+}
+
+fn serve(port: usize) {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).expect("the port is free");
+    println!("serving");
+    thread::spawn(move || {
+        loop {
+            // The first eight bytes tell how many follow.
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut len = [0; 8];
+            stream.read_exact(&mut len).expect("a length");
+            respond(stream, usize::try_from(u64::from_be_bytes(len)).expect("a length"));
+        }
+    });
+    // Until the test has no more need of it.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+fn visit(address: &str, len: usize, count: usize) {
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(address).expect("connects");
+        stream.write_all(&(len as u64).to_be_bytes()).expect("sent");
+        ask(stream, len);
+    }
+}
+
+fn answer(listener: &TcpListener, len: usize) {
+    let (stream, _) = listener.accept().expect("a connection");
+    respond(stream, len);
+}
+
+fn respond(mut stream: TcpStream, len: usize) {
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("received");
+    assert!(received == bytes(1, len), "the server received something else");
+    stream.write_all(&bytes(2, len)).expect("sent");
+}
+
+fn ask(mut stream: TcpStream, len: usize) {
+    stream.write_all(&bytes(1, len)).expect("sent");
+    stream.shutdown(Shutdown::Write).expect("shut down");
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("received");
+    assert!(received == bytes(2, len), "the client received something else");
+}
+
+fn datagrams(count: usize, len: usize) {
+    let receiver = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let sender = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    sender.connect(receiver.local_addr().expect("an address")).expect("connects");
+    receiver.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let (data, mut buffer) = (bytes(3, len), vec![0; len]);
+    for _ in 0..count {
+        sender.send(&data).expect("sent");
+        // One at a time, so that none is lost on its way to the receiver.
+        receiver.recv(&mut buffer).expect("received");
+    }
+}

@@ -1,0 +1,172 @@
+//! The agent records what sockets send and receive: all of it, whole, and whose it was.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::agent::Agent;
+use common::packets::{self, FIN, SYN, Segment, stream};
+use common::places::{Cgroup, Link, RIGHT, cgroup_id};
+use common::workload::{self, Workload, bytes};
+use nix::sys::signal::Signal;
+use wiretape_tape::Direction;
+
+#[test]
+fn workload_process() {
+    workload::main();
+}
+
+#[test]
+fn every_packet_of_a_connection_is_recorded() {
+    if common::cannot_record() {
+        return;
+    }
+    const LEN: usize = 200_000;
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()]);
+    let mut workload = Workload::start(&format!("exchange {LEN}"), &cgroup.child("shop"), None);
+    let ports = workload.said("client=");
+    let (client, server) = ports.split_once(" server=").expect("two ports");
+    let (client, server) = (client.parse().expect("a port"), server.parse().expect("a port"));
+    workload.finish();
+    let seen = agent.settle();
+
+    let fetched = tempfile::tempdir().expect("a folder");
+    let recorded: Vec<_> =
+        agent.collect("all", fetched.path()).iter().flat_map(|path| packets::read(path)).collect();
+    assert_eq!(recorded.len() as u64, seen);
+    let shop = cgroup_id(&cgroup.path.join("shop"));
+    assert!(recorded.iter().all(|packet| packet.cgroup == shop), "a packet of another cgroup");
+    for packet in &recorded {
+        assert_eq!(packet.orig_len as usize, packet.data.len(), "a packet is not whole");
+    }
+
+    // Both ends are in the cgroup: what one sent (out), the other received (in).
+    for direction in [Direction::Out, Direction::In] {
+        let segments: Vec<Segment> = recorded
+            .iter()
+            .filter(|packet| packet.direction == direction)
+            .filter_map(|packet| packet.segment())
+            .collect();
+        assert!(stream(&segments, client, server) == bytes(1, LEN), "what the client sent differs, {direction:?}");
+        assert!(stream(&segments, server, client) == bytes(2, LEN), "what the server sent differs, {direction:?}");
+        let flagged = |flag: u8| segments.iter().filter(|segment| segment.flags & flag != 0).count();
+        assert_eq!((flagged(SYN), flagged(FIN)), (2, 2), "SYN and FIN of both sides, {direction:?}");
+    }
+    // The listener's own, before the connection has a socket, and one for each end.
+    let cookies: BTreeSet<u64> = recorded.iter().map(|packet| packet.cookie).collect();
+    assert!(cookies.len() >= 2 && !cookies.contains(&0), "{cookies:?}");
+}
+
+#[test]
+fn gso_packets_are_whole() {
+    if common::cannot_record() {
+        return;
+    }
+    const LEN: usize = 10_000_000;
+    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
+    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()]);
+    let mut server = Workload::start("serve 80", &cgroup.child("server"), Some(&link.right));
+    server.said("serving");
+    let client = cgroup.child("client");
+    Workload::start(&format!("visit {RIGHT}:80 {LEN} 1"), &client, Some(&link.left)).finish();
+    server.finish();
+    agent.settle();
+    assert_eq!(agent.boundaries().lost, 0);
+
+    let fetched = tempfile::tempdir().expect("a folder");
+    let recorded = agent.collect("all", fetched.path()).iter().flat_map(|path| packets::read(path)).collect::<Vec<_>>();
+    for packet in &recorded {
+        assert_eq!(packet.orig_len as usize, packet.data.len(), "a packet is not whole");
+    }
+    let longest = recorded.iter().map(|packet| packet.data.len()).max().unwrap_or(0);
+    assert!(longest > 32_000, "the veth has an MTU of 1500, the longest packet {longest}: no GSO here");
+
+    let client = cgroup_id(&client);
+    for direction in [Direction::Out, Direction::In] {
+        let segments: Vec<Segment> = recorded
+            .iter()
+            .filter(|packet| packet.cgroup == client && packet.direction == direction)
+            .filter_map(|packet| packet.segment())
+            .collect();
+        let (source, target) = segments.first().map(|segment| (segment.source, segment.target)).expect("a segment");
+        let sent = stream(&segments, source, target);
+        match direction {
+            Direction::Out => {
+                assert_eq!(sent.len(), LEN + 8);
+                assert!(sent.get(8..) == Some(bytes(1, LEN).as_slice()), "what the client sent differs");
+            }
+            _ => assert!(sent == bytes(2, LEN), "what the client received differs"),
+        }
+    }
+}
+
+#[test]
+fn own_traffic_is_not_recorded() {
+    if common::cannot_record() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    // The whole hierarchy, with this test in it: the hub's side of the talk is recorded, the agent's is not.
+    let agent = Agent::start(dir.path(), &["--backend", "ebpf"]);
+    for _ in 0..20 {
+        assert_eq!(agent.get("/boundaries").status, 200);
+    }
+    let port = agent.address.port();
+    agent.wait_for("packets left out", |agent| agent.metric("wiretape_agent_excluded_total") > 100);
+    let fetched = tempfile::tempdir().expect("a folder");
+    let recorded = agent.collect("all", fetched.path()).iter().flat_map(|path| packets::read(path)).collect::<Vec<_>>();
+    let segments = recorded.iter().filter_map(|packet| Some((packet.direction, packet.segment()?)));
+    let (mut hub, mut own) = (0, 0);
+    for (direction, segment) in segments {
+        match (direction, segment) {
+            (Direction::Out, segment) if segment.target == port => hub += 1,
+            (Direction::In, segment) if segment.source == port => hub += 1,
+            (_, segment) if segment.source == port || segment.target == port => own += 1,
+            _ => {}
+        }
+    }
+    assert!(hub > 100, "only {hub} packets of this test's own side");
+    assert_eq!(own, 0, "packets of the agent's side");
+}
+
+#[test]
+fn an_excluded_cgroup_and_all_below_it_are_not_recorded() {
+    if common::cannot_record() {
+        return;
+    }
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let hub = cgroup.child("hub");
+    let (path, hub_path) = (cgroup.path.to_string_lossy(), hub.to_string_lossy());
+    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &path, "--exclude-cgroup", &hub_path]);
+    let below = cgroup.child("hub/worker");
+    Workload::start("datagrams 10 100", &below, None).finish();
+    Workload::start("datagrams 3 100", &cgroup.child("shop"), None).finish();
+    agent.settle();
+    assert_eq!(agent.metric("wiretape_agent_excluded_total"), 20);
+    assert_eq!(agent.boundaries().packets, 6);
+}
+
+#[test]
+fn losses_are_counted() {
+    if common::cannot_record() {
+        return;
+    }
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let path = cgroup.path.to_string_lossy();
+    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &path, "--buffer-size", "128KiB"]);
+    // Nobody empties the ring meanwhile.
+    agent.signal(Signal::SIGSTOP);
+    Workload::start("datagrams 1000 1000", &cgroup.child("shop"), None).finish();
+    agent.signal(Signal::SIGCONT);
+    let seen = agent.settle();
+    assert_eq!(seen, 2000, "each datagram is sent and received");
+    let lost = agent.metric("wiretape_agent_lost_total{stage=\"buffer_full\"}");
+    let boundaries = agent.boundaries();
+    assert_eq!((boundaries.lost, boundaries.packets + lost), (lost, seen));
+    assert!(lost > 1500 && boundaries.packets > 50, "lost {lost}, kept {}", boundaries.packets);
+    // Over, and the next packets are recorded again.
+    Workload::start("datagrams 5 100", &cgroup.child("later"), None).finish();
+    assert_eq!(agent.settle(), 2010);
+    assert_eq!(agent.boundaries().packets, boundaries.packets + 10);
+}

@@ -1,0 +1,111 @@
+//! What the hub says of itself: routes, version, health, counters.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use crate::api::{App, ROUTES};
+
+/// Clients of both kinds read this: those that look for `endpoints` and those that look for `tools` (contract 1.3).
+pub(super) async fn discovery() -> Json<Value> {
+    let endpoints: Vec<Value> = ROUTES
+        .iter()
+        .map(|route| {
+            let params: Vec<Value> = route
+                .params
+                .iter()
+                .map(|(name, kind, description)| json!({ "name": name, "type": kind, "description": description }))
+                .collect();
+            json!({
+                "path": route.path,
+                "method": route.method,
+                "description": route.description,
+                "params": params,
+            })
+        })
+        .collect();
+    Json(json!({
+        "name": "Wiretape",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": "Recorded traffic of a cluster: cut a window of time into a snapshot, dissect it into API calls, \
+                        ask for them. Times are Unix milliseconds, UTC.",
+        "endpoints": endpoints,
+        "tools": [],
+        "prompts": [],
+    }))
+}
+
+pub(super) async fn echo() -> Json<Value> {
+    Json(json!({ "name": "wiretape-hub", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Unhealthy is a hub that cannot keep or find snapshots. Agents that do not answer are told by the boundaries.
+pub(super) async fn healthz(State(app): State<App>) -> impl IntoResponse {
+    let mut reasons = Vec::new();
+    if let Err(error) = app.hub.catalogue.refresh().await {
+        reasons.push(error.to_string());
+    }
+    if let Err(error) = app.hub.room() {
+        reasons.push(error.to_string());
+    }
+    let (status, word) =
+        if reasons.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "failing") };
+    let body = json!({
+        "status": word,
+        "reasons": reasons,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": app.hub.since.elapsed().as_secs(),
+    });
+    (status, Json(body))
+}
+
+/// The text format of Prometheus, version 0.0.4.
+pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    let (snapshots, jobs) = (app.hub.snapshots.counters(), app.hub.jobs.counters());
+    let (running, waiting) = app.hub.jobs.active();
+    let counters: [(&str, &str, &AtomicU64); 16] = [
+        ("requests_answered_total", "Requests answered with a status below 400", &app.requests.good),
+        ("requests_refused_total", "Requests answered with a status of 400 to 499", &app.requests.refused),
+        ("requests_failed_total", "Requests answered with a status of 500 or more", &app.requests.failed),
+        ("snapshots_created_total", "Snapshots asked for", &snapshots.created),
+        ("snapshots_completed_total", "Snapshots completed", &snapshots.completed),
+        ("snapshots_failed_total", "Snapshots failed", &snapshots.failed),
+        ("snapshot_bytes_total", "Bytes of segments received from agents", &snapshots.bytes),
+        ("snapshot_streams_resumed_total", "Broken streams of segments taken up again", &snapshots.resumed),
+        ("snapshot_nodes_failed_total", "Nodes that gave less than their part of a snapshot", &snapshots.nodes_failed),
+        ("cuts_unreleased_total", "Cuts that an agent could not be told to release", &snapshots.unreleased),
+        ("dissections_started_total", "Dissections asked for", &jobs.started),
+        ("dissections_completed_total", "Dissections completed", &jobs.completed),
+        ("dissections_failed_total", "Dissections failed", &jobs.failed),
+        ("dissections_cancelled_total", "Dissections stopped", &jobs.cancelled),
+        ("dissected_calls_total", "Calls found by completed dissections", &jobs.calls),
+        ("dissected_bytes_total", "Bytes of segments read by completed dissections", &jobs.bytes),
+    ];
+    let gauges: [(&str, &str, u64); 4] = [
+        ("snapshots_in_progress", "Snapshots being collected", app.hub.snapshots.active() as u64),
+        ("dissections_running", "Dissections that run", running as u64),
+        ("dissections_waiting", "Dissections that wait", waiting as u64),
+        ("catalogue_rebuilt", "Times the catalogue was built again since the start", app.hub.catalogue.rebuilt()),
+    ];
+    let mut text = String::new();
+    for (name, help, counter) in counters {
+        metric(&mut text, "counter", name, help, counter.load(Ordering::Relaxed));
+    }
+    for (name, help, value) in gauges {
+        metric(&mut text, "gauge", name, help, value);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+fn metric(text: &mut String, kind: &str, name: &str, help: &str, value: u64) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "# HELP wiretape_hub_{name} {help}\n# TYPE wiretape_hub_{name} {kind}\nwiretape_hub_{name} {value}"
+    );
+}

@@ -1,0 +1,78 @@
+//! `GET /mcp/data-boundaries`: how much tape there is, node by node.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::millis;
+use crate::api::{ApiError, App};
+use crate::snapshots::{SnapshotError, window};
+
+/// The answer.
+#[derive(Serialize)]
+pub(super) struct Answer {
+    cluster: Span,
+    nodes: Vec<Node>,
+}
+
+#[derive(Serialize)]
+struct Span {
+    oldest_ts: Option<u64>,
+    newest_ts: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Node {
+    name: String,
+    oldest_ts: Option<u64>,
+    newest_ts: Option<u64>,
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packets: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_packets: Option<u64>,
+    /// A recorder that has fallen silent shows here first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_packet_age_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub(super) async fn get(State(app): State<App>) -> Result<Json<Answer>, ApiError> {
+    let surveyed = app.hub.nodes.survey().await.map_err(SnapshotError::Find)?;
+    let now = crate::now();
+    let span = window::span(surveyed.iter().filter_map(|node| node.boundaries.as_ref().ok()));
+    let nodes = surveyed.into_iter().map(|node| {
+        let url = node.agent.url().to_owned();
+        match node.boundaries {
+            Ok(tape) => Node {
+                name: node.name,
+                url,
+                oldest_ts: tape.oldest.map(millis),
+                newest_ts: tape.newest.map(millis),
+                bytes: Some(tape.bytes),
+                packets: Some(tape.packets),
+                lost_packets: Some(tape.lost),
+                last_packet_age_ms: tape.newest.map(|newest| millis(now.saturating_sub(newest))),
+                error: None,
+            },
+            Err(error) => Node {
+                name: node.name,
+                url,
+                oldest_ts: None,
+                newest_ts: None,
+                bytes: None,
+                packets: None,
+                lost_packets: None,
+                last_packet_age_ms: None,
+                error: Some(error.to_string()),
+            },
+        }
+    });
+    Ok(Json(Answer {
+        cluster: Span { oldest_ts: span.map(|span| millis(span.0)), newest_ts: span.map(|span| millis(span.1)) },
+        nodes: nodes.collect(),
+    }))
+}

@@ -1,0 +1,177 @@
+//! `/mcp/dissections` and `/mcp/databases`; the shapes are those of the RPC as well.
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use super::millis;
+use crate::api::params::Params;
+use crate::api::{ApiError, App};
+use crate::catalogue::{DissectionEntry, SnapshotEntry};
+use crate::jobs::{JobStatus, State as Job};
+use crate::snapshots::{DISSECTIONS, window};
+
+impl App {
+    /// The folder of a dissection, which is what a database is opened from.
+    pub(super) fn dissection_folder(&self, snapshot: &SnapshotEntry, name: &str) -> PathBuf {
+        self.hub.snapshots.path(snapshot).join(DISSECTIONS).join(name)
+    }
+
+    /// A snapshot and a dissection of it, by any of their names.
+    pub(in crate::api) async fn dissection(
+        &self,
+        snapshot: &str,
+        name: &str,
+    ) -> Result<(SnapshotEntry, DissectionEntry), ApiError> {
+        let snapshot = self.hub.snapshots.find(snapshot).await?;
+        let dissection = self.hub.jobs.find(&snapshot, name).await?;
+        Ok((snapshot, dissection))
+    }
+
+    /// Deletes a dissection and whatever is open of it.
+    pub(in crate::api) async fn delete_dissection(&self, snapshot: &str, name: &str) -> Result<DissectionEntry, ApiError> {
+        let (snapshot, dissection) = self.dissection(snapshot, name).await?;
+        self.hub.databases.forget(&self.dissection_folder(&snapshot, &dissection.record.name));
+        self.hub.jobs.delete(self.hub.snapshots.path(&snapshot), &dissection).await?;
+        Ok(dissection)
+    }
+}
+
+pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Json<Value>, ApiError> {
+    let snapshot = match params.text(&["snapshot", "snapshot_id", "snapshot_name"])? {
+        Some(key) => Some(app.hub.snapshots.find(&key).await?.id),
+        None => None,
+    };
+    let all: Vec<Value> = app.hub.jobs.list(snapshot.as_deref()).await?.iter().map(entry).collect();
+    Ok(Json(json!({ "dissections": all })))
+}
+
+pub(super) async fn create(State(app): State<App>, mut params: Params) -> Result<Json<Value>, ApiError> {
+    let job = start(&app, &mut params).await?;
+    let mut answer = json!({
+        "success": true,
+        "snapshot": job.snapshot_name,
+        "name": job.record.name,
+        "id": job.record.id,
+        "status": job.record.status.as_str(),
+        "db": format!("{}/{}", job.snapshot_name, job.record.name),
+    });
+    let warnings = params.warnings();
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
+    }
+    Ok(Json(answer))
+}
+
+/// Starts the dissection that a request asks for, in whatever spelling.
+pub(in crate::api) async fn start(app: &App, params: &mut Params) -> Result<Job, ApiError> {
+    let snapshot = params.text(&["snapshot", "snapshot_name", "snapshot_id"])?.ok_or_else(|| {
+        ApiError::bad_request("`snapshot` is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)")
+    })?;
+    let name = params.text(&["name", "dissection_name", "dissection"])?;
+    let snapshot = app.hub.snapshots.find_completed(&snapshot).await?;
+    let manifest = app.hub.snapshots.manifest(&snapshot).await?;
+    let path = app.hub.snapshots.path(&snapshot);
+    Ok(app.hub.jobs.start(&snapshot, path, manifest, name, crate::now()).await?)
+}
+
+pub(super) async fn get(
+    State(app): State<App>,
+    Path((snapshot, name)): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let (_, dissection) = app.dissection(&snapshot, &name).await?;
+    Ok(Json(full(&app.hub.jobs.state(&dissection))))
+}
+
+pub(super) async fn stop(
+    State(app): State<App>,
+    Path((snapshot, name)): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let (_, dissection) = app.dissection(&snapshot, &name).await?;
+    let job = app.hub.jobs.stop(&dissection).await?;
+    Ok(Json(json!({
+        "success": true,
+        "snapshot": job.snapshot_name,
+        "name": job.record.name,
+        "status": job.record.status.as_str(),
+    })))
+}
+
+pub(super) async fn delete(
+    State(app): State<App>,
+    Path((snapshot, name)): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let dissection = app.delete_dissection(&snapshot, &name).await?;
+    Ok(Json(json!({ "success": true, "snapshot": dissection.snapshot_name, "name": dissection.record.name })))
+}
+
+/// `GET /mcp/databases`. Live dissection will add databases of type `realtime`.
+pub(super) async fn databases(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    let all = app.hub.jobs.list(None).await?;
+    let databases: Vec<Value> = all
+        .iter()
+        .filter(|job| job.record.status == JobStatus::Completed)
+        .map(|job| {
+            let summary = job.record.summary.as_ref();
+            json!({
+                "type": "dissection",
+                "db": format!("{}/{}", job.snapshot_name, job.record.name),
+                "snapshot": job.snapshot_name,
+                "name": job.record.name,
+                "entry_count": job.calls,
+                "status": job.record.status.as_str(),
+                "first_ts": summary.and_then(|summary| summary.first_call).map(millis),
+                "last_ts": summary.and_then(|summary| summary.last_call).map(millis),
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "databases": databases })))
+}
+
+/// A dissection in a list.
+pub(in crate::api) fn entry(job: &Job) -> Value {
+    let mut entry = json!({
+        "snapshot": job.snapshot_name,
+        "snapshot_id": job.snapshot_id,
+        "name": job.record.name,
+        "id": job.record.id,
+        "status": job.record.status.as_str(),
+        "created_at": window::at(job.record.created_at),
+    });
+    match job.record.status {
+        JobStatus::Completed => entry["entry_count"] = json!(job.calls),
+        JobStatus::Pending | JobStatus::Running => entry["progress"] = json!(job.progress),
+        JobStatus::Failed => entry["error"] = json!(job.record.error),
+        JobStatus::Cancelled => {}
+    }
+    entry
+}
+
+/// A dissection by itself.
+pub(in crate::api) fn full(job: &Job) -> Value {
+    let record = &job.record;
+    let summary = record.summary.as_ref();
+    let mut full = entry(job);
+    full["progress"] = json!(job.progress);
+    full["started_at"] = json!(record.started_at.map(window::at));
+    full["finished_at"] = json!(record.finished_at.map(window::at));
+    full["errors"] = json!(record.error.iter().collect::<Vec<_>>());
+    full["stats"] = json!({
+        "pcap_files": job.files,
+        "pcap_bytes": job.bytes_total,
+        "bytes_processed": job.bytes,
+        "packets_processed": job.packets,
+        "entries_created": job.calls,
+        "protocol_counts": summary.map(|summary| summary.protocol_counts.clone()).unwrap_or_default(),
+    });
+    if let Some(summary) = summary {
+        full["lost_packets"] = json!(summary.lost_packets);
+        full["problems"] = json!(summary.problems);
+        full["counters"] = json!(summary.counters);
+        full["first_ts"] = json!(summary.first_call.map(millis));
+        full["last_ts"] = json!(summary.last_call.map(millis));
+    }
+    full
+}

@@ -1,0 +1,105 @@
+//! `GET /mcp/snapshots/:snapshot/pcap`: packets as a capture file, streamed as it is made.
+
+use std::io::{self, Write};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use tokio::sync::mpsc;
+
+use crate::api::params::Params;
+use crate::api::{ApiError, App};
+use crate::snapshots::{Export, ExportError, Wanted};
+
+/// Exports under way at the same time. Each keeps a thread and about 2 MiB per node.
+pub(in crate::api) const MAX_EXPORTS: usize = 8;
+/// Pieces of up to 256 KiB that wait for the client.
+const WAITING: usize = 4;
+/// What the contract's clients expect (1.8), also of pcapng.
+const CONTENT_TYPE: &str = "application/vnd.tcpdump.pcap";
+
+pub(super) async fn get(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let wanted = wanted(&mut params)?;
+    let entry = app.hub.snapshots.find_completed(&key).await?;
+    let manifest = app.hub.snapshots.manifest(&entry).await?;
+    let folder = app.hub.snapshots.path(&entry);
+    let Ok(permit) = app.exports.clone().try_acquire_owned() else {
+        return Err(ApiError::too_many(format!(
+            "{MAX_EXPORTS} captures are being exported already; wait until one of them has ended"
+        )));
+    };
+    let ending = if wanted.pcapng { "pcapng" } else { "pcap" };
+    let export = tokio::task::spawn_blocking(move || Export::prepare(&folder, &manifest, &wanted))
+        .await
+        .map_err(ApiError::internal)??;
+    let length = export.length();
+
+    let (pieces, mut arriving) = mpsc::channel(WAITING);
+    let name = entry.name.clone();
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        match export.write(Pieces { to: pieces.clone() }) {
+            Ok(written) => tracing::debug!(name, written, "capture exported"),
+            Err(ExportError::Sink(_)) if pieces.is_closed() => tracing::debug!(name, "export given up by its client"),
+            Err(error) => {
+                tracing::warn!(name, %error, "export broke off");
+                // A chunked answer that breaks off is an error to its reader; one that merely ended would look whole.
+                let _ = pieces.blocking_send(Err(io::Error::other(error)));
+            }
+        }
+    });
+    // Names are made of safe characters only, see `snapshots::name`.
+    let disposition = HeaderValue::try_from(format!("attachment; filename=\"{}.{ending}\"", entry.name))
+        .map_err(ApiError::internal)?;
+    let headers: [(HeaderName, HeaderValue); 2] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
+    let body = Body::from_stream(stream::poll_fn(move |context| arriving.poll_recv(context)));
+    let mut answer = (headers, body).into_response();
+    if let Some(length) = length {
+        answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(answer)
+}
+
+fn wanted(params: &mut Params) -> Result<Wanted, ApiError> {
+    let pcapng = match params.text(&["format"])?.as_deref() {
+        None | Some("" | "pcap") => false,
+        Some("pcapng") => true,
+        Some(other) => {
+            let other = crate::snapshots::shown(other);
+            return Err(ApiError::bad_request(format!("`format` must be pcap or pcapng, not \"{other}\"")));
+        }
+    };
+    Ok(Wanted {
+        nodes: params.list(&["nodes"])?,
+        start: params.moment(&["start_time", "start", "start_ts"])?,
+        end: params.moment(&["end_time", "end", "end_ts"])?,
+        bpf: params.text(&["bpf_filter", "bpf"])?.filter(|filter| !filter.trim().is_empty()),
+        pcapng,
+    })
+}
+
+/// Hands written bytes to the client. Fails as soon as that is gone, which ends the work.
+struct Pieces {
+    to: mpsc::Sender<io::Result<Bytes>>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        self.to.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(gone)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

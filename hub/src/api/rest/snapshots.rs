@@ -1,0 +1,184 @@
+//! `/mcp/snapshots`: create, list, look at, delete.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::millis;
+use crate::api::params::Params;
+use crate::api::{ApiError, App};
+use crate::catalogue::SnapshotEntry;
+use crate::snapshots::window::{self, Asked, DEFAULT_DURATION};
+use crate::snapshots::{Create, Manifest, NodePart, Origin, PartStatus, Status};
+
+/// A snapshot in a list.
+#[derive(Serialize)]
+pub(super) struct Entry {
+    id: String,
+    name: String,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    origin: Origin,
+    size_bytes: u64,
+    created_at: String,
+    duration: String,
+    start_ts: u64,
+    end_ts: u64,
+    node_count: usize,
+    packet_count: u64,
+    lost_packets: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<Progress>,
+}
+
+/// All snapshots.
+#[derive(Serialize)]
+pub(super) struct All {
+    snapshots: Vec<Entry>,
+}
+
+/// How much of a snapshot has come.
+#[derive(Serialize)]
+struct Progress {
+    bytes: u64,
+    bytes_total: u64,
+    percent: u64,
+}
+
+/// A snapshot by itself.
+#[derive(Serialize)]
+pub(super) struct Full {
+    #[serde(flatten)]
+    entry: Entry,
+    nodes: Vec<Node>,
+    problems: Vec<String>,
+    name_count: usize,
+    dissections: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct Node {
+    name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    url: String,
+    status: PartStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    segments: usize,
+    size_bytes: u64,
+    packet_count: u64,
+    lost_packets: u64,
+    first_ts: Option<u64>,
+    last_ts: Option<u64>,
+}
+
+pub(super) async fn create(State(app): State<App>, mut params: Params) -> Result<Json<Value>, ApiError> {
+    let name = params.text(&["name"])?.ok_or_else(|| {
+        ApiError::bad_request("`name` is required: a name for the snapshot, e.g. {\"name\": \"incident-001\", \"duration\": \"1h\"}")
+    })?;
+    let asked = asked(&mut params)?;
+    let nodes = params.list(&["nodes"])?;
+    let manifest = app.hub.snapshots.create(Create { name, asked, nodes }, crate::now()).await?;
+    let mut answer = json!({
+        "success": true,
+        "id": manifest.id,
+        "name": manifest.name,
+        "status": manifest.status,
+        "start_ts": millis(manifest.start),
+        "end_ts": millis(manifest.end),
+        "duration": window::show_duration(manifest.end - manifest.start),
+        "nodes": manifest.nodes.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(),
+    });
+    let warnings: Vec<String> = manifest.problems.into_iter().chain(params.warnings()).collect();
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
+    }
+    Ok(Json(answer))
+}
+
+/// The window in any of the spellings of contract 1.8.
+fn asked(params: &mut Params) -> Result<Asked, ApiError> {
+    let duration = params.duration(&["duration"])?;
+    let start = params.moment(&["start_time", "start", "start_ts"])?;
+    let end = params.moment(&["end_time", "end", "end_ts"])?;
+    match (duration, start, end) {
+        (None, None, None) => Ok(Asked::Last(DEFAULT_DURATION)),
+        (Some(length), None, None) => Ok(Asked::Last(length)),
+        (None, Some(start), end) => Ok(Asked::Between(start, end)),
+        (Some(length), Some(start), None) => Ok(Asked::Between(start, Some(start.saturating_add(length)))),
+        (Some(length), None, Some(end)) => Ok(Asked::Between(end.saturating_sub(length), Some(end))),
+        (None, None, Some(end)) => Ok(Asked::Between(end.saturating_sub(DEFAULT_DURATION), Some(end))),
+        (Some(_), Some(_), Some(_)) => Err(ApiError::bad_request(
+            "`duration`, `start_time` and `end_time` together say too much; give a duration, or a start and an end",
+        )),
+    }
+}
+
+pub(super) async fn list(State(app): State<App>) -> Result<Json<All>, ApiError> {
+    let snapshots = app.hub.snapshots.list().await?.into_iter().map(|entry| show(&app, entry)).collect();
+    Ok(Json(All { snapshots }))
+}
+
+pub(super) async fn get(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Full>, ApiError> {
+    let entry = app.hub.snapshots.find(&key).await?;
+    let Manifest { nodes, problems, names, .. } = app.hub.snapshots.manifest(&entry).await?;
+    let dissections = app.hub.jobs.list(Some(&entry.id)).await?;
+    Ok(Json(Full {
+        nodes: nodes.iter().map(node).collect(),
+        problems,
+        name_count: names.len(),
+        dissections: dissections.iter().map(super::entry).collect(),
+        entry: show(&app, entry),
+    }))
+}
+
+pub(super) async fn delete(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
+    let entry = app.hub.snapshots.find(&key).await?;
+    app.hub.jobs.stop_all(&entry.id).await?;
+    for dissection in app.hub.jobs.list(Some(&entry.id)).await? {
+        app.hub.databases.forget(&app.dissection_folder(&entry, &dissection.record.name));
+    }
+    app.hub.snapshots.delete(&entry).await?;
+    Ok(Json(json!({ "success": true, "id": entry.id, "name": entry.name })))
+}
+
+fn show(app: &App, entry: SnapshotEntry) -> Entry {
+    let progress = app.hub.snapshots.progress(&entry.id).map(|(done, total)| Progress {
+        bytes: done.min(total),
+        bytes_total: total,
+        percent: (done.min(total) * 100).checked_div(total).unwrap_or(0),
+    });
+    Entry {
+        id: entry.id,
+        name: entry.name,
+        status: entry.status,
+        reason: entry.reason,
+        origin: entry.origin,
+        size_bytes: entry.bytes,
+        created_at: window::at(entry.created_at),
+        duration: window::show_duration(entry.end.saturating_sub(entry.start)),
+        start_ts: millis(entry.start),
+        end_ts: millis(entry.end),
+        node_count: entry.nodes,
+        packet_count: entry.packets,
+        lost_packets: entry.lost,
+        progress: progress.filter(|_| entry.status == Status::InProgress),
+    }
+}
+
+fn node(part: &NodePart) -> Node {
+    Node {
+        name: part.name.clone(),
+        url: part.url.clone(),
+        status: part.status,
+        error: part.error.clone(),
+        segments: part.segments.len(),
+        size_bytes: part.bytes(),
+        packet_count: part.packets(),
+        lost_packets: part.lost(),
+        first_ts: part.first().map(millis),
+        last_ts: part.last().map(millis),
+    }
+}

@@ -1,0 +1,31 @@
+//! Listens and answers until told to stop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::router;
+use crate::hub::Hub;
+
+/// Longest wait for answers that are under way when the hub stops. An export may take hours; it is broken off.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Answers on `listener` until `stop`, then lets what is under way end for a moment, and stops the hub.
+pub async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: CancellationToken) -> io::Result<()> {
+    let stopped = stop.clone().cancelled_owned();
+    let answering = axum::serve(listener, router(Arc::clone(&hub))).with_graceful_shutdown(stopped);
+    let answering = async move { answering.await };
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let ended = tokio::select! {
+        ended = answering => ended,
+        () = late => Ok(()),
+    };
+    hub.stop().await;
+    ended
+}

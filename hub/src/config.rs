@@ -1,0 +1,199 @@
+//! The command line and the environment; the only place that reads either.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api;
+use crate::hub::{Hub, Options};
+use crate::nodes::{Patience, Where, parse_dns, parse_url};
+use crate::offline::{self, DissectArgs};
+use crate::snapshots::{Import, import};
+
+/// Cuts windows of time out of the recording of every node, dissects them into API calls, and answers questions.
+#[derive(Debug, Parser)]
+#[command(name = "wiretape-hub", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to log, e.g. info, debug, wiretape_hub=debug
+    #[arg(long, global = true, env = "WIRETAPE_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wiretape-hub serve --data /var/lib/wiretape --node http://10.0.0.1:8897 --node http://10.0.0.2:8897
+  wiretape-hub serve --listen 0.0.0.0:8898 --data /data --nodes-dns wiretape-agent.wiretape.svc:8897
+  wiretape-hub dissect capture.pcap.gz --kfl 'response.status >= 500'
+  wiretape-hub import capture.pcapng --name incident-001 --data /var/lib/wiretape";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer over HTTP
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
+    /// Print the API calls of capture files
+    Dissect(DissectArgs),
+    /// Make a snapshot of capture files
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
+}
+
+const SERVE_EXAMPLES: &str = "\
+Without --node and --nodes-dns the hub answers about the snapshots it has, and takes no new ones.
+
+Examples:
+  wiretape-hub serve --data /var/lib/wiretape --node http://10.0.0.1:8897
+  curl http://127.0.0.1:8898/mcp/data-boundaries
+  curl -X POST http://127.0.0.1:8898/mcp/snapshots -d '{\"name\": \"incident-001\", \"duration\": \"1h\"}'";
+
+const IMPORT_EXAMPLES: &str = "\
+Reads pcapng and pcap of any tool, gzipped or not. Works with or without a hub running on the data folder; a running
+one shows the snapshot in its next list, and finds it by its name at once.
+
+Example:
+  wiretape-hub import node-1.pcapng node-2.pcap.gz --name incident-001 --data /var/lib/wiretape";
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Address to answer on
+    #[arg(long, env = "WIRETAPE_LISTEN", default_value = "127.0.0.1:8898", value_name = "ADDR:PORT")]
+    listen: SocketAddr,
+    /// Folder of snapshots and dissections; made if it is missing
+    #[arg(long, env = "WIRETAPE_DATA", value_name = "DIR")]
+    data: PathBuf,
+    /// URL of an agent; give it once for each node
+    #[arg(long = "node", env = "WIRETAPE_NODES", value_delimiter = ',', value_name = "URL", value_parser = parse_url)]
+    nodes: Vec<String>,
+    /// DNS name with an address for each agent, looked up afresh for every snapshot
+    #[arg(long, env = "WIRETAPE_NODES_DNS", value_name = "NAME:PORT", value_parser = parse_dns)]
+    nodes_dns: Option<(String, u16)>,
+    /// Threads of a dissection; as many as there are processors when not given
+    #[arg(long, env = "WIRETAPE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+/// Flags of `import`.
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// Captures: pcapng or pcap, gzipped or not
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Name of the snapshot: 1 to 128 of A-Z a-z 0-9 . _ -
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// The hub's folder of snapshots and dissections; made if it is missing
+    #[arg(long, env = "WIRETAPE_DATA", value_name = "DIR")]
+    data: PathBuf,
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    log(&cli.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads that serve requests")?;
+    match cli.command {
+        Command::Serve(args) => runtime.block_on(serve(args)),
+        Command::Dissect(args) => runtime.block_on(offline::dissect(args)),
+        Command::Import(args) => bring_in(args),
+    }
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    // Signals first: one that comes while the hub opens stops it right after.
+    let stop = stop_on_signals()?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!("cannot listen on {}; stop what listens there, or give another --listen", args.listen)
+    })?;
+    let places = Where { urls: args.nodes, dns: args.nodes_dns };
+    if places.urls.is_empty() && places.dns.is_none() {
+        tracing::warn!("no agents are named (--node, --nodes-dns): existing snapshots are served, none can be cut");
+    }
+    let threads = args.threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        usize::from,
+    );
+    let options = Options { data: args.data, places, patience: Patience::default(), threads };
+    let hub = Hub::open(options).await?;
+    // The port may have been chosen by the system.
+    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+    tracing::info!(%address, data = %hub.data.display(), threads, "hub answers on http://{address}");
+    api::serve(listener, Arc::new(hub), stop).await.context("the hub stopped answering")?;
+    tracing::info!("hub stopped");
+    Ok(())
+}
+
+fn bring_in(args: ImportArgs) -> anyhow::Result<()> {
+    let wanted = Import { data: args.data, name: args.name, files: args.files };
+    let manifest = import(&wanted, crate::now())?;
+    for problem in &manifest.problems {
+        tracing::warn!("{problem}");
+    }
+    println!(
+        "snapshot {} ({}): {} packets, {} bytes, {} node(s)",
+        manifest.name,
+        manifest.id,
+        manifest.packets(),
+        manifest.bytes(),
+        manifest.nodes.len()
+    );
+    Ok(())
+}
+
+fn log(filter: &str) -> anyhow::Result<()> {
+    let filter = match tracing_subscriber::EnvFilter::try_new(filter) {
+        Ok(filter) => filter,
+        Err(error) => bail!("--log `{filter}` is no log filter ({error}); write e.g. info or wiretape_hub=debug"),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}
+
+/// Told as soon as the process is asked to end.
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+        told.cancel();
+    });
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_node_is_told_with_what_to_write() {
+        let told = Cli::try_parse_from(["wiretape-hub", "serve", "--data", "/d", "--node", "https://x"]);
+        assert!(told.is_err_and(|error| error.to_string().contains("write http://HOST:PORT")));
+    }
+}

@@ -1,0 +1,594 @@
+//! Dissection jobs: which run, which wait, how far they are, and what becomes of them.
+//!
+//! `dissection.json` in the dissection's folder says all of it, so a start of the hub finds what was under way and
+//! begins it again. A job runs on threads of its own; a panic in it fails the job and nothing else.
+
+mod record;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use wiretape_tape::Nanos;
+
+pub use record::{JobStatus, RECORD, Record};
+
+use crate::catalogue::{Catalogue, CatalogueError, DissectionEntry, Found, SnapshotEntry};
+use crate::dissections::{self, Job, JobError, Progress, SUMMARY, Source, Summary, TABLES};
+use crate::snapshots::{BadName, DISSECTIONS, Manifest, SEGMENTS, blocking, name, shown, sync_folder};
+
+/// Jobs that run at the same time. One uses all threads it is given; a second would only take memory.
+pub const MAX_RUNNING: usize = 1;
+/// Jobs that wait for their turn.
+pub const MAX_PENDING: usize = 64;
+/// Times that a job is begun again after the hub ended under it. Beyond that it may be the reason.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// Why something cannot be done with a dissection.
+#[derive(Debug, thiserror::Error)]
+pub enum DissectionError {
+    /// The name is no name.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// The snapshot has one of that name.
+    #[error(
+        "`{snapshot}` already has a dissection named `{name}` ({}); ask for its status, choose another name, or delete it",
+        .status.as_str()
+    )]
+    Taken {
+        /// The snapshot's name.
+        snapshot: String,
+        /// The dissection's name.
+        name: String,
+        /// How far that one is.
+        status: JobStatus,
+    },
+    /// Enough are waiting.
+    #[error("{MAX_PENDING} dissections are waiting already; wait until one of them is completed")]
+    TooMany,
+    /// Nothing goes by that.
+    #[error("`{snapshot}` has no dissection `{asked}`; {}", or_none(.there))]
+    Unknown {
+        /// The snapshot's name.
+        snapshot: String,
+        /// What was asked for.
+        asked: String,
+        /// The dissections it has.
+        there: Vec<String>,
+    },
+    /// Several do.
+    #[error("`{asked}` is the start of several ids: {}; write one in full", .ids.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        asked: String,
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// It has ended already.
+    #[error("the dissection `{name}` is {} already, there is nothing to stop", .status.as_str())]
+    Ended {
+        /// Its name.
+        name: String,
+        /// How it ended.
+        status: JobStatus,
+    },
+    /// The catalogue gave no answer.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The data folder refuses.
+    #[error("cannot {doing} the dissection: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// All dissection jobs of a hub. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    catalogue: Catalogue,
+    threads: usize,
+    /// Held from the look whether a name is free until it is taken.
+    naming: tokio::sync::Mutex<()>,
+    board: Mutex<Board>,
+    counters: Counters,
+}
+
+/// What is under way.
+#[derive(Default)]
+struct Board {
+    waiting: VecDeque<Arc<Task>>,
+    running: usize,
+    /// Those that wait and those that run, by `snapshot id/dissection name`.
+    live: HashMap<String, Arc<Task>>,
+    stopping: bool,
+}
+
+struct Task {
+    key: String,
+    /// The snapshot's folder, and what it says.
+    snapshot: PathBuf,
+    folder: PathBuf,
+    manifest: Manifest,
+    record: Mutex<Record>,
+    progress: Progress,
+    ended: watch::Sender<bool>,
+}
+
+/// What is counted from the start of the hub on.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Jobs asked for.
+    pub started: AtomicU64,
+    /// Completed.
+    pub completed: AtomicU64,
+    /// Failed.
+    pub failed: AtomicU64,
+    /// Stopped.
+    pub cancelled: AtomicU64,
+    /// Calls that completed jobs found.
+    pub calls: AtomicU64,
+    /// Bytes of segments that completed jobs read.
+    pub bytes: AtomicU64,
+}
+
+/// A dissection as it stands now.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The snapshot's id.
+    pub snapshot_id: String,
+    /// The snapshot's name.
+    pub snapshot_name: String,
+    /// Its record.
+    pub record: Record,
+    /// 0 to 100.
+    pub progress: u8,
+    /// Files to read.
+    pub files: usize,
+    /// Bytes of all files.
+    pub bytes_total: u64,
+    /// Bytes read so far.
+    pub bytes: u64,
+    /// Packets read so far.
+    pub packets: u64,
+    /// Calls found so far.
+    pub calls: u64,
+}
+
+impl Jobs {
+    /// The jobs of a hub with so many threads to dissect on.
+    pub fn new(catalogue: Catalogue, threads: usize) -> Self {
+        let inner = Inner {
+            catalogue,
+            threads: threads.max(1),
+            naming: tokio::sync::Mutex::default(),
+            board: Mutex::default(),
+            counters: Counters::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins again what an earlier run left under way. `path` gives a snapshot's folder.
+    pub async fn recover(&self, path: impl Fn(&str) -> PathBuf, now: Nanos) -> Result<(), DissectionError> {
+        let mut unfinished = self.inner.catalogue.dissections(None).await?;
+        unfinished.retain(|entry| entry.record.status.is_active());
+        // Oldest first, as they were asked for.
+        for entry in unfinished.into_iter().rev() {
+            let snapshot = path(&entry.snapshot);
+            let folder = snapshot.join(DISSECTIONS).join(&entry.record.name);
+            let mut record = entry.record;
+            let from = snapshot.clone();
+            let manifest = blocking(move || Manifest::read(&from)).await;
+            if let Some(summary) = published(&folder) {
+                // The tables were whole; only the record was missing.
+                record.status = JobStatus::Completed;
+                record.finished_at = Some(now);
+                record.summary = Some(summary);
+                write(folder, record).await?;
+                self.inner.counters.completed.fetch_add(1, Ordering::Relaxed);
+                self.inner.catalogue.refresh_snapshot(&entry.snapshot).await?;
+                continue;
+            }
+            let reason = match &manifest {
+                Err(error) => Some(format!("the snapshot's manifest cannot be read: {error}")),
+                Ok(_) if record.attempts >= MAX_ATTEMPTS => {
+                    Some(format!("the hub ended {} times while it ran; it is not begun again", record.attempts))
+                }
+                Ok(_) => None,
+            };
+            match (manifest, reason) {
+                (Ok(manifest), None) => {
+                    record.status = JobStatus::Pending;
+                    let task = Task::new(&entry.snapshot, snapshot, manifest, record);
+                    tracing::info!(key = task.key, "dissection begun again");
+                    self.enqueue(task);
+                }
+                (_, reason) => {
+                    record.status = JobStatus::Failed;
+                    record.error = reason;
+                    record.finished_at = Some(now);
+                    write(folder, record).await?;
+                    self.inner.counters.failed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            self.inner.catalogue.refresh_snapshot(&entry.snapshot).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins the dissection of a completed snapshot, or lets it wait for its turn. What is returned is on disk.
+    ///
+    /// Without a name it gets the start of its id.
+    pub async fn start(
+        &self,
+        snapshot: &SnapshotEntry,
+        path: PathBuf,
+        manifest: Manifest,
+        name: Option<String>,
+        now: Nanos,
+    ) -> Result<State, DissectionError> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let name = name.unwrap_or_else(|| id.chars().take(8).collect());
+        name::check(&name)?;
+        let _naming = self.inner.naming.lock().await;
+        if let Found::One(entry) = self.inner.catalogue.dissection(&snapshot.id, &name).await?
+            && entry.record.name == name
+        {
+            let status = self.state(&entry).record.status;
+            return Err(DissectionError::Taken { snapshot: snapshot.name.clone(), name, status });
+        }
+        if self.board().waiting.len() >= MAX_PENDING {
+            return Err(DissectionError::TooMany);
+        }
+        let record = Record {
+            id,
+            name,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            status: JobStatus::Pending,
+            error: None,
+            attempts: 0,
+            summary: None,
+        };
+        let task = Task::new(&snapshot.id, path, manifest, record.clone());
+        write(task.folder.clone(), record).await?;
+        self.inner.catalogue.refresh_snapshot(&snapshot.id).await?;
+        self.inner.counters.started.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(key = task.key, "dissection asked for");
+        let state = task.state();
+        self.enqueue(task);
+        Ok(state)
+    }
+
+    /// The dissection of a snapshot that goes by a name, an id, or the start of an id.
+    pub async fn find(&self, snapshot: &SnapshotEntry, key: &str) -> Result<DissectionEntry, DissectionError> {
+        match self.inner.catalogue.dissection(&snapshot.id, key).await? {
+            Found::One(entry) => Ok(entry),
+            Found::Many(ids) => Err(DissectionError::Ambiguous { asked: shown(key), ids }),
+            Found::None => {
+                let all = self.inner.catalogue.dissections(Some(&snapshot.id)).await?;
+                let there = all.into_iter().map(|entry| entry.record.name).collect();
+                Err(DissectionError::Unknown { snapshot: snapshot.name.clone(), asked: shown(key), there })
+            }
+        }
+    }
+
+    /// The dissections of one snapshot (by its id), or of all; newest first.
+    pub async fn list(&self, snapshot: Option<&str>) -> Result<Vec<State>, DissectionError> {
+        let entries = self.inner.catalogue.dissections(snapshot).await?;
+        Ok(entries.iter().map(|entry| self.state(entry)).collect())
+    }
+
+    /// How a dissection stands at this moment.
+    pub fn state(&self, entry: &DissectionEntry) -> State {
+        match self.board().live.get(&key(&entry.snapshot, &entry.record.name)) {
+            Some(task) => task.state(),
+            None => State::of(entry),
+        }
+    }
+
+    /// Stops a dissection that waits or runs; returns when nothing of it is left but its record.
+    pub async fn stop(&self, entry: &DissectionEntry) -> Result<State, DissectionError> {
+        let key = key(&entry.snapshot, &entry.record.name);
+        let task = self.board().live.get(&key).map(Arc::clone);
+        let Some(task) = task else {
+            let state = State::of(entry);
+            return match state.record.status {
+                JobStatus::Cancelled => Ok(state),
+                status => Err(DissectionError::Ended { name: state.record.name, status }),
+            };
+        };
+        task.progress.cancel();
+        let waiting = {
+            let mut board = self.board();
+            let before = board.waiting.len();
+            board.waiting.retain(|waiting| waiting.key != key);
+            before > board.waiting.len()
+        };
+        if waiting {
+            self.inner.end(&task, Err(JobError::Cancelled)).await;
+        }
+        let mut ended = task.ended.subscribe();
+        // An error means that the sender is gone, which is an end as well.
+        let _ = ended.wait_for(|ended| *ended).await;
+        Ok(task.state())
+    }
+
+    /// Deletes a dissection with its tables; one that is under way is stopped first.
+    pub async fn delete(&self, snapshot: PathBuf, entry: &DissectionEntry) -> Result<(), DissectionError> {
+        if self.state(entry).record.status.is_active() {
+            self.stop(entry).await?;
+        }
+        let name = entry.record.name.clone();
+        blocking(move || {
+            let root = snapshot.join(DISSECTIONS);
+            // Hidden first, so that half a removal is never taken for a dissection.
+            let hidden = root.join(format!(".deleted-{name}"));
+            std::fs::rename(root.join(&name), &hidden)?;
+            sync_folder(&root)?;
+            std::fs::remove_dir_all(hidden)
+        })
+        .await
+        .map_err(|source| DissectionError::Io { doing: "delete the folder of", source })?;
+        self.inner.catalogue.refresh_snapshot(&entry.snapshot).await?;
+        tracing::info!(snapshot = entry.snapshot, name = entry.record.name, "dissection deleted");
+        Ok(())
+    }
+
+    /// Stops all dissections of a snapshot that is about to be deleted.
+    pub async fn stop_all(&self, snapshot: &str) -> Result<(), DissectionError> {
+        for entry in self.inner.catalogue.dissections(Some(snapshot)).await? {
+            match self.stop(&entry).await {
+                Err(DissectionError::Ended { .. }) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what runs, so that the next start begins it again; nothing new begins.
+    pub async fn interrupt(&self) {
+        let live: Vec<_> = {
+            let mut board = self.board();
+            board.stopping = true;
+            board.waiting.clear();
+            board.live.values().map(Arc::clone).collect()
+        };
+        for task in live {
+            task.progress.cancel();
+            if task.record().status == JobStatus::Running {
+                let mut ended = task.ended.subscribe();
+                let _ = ended.wait_for(|ended| *ended).await;
+            }
+        }
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// How many run, and how many wait.
+    pub fn active(&self) -> (usize, usize) {
+        let board = self.board();
+        (board.running, board.waiting.len())
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.inner.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(&self, task: Arc<Task>) {
+        let mut board = self.board();
+        board.live.insert(task.key.clone(), Arc::clone(&task));
+        board.waiting.push_back(task);
+        drop(board);
+        Inner::dispatch(&self.inner);
+    }
+}
+
+impl Inner {
+    /// Begins as many of the waiting jobs as may run.
+    fn dispatch(self: &Arc<Self>) {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        while !board.stopping && board.running < MAX_RUNNING {
+            let Some(task) = board.waiting.pop_front() else { break };
+            board.running += 1;
+            let inner = Arc::clone(self);
+            tokio::spawn(async move {
+                inner.attend(task).await;
+                inner.board.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
+                Self::dispatch(&inner);
+            });
+        }
+    }
+
+    /// Runs one job from its first record to its last.
+    async fn attend(&self, task: Arc<Task>) {
+        let record = {
+            let mut record = task.record();
+            record.status = JobStatus::Running;
+            record.started_at = Some(crate::now());
+            record.attempts += 1;
+            record.clone()
+        };
+        let begun = write(task.folder.clone(), record).await;
+        self.follow(&task).await;
+        let outcome = match begun {
+            Ok(()) => run(Arc::clone(&task), self.threads).await,
+            Err(error) => Err(JobError::Panicked { thread: "hub".to_owned(), message: error.to_string() }),
+        };
+        self.end(&task, outcome).await;
+    }
+
+    /// Writes down how a job ended, unless the hub itself is ending.
+    async fn end(&self, task: &Arc<Task>, outcome: Result<Summary, JobError>) {
+        let stopping = self.board.lock().unwrap_or_else(PoisonError::into_inner).stopping;
+        let record = {
+            let mut record = task.record();
+            record.finished_at = Some(crate::now());
+            match outcome {
+                Ok(summary) => {
+                    self.counters.completed.fetch_add(1, Ordering::Relaxed);
+                    self.counters.calls.fetch_add(summary.calls, Ordering::Relaxed);
+                    self.counters.bytes.fetch_add(summary.bytes, Ordering::Relaxed);
+                    tracing::info!(key = task.key, calls = summary.calls, packets = summary.packets, "dissection completed");
+                    record.status = JobStatus::Completed;
+                    record.summary = Some(summary);
+                }
+                Err(JobError::Cancelled) if stopping => {
+                    tracing::info!(key = task.key, "dissection interrupted; it is begun again at the next start");
+                    record.status = JobStatus::Pending;
+                    record.finished_at = None;
+                    // The hub was told to stop; that is not the job's doing.
+                    record.attempts = record.attempts.saturating_sub(1);
+                }
+                Err(JobError::Cancelled) => {
+                    self.counters.cancelled.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!(key = task.key, "dissection stopped");
+                    record.status = JobStatus::Cancelled;
+                }
+                Err(error) => {
+                    self.counters.failed.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(key = task.key, %error, "dissection failed");
+                    record.status = JobStatus::Failed;
+                    record.error = Some(error.to_string());
+                }
+            }
+            record.clone()
+        };
+        if let Err(error) = write(task.folder.clone(), record).await {
+            tracing::error!(key = task.key, %error, "how the dissection ended cannot be written down");
+        }
+        self.follow(task).await;
+        self.board.lock().unwrap_or_else(PoisonError::into_inner).live.remove(&task.key);
+        task.ended.send_replace(true);
+    }
+
+    async fn follow(&self, task: &Task) {
+        if let Err(error) = self.catalogue.refresh_snapshot(&task.manifest.id).await {
+            tracing::warn!(key = task.key, %error, "the catalogue does not follow");
+        }
+    }
+}
+
+impl Task {
+    fn new(snapshot_id: &str, snapshot: PathBuf, manifest: Manifest, record: Record) -> Arc<Self> {
+        Arc::new(Self {
+            key: key(snapshot_id, &record.name),
+            folder: snapshot.join(DISSECTIONS).join(&record.name),
+            snapshot,
+            manifest,
+            record: Mutex::new(record),
+            progress: Progress::default(),
+            ended: watch::Sender::new(false),
+        })
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn job(&self, threads: usize) -> Job {
+        let segments = self.snapshot.join(SEGMENTS);
+        let sources = self.manifest.nodes.iter().map(|part| Source {
+            node: part.name.clone(),
+            files: part.segments.iter().map(|segment| segments.join(&part.folder).join(&segment.name)).collect(),
+        });
+        Job {
+            sources: sources.collect(),
+            names: self.manifest.names.clone(),
+            window: Some((self.manifest.start, self.manifest.end)),
+            out: self.folder.clone(),
+            threads,
+        }
+    }
+
+    fn state(&self) -> State {
+        let record = self.record().clone();
+        State {
+            snapshot_id: self.manifest.id.clone(),
+            snapshot_name: self.manifest.name.clone(),
+            progress: if record.status == JobStatus::Completed { 100 } else { self.progress.percent() },
+            files: self.manifest.nodes.iter().map(|part| part.segments.len()).sum(),
+            bytes_total: self.manifest.bytes(),
+            bytes: self.progress.bytes_done(),
+            packets: self.progress.packets(),
+            calls: self.progress.calls(),
+            record,
+        }
+    }
+}
+
+impl State {
+    fn of(entry: &DissectionEntry) -> Self {
+        let summary = entry.record.summary.as_ref();
+        Self {
+            snapshot_id: entry.snapshot.clone(),
+            snapshot_name: entry.snapshot_name.clone(),
+            progress: if entry.record.status == JobStatus::Completed { 100 } else { 0 },
+            files: entry.files,
+            bytes_total: summary.map_or(0, |summary| summary.bytes),
+            bytes: summary.map_or(0, |summary| summary.bytes),
+            packets: summary.map_or(0, |summary| summary.packets),
+            calls: summary.map_or(0, |summary| summary.calls),
+            record: entry.record.clone(),
+        }
+    }
+}
+
+/// Runs a job on a thread of its own; a panic there is a failure of the job.
+async fn run(task: Arc<Task>, threads: usize) -> Result<Summary, JobError> {
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    let panicked = |message: String| JobError::Panicked { thread: "dissection".to_owned(), message };
+    let spawned = std::thread::Builder::new().name("dissection".to_owned()).spawn(move || {
+        let job = task.job(threads);
+        let outcome = catch_unwind(AssertUnwindSafe(|| dissections::run(&job, &task.progress)))
+            .unwrap_or_else(|panic| Err(panicked(crate::catalogue::last_words(panic.as_ref()))));
+        // Whoever waits for it lives as long as the hub.
+        let _ = done.send(outcome);
+    });
+    match spawned {
+        Ok(_) => outcome.await.unwrap_or_else(|_| Err(panicked("its thread ended without a word".to_owned()))),
+        Err(error) => Err(panicked(error.to_string())),
+    }
+}
+
+async fn write(folder: PathBuf, record: Record) -> Result<(), DissectionError> {
+    blocking(move || {
+        std::fs::create_dir_all(&folder)?;
+        record.write(&folder)?;
+        folder.parent().map_or(Ok(()), sync_folder)
+    })
+    .await
+    .map_err(|source| DissectionError::Io { doing: "write down", source })
+}
+
+/// What a job has said that put its tables in place.
+fn published(folder: &Path) -> Option<Summary> {
+    let text = std::fs::read(folder.join(TABLES).join(SUMMARY)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn key(snapshot: &str, name: &str) -> String {
+    format!("{snapshot}/{name}")
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() {
+        "it has none yet: start one with POST /mcp/dissections".to_owned()
+    } else {
+        format!("it has: {}", names.join(", "))
+    }
+}

@@ -1,0 +1,307 @@
+//! Packets of a snapshot as one capture file: merged by time over the nodes, cut to a window, filtered like tcpdump.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use pcap::{BpfProgram, Capture, Linktype, Precision};
+use wiretape_tape::{Chunk, ChunkReader, Export as Sink, ExportError as SinkError, ExportFormat, LinkType, Nanos};
+
+use super::{Manifest, NodePart, Origin, SEGMENTS};
+
+/// Read at once where segments are given out as they lie.
+const COPY_BYTES: usize = 256 << 10;
+
+/// What shall be in the file.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Nodes by name; all when empty.
+    pub nodes: Vec<String>,
+    /// Packets at this time or later; the snapshot's own start when not given.
+    pub start: Option<Nanos>,
+    /// Packets before this time; the snapshot's own end when not given.
+    pub end: Option<Nanos>,
+    /// In libpcap's language.
+    pub bpf: Option<String>,
+    /// Whether it shall be pcapng; classic pcap otherwise.
+    pub pcapng: bool,
+}
+
+/// Why there is no such file.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The snapshot has no part of that node.
+    #[error("the snapshot has no packets of a node `{asked}`; its nodes are: {}", .there.join(", "))]
+    UnknownNode {
+        /// The node asked for.
+        asked: String,
+        /// Those it has.
+        there: Vec<String>,
+    },
+    /// The window is empty.
+    #[error("the window is empty: `end_time` must be later than `start_time`")]
+    EmptyWindow,
+    /// libpcap does not take the filter.
+    #[error("bpf_filter: {reason}; it is written as for tcpdump, e.g. tcp port 80 and host 10.0.0.1")]
+    Filter {
+        /// What libpcap says.
+        reason: String,
+    },
+    /// The file cannot be written on.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A segment cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Segment {
+        /// The segment.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// An export that is checked and can only fail for reasons of the disk or of whoever reads it.
+pub struct Export {
+    tapes: Vec<Tape>,
+    window: (Nanos, Nanos),
+    filter: Option<Filter>,
+    format: ExportFormat,
+    names: Vec<wiretape_tape::Name>,
+    /// Segments are given out as they lie: so many bytes.
+    whole: Option<u64>,
+}
+
+impl Export {
+    /// Checks what is wanted of the snapshot in `folder`, opening the first segment of each node. Blocks.
+    pub fn prepare(folder: &Path, manifest: &Manifest, wanted: &Wanted) -> Result<Self, ExportError> {
+        let chosen = choose(manifest, &wanted.nodes)?;
+        let window = (wanted.start.unwrap_or(manifest.start), wanted.end.unwrap_or(manifest.end));
+        if window.1 <= window.0 {
+            return Err(ExportError::EmptyWindow);
+        }
+        let unfiltered = wanted.start.is_none() && wanted.end.is_none() && wanted.bpf.is_none();
+        // Segments of agents end with a whole block, so one may follow another; foreign files may end anywhere.
+        let whole = (wanted.pcapng && unfiltered && manifest.origin == Origin::Cut)
+            .then(|| chosen.iter().map(|part| part.bytes()).sum());
+        let segments = folder.join(SEGMENTS);
+        let mut tapes: Vec<Tape> = chosen.iter().map(|part| Tape::new(&segments, part, whole.is_none().then_some(window))).collect();
+        let mut filter = wanted.bpf.as_deref().map(Filter::new).transpose()?;
+        let mut links = BTreeSet::new();
+        if whole.is_none() {
+            for tape in &mut tapes {
+                tape.advance()?;
+                links.extend(tape.links());
+            }
+        }
+        if let Some(filter) = &mut filter {
+            for link in &links {
+                filter.program(LinkType(*link))?;
+            }
+        }
+        let format = match (wanted.pcapng, links.len() < 2) {
+            (true, _) => ExportFormat::Pcapng,
+            (false, true) => ExportFormat::Pcap,
+            // One classic file holds one link type: what all of them have in common is IP.
+            (false, false) => ExportFormat::PcapRaw,
+        };
+        let nodes: Vec<&str> = chosen.iter().map(|part| part.name.as_str()).collect();
+        let names = manifest.names.iter().filter(|name| nodes.contains(&name.node.as_str()));
+        Ok(Self { tapes, window, filter, format, names: names.map(|name| name.name.clone()).collect(), whole })
+    }
+
+    /// Bytes that it will have, where that is known beforehand.
+    pub fn length(&self) -> Option<u64> {
+        self.whole
+    }
+
+    /// Writes it; gives the number of packets, or of bytes where segments go out as they lie. Blocks. Ends with an
+    /// error as soon as `out` does not take any more.
+    pub fn write(self, out: impl Write) -> Result<u64, ExportError> {
+        if self.whole.is_some() { self.write_whole(out) } else { self.write_merged(out) }
+    }
+
+    fn write_whole(self, mut out: impl Write) -> Result<u64, ExportError> {
+        let mut written = 0;
+        let mut buffer = vec![0; COPY_BYTES];
+        for tape in self.tapes {
+            for path in tape.files {
+                let broken = |error: io::Error| ExportError::Segment { path: path.clone(), reason: error.to_string() };
+                let mut file = File::open(&path).map_err(broken)?;
+                loop {
+                    let read = file.read(&mut buffer).map_err(broken)?;
+                    if read == 0 {
+                        break;
+                    }
+                    out.write_all(buffer.get(..read).unwrap_or_default()).map_err(SinkError::Io)?;
+                    written += read as u64;
+                }
+            }
+        }
+        out.flush().map_err(SinkError::Io)?;
+        Ok(written)
+    }
+
+    fn write_merged(mut self, out: impl Write) -> Result<u64, ExportError> {
+        let mut sink = Sink::new(out, self.format, concat!("hub ", env!("CARGO_PKG_VERSION")));
+        sink.names(&self.names)?;
+        let mut heads: BinaryHeap<Reverse<(Nanos, usize)>> = BinaryHeap::with_capacity(self.tapes.len());
+        heads.extend(self.tapes.iter().enumerate().filter_map(|(number, tape)| Some(Reverse((tape.head()?, number)))));
+        while let Some(Reverse((_, number))) = heads.pop() {
+            let Some(tape) = self.tapes.get_mut(number) else { continue };
+            // All that come before the next tape's first go in one run.
+            let bound = heads.peek().map_or(Nanos::MAX, |Reverse((ts, _))| *ts);
+            loop {
+                tape.give(&mut sink, self.window, self.filter.as_mut())?;
+                match tape.head() {
+                    Some(ts) if ts <= bound => {}
+                    Some(ts) => {
+                        heads.push(Reverse((ts, number)));
+                        break;
+                    }
+                    None => break,
+                }
+            }
+        }
+        let packets = sink.counters().packets;
+        sink.finish()?;
+        Ok(packets)
+    }
+}
+
+fn choose<'m>(manifest: &'m Manifest, asked: &[String]) -> Result<Vec<&'m NodePart>, ExportError> {
+    if let Some(asked) = asked.iter().find(|asked| !manifest.nodes.iter().any(|part| part.name == **asked)) {
+        let there = manifest.nodes.iter().map(|part| part.name.clone()).collect();
+        return Err(ExportError::UnknownNode { asked: super::shown(asked), there });
+    }
+    let meant = |part: &&NodePart| asked.is_empty() || asked.contains(&part.name);
+    Ok(manifest.nodes.iter().filter(meant).collect())
+}
+
+/// The segments of one node, read one after the other.
+struct Tape {
+    node: String,
+    files: std::vec::IntoIter<PathBuf>,
+    open: Option<(PathBuf, ChunkReader<Box<dyn Read + Send>>)>,
+    chunk: Chunk,
+    next: usize,
+}
+
+impl Tape {
+    fn new(segments: &Path, part: &NodePart, window: Option<(Nanos, Nanos)>) -> Self {
+        let overlaps = |first: Option<Nanos>, last: Option<Nanos>| match (window, first, last) {
+            (Some((start, end)), Some(first), Some(last)) => last >= start && first < end,
+            _ => true,
+        };
+        let files: Vec<PathBuf> = part
+            .segments
+            .iter()
+            .filter(|segment| overlaps(segment.first, segment.last))
+            .map(|segment| segments.join(&part.folder).join(&segment.name))
+            .collect();
+        Self { node: part.name.clone(), files: files.into_iter(), open: None, chunk: Chunk::default(), next: 0 }
+    }
+
+    /// Time of the next packet.
+    fn head(&self) -> Option<Nanos> {
+        self.chunk.packets.get(self.next).map(|packet| packet.ts)
+    }
+
+    /// Link types of the interfaces that the open file has described so far.
+    fn links(&self) -> Vec<u16> {
+        let interfaces = self.open.as_ref().map(|(_, reader)| reader.interfaces()).unwrap_or_default();
+        interfaces.iter().map(|interface| interface.link.0).collect()
+    }
+
+    /// Reads on until there is a packet, or no file any more.
+    fn advance(&mut self) -> Result<(), ExportError> {
+        self.next = 0;
+        self.chunk.packets.clear();
+        loop {
+            let Some((path, reader)) = &mut self.open else {
+                let Some(path) = self.files.next() else { return Ok(()) };
+                let reader = wiretape_tape::open(&path)
+                    .map_err(|error| ExportError::Segment { path: path.clone(), reason: error.to_string() })?;
+                self.open = Some((path, reader));
+                continue;
+            };
+            let more = reader
+                .next_chunk(&mut self.chunk)
+                .map_err(|error| ExportError::Segment { path: path.clone(), reason: error.to_string() })?;
+            if !self.chunk.packets.is_empty() {
+                return Ok(());
+            }
+            if !more {
+                self.open = None;
+            }
+        }
+    }
+
+    /// Puts the next packet into the sink if it is wanted, and goes on to the one behind it.
+    fn give<W: Write>(
+        &mut self,
+        sink: &mut Sink<W>,
+        window: (Nanos, Nanos),
+        filter: Option<&mut Filter>,
+    ) -> Result<(), ExportError> {
+        if let (Some(packet), Some((_, reader))) = (self.chunk.packets.get(self.next), &self.open) {
+            let data = self.chunk.data(packet);
+            let wanted = (window.0..window.1).contains(&packet.ts)
+                && match filter {
+                    Some(filter) => filter.program(packet.link)?.filter(data),
+                    None => true,
+                };
+            if wanted {
+                sink.packet(&self.node, reader.interfaces(), packet, data)?;
+            }
+        }
+        self.next += 1;
+        if self.next >= self.chunk.packets.len() {
+            self.advance()?;
+        }
+        Ok(())
+    }
+}
+
+/// A filter in libpcap's language, compiled for each link type that is met.
+struct Filter {
+    text: String,
+    programs: BTreeMap<u16, BpfProgram>,
+}
+
+impl Filter {
+    fn new(text: &str) -> Result<Self, ExportError> {
+        // libpcap takes the text up to the first NUL.
+        if text.contains('\0') {
+            return Err(ExportError::Filter { reason: "it contains a NUL character".to_owned() });
+        }
+        let mut filter = Self { text: text.to_owned(), programs: BTreeMap::new() };
+        // So that nonsense is told even where there is no packet.
+        if filter.program(LinkType::RAW).is_err() {
+            filter.program(LinkType::ETHERNET)?;
+        }
+        Ok(filter)
+    }
+
+    fn program(&mut self, link: LinkType) -> Result<&BpfProgram, ExportError> {
+        match self.programs.entry(link.0) {
+            std::collections::btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
+            std::collections::btree_map::Entry::Vacant(free) => {
+                let program = compile(&self.text, link).map_err(|reason| ExportError::Filter { reason })?;
+                Ok(free.insert(program))
+            }
+        }
+    }
+}
+
+fn compile(text: &str, link: LinkType) -> Result<BpfProgram, String> {
+    // Files call raw IP 101, libpcap on Linux calls it 12 (<https://www.tcpdump.org/linktypes.html>, LINKTYPE_RAW).
+    let number = if link == LinkType::RAW { 12 } else { i32::from(link.0) };
+    let said = |error: pcap::Error| match error {
+        pcap::Error::PcapError(words) => words,
+        error => error.to_string(),
+    };
+    let capture = Capture::dead_with_precision(Linktype(number), Precision::Nano).map_err(said)?;
+    capture.compile(text, true).map_err(said)
+}

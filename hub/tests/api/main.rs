@@ -1,0 +1,11 @@
+//! The hub over HTTP, against agents that serve real tapes.
+
+mod agent;
+mod hub;
+
+mod bad_input;
+mod captures;
+mod catalogue;
+mod faults;
+mod page;
+mod restart;

@@ -1,0 +1,96 @@
+//! What can be told from an exported capture without dissecting it: connections opened and reset.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use wiretape_tape::{Chunk, ChunkReader, LinkType, Nanos};
+
+/// A TCP connection by its client's and its server's end.
+pub type Ends = (SocketAddr, SocketAddr);
+
+/// One TCP packet's head.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// When it was recorded.
+    pub ts: Nanos,
+    /// Where from.
+    pub src: SocketAddr,
+    /// Where to.
+    pub dst: SocketAddr,
+    /// Sequence number.
+    pub seq: u32,
+    /// SYN is set, ACK is not.
+    pub opens: bool,
+    /// RST is set.
+    pub resets: bool,
+}
+
+/// The TCP packets of a capture.
+///
+/// # Errors
+/// Not a capture, or one that is damaged.
+pub fn segments(capture: &[u8]) -> anyhow::Result<Vec<Segment>> {
+    let mut reader = ChunkReader::new(capture).context("the hub's export is not a capture")?;
+    let mut chunk = Chunk::default();
+    let mut segments = Vec::new();
+    while reader.next_chunk(&mut chunk)? {
+        for packet in &chunk.packets {
+            let data = chunk.data(packet);
+            let sliced = match packet.link {
+                LinkType::ETHERNET => SlicedPacket::from_ethernet(data),
+                LinkType::RAW => SlicedPacket::from_ip(data),
+                other => anyhow::bail!("link type {other:?} is not read here"),
+            };
+            let sliced = sliced.context("a packet that is none")?;
+            let (from, to) = match &sliced.net {
+                Some(NetSlice::Ipv4(ip)) => {
+                    let header = ip.header();
+                    (header.source_addr().into(), header.destination_addr().into())
+                }
+                Some(NetSlice::Ipv6(ip)) => {
+                    let header = ip.header();
+                    (header.source_addr().into(), header.destination_addr().into())
+                }
+                _ => continue,
+            };
+            if let Some(TransportSlice::Tcp(tcp)) = &sliced.transport {
+                segments.push(Segment {
+                    ts: packet.ts,
+                    src: SocketAddr::new(from, tcp.source_port()),
+                    dst: SocketAddr::new(to, tcp.destination_port()),
+                    seq: tcp.sequence_number(),
+                    opens: tcp.syn() && !tcp.ack(),
+                    resets: tcp.rst(),
+                });
+            }
+        }
+    }
+    if let Some(damage) = reader.damage() {
+        anyhow::bail!("the hub's export is damaged: {damage:?}");
+    }
+    Ok(segments)
+}
+
+/// Connections that were opened, each once however often its SYN was recorded, with the time of the first.
+pub fn opened(segments: &[Segment]) -> BTreeMap<(Ends, u32), Nanos> {
+    let mut opened = BTreeMap::new();
+    for segment in segments.iter().filter(|segment| segment.opens) {
+        let first: &mut Nanos = opened
+            .entry(((segment.src, segment.dst), segment.seq))
+            .or_insert(segment.ts);
+        *first = segment.ts.min(*first);
+    }
+    opened
+}
+
+/// Connections that were reset by the first of the two ends, with the time.
+pub fn reset(segments: &[Segment]) -> BTreeMap<Ends, Nanos> {
+    let mut reset = BTreeMap::new();
+    for segment in segments.iter().filter(|segment| segment.resets) {
+        let first: &mut Nanos = reset.entry((segment.src, segment.dst)).or_insert(segment.ts);
+        *first = segment.ts.min(*first);
+    }
+    reset
+}
