@@ -389,7 +389,10 @@ mod tests {
         let page = include_str!("../../../docs/api.md");
         for route in ROUTES {
             // The methods of the service stand in one heading.
-            let path = route.path.strip_prefix("/delayed_dissection.DelayedDissection/").unwrap_or(route.path);
+            let path = route
+                .path
+                .strip_prefix("/delayed_dissection.DelayedDissection/")
+                .unwrap_or(route.path);
             assert!(page.contains(path), "docs/api.md does not tell of {}", route.path);
         }
     }
