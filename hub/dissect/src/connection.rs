@@ -186,17 +186,12 @@ impl Connection {
 
     /// Gives the calls that need not wait any more.
     fn advance(&mut self, now: Nanos, desk: &mut Desk<'_>) {
-        let open = |lane: usize| {
-            self.vantages
-                .get(lane)
-                .is_some_and(|vantage| !vantage.tcp.closed())
-        };
-        let expected = self.twin && self.vantages.len() == 1;
-        let mut ready = Vec::new();
-        while let Some(view) = self.join.next(open, expected, now, desk.counters) {
-            ready.push(view);
+        let mut open = [false; VANTAGES];
+        for (open, vantage) in open.iter_mut().zip(&self.vantages) {
+            *open = !vantage.tcp.closed();
         }
-        for view in ready {
+        let expected = self.twin && self.vantages.len() == 1;
+        while let Some(view) = self.join.next(&open, expected, now, desk.counters) {
             self.emit(view, desk);
         }
     }

@@ -38,7 +38,10 @@ impl Store {
         match open(&folder) {
             Ok(db) => Self { db: Some(db) },
             Err(reason) => {
-                tracing::warn!(reason, "the catalogue cannot be opened; building it again from the folders");
+                tracing::warn!(
+                    reason,
+                    "the catalogue cannot be opened; building it again from the folders"
+                );
                 Self::afresh(data)
             }
         }
@@ -54,7 +57,10 @@ impl Store {
         match cleared.and_then(|()| open(&folder)) {
             Ok(db) => Self { db: Some(db) },
             Err(reason) => {
-                tracing::error!(reason, "the catalogue cannot be kept on disk; it lives in memory for now");
+                tracing::error!(
+                    reason,
+                    "the catalogue cannot be kept on disk; it lives in memory for now"
+                );
                 Self { db: None }
             }
         }
@@ -83,7 +89,10 @@ impl Store {
 
 fn open(folder: &Path) -> Result<Db, String> {
     // No flusher thread: sled's aborts the whole process when a write fails, and a full disk must not do that.
-    let config = sled::Config::new().path(folder).cache_capacity_bytes(CACHE_BYTES).flush_every_ms(None);
+    let config = sled::Config::new()
+        .path(folder)
+        .cache_capacity_bytes(CACHE_BYTES)
+        .flush_every_ms(None);
     let opened = catch_unwind(|| -> io::Result<Db> {
         let db: Db = config.open()?;
         match db.insert(b"form", FORM)? {

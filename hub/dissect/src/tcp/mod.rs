@@ -241,10 +241,10 @@ impl Stream {
     /// Whether it is an end's turn to speak, at a position of its stream.
     fn is_turn(&self, from: End, position: u64) -> bool {
         let (mine, other) = (&self.halves[from], &self.halves[from.other()]);
-        if other.spoke {
-            other.last.ack == position
-        } else {
-            !mine.spoke
+        match (other.spoke, mine.syn) {
+            (true, _) => other.last.ack == position,
+            (false, true) => mine.first == position as u32,
+            (false, false) => !mine.spoke,
         }
     }
 

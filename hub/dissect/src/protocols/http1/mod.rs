@@ -128,7 +128,12 @@ impl Protocol for Http1 {
             Side::Client => parse::is_request(input.bytes),
             Side::Server => parse::is_response(input.bytes),
         };
-        (input.turn && found != parse::Found::No).then_some(0)
+        let found = match found {
+            // The last few bytes of a message may be the first ones seen, and be a method's first.
+            parse::Found::Maybe => input.bytes.len() >= 4,
+            found => found == parse::Found::Yes,
+        };
+        (input.turn && found).then_some(0)
     }
 
     fn gap(state: &mut State, from: Side, held: &[u8], gap: Missing) -> Gapped<Frame> {

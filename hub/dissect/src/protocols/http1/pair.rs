@@ -42,6 +42,12 @@ pub(super) struct Pairing {
     /// Where each direction was lost last; 0 for never.
     lost_client: u64,
     lost_server: u64,
+    /// What the last request's client had received, and whether any request was sent before the answer to the one
+    /// before it.
+    received: u64,
+    pipelines: bool,
+    /// Where the first response begins.
+    first_base: u64,
     /// Whole requests without a response.
     requests: VecDeque<PendingRequest>,
     /// Responses that came before the end of their request, or whose request is not certain yet.
@@ -72,6 +78,9 @@ impl Pairing {
             lossy_from: u64::MAX,
             lost_client: 0,
             lost_server: 0,
+            received: 0,
+            pipelines: false,
+            first_base: 0,
             requests: VecDeque::new(),
             answers: VecDeque::new(),
             bytes: 0,
@@ -140,6 +149,9 @@ impl Pairing {
         else {
             return;
         };
+        // Were the request before it answered, then the client would have received more since.
+        self.pipelines |= told.span.ack <= self.received;
+        self.received = told.span.ack;
         let request = Request {
             method,
             path,
@@ -188,6 +200,9 @@ impl Pairing {
         else {
             return;
         };
+        if self.first_base == 0 {
+            self.first_base = base;
+        }
         let answer = PendingAnswer {
             answers,
             base,
@@ -318,7 +333,11 @@ impl Pairing {
             return;
         };
         let span = &answer.response.half.span;
+        // After a lost request, there must be the response to it.
+        let first = self.lost_client > 0 && answer.base == self.first_base;
         let fits = request.ordinal >= self.uncertain_from
+            && !self.pipelines
+            && !first
             && answer.answers.is_none()
             && this.ack != 0
             && answer.base == this.ack

@@ -72,7 +72,11 @@ pub(super) fn is_request(bytes: &[u8]) -> Found {
         .take_while(|byte| matches!(byte, b'\r' | b'\n'))
         .count();
     let bytes = bytes.get(blank..).unwrap_or_default();
-    let Some(space) = bytes.iter().take(METHOD_BYTES.end() + 1).position(|byte| *byte == b' ') else {
+    let Some(space) = bytes
+        .iter()
+        .take(METHOD_BYTES.end() + 1)
+        .position(|byte| *byte == b' ')
+    else {
         let begins = METHODS.iter().any(|method| method.starts_with(bytes));
         return if begins { Found::Maybe } else { Found::No };
     };
