@@ -97,7 +97,7 @@ fn what_cannot_be_inflated_is_given_as_it_is() {
 fn a_body_has_a_limit_and_a_bomb_costs_no_more() {
     let bomb = {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        for _ in 0..512 {
+        for _ in 0..64 {
             encoder.write_all(&[0; 1 << 20]).unwrap();
         }
         encoder.finish().unwrap()
