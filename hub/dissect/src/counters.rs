@@ -99,7 +99,7 @@ counters! {
         heads_too_long,
         /// Messages with more header fields than are kept.
         headers_cut,
-        /// Requests that were given up waiting for an answer, because too many did.
+        /// Times that so many requests of a connection waited for their answers that they were given up.
         pending_dropped,
         /// Calls that came out.
         calls,

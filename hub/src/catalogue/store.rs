@@ -27,7 +27,7 @@ pub(super) struct Store {
 
 /// One ordered map.
 pub(super) enum Map {
-    Kept(sled::Tree<LEAF>),
+    Kept(Box<sled::Tree<LEAF>>),
     Memory(Mutex<BTreeMap<Vec<u8>, Vec<u8>>>),
 }
 
@@ -69,7 +69,7 @@ impl Store {
     /// The map of that name.
     pub(super) fn map(&self, name: &str) -> Map {
         match self.db.as_ref().map(|db| db.open_tree(name)) {
-            Some(Ok(tree)) => Map::Kept(tree),
+            Some(Ok(tree)) => Map::Kept(Box::new(tree)),
             Some(Err(error)) => {
                 tracing::error!(%error, name, "a part of the catalogue cannot be kept on disk");
                 Map::Memory(Mutex::default())

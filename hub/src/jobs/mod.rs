@@ -367,9 +367,10 @@ impl Inner {
         self.follow(&task).await;
         let outcome = match begun {
             Ok(()) => run(Arc::clone(&task), self.threads).await,
-            Err(error) => Err(JobError::Panicked {
-                thread: "hub".to_owned(),
-                message: error.to_string(),
+            Err(error) => Err(JobError::Io {
+                doing: "write the record of",
+                path: task.folder.clone(),
+                source: io::Error::other(error),
             }),
         };
         self.end(&task, outcome).await;

@@ -46,6 +46,8 @@ pub(super) struct Pairing {
     /// before it.
     received: u64,
     pipelines: bool,
+    /// Times that too many requests waited, not yet counted.
+    overflows: u64,
     /// Where the first response begins.
     first_base: u64,
     /// Whole requests without a response.
@@ -80,6 +82,7 @@ impl Pairing {
             lost_server: 0,
             received: 0,
             pipelines: false,
+            overflows: 0,
             first_base: 0,
             requests: VecDeque::new(),
             answers: VecDeque::new(),
@@ -92,6 +95,7 @@ impl Pairing {
         let ordinal = self.next_ordinal;
         self.next_ordinal += 1;
         if self.asked.len() >= PENDING {
+            self.overflows += 1;
             self.lost(Side::Server, 0);
             self.asked.pop_front();
         }
@@ -149,6 +153,7 @@ impl Pairing {
         else {
             return;
         };
+        counters.pending_dropped += std::mem::take(&mut self.overflows);
         // Were the request before it answered, then the client would have received more since.
         self.pipelines |= told.span.ack <= self.received;
         self.received = told.span.ack;
@@ -183,10 +188,6 @@ impl Pairing {
         self.bytes += pending.cost();
         self.requests.push_back(pending);
         self.settle(out);
-        if self.requests.len() > PENDING {
-            counters.pending_dropped += 1;
-            self.emit_front(out);
-        }
     }
 
     /// Takes a whole response.
