@@ -219,7 +219,7 @@ async fn keep(cli: &Cli, evidence: &Evidence, voice: Voice) {
          curl -sG {hub}/mcp/calls -d db={DB} --data-urlencode 'kfl=dst.svc == \"payment-service\" and status >= 500' -d limit=3\n  \
          curl -sG {hub}/mcp/calls -d db={DB} --data-urlencode 'kfl=response.latency > 400' -d format=full -d limit=1\n  \
          curl -sG {hub}/mcp/snapshots/{SNAPSHOT}/pcap -d nodes={} --data-urlencode 'bpf_filter=tcp port 7432' -o db.pcap",
-        evidence.nodes.first().map_or("node-1", String::as_str),
+        evidence.nodes.last().map_or("node-3", String::as_str),
     ));
     std::future::pending::<()>().await;
 }
