@@ -62,10 +62,7 @@ const NICENESS: i32 = -5;
 /// When that is not allowed (`CAP_SYS_NICE`).
 pub fn hurry() -> io::Result<()> {
     // SAFETY: takes numbers only; 0 is the calling thread.
-    #[expect(
-        unsafe_code,
-        reason = "there is no safe form of this call in the crates that are used here"
-    )]
+    #[expect(unsafe_code, reason = "the crates used here have no safe form of this call")]
     let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
     if outcome == 0 {
         Ok(())
