@@ -151,7 +151,9 @@ impl Cluster {
     ) -> anyhow::Result<Self> {
         // What is asked for by name is looked at first, while nothing has been made yet.
         if let Some(address) = hub {
-            TcpListener::bind(address).with_context(|| format!("the hub cannot listen on {address}"))?;
+            TcpListener::bind(address).with_context(|| {
+                format!("the hub cannot listen on {address}; end what does, or choose another address")
+            })?;
         }
         let run = Run::begin()?;
         let mut switch = Switch::new(&run)?;

@@ -44,7 +44,13 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
         let end = start + sent.took_us.div_ceil(1000);
         end + LAST_SECOND >= killed && start <= back + AFTER_START
     };
-    let lost: Vec<_> = held.missing.iter().chain(&held.wrong).collect();
+    // One that the gap cut in two may be there as two halves.
+    let lost: Vec<_> = held
+        .missing
+        .iter()
+        .chain(&held.wrong)
+        .chain(&held.twice)
+        .collect();
     let unexplained: Vec<_> = lost
         .iter()
         .filter(|id| {
@@ -59,7 +65,6 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
         "{} lost outside of the gap: {unexplained:?}\n{held}",
         unexplained.len()
     );
-    assert_eq!(held.twice, Vec::<String>::new(), "{held}");
     // What passed between other nodes is all there, gap or not.
     let elsewhere = |id: &&&String| {
         truth.calls.get(id.as_str()).is_some_and(|call| {

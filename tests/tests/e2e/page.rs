@@ -17,7 +17,19 @@ async fn the_page_runs_step_by_step() -> anyhow::Result<()> {
     if !possible("the_page_runs_step_by_step", &["tshark"]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
+    play(Recording::Ebpf).await
+}
+
+#[tokio::test]
+async fn the_page_runs_on_libpcap_too() -> anyhow::Result<()> {
+    if !possible("the_page_runs_on_libpcap_too", &["tshark"]) {
+        return Ok(());
+    }
+    play(Recording::Libpcap).await
+}
+
+async fn play(recording: Recording) -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(workload::pods(), recording, None).await?;
     let shop = Shop::open(&mut cluster, QUICK)?;
     let began = shop.began;
     let truth = shop.close().await?;
