@@ -44,6 +44,9 @@ counters! {
         fragments,
         /// Datagrams that were put together from fragments.
         datagrams,
+        /// Packets of local addresses beyond the number that is remembered; calls of theirs may come out before the other
+        /// end's view of them.
+        addresses_unknown,
         /// Datagrams given up, because fragments were missing for too long, contradicted each other, or a limit of
         /// the pool was reached.
         datagrams_lost,

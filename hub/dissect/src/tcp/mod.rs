@@ -122,6 +122,9 @@ impl Stream {
                 self.closed()
             };
         }
+        if segment.len == 0 || !half.begun {
+            return false;
+        }
         let position = half.position(segment.seq);
         let behind = half.next.saturating_sub(position);
         let ahead = if self.closed() {
@@ -129,7 +132,7 @@ impl Stream {
         } else {
             0
         };
-        half.begun && segment.len > 0 && behind.max(ahead) > RETRANSMISSION_REACH
+        behind.max(ahead) > RETRANSMISSION_REACH
     }
 
     /// Takes the next segment and tells what has become known by it.

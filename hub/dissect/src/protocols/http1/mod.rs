@@ -59,6 +59,8 @@ pub(crate) struct Frame {
     body_len: u64,
     /// Whether bytes are missing.
     gap: bool,
+    /// Whether it was broken off by a reset.
+    reset: bool,
     headers_cut: bool,
 }
 
@@ -181,7 +183,9 @@ impl Protocol for Http1 {
         let lane = state.lane(from);
         lane.close = Some(close);
         if let Some(mut message) = lane.message.take() {
-            message.gap |= !lane.body.ends(close == Close::Finished);
+            let whole = lane.body.ends(close == Close::Finished);
+            message.reset = !whole && close == Close::Reset;
+            message.gap |= !whole && !message.reset;
             return Some(message);
         }
         if held.is_empty() || state.next.is_some() {
@@ -202,6 +206,9 @@ impl Protocol for Http1 {
     }
 
     fn memory(state: &State) -> usize {
-        state.pairing.memory()
+        let under_way = [&state.client, &state.server]
+            .into_iter()
+            .filter_map(|lane| lane.message.as_ref());
+        state.pairing.memory() + under_way.map(|message| message.headers.memory()).sum::<usize>()
     }
 }

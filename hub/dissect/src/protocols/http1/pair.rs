@@ -60,6 +60,7 @@ pub(super) struct Pairing {
 struct PendingRequest {
     ordinal: u64,
     version: &'static str,
+    reset: bool,
     request: Request,
 }
 
@@ -67,6 +68,7 @@ struct PendingAnswer {
     answers: Option<u64>,
     base: u64,
     version: &'static str,
+    reset: bool,
     response: Response,
 }
 
@@ -174,6 +176,7 @@ impl Pairing {
         let pending = PendingRequest {
             ordinal,
             version: frame.version,
+            reset: frame.reset,
             request,
         };
         let early = self
@@ -208,6 +211,7 @@ impl Pairing {
             answers,
             base,
             version: frame.version,
+            reset: frame.reset,
             response: Response {
                 status: Some(status),
                 half: Half {
@@ -402,6 +406,13 @@ impl Pairing {
         let ordinal = request.as_ref().map_or(u64::MAX - 1, |request| request.ordinal);
         if ordinal >= self.lossy_from {
             marks.set(Marks::AFTER_GAP);
+        }
+        let broken = [
+            request.as_ref().map(|request| request.reset),
+            answer.as_ref().map(|answer| answer.reset),
+        ];
+        if broken.contains(&Some(true)) {
+            marks.set(Marks::RESET);
         }
         let version = match (&request, &answer) {
             (Some(request), _) => request.version,

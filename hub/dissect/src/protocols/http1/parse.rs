@@ -179,6 +179,7 @@ impl State {
             head_len: 0,
             body_len: 0,
             gap: false,
+            reset: false,
             headers_cut: head.headers_cut,
         };
         (frame, body)
