@@ -33,9 +33,11 @@ async fn play(recording: Recording) -> anyhow::Result<()> {
     let shop = Shop::open(&mut cluster, QUICK)?;
     let began = shop.began;
     let truth = shop.close().await?;
+    cluster.recorded().await;
     let capture = cluster.folder().join("failing.pcap");
     let evidence = investigate(&cluster.api(), Voice::Silent, &capture).await?;
 
+    assert_eq!(evidence.lost_packets, 0);
     // Every call is found, none twice, none with another's answer.
     let held = Held::new(&evidence.calls, &truth);
     assert!(held.agrees(), "{held}");
