@@ -26,7 +26,7 @@ use wiretape_agent_ebpf::{Exclusion, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_
 /// One ring for all CPUs, so that records come out in the order in which they were made. The loader sets its
 /// size.
 #[map]
-static PACKETS: RingBuf = RingBuf::with_byte_size(32 * 1024 * 1024, 0);
+static PACKETS: RingBuf = RingBuf::with_byte_size(64 * 1024 * 1024, 0);
 
 /// One entry: the counters of this CPU.
 #[map]
@@ -44,7 +44,7 @@ static EXCLUDED: [Exclusion; MAX_EXCLUSIONS] = [Exclusion {
 /// itself on a timer: a wake-up per packet would cost more than the packet. Set by the loader from the ring's
 /// size.
 #[unsafe(no_mangle)]
-static WAKE_SHIFT: u32 = 21;
+static WAKE_SHIFT: u32 = 20;
 
 /// The verdict "let it pass": the only one there is here.
 const PASS: i32 = 1;

@@ -68,7 +68,7 @@ pub struct Config {
 
     /// Memory between the kernel and the agent, for bursts; rounded up to a power of two (eBPF, libpcap)
     #[arg(long, value_name = "SIZE", env = "WIRETAPE_BUFFER_SIZE")]
-    #[arg(default_value = "32MiB", value_parser = buffer_size)]
+    #[arg(default_value = "64MiB", value_parser = buffer_size)]
     pub buffer_size: u32,
 
     /// YAML file that says which cgroup, address or process is which workload; read again on SIGHUP

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use wiretape_tape::{Nanos, Tape, TapeError};
 
 use crate::attribution::{Attributed, ledger};
-use crate::capture::{Capture, CaptureError, Polled};
+use crate::capture::{self, Capture, CaptureError, Polled};
 use crate::status::Status;
 
 /// How long a packet may wait in the capture's buffer. Part of the second after which it can be in a
@@ -112,6 +112,11 @@ struct Recorder {
 
 impl Recorder {
     fn run(mut self, stop: &AtomicBool) {
+        if let Err(error) = capture::hurry() {
+            tracing::info!(
+                "a busy machine will lose more packets: the recorder's priority stays as it is: {error}"
+            );
+        }
         if let Err(error) = self.record(stop) {
             let error = anyhow::Error::from(error);
             tracing::error!("recording has ended: {error:#}");

@@ -1,6 +1,5 @@
 //! Packets from the kernel programs: the only code that knows aya.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,6 +47,8 @@ impl Capture for EbpfCapture {
 
 #[cfg(ebpf_programs)]
 mod programs {
+    use std::fs::File;
+
     use aya::maps::{MapData, PerCpuArray, RingBuf};
     use aya::programs::cgroup_skb::CgroupSkbLink;
     use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
@@ -69,9 +70,9 @@ mod programs {
     /// The programs, as `build.rs` built them.
     static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf"));
 
-    /// The agent is woken early when this part of the ring has filled, as a shift: a sixteenth. Else it comes
-    /// by its own timer.
-    const WAKE_PART: u32 = 4;
+    /// The agent is woken early when this part of the ring has filled, as a shift: a sixty-fourth. Else it
+    /// comes by its own timer. On a busy machine it waits for its turn while the rest of the ring fills.
+    const WAKE_PART: u32 = 6;
 
     /// The loopback interface has this index in every network namespace.
     const LOOPBACK: u32 = 1;

@@ -51,6 +51,26 @@ pub enum Polled {
 /// The most packets that one poll hands over, so that the recorder comes to its other duties under any load.
 const MAX_BATCH: usize = 16 * 1024;
 
+/// The priority of the thread that polls, as `nice` counts. It takes little of a processor, but must have it
+/// before the buffer is full: with ten busy processes on two cores, a tenth to a quarter of a bulk transfer's
+/// packets were lost at 0, and none at -5.
+const NICENESS: i32 = -5;
+
+/// Has the calling thread come to its turn sooner than its share of the processor would ask for.
+///
+/// # Errors
+/// When that is not allowed (`CAP_SYS_NICE`).
+pub fn hurry() -> io::Result<()> {
+    // SAFETY: takes numbers only; 0 is the calling thread.
+    #[expect(unsafe_code, reason = "the crates used here have no safe form of this call")]
+    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// What a source counts. `seen = handed over + excluded + lost`, once nothing waits any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureCounters {

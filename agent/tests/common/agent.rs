@@ -144,7 +144,10 @@ impl Agent {
     pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address).expect("the agent listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        let headers = format!("Host: agent\r\nConnection: close\r\nContent-Length: {}\r\n{headers}", body.len());
+        let headers = format!(
+            "Host: agent\r\nConnection: close\r\nContent-Length: {}\r\n{headers}",
+            body.len()
+        );
         let head = format!("{method} {path} HTTP/1.1\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).expect("sent");
         // An agent that refuses a long body need not read it.
