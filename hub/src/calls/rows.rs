@@ -1,13 +1,14 @@
 //! Calls become rows: one Arrow builder per column, in the order of [`COLUMNS`](super::schema::COLUMNS).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayBuilder as _, ArrayRef, Int32Builder, Int64Builder, ListBuilder, MapArray, StringArray, StringBuilder, StructArray,
-    TimestampNanosecondBuilder, UInt64Builder,
+    ArrayRef, Int32Builder, Int64Builder, ListBuilder, MapArray, StringArray, StructArray, TimestampNanosecondBuilder,
+    UInt64Builder,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::error::ArrowError;
@@ -45,18 +46,18 @@ struct Columns {
     ts: TimestampNanosecondBuilder,
     stream: UInt64Builder,
     index: Int32Builder,
-    node: StringBuilder,
-    side: StringBuilder,
-    protocol: StringBuilder,
-    version: StringBuilder,
+    node: TextColumn,
+    side: TextColumn,
+    protocol: TextColumn,
+    version: TextColumn,
     src: PeerColumns,
     dst: PeerColumns,
-    method: StringBuilder,
-    path: StringBuilder,
-    query: StringBuilder,
-    authority: StringBuilder,
+    method: TextColumn,
+    path: TextColumn,
+    query: TextColumn,
+    authority: TextColumn,
     status: Int32Builder,
-    outcome: StringBuilder,
+    outcome: TextColumn,
     elapsed: Int64Builder,
     req: SizeColumns,
     resp: SizeColumns,
@@ -97,10 +98,10 @@ impl Rows {
         c.ts.append_value(nanos(start));
         c.stream.append_value(call.stream);
         c.index.append_value(i32::try_from(call.index).unwrap_or(i32::MAX));
-        c.node.append_value(observation.map_or("", |o| node(&self.nodes, o.tape)));
-        c.side.append_value(side(call));
-        c.protocol.append_value(call.protocol);
-        c.version.append_value(call.version);
+        c.node.push(observation.map_or("", |o| node(&self.nodes, o.tape)));
+        c.side.push(side(call));
+        c.protocol.push(call.protocol);
+        c.version.push(call.version);
         for (peer, columns) in [(&call.client, &mut c.src), (&call.server, &mut c.dst)] {
             if self.addresses.len() >= ADDRESS_TEXTS {
                 self.addresses.clear();
@@ -110,12 +111,12 @@ impl Rows {
             let node = peer.tape.map(|tape| node(&self.nodes, tape));
             columns.push(peer, text, self.names.resolve(node, peer.cgroup, ip, start));
         }
-        c.method.append_value(&call.method);
-        c.path.append_value(&call.path);
-        c.query.append_value(&call.query);
-        c.authority.append_value(&call.authority);
+        c.method.push(&call.method);
+        c.path.push(&call.path);
+        c.query.push(&call.query);
+        c.authority.push(&call.authority);
         c.status.append_option(call.status);
-        c.outcome.append_value(call.outcome.as_str());
+        c.outcome.push(call.outcome.as_str());
         c.elapsed.append_option(observation.and_then(Observation::elapsed).map(nanos));
         c.req.push(call.request.as_ref());
         c.resp.push(call.response.as_ref());
@@ -141,20 +142,20 @@ impl Rows {
             Arc::new(c.ts.finish().with_timezone("UTC")),
             Arc::new(c.stream.finish()),
             Arc::new(c.index.finish()),
-            Arc::new(c.node.finish()),
-            Arc::new(c.side.finish()),
-            Arc::new(c.protocol.finish()),
-            Arc::new(c.version.finish()),
+            c.node.finish()?,
+            c.side.finish()?,
+            c.protocol.finish()?,
+            c.version.finish()?,
         ];
         c.src.finish(&mut arrays)?;
         c.dst.finish(&mut arrays)?;
         arrays.extend([
-            Arc::new(c.method.finish()) as ArrayRef,
-            Arc::new(c.path.finish()),
-            Arc::new(c.query.finish()),
-            Arc::new(c.authority.finish()),
+            c.method.finish()?,
+            c.path.finish()?,
+            c.query.finish()?,
+            c.authority.finish()?,
             Arc::new(c.status.finish()),
-            Arc::new(c.outcome.finish()),
+            c.outcome.finish()?,
             Arc::new(c.elapsed.finish()),
         ]);
         c.req.finish(&mut arrays);
@@ -218,37 +219,37 @@ fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
 /// `src_…` or `dst_…`.
 #[derive(Default)]
 struct PeerColumns {
-    ip: StringBuilder,
+    ip: TextColumn,
     port: Int32Builder,
-    pod: StringBuilder,
-    namespace: StringBuilder,
-    service: StringBuilder,
-    node: StringBuilder,
-    process: StringBuilder,
+    pod: TextColumn,
+    namespace: TextColumn,
+    service: TextColumn,
+    node: TextColumn,
+    process: TextColumn,
     labels: MapColumn,
 }
 
 impl PeerColumns {
     fn push(&mut self, peer: &Peer, ip: &str, who: super::names::Identity<'_>) {
-        self.ip.append_value(ip);
+        self.ip.push(ip);
         self.port.append_value(i32::from(peer.address.port()));
-        self.pod.append_value(who.pod);
-        self.namespace.append_value(who.namespace);
-        self.service.append_value(who.service);
-        self.node.append_value(who.node);
-        self.process.append_value(who.process);
+        self.pod.push(who.pod);
+        self.namespace.push(who.namespace);
+        self.service.push(who.service);
+        self.node.push(who.node);
+        self.process.push(who.process);
         self.labels.labels(who.labels);
     }
 
     fn finish(&mut self, arrays: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
         arrays.extend([
-            Arc::new(self.ip.finish()) as ArrayRef,
+            self.ip.finish()?,
             Arc::new(self.port.finish()),
-            Arc::new(self.pod.finish()),
-            Arc::new(self.namespace.finish()),
-            Arc::new(self.service.finish()),
-            Arc::new(self.node.finish()),
-            Arc::new(self.process.finish()),
+            self.pod.finish()?,
+            self.namespace.finish()?,
+            self.service.finish()?,
+            self.node.finish()?,
+            self.process.finish()?,
         ]);
         arrays.push(self.labels.finish()?);
         Ok(())
@@ -330,74 +331,104 @@ impl PacketColumns {
     }
 }
 
-/// A map column. Built by hand, for Arrow's own builder goes through a struct builder for every entry.
-struct MapColumn {
+/// A column of texts. Buffers are as large as the last batch's from the start, so that they do not grow by copying.
+#[derive(Default)]
+struct TextColumn {
+    bytes: Vec<u8>,
+    /// Where each text ends.
     ends: Vec<i32>,
-    keys: StringBuilder,
-    values: StringBuilder,
-    scratch: String,
 }
 
-impl Default for MapColumn {
-    fn default() -> Self {
-        Self {
-            ends: vec![0],
-            keys: StringBuilder::new(),
-            values: StringBuilder::new(),
-            scratch: String::new(),
-        }
+impl TextColumn {
+    fn push(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.end();
     }
+
+    fn push_lower_case(&mut self, text: &str) {
+        self.bytes.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
+        self.end();
+    }
+
+    fn push_display(&mut self, value: impl Display) {
+        // Writing to a vector does not fail.
+        let _ = write!(self.bytes, "{value}");
+        self.end();
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn end(&mut self) {
+        // A batch holds at most `ROWS` calls with a bounded head each: far from 2 GiB.
+        self.ends.push(i32::try_from(self.bytes.len()).unwrap_or(i32::MAX));
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        let bytes = with_room_like(&mut self.bytes);
+        let ends = with_room_like(&mut self.ends);
+        Ok(Arc::new(StringArray::try_new(offsets(ends), bytes.into(), None)?))
+    }
+}
+
+/// Takes what is in a buffer, and leaves room for as much again.
+fn with_room_like<T>(buffer: &mut Vec<T>) -> Vec<T> {
+    let room = buffer.len() + buffer.len() / 8;
+    std::mem::replace(buffer, Vec::with_capacity(room))
+}
+
+/// Ends as Arrow's offsets, which begin with zero.
+fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
+    OffsetBuffer::new(std::iter::once(0).chain(ends).collect())
+}
+
+/// A map column. Built by hand, for Arrow's own builder goes through a struct builder for every entry.
+#[derive(Default)]
+struct MapColumn {
+    ends: Vec<i32>,
+    keys: TextColumn,
+    values: TextColumn,
 }
 
 impl MapColumn {
     fn headers(&mut self, headers: Option<&Headers>) {
         for (name, value) in headers.into_iter().flat_map(Headers::iter) {
-            self.scratch.clear();
-            self.scratch.push_str(name);
-            self.scratch.make_ascii_lowercase();
-            self.keys.append_value(&self.scratch);
-            self.values.append_value(value);
+            self.keys.push_lower_case(name);
+            self.values.push(value);
         }
         self.end();
     }
 
     fn labels(&mut self, labels: Option<&BTreeMap<String, String>>) {
         for (key, value) in labels.into_iter().flatten() {
-            self.keys.append_value(key);
-            self.values.append_value(value);
+            self.keys.push(key);
+            self.values.push(value);
         }
         self.end();
     }
 
     fn fields(&mut self, fields: &[(&'static str, Value)]) {
         for (key, value) in fields {
-            self.keys.append_value(key);
+            self.keys.push(key);
             match value {
-                Value::Text(text) => self.values.append_value(text),
-                Value::Int(number) => {
-                    self.scratch.clear();
-                    // Writing to a String does not fail.
-                    let _ = write!(self.scratch, "{number}");
-                    self.values.append_value(&self.scratch);
-                }
-                Value::Bool(truth) => self.values.append_value(if *truth { "true" } else { "false" }),
+                Value::Text(text) => self.values.push(text),
+                Value::Int(number) => self.values.push_display(number),
+                Value::Bool(truth) => self.values.push_display(truth),
             }
         }
         self.end();
     }
 
     fn end(&mut self) {
-        // A batch of at most `ROWS` calls with a bounded number of fields each stays far below.
-        let end = i32::try_from(self.keys.len()).unwrap_or(i32::MAX);
-        self.ends.push(end);
+        // As in a column of texts.
+        self.ends.push(i32::try_from(self.keys.len()).unwrap_or(i32::MAX));
     }
 
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let ends = std::mem::replace(&mut self.ends, vec![0]);
-        let keys: StringArray = self.keys.finish();
-        let values: StringArray = self.values.finish();
-        let entries = StructArray::try_new(schema::map_fields(), vec![Arc::new(keys), Arc::new(values)], None)?;
-        let offsets = OffsetBuffer::new(ends.into());
+        let columns: Vec<ArrayRef> = vec![self.keys.finish()?, self.values.finish()?];
+        let entries = StructArray::try_new(schema::map_fields(), columns, None)?;
+        let offsets = offsets(with_room_like(&mut self.ends));
         Ok(Arc::new(MapArray::try_new(schema::map_entries(), offsets, entries, None, false)?))
     }
 }

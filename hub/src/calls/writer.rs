@@ -27,6 +27,10 @@ const ROW_GROUP_MEMORY_MIN: usize = 4 << 20;
 /// Rows of a page: what a query decompresses at least for one call.
 const PAGE_ROWS: usize = 8 * 1024;
 
+/// Bytes of a page before compression. Pages of the default size (1 MiB) are so large that the allocator takes fresh
+/// memory from the kernel for each.
+const PAGE_BYTES: usize = 128 << 10;
+
 /// Bytes collected before they are written to the file.
 const FILE_BUFFER: usize = 256 << 10;
 
@@ -83,8 +87,13 @@ impl WriteError {
     }
 }
 
-/// How columns are kept. LZ4 costs least for what it saves; dictionaries where values repeat; statistics where filters
-/// and orders use them, per page for those that follow time.
+/// Columns of texts that have statistics: these cost two comparisons for every value that is written, and help only
+/// where values follow time or the part.
+const COMPARED: &[&str] = &["path"];
+
+/// How columns are kept. LZ4 costs least for what it saves. Dictionaries where a column has few different values; not
+/// for header fields, where looking each up costs more than it saves LZ4. Statistics where filters and orders use
+/// them, per page for time, which the rows follow.
 fn properties() -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
@@ -92,31 +101,22 @@ fn properties() -> WriterProperties {
         .set_created_by(concat!("wiretape-hub ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(ROWS)
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None);
     for column in COLUMNS {
         let path = ColumnPath::from(column.name);
-        match column.kind {
-            Kind::Time => {
-                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Page);
-            }
-            Kind::Word | Kind::Text => {
-                properties = properties
-                    .set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk)
-                    .set_column_dictionary_enabled(path, true);
-            }
-            Kind::Int | Kind::MaybeInt | Kind::Small | Kind::MaybeSmall | Kind::Id | Kind::MaybeTime => {
-                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Chunk);
-            }
-            Kind::Map => {
-                let leaf = |name: &str| ColumnPath::from(vec![column.name.into(), "key_value".into(), name.into()]);
-                properties = properties
-                    .set_column_dictionary_enabled(leaf("key"), true)
-                    .set_column_dictionary_enabled(leaf("value"), true);
-            }
-            Kind::Locations => {}
-        }
+        let statistics = match column.kind {
+            Kind::Time => EnabledStatistics::Page,
+            Kind::Word | Kind::Text if !COMPARED.contains(&column.name) => EnabledStatistics::None,
+            Kind::Map | Kind::Locations => EnabledStatistics::None,
+            _ => EnabledStatistics::Chunk,
+        };
+        let dictionary = matches!(column.kind, Kind::Word | Kind::Text);
+        properties = properties
+            .set_column_statistics_enabled(path.clone(), statistics)
+            .set_column_dictionary_enabled(path, dictionary);
     }
     properties.build()
 }
