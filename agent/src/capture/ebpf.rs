@@ -1,6 +1,5 @@
 //! Packets from the kernel programs: the only code that knows aya.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,6 +47,8 @@ impl Capture for EbpfCapture {
 
 #[cfg(ebpf_programs)]
 mod programs {
+    use std::fs::File;
+
     use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
     use aya::programs::cgroup_skb::CgroupSkbLink;
     use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError};
