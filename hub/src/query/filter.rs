@@ -182,3 +182,6 @@ fn literal(literal: &Literal) -> Expr {
         Literal::Time(nanos) => fields::instant(*nanos),
     }
 }
+
+#[cfg(test)]
+mod tests;
