@@ -96,8 +96,14 @@ impl Connection {
         Some(self.vantages.len() - 1)
     }
 
-    /// Takes a segment that one of the observers saw.
-    pub fn segment(&mut self, vantage: usize, segment: &Segment, payload: &[u8], desk: &mut Desk<'_>) {
+    /// Takes a segment that one of the observers saw; whether anything has become known by it.
+    pub fn segment(
+        &mut self,
+        vantage: usize,
+        segment: &Segment,
+        payload: &[u8],
+        desk: &mut Desk<'_>,
+    ) -> bool {
         self.twin |= segment.from.twin;
         if let Observer::Socket(end) = segment.observer {
             let recorded = self.recorded[end].get_or_insert((segment.tape, segment.cgroup));
@@ -106,14 +112,19 @@ impl Connection {
             }
         }
         let Some(Vantage { tcp, dissection, .. }) = self.vantages.get_mut(vantage) else {
-            return;
+            return false;
         };
         let (flow, whole) = (&self.flow, tcp.whole() || segment.flags.has(Flags::SYN));
         let scratch = &mut *desk.scratch;
+        let mut any = false;
         tcp.segment(segment, payload, desk.counters, &mut |told, counters| {
+            any = true;
             dissection.tell(told, flow, whole, counters, scratch);
         });
-        self.collect(vantage, segment.ts, desk);
+        if any {
+            self.collect(vantage, segment.ts, desk);
+        }
+        any
     }
 
     /// Nothing more comes from an observer.
@@ -186,17 +197,12 @@ impl Connection {
 
     /// Gives the calls that need not wait any more.
     fn advance(&mut self, now: Nanos, desk: &mut Desk<'_>) {
-        let open = |lane: usize| {
-            self.vantages
-                .get(lane)
-                .is_some_and(|vantage| !vantage.tcp.closed())
-        };
-        let expected = self.twin && self.vantages.len() == 1;
-        let mut ready = Vec::new();
-        while let Some(view) = self.join.next(open, expected, now, desk.counters) {
-            ready.push(view);
+        let mut open = [false; VANTAGES];
+        for (open, vantage) in open.iter_mut().zip(&self.vantages) {
+            *open = !vantage.tcp.closed();
         }
-        for view in ready {
+        let expected = self.twin && self.vantages.len() == 1;
+        while let Some(view) = self.join.next(&open, expected, now, desk.counters) {
             self.emit(view, desk);
         }
     }

@@ -109,15 +109,16 @@ impl View {
     /// Takes over what another observer saw better.
     fn merge(&mut self, other: Self) {
         let (mine, theirs) = (&mut self.transaction, other.transaction);
-        let marks = if mine.request.is_some() == theirs.response.is_some()
-            && mine.response.is_none() != theirs.response.is_none()
-            && mine.request.is_some() != theirs.request.is_some()
-        {
-            Marks::AFTER_GAP.0
-        } else {
-            mine.marks.0 & theirs.marks.0
+        // What one of them is sure of, is sure; a reset that only one has seen was one nevertheless, unless the other
+        // has the whole call.
+        let whole =
+            |transaction: &Transaction| transaction.request.is_some() && transaction.response.is_some();
+        let reset = match (whole(mine), whole(&theirs)) {
+            (true, false) => mine.marks.0,
+            (false, true) => theirs.marks.0,
+            _ => mine.marks.0 | theirs.marks.0,
         };
-        mine.marks = Marks(marks | (mine.marks.0 | theirs.marks.0) & Marks::RESET.0);
+        mine.marks = Marks((mine.marks.0 & theirs.marks.0 & !Marks::RESET.0) | (reset & Marks::RESET.0));
         if better(
             mine.request.as_ref().map(|r: &Request| &r.half),
             theirs.request.as_ref().map(|r| &r.half),
@@ -133,9 +134,6 @@ impl View {
             mine.outcome = theirs.outcome;
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
-        }
-        if mine.response.is_some() {
-            mine.marks.0 &= !Marks::RESET.0;
         }
         let sides = &mut self.sides;
         sides.client = sides.client.or(other.sides.client);
@@ -200,24 +198,16 @@ impl Join {
     /// `open` says whether an observer may have more to tell, `expected` whether one is still to come.
     pub fn next(
         &mut self,
-        open: impl Fn(usize) -> bool,
+        open: &[bool],
         expected: bool,
         now: Nanos,
         counters: &mut Counters,
     ) -> Option<View> {
         let lane = self.first()?;
         let front = self.lanes.get(lane)?;
-        let waits = expected || {
-            // An observer without calls may not even have a lane yet.
-            let mut n = 0;
-            let mut waits = false;
-            while open(n) || n < self.lanes.len() {
-                waits |= open(n) && self.lanes.get(n).is_none_or(VecDeque::is_empty);
-                n += 1;
-            }
-            waits
-        };
-        if waits {
+        let silent = |lane: usize| self.lanes.get(lane).is_none_or(VecDeque::is_empty);
+        let waits = open.iter().enumerate().any(|(lane, open)| *open && silent(lane));
+        if expected || waits {
             if front.len() > HELD_CALLS {
                 counters.held_forced += 1;
             } else if front
@@ -280,24 +270,48 @@ impl Join {
 
     /// Takes an observer's next call, with what the others saw of it.
     fn take(&mut self, lane: usize, counters: &mut Counters) -> Option<View> {
-        let mut seen = 1;
         let held = self.lanes.get_mut(lane)?.pop_front()?;
         self.bytes -= held.cost;
         let mut view = held.view;
-        for (n, other) in self.lanes.iter_mut().enumerate() {
-            if n == lane {
+        let mut joined = false;
+        for other in 0..self.lanes.len() {
+            if other == lane {
                 continue;
             }
-            let last_ack = self.last_ack;
-            let twin = other.iter().position(|held| view.is_twin(&held.view));
-            let twin = twin.or_else(|| other.iter().position(|held| view.completes(&held.view, last_ack)));
-            if let Some(held) = twin.and_then(|index| other.remove(index)) {
-                self.bytes -= held.cost;
-                view.merge(held.view);
-                seen += 1;
+            if let Some(twin) = self.take_where(other, |held| view.is_twin(held)) {
+                view.merge(twin);
+                joined = true;
+            } else if let Some(rest) = self.rest_of(&view, lane, other) {
+                view.merge(rest);
+                view.transaction.marks.set(Marks::AFTER_GAP);
+                joined = true;
             }
         }
-        counters.calls_joined += u64::from(seen > 1);
+        counters.calls_joined += u64::from(joined);
         Some(view)
+    }
+
+    /// Takes the response to a request from another observer's calls, where the request's own observer has missed it.
+    fn rest_of(&mut self, view: &View, own: usize, other: usize) -> Option<View> {
+        let last_ack = self.last_ack;
+        let lane = self.lanes.get(other)?;
+        let rest = &lane
+            .iter()
+            .find(|held| view.completes(&held.view, last_ack))?
+            .view;
+        // If it has the response, too, then it has a reason not to have paired the two.
+        let declined = self.lanes.get(own)?.iter().any(|held| held.view.is_twin(rest));
+        if declined {
+            return None;
+        }
+        self.take_where(other, |held| view.completes(held, last_ack))
+    }
+
+    fn take_where(&mut self, lane: usize, wanted: impl Fn(&View) -> bool) -> Option<View> {
+        let lane = self.lanes.get_mut(lane)?;
+        let index = lane.iter().position(|held| wanted(&held.view))?;
+        let held = lane.remove(index)?;
+        self.bytes -= held.cost;
+        Some(held.view)
     }
 }

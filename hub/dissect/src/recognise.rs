@@ -143,6 +143,10 @@ impl Undecided {
                 return self.give_up(whole, counters);
             }
         };
+        if turn {
+            // What waits was no message's begin: the other end has answered it.
+            self.forget(told.from);
+        }
         let first = self.heads[told.from].bytes.is_empty();
         if first && !turn && (self.gapped || !whole) {
             return None;

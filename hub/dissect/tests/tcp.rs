@@ -283,6 +283,27 @@ fn ports_used_again_while_a_request_waits() {
 }
 
 #[test]
+fn ports_used_again_more_often_than_is_followed() {
+    // One interface sees every connection; each of the others sees the begin of one.
+    let (mut packets, mut now) = (Vec::new(), 1);
+    for n in 0..6u32 {
+        let mut talk = Talk::new("10.0.0.1:40000", "10.0.0.2:80", now, (n * 100_000, n * 77_000));
+        talk.handshake().ask(format!("GET /{n} HTTP/1.1\r\n\r\n"));
+        for packet in &talk.packets {
+            let other = Recorded {
+                interface: n + 1,
+                ..packet.clone()
+            };
+            packets.extend([packet.clone(), other]);
+        }
+        now = talk.now;
+    }
+    let dissected = dissect(&packets);
+    assert_eq!(dissected.calls.len(), 6);
+    assert_eq!(dissected.counters.connections_evicted, 3);
+}
+
+#[test]
 fn a_late_packet_of_a_closed_connection() {
     let mut talk = exchanges(1);
     talk.close();

@@ -48,7 +48,11 @@ pub fn run(options: &Options) -> Result<()> {
         flush_every: 1_000_000_000,
     };
 
-    eprintln!("filling a tape of {} GiB in {}", options.gigabytes, dir.path().display());
+    eprintln!(
+        "filling a tape of {} GiB in {}",
+        options.gigabytes,
+        dir.path().display()
+    );
     let begun = Instant::now();
     let mut tape = Tape::open(tape_options(), START)?;
     let end = fill(&mut tape, options.gigabytes << 30)?;
@@ -85,10 +89,15 @@ pub fn run(options: &Options) -> Result<()> {
     figures::print(
         &[
             Figure::new("time of a cut", median(times.iter().copied()), "ms").goal(Goal::Below(50.0)),
-            Figure::new("slowest cut", times.iter().copied().fold(0.0, f64::max), "ms").goal(Goal::Below(50.0)),
+            Figure::new("slowest cut", times.iter().copied().fold(0.0, f64::max), "ms")
+                .goal(Goal::Below(50.0)),
             Figure::new("bytes held", bytes as f64 / f64::from(1 << 20), "MiB"),
             Figure::new("packets held", packets as f64, "packets"),
-            Figure::new("segments held, each by a second link", cut.segments.len() as f64, "files"),
+            Figure::new(
+                "segments held, each by a second link",
+                cut.segments.len() as f64,
+                "files",
+            ),
             Figure::new("disk taken while held", added as f64 / 1024.0, "KiB").goal(Goal::Below(1024.0)),
             Figure::new("time to open the tape", opened * 1e3, "ms"),
             Figure::new("writing speed while filling", bytes as f64 / 1e6 / filled, "MB/s"),
@@ -135,7 +144,11 @@ fn held_by_links(dir: &Path, cut: &Cut) -> Result<()> {
     for segment in &cut.segments {
         let ring = fs::metadata(dir.join(&segment.name))?;
         let held = fs::metadata(dir.join("cuts").join(&cut.id).join(&segment.name))?;
-        ensure!(ring.ino() == held.ino() && held.nlink() == 2, "{} is not the ring's own file", segment.name);
+        ensure!(
+            ring.ino() == held.ino() && held.nlink() == 2,
+            "{} is not the ring's own file",
+            segment.name
+        );
     }
     Ok(())
 }

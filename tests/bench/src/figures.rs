@@ -47,22 +47,36 @@ pub struct Figure {
 impl Figure {
     /// A number to know, without a goal.
     pub fn new(name: &'static str, value: f64, unit: &'static str) -> Self {
-        Self { name, value, unit, goal: None, peer: None }
+        Self {
+            name,
+            value,
+            unit,
+            goal: None,
+            peer: None,
+        }
     }
 
     /// What it is to reach.
     pub fn goal(self, goal: Goal) -> Self {
-        Self { goal: Some(goal), ..self }
+        Self {
+            goal: Some(goal),
+            ..self
+        }
     }
 
     /// Another program's number for the same work.
     pub fn peer(self, name: &'static str, value: f64) -> Self {
-        Self { peer: Some((name, value)), ..self }
+        Self {
+            peer: Some((name, value)),
+            ..self
+        }
     }
 
     /// Ours divided by the peer's.
     fn ratio(&self) -> Option<f64> {
-        self.peer.map(|(_, peer)| self.value / peer).filter(|ratio| ratio.is_finite())
+        self.peer
+            .map(|(_, peer)| self.value / peer)
+            .filter(|ratio| ratio.is_finite())
     }
 }
 
@@ -82,9 +96,20 @@ struct Row {
 pub fn print(figures: &[Figure], json: bool) -> Result<()> {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["figure", "value", "unit", "goal", "holds", "peer", "peer's value", "ratio"]);
+    table.set_header([
+        "figure",
+        "value",
+        "unit",
+        "goal",
+        "holds",
+        "peer",
+        "peer's value",
+        "ratio",
+    ]);
     for figure in figures {
-        let holds = figure.goal.map(|goal| if goal.holds(figure.value) { "yes" } else { "NO" });
+        let holds = figure
+            .goal
+            .map(|goal| if goal.holds(figure.value) { "yes" } else { "NO" });
         table.add_row([
             figure.name.to_owned(),
             number(figure.value),
@@ -114,7 +139,9 @@ pub fn print(figures: &[Figure], json: bool) -> Result<()> {
             unit: figure.unit,
             goal: figure.goal.map(Goal::text),
             holds: figure.goal.map(|goal| goal.holds(figure.value)),
-            peer: figure.peer.map(|(name, value)| json!({"name": name, "value": value})),
+            peer: figure
+                .peer
+                .map(|(name, value)| json!({"name": name, "value": value})),
             ratio: figure.ratio(),
         })
         .collect();
@@ -126,7 +153,10 @@ pub fn print(figures: &[Figure], json: bool) -> Result<()> {
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+    values
+        .get(values.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or(0.0)
 }
 
 /// Three significant digits; whole numbers whole.

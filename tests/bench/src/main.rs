@@ -14,7 +14,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(version, about = "What Wiretape costs, measured beside what others cost for the same work")]
+#[command(
+    version,
+    about = "What Wiretape costs, measured beside what others cost for the same work"
+)]
 struct Args {
     #[command(subcommand)]
     bench: Bench,

@@ -27,7 +27,10 @@ impl Cpu {
     /// Of all children that this process has waited for so far.
     pub fn of_children() -> Result<Self> {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-        Ok(Self { user: seconds(usage.user_time()), system: seconds(usage.system_time()) })
+        Ok(Self {
+            user: seconds(usage.user_time()),
+            system: seconds(usage.system_time()),
+        })
     }
 
     /// Both.
@@ -37,7 +40,10 @@ impl Cpu {
 
     /// What has come since.
     pub fn since(self, before: Self) -> Self {
-        Self { user: self.user - before.user, system: self.system - before.system }
+        Self {
+            user: self.user - before.user,
+            system: self.system - before.system,
+        }
     }
 }
 
@@ -86,18 +92,33 @@ pub fn of(stdout: &Path, command: &[String]) -> Result<Usage> {
 /// The runner: runs the command, prints [`Usage`] as JSON.
 pub fn measure(options: &Options) -> Result<()> {
     let (program, arguments) = options.command.split_first().context("no command")?;
-    let stdout = File::create(&options.stdout).with_context(|| format!("making {}", options.stdout.display()))?;
+    let stdout =
+        File::create(&options.stdout).with_context(|| format!("making {}", options.stdout.display()))?;
     let begun = Instant::now();
-    let status = Command::new(program)
+    let ended = Command::new(program)
         .args(arguments)
         .stdout(stdout)
-        .stderr(Stdio::inherit())
-        .status()
-        .with_context(|| format!("starting {program}"))?;
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {program}"))?
+        .wait_with_output()?;
     let wall = begun.elapsed().as_secs_f64();
-    ensure!(status.success(), "{program} ended with {status}");
+    // Only then: tshark has remarks on every run.
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(
+        ended.status.success(),
+        "{program} ended with {}: {said}",
+        ended.status
+    );
     // In KiB on Linux.
     let peak = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss() as f64 / 1024.0;
-    println!("{}", serde_json::to_string(&Usage { cpu: Cpu::of_children()?, wall, peak })?);
+    println!(
+        "{}",
+        serde_json::to_string(&Usage {
+            cpu: Cpu::of_children()?,
+            wall,
+            peak
+        })?
+    );
     Ok(())
 }

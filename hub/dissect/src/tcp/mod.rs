@@ -122,6 +122,9 @@ impl Stream {
                 self.closed()
             };
         }
+        if segment.len == 0 || !half.begun {
+            return false;
+        }
         let position = half.position(segment.seq);
         let behind = half.next.saturating_sub(position);
         let ahead = if self.closed() {
@@ -129,7 +132,7 @@ impl Stream {
         } else {
             0
         };
-        half.begun && segment.len > 0 && behind.max(ahead) > RETRANSMISSION_REACH
+        behind.max(ahead) > RETRANSMISSION_REACH
     }
 
     /// Takes the next segment and tells what has become known by it.
@@ -241,10 +244,10 @@ impl Stream {
     /// Whether it is an end's turn to speak, at a position of its stream.
     fn is_turn(&self, from: End, position: u64) -> bool {
         let (mine, other) = (&self.halves[from], &self.halves[from.other()]);
-        if other.spoke {
-            other.last.ack == position
-        } else {
-            !mine.spoke
+        match (other.spoke, mine.syn) {
+            (true, _) => other.last.ack == position,
+            (false, true) => mine.first == position as u32,
+            (false, false) => !mine.spoke,
         }
     }
 

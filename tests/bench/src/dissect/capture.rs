@@ -43,19 +43,41 @@ pub fn prepare(dir: &Path, megabytes: u64) -> Result<Capture> {
     let path = dir.join(format!("http1-{megabytes}mb.pcapng"));
     let label_path = path.with_extension("json");
     if let Some(label) = kept(&path, &label_path, calls) {
-        return Ok(Capture { path, bytes: label.bytes, truth: label.truth });
+        return Ok(Capture {
+            path,
+            bytes: label.bytes,
+            truth: label.truth,
+        });
     }
 
     eprintln!("making {} ({calls} calls)", path.display());
     let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-    let sink = Checksummed { file, checksum: Checksum::default(), bytes: 0 };
+    let sink = Checksummed {
+        file,
+        checksum: Checksum::default(),
+        bytes: 0,
+    };
     let mut writer = pcapng::Writer::new(BufWriter::with_capacity(1 << 20, sink))?;
     let truth = traffic::generate(calls, SEED, |ts, frame| writer.packet(ts, frame))?;
-    let sink = writer.finish()?.into_inner().map_err(|error| error.into_error())?;
+    let sink = writer
+        .finish()?
+        .into_inner()
+        .map_err(|error| error.into_error())?;
     let (bytes, checksum) = (sink.bytes, sink.checksum.finish());
-    let label = Label { generator: traffic::VERSION, seed: SEED, calls, bytes, checksum, truth };
+    let label = Label {
+        generator: traffic::VERSION,
+        seed: SEED,
+        calls,
+        bytes,
+        checksum,
+        truth,
+    };
     fs::write(&label_path, serde_json::to_vec_pretty(&label)?)?;
-    Ok(Capture { path, bytes, truth: label.truth })
+    Ok(Capture {
+        path,
+        bytes,
+        truth: label.truth,
+    })
 }
 
 /// The label of a kept capture, if all of it fits.
@@ -110,9 +132,9 @@ impl Default for Checksum {
 
 impl Checksum {
     fn add(&mut self, bytes: &[u8]) {
-        self.0 = bytes
-            .iter()
-            .fold(self.0, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+        self.0 = bytes.iter().fold(self.0, |sum, &byte| {
+            (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+        });
     }
 
     fn finish(&self) -> u64 {
@@ -130,14 +152,21 @@ mod tests {
         let made = prepare(dir.path(), 1).unwrap();
         let written = fs::metadata(&made.path).unwrap().modified().unwrap();
         prepare(dir.path(), 1).unwrap();
-        assert_eq!(fs::metadata(&made.path).unwrap().modified().unwrap(), written, "it was made twice");
+        assert_eq!(
+            fs::metadata(&made.path).unwrap().modified().unwrap(),
+            written,
+            "it was made twice"
+        );
 
         let mut bytes = fs::read(&made.path).unwrap();
         bytes[5000] ^= 1;
         fs::write(&made.path, &bytes).unwrap();
         prepare(dir.path(), 1).unwrap();
         bytes[5000] ^= 1;
-        assert!(fs::read(&made.path).unwrap() == bytes, "the damaged file was taken");
+        assert!(
+            fs::read(&made.path).unwrap() == bytes,
+            "the damaged file was taken"
+        );
     }
 
     #[test]

@@ -54,10 +54,16 @@ struct Found {
 
 /// Runs the benchmark.
 pub fn run(options: &Options) -> Result<()> {
-    ensure!(!options.threads.is_empty() && !options.threads.contains(&0), "--threads must be numbers above 0");
+    ensure!(
+        !options.threads.is_empty() && !options.threads.contains(&0),
+        "--threads must be numbers above 0"
+    );
     let tshark_version = tshark::version()?;
     let capture = capture::prepare(&options.dir, options.megabytes)?;
-    let truth = Found { requests: capture.truth.calls, statuses: capture.truth.statuses.clone() };
+    let truth = Found {
+        requests: capture.truth.calls,
+        statuses: capture.truth.statuses.clone(),
+    };
     eprintln!(
         "{}: {:.1} MB, {} packets, {} connections, {} calls",
         capture.path.display(),
@@ -67,23 +73,38 @@ pub fn run(options: &Options) -> Result<()> {
         capture.truth.calls
     );
 
+    // Removed at the end, whatever it was.
+    let scratch = tempfile::tempdir_in(&options.dir)?;
     // Also brings the file into the page cache for both sides.
     eprintln!("asking {tshark_version} what it finds");
-    let theirs = tshark::find(&capture.path, &options.dir)?;
-    ensure!(theirs == truth, "tshark found {theirs:?}, but the capture has {truth:?}");
+    let theirs = tshark::find(&capture.path, scratch.path())?;
+    ensure!(
+        theirs == truth,
+        "tshark found {theirs:?}, but the capture has {truth:?}"
+    );
 
     let mut ours: BTreeMap<usize, Vec<Usage>> = BTreeMap::new();
     let mut peers = Vec::new();
     let (mut found, mut stored) = (0, 0);
-    let out = options.dir.join("dissection");
     for run in 1..=options.runs {
         for &threads in &options.threads {
+            let out = scratch.path().join(format!("dissection-{run}-{threads}"));
             let done = ours::run(&capture.path, &out, threads)?;
             let answers = ours::find(&out, &capture.truth)?;
-            ensure!(answers == truth, "on {threads} threads we found {answers:?}, but the capture has {truth:?}");
-            ensure!(done.summary.packets == capture.truth.packets, "we read {} packets", done.summary.packets);
+            ensure!(
+                answers == truth,
+                "on {threads} threads we found {answers:?}, but the capture has {truth:?}"
+            );
+            ensure!(
+                done.summary.packets == capture.truth.packets,
+                "we read {} packets",
+                done.summary.packets
+            );
             (found, stored) = (answers.requests, done.stored);
-            tell(&format!("run {run}, wiretape on {threads} threads"), &done.usage);
+            tell(
+                &format!("run {run}, wiretape on {threads} thread(s)"),
+                &done.usage,
+            );
             ours.entry(threads).or_default().push(done.usage);
         }
         let usage = tshark::run(&capture.path)?;
@@ -93,25 +114,35 @@ pub fn run(options: &Options) -> Result<()> {
 
     let mut figures = figures(&capture, options, &ours, &peers);
     let all = Goal::AtLeast(truth.requests as f64);
-    let calls = Figure::new("calls found", found as f64, "calls").goal(all).peer("tshark", theirs.requests as f64);
+    let calls = Figure::new("calls found", found as f64, "calls")
+        .goal(all)
+        .peer("tshark", theirs.requests as f64);
     figures.insert(0, calls);
     figures.push(Figure::new("stored calls", megabytes(stored), "MB"));
     if options.big {
         figures.push(big(options)?);
     }
-    std::fs::remove_dir_all(&out)?;
     figures::print(&figures, options.json)
 }
 
 /// One run over a much larger capture, on as many threads as were asked for at most.
 fn big(options: &Options) -> Result<Figure> {
     let capture = capture::prepare(&options.dir, options.megabytes * BIG)?;
-    let out = options.dir.join("dissection-big");
+    let scratch = tempfile::tempdir_in(&options.dir)?;
     let threads = options.threads.iter().copied().max().unwrap_or(1);
-    let done = ours::run(&capture.path, &out, threads)?;
-    tell(&format!("{:.0} MB, wiretape on {threads} threads", megabytes(capture.bytes)), &done.usage);
-    ensure!(done.summary.calls == capture.truth.calls, "we found {} calls", done.summary.calls);
-    std::fs::remove_dir_all(&out)?;
+    let done = ours::run(&capture.path, &scratch.path().join("dissection"), threads)?;
+    tell(
+        &format!(
+            "{:.0} MB, wiretape on {threads} thread(s)",
+            megabytes(capture.bytes)
+        ),
+        &done.usage,
+    );
+    ensure!(
+        done.summary.calls == capture.truth.calls,
+        "we found {} calls",
+        done.summary.calls
+    );
     Ok(Figure::new("peak memory, ten times the file", done.usage.peak, "MiB").goal(Goal::Below(256.0)))
 }
 
@@ -123,11 +154,17 @@ fn figures(
 ) -> Vec<Figure> {
     let megabytes = megabytes(capture.bytes);
     let calls = capture.truth.calls as f64;
-    let first = options.threads.first().and_then(|threads| ours.get(threads)).map(Vec::as_slice).unwrap_or_default();
+    let first = options
+        .threads
+        .first()
+        .and_then(|threads| ours.get(threads))
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let (our_cpu, their_cpu) = (cpu(first), cpu(peers));
     let mut figures = vec![
         Figure::new("CPU time", our_cpu, "s").peer("tshark", their_cpu),
-        Figure::new("capture per CPU time", megabytes / our_cpu, "MB/CPU-s").peer("tshark", megabytes / their_cpu),
+        Figure::new("capture per CPU time", megabytes / our_cpu, "MB/CPU-s")
+            .peer("tshark", megabytes / their_cpu),
         Figure::new("calls per CPU time", calls / our_cpu, "calls/CPU-s").peer("tshark", calls / their_cpu),
         Figure::new("times tshark per CPU time", their_cpu / our_cpu, "x").goal(Goal::AtLeast(25.0)),
     ];
@@ -137,7 +174,11 @@ fn figures(
         figures.push(Figure::new("wall time, 2 threads", wall(two), "s").peer("tshark", wall(peers)));
         figures.push(Figure::new("speed-up, 2 threads against 1", speedup, "x").goal(Goal::AtLeast(1.8)));
     }
-    let peak = ours.values().flatten().map(|usage| usage.peak).fold(0.0, f64::max);
+    let peak = ours
+        .values()
+        .flatten()
+        .map(|usage| usage.peak)
+        .fold(0.0, f64::max);
     figures.push(
         Figure::new("peak memory", peak, "MiB")
             .goal(Goal::Below(256.0))

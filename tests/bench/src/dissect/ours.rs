@@ -35,11 +35,8 @@ pub struct Run {
     pub stored: u64,
 }
 
-/// Dissects `capture` in a process of its own, into `out`, which must not hold a dissection yet.
+/// Dissects `capture` in a process of its own, into `out`, which is not there yet.
 pub fn run(capture: &Path, out: &Path, threads: usize) -> Result<Run> {
-    if out.exists() {
-        fs::remove_dir_all(out)?;
-    }
     let printed = out.with_extension("json");
     let command = [
         std::env::current_exe()?.display().to_string(),
@@ -49,16 +46,28 @@ pub fn run(capture: &Path, out: &Path, threads: usize) -> Result<Run> {
         format!("--out={}", out.display()),
     ];
     let usage = usage::of(&printed, &command)?;
-    let summary = serde_json::from_slice(&fs::read(&printed)?).context("reading the summary of the dissection")?;
-    Ok(Run { usage, summary, stored: bytes_of(&out.join("calls"))? })
+    let summary =
+        serde_json::from_slice(&fs::read(&printed)?).context("reading the summary of the dissection")?;
+    Ok(Run {
+        usage,
+        summary,
+        stored: bytes_of(&out.join("calls"))?,
+    })
 }
 
 /// The child: exactly what the hub runs for a job, and nothing else.
 pub fn run_ours(options: &RunOptions) -> Result<()> {
     fs::create_dir_all(&options.out)?;
-    let node = options.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let node = options
+        .file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let job = Job {
-        sources: vec![Source { node, files: vec![options.file.clone()] }],
+        sources: vec![Source {
+            node,
+            files: vec![options.file.clone()],
+        }],
         out: options.out.clone(),
         threads: options.threads,
         ..Job::default()
@@ -70,16 +79,27 @@ pub fn run_ours(options: &RunOptions) -> Result<()> {
 
 /// Asks the stored calls what the truth knows: how many there are, and how many of each status.
 pub fn find(out: &Path, truth: &Truth) -> Result<Found> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let database = Database::open(out)?;
         let count = async |kfl: String| -> Result<u64> {
-            let question = CallsQuery { kfl: Some(kfl), limit: Some(1), ..CallsQuery::default() };
+            let question = CallsQuery {
+                kfl: Some(kfl),
+                limit: Some(1),
+                ..CallsQuery::default()
+            };
             Ok(query::calls(&database, &question).await?.total)
         };
-        let mut found = Found { requests: count(String::new()).await?, ..Found::default() };
+        let mut found = Found {
+            requests: count(String::new()).await?,
+            ..Found::default()
+        };
         for &status in truth.statuses.keys() {
-            found.statuses.insert(status, count(format!("response.status == {status}")).await?);
+            found
+                .statuses
+                .insert(status, count(format!("response.status == {status}")).await?);
         }
         Ok(found)
     })

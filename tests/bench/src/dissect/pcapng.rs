@@ -33,7 +33,10 @@ impl<W: Write> Writer<W> {
         head.extend([0, 0, 0, 0]);
         head.extend(32_u32.to_le_bytes());
         out.write_all(&head)?;
-        Ok(Self { out, block: Vec::with_capacity(2048) })
+        Ok(Self {
+            out,
+            block: Vec::with_capacity(2048),
+        })
     }
 
     /// Appends one packet, whole, seen at `ts` (nanoseconds since 1970).

@@ -10,13 +10,16 @@ use std::io::Write as _;
 use serde::{Deserialize, Serialize};
 
 /// Bump when the bytes change, so that a kept capture of an older generator is not taken for this one's.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// 2026-01-01 00:00:00 UTC; any time will do, a round one is easily known again in tshark.
 const START: u64 = 1_767_225_600_000_000_000;
 /// Calls of one keep-alive connection, on average: "a few thousand connections" for 100 thousand calls.
 const CALLS_PER_CONNECTION: u64 = 33;
 /// Time over which 100 thousand calls are spread; more calls take longer, so that the rate stays the same.
 const SPAN_OF_100K: u64 = 60_000_000_000;
+/// Time that a connection lives: a fifth of [`SPAN_OF_100K`], so that some hundreds are open and interleaved at any
+/// time, however large the capture is.
+const LIFE: u64 = SPAN_OF_100K / 5;
 /// Payload of a full segment on Ethernet with TCP timestamps (1500 - 20 - 32).
 const SEGMENT: usize = 1448;
 /// Smallest and largest JSON body.
@@ -38,26 +41,36 @@ pub struct Truth {
 }
 
 /// Makes the traffic of `calls` calls and hands every packet (time, Ethernet frame) to `sink` in order of time.
-pub fn generate<E>(calls: u64, seed: u64, mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<Truth, E> {
+pub fn generate<E>(
+    calls: u64,
+    seed: u64,
+    mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<Truth, E> {
     let connections = (calls / CALLS_PER_CONNECTION).max(1);
     let span = SPAN_OF_100K * calls.max(1) / 100_000;
     let mut random = Random(seed);
-    let mut truth = Truth { connections, calls, ..Truth::default() };
+    let mut truth = Truth {
+        connections,
+        calls,
+        ..Truth::default()
+    };
 
-    // A connection lives for a fifth of the span, so that at any time a fifth of all are open and interleaved.
+    let life = LIFE.min(span / 5);
     let mut open = Vec::new();
     let mut due = BinaryHeap::new();
     for number in 0..connections {
         let own_calls = calls / connections + u64::from(number < calls % connections);
-        let begins = START + random.below(span * 4 / 5);
-        let pace = span / 5 / own_calls.max(1);
+        let begins = START + random.below(span - life + 1);
+        let pace = life / own_calls.max(1);
         open.push(Connection::new(number, own_calls, pace, Random(random.next())));
         due.push(Reverse((begins, number as usize)));
     }
 
     let mut frame = Vec::with_capacity(2048);
     while let Some(Reverse((now, number))) = due.pop() {
-        let Some(connection) = open.get_mut(number) else { continue };
+        let Some(connection) = open.get_mut(number) else {
+            continue;
+        };
         let Some(step) = connection.steps.pop_front() else {
             continue;
         };
@@ -135,11 +148,35 @@ impl Connection {
             ip_id: random.next() as u16,
         };
         let steps = VecDeque::from([
-            Step { after: 0, from_client: true, flags: SYN, payload: Vec::new() },
-            Step { after: 80_000, from_client: false, flags: SYN | ACK, payload: Vec::new() },
-            Step { after: 60_000, from_client: true, flags: ACK, payload: Vec::new() },
+            Step {
+                after: 0,
+                from_client: true,
+                flags: SYN,
+                payload: Vec::new(),
+            },
+            Step {
+                after: 80_000,
+                from_client: false,
+                flags: SYN | ACK,
+                payload: Vec::new(),
+            },
+            Step {
+                after: 60_000,
+                from_client: true,
+                flags: ACK,
+                payload: Vec::new(),
+            },
         ]);
-        Self { client, server, service, calls_left: calls, pace, closing: false, random, steps }
+        Self {
+            client,
+            server,
+            service,
+            calls_left: calls,
+            pace,
+            closing: false,
+            random,
+            steps,
+        }
     }
 
     /// The next call's packets, or the goodbye, or nothing when that has been said.
@@ -150,7 +187,12 @@ impl Connection {
         } else if !self.closing {
             self.closing = true;
             for (from_client, flags) in [(true, FIN | ACK), (false, FIN | ACK), (true, ACK)] {
-                self.steps.push_back(Step { after: 70_000, from_client, flags, payload: Vec::new() });
+                self.steps.push_back(Step {
+                    after: 70_000,
+                    from_client,
+                    flags,
+                    payload: Vec::new(),
+                });
             }
         }
     }
@@ -171,10 +213,20 @@ impl Connection {
         let acknowledges = random.below(100) < 80;
         self.message(true, idle, &request);
         if acknowledges {
-            self.steps.push_back(Step { after: 40_000, from_client: false, flags: ACK, payload: Vec::new() });
+            self.steps.push_back(Step {
+                after: 40_000,
+                from_client: false,
+                flags: ACK,
+                payload: Vec::new(),
+            });
         }
         self.message(false, works, &response);
-        self.steps.push_back(Step { after: 40_000, from_client: true, flags: ACK, payload: Vec::new() });
+        self.steps.push_back(Step {
+            after: 40_000,
+            from_client: true,
+            flags: ACK,
+            payload: Vec::new(),
+        });
     }
 
     /// Cuts a message into segments.
@@ -183,7 +235,12 @@ impl Connection {
         let mut segments = bytes.chunks(SEGMENT).peekable();
         while let Some(segment) = segments.next() {
             let flags = if segments.peek().is_some() { ACK } else { ACK | PSH };
-            self.steps.push_back(Step { after, from_client, flags, payload: segment.to_vec() });
+            self.steps.push_back(Step {
+                after,
+                from_client,
+                flags,
+                payload: segment.to_vec(),
+            });
             // About the time of 1500 bytes on a 1 Gbit/s link.
             after = 12_000;
         }
@@ -248,7 +305,10 @@ impl Connection {
 fn sum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(2);
     let last = words.remainder().first().map_or(0, |&byte| u64::from(byte) << 8);
-    words.map(|word| u64::from(u16::from_be_bytes([word[0], word[1]]))).sum::<u64>() + last
+    words
+        .map(|word| u64::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum::<u64>()
+        + last
 }
 
 /// A sum of words as a checksum (RFC 1071).
@@ -296,7 +356,10 @@ const SERVICES: [Service; 5] = [
         host: "checkout",
         port: 8080,
         client: "cart-service/1.9.0",
-        routes: &[route("POST", "/v1/checkout", true), route("GET", "/v1/checkout/*", false)],
+        routes: &[
+            route("POST", "/v1/checkout", true),
+            route("GET", "/v1/checkout/*", false),
+        ],
     },
     Service {
         host: "catalogue",
@@ -312,13 +375,19 @@ const SERVICES: [Service; 5] = [
         host: "payment-service",
         port: 8000,
         client: "checkout/3.0.2",
-        routes: &[route("POST", "/v1/payments", true), route("GET", "/v1/payments/*", false)],
+        routes: &[
+            route("POST", "/v1/payments", true),
+            route("GET", "/v1/payments/*", false),
+        ],
     },
     Service {
         host: "gateway.example.com",
         port: 80,
         client: "payment-service/5.1",
-        routes: &[route("PUT", "/charges/*", true), route("GET", "/charges/*", false)],
+        routes: &[
+            route("PUT", "/charges/*", true),
+            route("GET", "/charges/*", false),
+        ],
     },
 ];
 
@@ -339,22 +408,37 @@ fn request(random: &mut Random, service: &Service, route: &Route) -> Vec<u8> {
     field(&mut out, format_args!("Host: {}\r\n", service.host));
     field(&mut out, format_args!("User-Agent: {}\r\n", service.client));
     out.extend(b"Accept: application/json\r\nConnection: keep-alive\r\n");
-    field(&mut out, format_args!("traceparent: 00-{:016x}{:016x}-{:016x}-01\r\n", trace.0, trace.1, trace.2));
+    field(
+        &mut out,
+        format_args!(
+            "traceparent: 00-{:016x}{:016x}-{:016x}-01\r\n",
+            trace.0, trace.1, trace.2
+        ),
+    );
     field(&mut out, format_args!("X-Request-Id: {:016x}\r\n", random.next()));
-    field(&mut out, format_args!("X-Forwarded-For: 203.0.113.{}\r\n", random.below(250)));
+    field(
+        &mut out,
+        format_args!("X-Forwarded-For: 203.0.113.{}\r\n", random.below(250)),
+    );
     let more = random.below(4);
     out.extend(b"X-Tenant: shop\r\n");
     if more > 0 {
         out.extend(b"Accept-Language: en\r\n");
     }
     if more > 1 {
-        field(&mut out, format_args!("X-Deadline-Ms: {}\r\n", 500 + random.below(4) * 500));
+        field(
+            &mut out,
+            format_args!("X-Deadline-Ms: {}\r\n", 500 + random.below(4) * 500),
+        );
     }
     if route.body {
         out.extend(b"Content-Type: application/json\r\n");
         field(&mut out, format_args!("Content-Length: {}\r\n", body.len()));
     } else if more > 2 {
-        field(&mut out, format_args!("If-None-Match: \"{:08x}\"\r\n", random.next() as u32));
+        field(
+            &mut out,
+            format_args!("If-None-Match: \"{:08x}\"\r\n", random.next() as u32),
+        );
     }
     out.extend(b"\r\n");
     out.extend(body);
@@ -375,14 +459,23 @@ fn response(random: &mut Random, route: &Route, status: u16) -> Vec<u8> {
         out.extend(b"Age: 0\r\nVia: 1.1 mesh\r\n");
     }
     field(&mut out, format_args!("X-Request-Id: {:016x}\r\n", random.next()));
-    field(&mut out, format_args!("X-Envoy-Upstream-Service-Time: {}\r\n", random.below(40)));
+    field(
+        &mut out,
+        format_args!("X-Envoy-Upstream-Service-Time: {}\r\n", random.below(40)),
+    );
     out.extend(b"Cache-Control: no-cache\r\nVary: Accept\r\n");
     let more = random.below(4);
     if more > 0 && route.method == "GET" {
-        field(&mut out, format_args!("ETag: \"{:08x}\"\r\n", random.next() as u32));
+        field(
+            &mut out,
+            format_args!("ETag: \"{:08x}\"\r\n", random.next() as u32),
+        );
     }
     if more > 1 {
-        field(&mut out, format_args!("X-Ratelimit-Remaining: {}\r\n", random.below(1000)));
+        field(
+            &mut out,
+            format_args!("X-Ratelimit-Remaining: {}\r\n", random.below(1000)),
+        );
     }
     if status == 503 || status == 429 {
         out.extend(b"Retry-After: 1\r\n");
@@ -416,7 +509,10 @@ fn json(random: &mut Random) -> Vec<u8> {
     let (least, most) = BODY;
     let length = (least * 1000 / (random.below(1_000_000) + 1).isqrt()).clamp(least, most) as usize;
     let mut out = Vec::with_capacity(length + 64);
-    field(&mut out, format_args!("{{\"id\":{},\"items\":[", random.below(1_000_000)));
+    field(
+        &mut out,
+        format_args!("{{\"id\":{},\"items\":[", random.below(1_000_000)),
+    );
     let mut first = true;
     while out.len() + 90 < length {
         if !first {
@@ -506,9 +602,24 @@ mod tests {
         let (packets, truth) = packets(1);
         assert_eq!(packets.len() as u64, truth.packets);
         assert!(packets.is_sorted_by_key(|(ts, _)| *ts));
-        let ports = |frame: &[u8]| [frame[34..36].min(&frame[36..38]).to_vec(), frame[26..34].to_vec()];
-        let changes = packets.windows(2).filter(|pair| ports(&pair[0].1) != ports(&pair[1].1)).count();
-        assert!(changes > packets.len() / 4, "only {changes} times another connection in {} packets", packets.len());
+        // Whichever direction it goes.
+        let ends = |frame: &[u8]| {
+            let mut ends = [
+                (frame[26..30].to_vec(), frame[34..36].to_vec()),
+                (frame[30..34].to_vec(), frame[36..38].to_vec()),
+            ];
+            ends.sort();
+            ends
+        };
+        let changes = packets
+            .windows(2)
+            .filter(|pair| ends(&pair[0].1) != ends(&pair[1].1))
+            .count();
+        assert!(
+            changes > packets.len() / 4,
+            "only {changes} times another connection in {} packets",
+            packets.len()
+        );
     }
 
     #[test]
@@ -522,7 +633,10 @@ mod tests {
     #[test]
     fn lengths_and_checksums_are_right() {
         for (_, frame) in packets(1).0 {
-            assert_eq!(u16::from_be_bytes([frame[16], frame[17]]) as usize, frame.len() - 14);
+            assert_eq!(
+                u16::from_be_bytes([frame[16], frame[17]]) as usize,
+                frame.len() - 14
+            );
             assert_eq!(fold(sum(&frame[14..34])), 0);
             let pseudo = sum(&frame[26..34]) + 6 + (frame.len() - 34) as u64;
             assert_eq!(fold(pseudo + sum(&frame[34..])), 0);
@@ -536,9 +650,16 @@ mod tests {
             let message = response(&mut random, &SERVICES[0].routes[0], 200);
             let text = String::from_utf8(message).unwrap();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "))
+                .unwrap();
             assert_eq!(length.parse::<usize>().unwrap(), body.len());
-            assert!((BODY.0 as usize..=BODY.1 as usize).contains(&body.len()), "{}", body.len());
+            assert!(
+                (BODY.0 as usize..=BODY.1 as usize).contains(&body.len()),
+                "{}",
+                body.len()
+            );
             assert!(serde_json::from_str::<serde_json::Value>(body).is_ok(), "{body}");
             assert!((8..=12).contains(&(head.lines().count() - 1)), "{head}");
         }

@@ -44,7 +44,10 @@ const DISABLED: [&str; 1] = ["json"];
 
 /// Its name and version.
 pub fn version() -> Result<String> {
-    let out = Command::new("tshark").arg("--version").output().context("tshark is not installed")?;
+    let out = Command::new("tshark")
+        .arg("--version")
+        .output()
+        .context("tshark is not installed")?;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
@@ -59,14 +62,23 @@ pub fn find(capture: &Path, scratch: &Path) -> Result<Found> {
     let printed = scratch.join("tshark.fields");
     usage::of(&printed, &command(capture))?;
     let text = fs::read_to_string(&printed)?;
-    let mut found = Found { requests: 0, statuses: BTreeMap::new() };
+    let mut found = Found {
+        requests: 0,
+        statuses: BTreeMap::new(),
+    };
     for line in text.lines() {
         let columns: Vec<&str> = line.split('\t').collect();
-        ensure!(columns.len() == FIELDS.len(), "tshark printed a line of {} columns: {line}", columns.len());
+        ensure!(
+            columns.len() == FIELDS.len(),
+            "tshark printed a line of {} columns: {line}",
+            columns.len()
+        );
         // A frame that ends one message and begins the next has both, separated by commas.
         found.requests += columns.get(METHOD).map_or(0, |cell| values(cell).count() as u64);
         for status in columns.get(STATUS).into_iter().flat_map(|cell| values(cell)) {
-            let status = status.parse().with_context(|| format!("status {status} of tshark"))?;
+            let status = status
+                .parse()
+                .with_context(|| format!("status {status} of tshark"))?;
             *found.statuses.entry(status).or_default() += 1;
         }
     }

@@ -109,15 +109,27 @@ fn one(who: Who, number: u64, scene: &Scene, options: &Options) -> Result<Run> {
     receiver.wait_for("ready")?;
 
     let mut send = scene.command(End::Sender, &this);
-    send.args(["send", &format!("--to={RECEIVER}:{PORT}"), &format!("--seconds={}", options.seconds)]);
-    send.args([format!("--rate={}", options.rate), format!("--payload={}", options.payload)]);
+    send.args([
+        "send",
+        &format!("--to={RECEIVER}:{PORT}"),
+        &format!("--seconds={}", options.seconds),
+    ]);
+    send.args([
+        format!("--rate={}", options.rate),
+        format!("--payload={}", options.payload),
+    ]);
     let sender = Party::start(send, "sender", scene)?.report()?;
     let receiver = receiver.report()?;
     thread::sleep(SETTLE);
 
     let outcome = recorder.map(Recorder::stop).transpose()?.unwrap_or_default();
     let tally = tally::tally(&outcome.files, sender.packets)?;
-    let run = Run { sender, receiver, outcome, tally };
+    let run = Run {
+        sender,
+        receiver,
+        outcome,
+        tally,
+    };
     eprintln!(
         "run {number}, {who:?}: {} sent in {:.2} s ({:.0} ns each), {} received, {} recorded, {} lost, {} twice; \
          recorder {:.3} s user, {:.3} s system, {:.3} s programs",
@@ -132,7 +144,11 @@ fn one(who: Who, number: u64, scene: &Scene, options: &Options) -> Result<Run> {
         run.outcome.cpu.system,
         run.outcome.program,
     );
-    ensure!(run.tally.foreign == 0, "{} recorded packets have numbers that were never sent", run.tally.foreign);
+    ensure!(
+        run.tally.foreign == 0,
+        "{} recorded packets have numbers that were never sent",
+        run.tally.foreign
+    );
     Ok(run)
 }
 
@@ -141,7 +157,8 @@ fn figures(nobody: &[Run], ours: &[Run], theirs: &[Run]) -> Vec<Figure> {
         Figure::new(name, median(ours.iter().map(of)), unit).peer("tcpdump -w", median(theirs.iter().map(of)))
     };
     // The worst run counts where nothing may go wrong.
-    let worst = |runs: &[Run], of: &dyn Fn(&Run) -> f64| runs.iter().map(of).fold(0.0, |a: f64, b| a.max(b.abs()));
+    let worst =
+        |runs: &[Run], of: &dyn Fn(&Run) -> f64| runs.iter().map(of).fold(0.0, |a: f64, b| a.max(b.abs()));
     let unaccounted = |run: &Run| run.unaccounted();
     let twice = |run: &Run| run.tally.twice as f64;
 
@@ -150,24 +167,36 @@ fn figures(nobody: &[Run], ours: &[Run], theirs: &[Run]) -> Vec<Figure> {
     let base = median(nobody.iter().map(Run::sender_cost));
     let whole = |run: &Run| run.cost() + run.sender_cost() - base;
     vec![
-        both("packets sent per second", "packets/s", &|run| run.sender.packets as f64 / run.sender.seconds),
-        both("packets received per second", "packets/s", &|run| run.receiver.packets as f64 / run.sender.seconds),
+        both("packets sent per second", "packets/s", &|run| {
+            run.sender.packets as f64 / run.sender.seconds
+        }),
+        both("packets received per second", "packets/s", &|run| {
+            run.receiver.packets as f64 / run.sender.seconds
+        }),
         both("sent", "packets", &|run| run.sender.packets as f64),
         both("recorded", "packets", &|run| run.tally.recorded as f64),
         both("counted as lost", "packets", &|run| run.lost() as f64),
-        both("lost", "%", &|run| 100.0 * run.lost() as f64 / run.sender.packets.max(1) as f64),
+        both("lost", "%", &|run| {
+            100.0 * run.lost() as f64 / run.sender.packets.max(1) as f64
+        }),
         Figure::new("unaccounted for, worst run", worst(ours, &unaccounted), "packets")
             .goal(Goal::AtMost(0.0))
             .peer("tcpdump -w", worst(theirs, &unaccounted)),
         Figure::new("recorded twice, worst run", worst(ours, &twice), "packets")
             .goal(Goal::AtMost(0.0))
             .peer("tcpdump -w", worst(theirs, &twice)),
-        both("CPU per packet, process", "ns", &|run| run.per_packet(run.outcome.cpu.total())),
-        both("CPU per packet, program in the kernel", "ns", &|run| run.per_packet(run.outcome.program)),
+        both("CPU per packet, process", "ns", &|run| {
+            run.per_packet(run.outcome.cpu.total())
+        }),
+        both("CPU per packet, program in the kernel", "ns", &|run| {
+            run.per_packet(run.outcome.program)
+        }),
         cost,
         Figure::new("times tcpdump per packet", ratio, "x").goal(Goal::AtMost(2.0)),
         both("CPU per packet, with what the sender pays more", "ns", &whole),
-        both("bytes on disk per packet", "bytes", &|run| run.tally.bytes as f64 / run.tally.recorded.max(1) as f64),
+        both("bytes on disk per packet", "bytes", &|run| {
+            run.tally.bytes as f64 / run.tally.recorded.max(1) as f64
+        }),
     ]
 }
 

@@ -72,29 +72,59 @@ impl Recorder {
         // Before it ends: its programs go with it.
         let program = program_seconds(self.child.id())?;
         let before = Cpu::of_children()?;
-        let signal = if self.who == Who::Tcpdump { Signal::SIGINT } else { Signal::SIGTERM };
+        let signal = if self.who == Who::Tcpdump {
+            Signal::SIGINT
+        } else {
+            Signal::SIGTERM
+        };
         kill(Pid::from_raw(self.child.id().cast_signed()), signal)?;
         let status = self.child.wait()?;
         // The sender and the receiver have been waited for, so this is the recorder alone.
         let cpu = Cpu::of_children()?.since(before);
         let said = self.said.join().unwrap_or_default();
         ensure!(status.success(), "{:?} ended with {status}:\n{said}", self.who);
-        let mut files: Vec<PathBuf> =
-            fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-        files.retain(|file| file.is_file() && file.extension().is_some_and(|end| end == "pcapng" || end == "pcap"));
+        let mut files: Vec<PathBuf> = fs::read_dir(&self.dir)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        files.retain(|file| {
+            file.is_file()
+                && file
+                    .extension()
+                    .is_some_and(|end| end == "pcapng" || end == "pcap")
+        });
         files.sort();
-        let lost = if self.who == Who::Tcpdump { dropped_by_kernel(&said)? } else { 0 };
-        Ok(Outcome { files, lost, cpu, program })
+        let lost = if self.who == Who::Tcpdump {
+            dropped_by_kernel(&said)?
+        } else {
+            0
+        };
+        Ok(Outcome {
+            files,
+            lost,
+            cpu,
+            program,
+        })
     }
 }
 
 /// The agent, as a node runs it.
 fn agent(scene: &Scene, dir: &Path) -> Result<Recorder> {
     let program = std::env::current_exe()?.with_file_name("wiretape-agent");
-    ensure!(program.exists(), "{} is not built: run cargo build --release", program.display());
+    ensure!(
+        program.exists(),
+        "{} is not built: run cargo build --release",
+        program.display()
+    );
     let listen = free_address()?;
     let mut command = Command::new(program);
-    command.args(["--backend", "ebpf", "--node-name", "bench", "--tape-size", TAPE_SIZE]);
+    command.args([
+        "--backend",
+        "ebpf",
+        "--node-name",
+        "bench",
+        "--tape-size",
+        TAPE_SIZE,
+    ]);
     command.arg(format!("--buffer-size={BUFFER_MIB}MiB"));
     command.arg(format!("--listen={listen}"));
     command.arg(format!("--tape={}", dir.display()));
@@ -106,9 +136,20 @@ fn agent(scene: &Scene, dir: &Path) -> Result<Recorder> {
 fn tcpdump(scene: &Scene, dir: &Path) -> Result<Recorder> {
     let mut command = scene.command(End::Sender, Path::new("tcpdump"));
     // It stays root, or it could not write into the folder. Its buffer is in KiB.
-    command.args(["-n", "-Z", "root", "-i", INTERFACE, "-B", &(BUFFER_MIB * 1024).to_string(), "-w"]);
+    command.args([
+        "-n",
+        "-Z",
+        "root",
+        "-i",
+        INTERFACE,
+        "-B",
+        &(BUFFER_MIB * 1024).to_string(),
+        "-w",
+    ]);
     command.arg(dir.join("tcpdump.pcap"));
-    start(Who::Tcpdump, command, scene, dir, |said| said.contains("listening on"))
+    start(Who::Tcpdump, command, scene, dir, |said| {
+        said.contains("listening on")
+    })
 }
 
 fn start(
@@ -141,16 +182,27 @@ fn start(
     for _ in 0..ASKED {
         heard.extend(line_in.try_iter());
         if ready(&heard) {
-            return Ok(Recorder { who, child, dir: dir.to_owned(), said });
+            return Ok(Recorder {
+                who,
+                child,
+                dir: dir.to_owned(),
+                said,
+            });
         }
         if let Some(status) = child.try_wait()? {
-            bail!("{who:?} ended at once with {status}: {}", said.join().unwrap_or_default());
+            bail!(
+                "{who:?} ended at once with {status}: {}",
+                said.join().unwrap_or_default()
+            );
         }
         thread::sleep(Duration::from_millis(50));
     }
     let _ = child.kill();
     let _ = child.wait();
-    bail!("{who:?} was not ready in time: {}", said.join().unwrap_or_default())
+    bail!(
+        "{who:?} was not ready in time: {}",
+        said.join().unwrap_or_default()
+    )
 }
 
 /// An address that nobody listens at.
@@ -177,9 +229,12 @@ fn program_seconds(process: u32) -> Result<f64> {
     let mut times = BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{process}/fdinfo"))? {
         // A file may be closed between its listing and its reading.
-        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        let Ok(text) = fs::read_to_string(entry?.path()) else {
+            continue;
+        };
         let field = |name: &str| -> Option<u64> {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
         };
         if let (Some(id), Some(nanos)) = (field("prog_id"), field("run_time_ns")) {
             times.insert(id, nanos);
@@ -191,6 +246,13 @@ fn program_seconds(process: u32) -> Result<f64> {
 /// tcpdump's last words: "1234 packets dropped by kernel".
 fn dropped_by_kernel(said: &str) -> Result<u64> {
     said.lines()
-        .find_map(|line| line.trim().strip_suffix(" dropped by kernel")?.split(' ').next()?.parse().ok())
+        .find_map(|line| {
+            line.trim()
+                .strip_suffix(" dropped by kernel")?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        })
         .with_context(|| format!("tcpdump does not say what was dropped:\n{said}"))
 }

@@ -50,7 +50,10 @@ pub struct Scene {
 impl Scene {
     /// Sets it up. From here on Ctrl-C and SIGTERM tear it down too, before they end the process.
     pub fn new() -> Result<Self> {
-        ensure!(nix::unistd::geteuid().is_root(), "recording needs root: run it with sudo");
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "recording needs root: run it with sudo"
+        );
         sweep();
         let mut names = Names::of(std::process::id(), cgroup_root()?);
         names.stats = fs::read_to_string(STATS).ok();
@@ -68,20 +71,55 @@ impl Scene {
         }
         fs::create_dir_all(self.cgroup("recorder"))?;
         fs::write(STATS, "1").context("asking the kernel to count the time of programs")?;
-        let (sender, receiver) = (self.names.namespace(End::Sender), self.names.namespace(End::Receiver));
+        let (sender, receiver) = (
+            self.names.namespace(End::Sender),
+            self.names.namespace(End::Receiver),
+        );
         ip(&[
-            "-n", &sender, "link", "add", INTERFACE, "address", SENDER_MAC, "type", "veth", "peer", "name", INTERFACE,
-            "address", RECEIVER_MAC, "netns", &receiver,
+            "-n",
+            &sender,
+            "link",
+            "add",
+            INTERFACE,
+            "address",
+            SENDER_MAC,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            INTERFACE,
+            "address",
+            RECEIVER_MAC,
+            "netns",
+            &receiver,
         ])?;
-        for (namespace, own, other, other_mac) in
-            [(&sender, SENDER, RECEIVER, RECEIVER_MAC), (&receiver, RECEIVER, SENDER, SENDER_MAC)]
-        {
+        for (namespace, own, other, other_mac) in [
+            (&sender, SENDER, RECEIVER, RECEIVER_MAC),
+            (&receiver, RECEIVER, SENDER, SENDER_MAC),
+        ] {
             // Without IPv6 there are no router solicitations among the packets.
-            let quiet = ["netns", "exec", namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"];
+            let quiet = [
+                "netns",
+                "exec",
+                namespace,
+                "sysctl",
+                "-qw",
+                "net.ipv6.conf.all.disable_ipv6=1",
+            ];
             ip(&quiet)?;
-            ip(&["-n", namespace, "addr", "add", &format!("{own}/30"), "dev", INTERFACE])?;
+            ip(&[
+                "-n",
+                namespace,
+                "addr",
+                "add",
+                &format!("{own}/30"),
+                "dev",
+                INTERFACE,
+            ])?;
             ip(&["-n", namespace, "link", "set", INTERFACE, "up"])?;
-            ip(&["-n", namespace, "neigh", "add", other, "lladdr", other_mac, "dev", INTERFACE])?;
+            ip(&[
+                "-n", namespace, "neigh", "add", other, "lladdr", other_mac, "dev", INTERFACE,
+            ])?;
         }
         Ok(())
     }
@@ -89,7 +127,9 @@ impl Scene {
     /// A command in the network namespace of an end. Not `ip netns exec`: that hides the cgroups.
     pub fn command(&self, end: End, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.names.namespace(end))).arg(program);
+        command
+            .arg(format!("--net=/run/netns/{}", self.names.namespace(end)))
+            .arg(program);
         command
     }
 
@@ -101,7 +141,8 @@ impl Scene {
     /// Moves a process into one.
     pub fn enter(&self, name: &str, process: u32) -> Result<()> {
         let file = self.cgroup(name).join("cgroup.procs");
-        fs::write(&file, process.to_string()).with_context(|| format!("moving a process into {}", file.display()))
+        fs::write(&file, process.to_string())
+            .with_context(|| format!("moving a process into {}", file.display()))
     }
 }
 
@@ -122,7 +163,11 @@ struct Names {
 
 impl Names {
     fn of(id: u32, root: PathBuf) -> Self {
-        Self { id, cgroup: root.join(format!("{PREFIX}{id}")), stats: None }
+        Self {
+            id,
+            cgroup: root.join(format!("{PREFIX}{id}")),
+            stats: None,
+        }
     }
 
     fn namespace(&self, end: End) -> String {
@@ -166,7 +211,10 @@ fn sweep() {
     let Ok(entries) = fs::read_dir(&root) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|id| id.parse().ok());
+        let id = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX))
+            .and_then(|id| id.parse().ok());
         if let Some(id) = id.filter(|id: &u32| !Path::new("/proc").join(id.to_string()).exists()) {
             Names::of(id, root.clone()).tear_down();
         }
@@ -176,7 +224,9 @@ fn sweep() {
 /// Runs `last` on Ctrl-C or SIGTERM, then ends the process. By handlers, not by a blocked mask, which the recorders
 /// would inherit.
 fn on_signal(last: impl FnOnce() + Send + 'static) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let (mut interrupt, mut terminate) = {
         let _context = runtime.enter();
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
@@ -206,9 +256,17 @@ fn cgroup_root() -> Result<PathBuf> {
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {
-    let out = Command::new("ip").args(arguments).stdin(Stdio::null()).output().context("starting ip (iproute2)")?;
+    let out = Command::new("ip")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .context("starting ip (iproute2)")?;
     if !out.status.success() {
-        bail!("ip {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&out.stderr).trim());
+        bail!(
+            "ip {} failed: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
     }
     Ok(())
 }

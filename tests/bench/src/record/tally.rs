@@ -33,11 +33,16 @@ pub fn tally(files: &[PathBuf], sent: u64) -> Result<Tally> {
     for file in files {
         tally.bytes += file.metadata()?.len();
         let mut reader = wiretape_tape::open(file).with_context(|| format!("opening {}", file.display()))?;
-        while reader.next_chunk(&mut chunk).with_context(|| format!("reading {}", file.display()))? {
+        while reader
+            .next_chunk(&mut chunk)
+            .with_context(|| format!("reading {}", file.display()))?
+        {
             for packet in &chunk.packets {
                 let range = packet.data.start as usize..packet.data.end as usize;
                 let bytes = chunk.bytes.get(range).unwrap_or_default();
-                let Some(number) = number(packet.link, bytes) else { continue };
+                let Some(number) = number(packet.link, bytes) else {
+                    continue;
+                };
                 match seen.get_mut((number / 64) as usize).filter(|_| number < sent) {
                     None => tally.foreign += 1,
                     Some(word) if *word & (1 << (number % 64)) != 0 => tally.twice += 1,

@@ -59,7 +59,11 @@ pub struct Report {
 /// The sender: waits for a line on stdin (by then it is in its cgroup, and its socket will be), sends, reports.
 pub fn send(options: &SendOptions) -> Result<()> {
     wait_for_line()?;
-    let any: SocketAddr = if options.to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0; 16], 0).into() };
+    let any: SocketAddr = if options.to.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0; 16], 0).into()
+    };
     let socket = UdpSocket::bind(any)?;
     socket.connect(options.to)?;
     let mut payload = vec![0; options.payload.max(16)];
@@ -88,12 +92,18 @@ pub fn send(options: &SendOptions) -> Result<()> {
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    say(&Report { packets: sent, cpu: own_cpu()? - cpu, seconds })
+    say(&Report {
+        packets: sent,
+        cpu: own_cpu()? - cpu,
+        seconds,
+    })
 }
 
 fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused)
-        || error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused
+    ) || error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32)
 }
 
 /// The receiver: says that it is ready, counts until its stdin ends, reports.
@@ -115,7 +125,11 @@ pub fn receive(options: &ReceiveOptions) -> Result<()> {
         });
         count(&socket, &over)
     })?;
-    say(&Report { packets: received, cpu: own_cpu()? - cpu, seconds: begun.elapsed().as_secs_f64() })
+    say(&Report {
+        packets: received,
+        cpu: own_cpu()? - cpu,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
 }
 
 fn count(socket: &UdpSocket, over: &AtomicBool) -> Result<u64> {
@@ -123,7 +137,13 @@ fn count(socket: &UdpSocket, over: &AtomicBool) -> Result<u64> {
     let mut received = 0;
     loop {
         match socket.recv(&mut buffer) {
-            Ok(length) if buffer.get(..length).is_some_and(|payload| payload.starts_with(&MAGIC)) => received += 1,
+            Ok(length)
+                if buffer
+                    .get(..length)
+                    .is_some_and(|payload| payload.starts_with(&MAGIC)) =>
+            {
+                received += 1
+            }
             Ok(_) => {}
             // Asked only when nothing is left, so that what was sent is counted to its last packet.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -42,6 +42,14 @@ pub(super) struct Pairing {
     /// Where each direction was lost last; 0 for never.
     lost_client: u64,
     lost_server: u64,
+    /// What the last request's client had received, and whether any request was sent before the answer to the one
+    /// before it.
+    received: u64,
+    pipelines: bool,
+    /// Times that too many requests waited, not yet counted.
+    overflows: u64,
+    /// Where the first response begins.
+    first_base: u64,
     /// Whole requests without a response.
     requests: VecDeque<PendingRequest>,
     /// Responses that came before the end of their request, or whose request is not certain yet.
@@ -52,6 +60,7 @@ pub(super) struct Pairing {
 struct PendingRequest {
     ordinal: u64,
     version: &'static str,
+    reset: bool,
     request: Request,
 }
 
@@ -59,6 +68,7 @@ struct PendingAnswer {
     answers: Option<u64>,
     base: u64,
     version: &'static str,
+    reset: bool,
     response: Response,
 }
 
@@ -72,6 +82,10 @@ impl Pairing {
             lossy_from: u64::MAX,
             lost_client: 0,
             lost_server: 0,
+            received: 0,
+            pipelines: false,
+            overflows: 0,
+            first_base: 0,
             requests: VecDeque::new(),
             answers: VecDeque::new(),
             bytes: 0,
@@ -83,6 +97,7 @@ impl Pairing {
         let ordinal = self.next_ordinal;
         self.next_ordinal += 1;
         if self.asked.len() >= PENDING {
+            self.overflows += 1;
             self.lost(Side::Server, 0);
             self.asked.pop_front();
         }
@@ -140,6 +155,10 @@ impl Pairing {
         else {
             return;
         };
+        counters.pending_dropped += std::mem::take(&mut self.overflows);
+        // Were the request before it answered, then the client would have received more since.
+        self.pipelines |= told.span.ack <= self.received;
+        self.received = told.span.ack;
         let request = Request {
             method,
             path,
@@ -157,6 +176,7 @@ impl Pairing {
         let pending = PendingRequest {
             ordinal,
             version: frame.version,
+            reset: frame.reset,
             request,
         };
         let early = self
@@ -171,10 +191,6 @@ impl Pairing {
         self.bytes += pending.cost();
         self.requests.push_back(pending);
         self.settle(out);
-        if self.requests.len() > PENDING {
-            counters.pending_dropped += 1;
-            self.emit_front(out);
-        }
     }
 
     /// Takes a whole response.
@@ -188,10 +204,14 @@ impl Pairing {
         else {
             return;
         };
+        if self.first_base == 0 {
+            self.first_base = base;
+        }
         let answer = PendingAnswer {
             answers,
             base,
             version: frame.version,
+            reset: frame.reset,
             response: Response {
                 status: Some(status),
                 half: Half {
@@ -318,7 +338,11 @@ impl Pairing {
             return;
         };
         let span = &answer.response.half.span;
+        // After a lost request, there must be the response to it.
+        let first = self.lost_client > 0 && answer.base == self.first_base;
         let fits = request.ordinal >= self.uncertain_from
+            && !self.pipelines
+            && !first
             && answer.answers.is_none()
             && this.ack != 0
             && answer.base == this.ack
@@ -382,6 +406,13 @@ impl Pairing {
         let ordinal = request.as_ref().map_or(u64::MAX - 1, |request| request.ordinal);
         if ordinal >= self.lossy_from {
             marks.set(Marks::AFTER_GAP);
+        }
+        let broken = [
+            request.as_ref().map(|request| request.reset),
+            answer.as_ref().map(|answer| answer.reset),
+        ];
+        if broken.contains(&Some(true)) {
+            marks.set(Marks::RESET);
         }
         let version = match (&request, &answer) {
             (Some(request), _) => request.version,
