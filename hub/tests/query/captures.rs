@@ -54,7 +54,10 @@ pub fn named_tape(dir: &Path, node: &str, packets: &[Recorded], names: &[Name]) 
         .filter(|path| path.extension().is_some_and(|extension| extension == "pcapng"))
         .collect();
     files.sort();
-    Source { node: node.to_owned(), files }
+    Source {
+        node: node.to_owned(),
+        files,
+    }
 }
 
 /// The folder of a dissection of the snapshot in `dir`.
@@ -64,7 +67,13 @@ pub fn dissection(dir: &Path) -> PathBuf {
 
 /// Dissects tapes of the snapshot in `dir`.
 pub fn dissect(dir: &Path, sources: Vec<Source>, names: Vec<NodeName>) -> (Summary, Database) {
-    let job = Job { sources, names, window: None, out: dissection(dir), threads: 2 };
+    let job = Job {
+        sources,
+        names,
+        window: None,
+        out: dissection(dir),
+        threads: 2,
+    };
     let summary = dissections::run(&job, &Progress::default()).unwrap();
     (summary, Database::open(&job.out).unwrap())
 }
@@ -76,13 +85,21 @@ pub fn dissect_packets(dir: &Path, packets: &[Recorded]) -> Database {
 
 /// The calls of one filter, in full.
 pub async fn ask(db: &Database, kfl: &str) -> CallsPage {
-    let query = CallsQuery { kfl: Some(kfl.to_owned()), format: Format::Full, ..CallsQuery::default() };
+    let query = CallsQuery {
+        kfl: Some(kfl.to_owned()),
+        format: Format::Full,
+        ..CallsQuery::default()
+    };
     query::calls(db, &query).await.unwrap()
 }
 
 /// Every call with every column, by page.
 pub async fn everything(db: &Database) -> Vec<Value> {
-    let mut query = CallsQuery { format: Format::Raw, limit: Some(7), ..CallsQuery::default() };
+    let mut query = CallsQuery {
+        format: Format::Raw,
+        limit: Some(7),
+        ..CallsQuery::default()
+    };
     let mut all = Vec::new();
     loop {
         let page = query::calls(db, &query).await.unwrap();
@@ -101,10 +118,18 @@ pub fn talk(client: &str, server: &str, start: u64, calls: usize) -> Talk {
     talk.step = 1_000_000;
     talk.handshake();
     for call in 0..calls {
-        talk.ask(format!("GET /api/v1/checkout?n={call} HTTP/1.1\r\nHost: shop\r\nX-Request-Id: {client}-{call}\r\n\r\n"));
-        let (status, body) = if call % 3 == 2 { ("503 Unavailable", "{}") } else { ("200 OK", r#"{"ok":true}"#) };
+        talk.ask(format!(
+            "GET /api/v1/checkout?n={call} HTTP/1.1\r\nHost: shop\r\nX-Request-Id: {client}-{call}\r\n\r\n"
+        ));
+        let (status, body) = if call % 3 == 2 {
+            ("503 Unavailable", "{}")
+        } else {
+            ("200 OK", r#"{"ok":true}"#)
+        };
         let length = body.len();
-        talk.answer(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nX-Request-Id: {client}-{call}\r\n\r\n{body}"));
+        talk.answer(format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nX-Request-Id: {client}-{call}\r\n\r\n{body}"
+        ));
     }
     talk.close();
     talk

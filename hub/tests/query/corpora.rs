@@ -20,9 +20,18 @@ async fn every_file_of_the_corpora() {
     // Each its own tape: they are of many years and tools.
     let sources = files
         .iter()
-        .map(|file| Source { node: file.file_name().unwrap().to_string_lossy().into_owned(), files: vec![file.clone()] })
+        .map(|file| Source {
+            node: file.file_name().unwrap().to_string_lossy().into_owned(),
+            files: vec![file.clone()],
+        })
         .collect();
-    let job = Job { sources, names: Vec::new(), window: None, out: dir.path().join("out"), threads: 2 };
+    let job = Job {
+        sources,
+        names: Vec::new(),
+        window: None,
+        out: dir.path().join("out"),
+        threads: 2,
+    };
     let summary = dissections::run(&job, &Progress::default()).unwrap();
     assert_eq!(summary.files.len(), files.len());
     assert!(summary.packets > 0 && summary.calls > 0, "{summary:?}");
@@ -31,12 +40,17 @@ async fn every_file_of_the_corpora() {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for path in entries.map(|entry| entry.unwrap().path()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
             collect(&path, files);
-        } else if [".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz"].iter().any(|end| name.ends_with(end)) {
+        } else if [".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz"]
+            .iter()
+            .any(|end| name.ends_with(end))
+        {
             files.push(path);
         }
     }

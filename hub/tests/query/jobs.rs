@@ -8,12 +8,19 @@ use wiretape_dissect::testing::{Recorded, Who};
 use wiretape_hub::dissections::{self, Job, JobError, Progress, Source};
 use wiretape_hub::query::Database;
 
-use crate::captures::{START, SECOND, dissect, dissection, everything, mixed, talk, tape};
+use crate::captures::{SECOND, START, dissect, dissection, everything, mixed, talk, tape};
 
 /// Forty connections with nine calls each, recorded at both ends on two nodes.
 fn two_tapes(dir: &Path) -> Vec<Source> {
     let talks: Vec<_> = (0..40)
-        .map(|n| talk(&format!("10.0.0.1:{}", 40_000 + n), "10.0.0.2:80", START + n * 3_000_000, 9))
+        .map(|n| {
+            talk(
+                &format!("10.0.0.1:{}", 40_000 + n),
+                "10.0.0.2:80",
+                START + n * 3_000_000,
+                9,
+            )
+        })
         .collect();
     let seen = |who, tape, delay| mixed(talks.iter().map(|talk| talk.seen_by(who, tape, delay)));
     vec![
@@ -24,7 +31,13 @@ fn two_tapes(dir: &Path) -> Vec<Source> {
 }
 
 fn job(dir: &Path, out: &str, sources: Vec<Source>, threads: usize) -> Job {
-    Job { sources, names: Vec::new(), window: None, out: dir.join("dissections").join(out), threads }
+    Job {
+        sources,
+        names: Vec::new(),
+        window: None,
+        out: dir.join("dissections").join(out),
+        threads,
+    }
 }
 
 #[tokio::test]
@@ -39,11 +52,18 @@ async fn same_calls_on_any_number_of_threads() {
         let summary = dissections::run(&job, &progress).unwrap();
         assert_eq!(summary.calls, 40 * 9);
         assert_eq!(summary.problems, Vec::<String>::new());
-        assert_eq!((progress.packets(), progress.calls()), (summary.packets, summary.calls));
-        assert_eq!((progress.bytes_done(), progress.bytes_total()), (summary.bytes, summary.bytes));
+        assert_eq!(
+            (progress.packets(), progress.calls()),
+            (summary.packets, summary.calls)
+        );
+        assert_eq!(
+            (progress.bytes_done(), progress.bytes_total()),
+            (summary.bytes, summary.bytes)
+        );
         let calls = everything(&Database::open(&job.out).unwrap()).await;
         assert_eq!(calls.len(), 360);
-        let (known_calls, known_counters) = first.get_or_insert_with(|| (calls.clone(), summary.counters.clone()));
+        let (known_calls, known_counters) =
+            first.get_or_insert_with(|| (calls.clone(), summary.counters.clone()));
         assert_eq!(&calls, known_calls, "{threads} threads");
         assert_eq!(&summary.counters, known_counters, "{threads} threads");
     }
@@ -57,7 +77,10 @@ async fn calls_of_both_ends_are_one() {
     for call in everything(&db).await {
         assert_eq!(call["side"], "both");
         assert_eq!(call["node"], "node-1", "times are told by the client");
-        assert_eq!((&call["src_node"], &call["dst_node"]), (&"node-1".into(), &"node-2".into()));
+        assert_eq!(
+            (&call["src_node"], &call["dst_node"]),
+            (&"node-1".into(), &"node-2".into())
+        );
     }
 }
 
@@ -69,7 +92,10 @@ fn cancelled_leaves_nothing() {
         let job = job(dir.path(), "cancelled", sources.clone(), threads);
         let progress = Progress::default();
         progress.cancel();
-        assert!(matches!(dissections::run(&job, &progress), Err(JobError::Cancelled)));
+        assert!(matches!(
+            dissections::run(&job, &progress),
+            Err(JobError::Cancelled)
+        ));
         assert!(!job.out.exists());
     }
 }
@@ -111,7 +137,11 @@ async fn damaged_file_costs_a_problem() {
     let (summary, db) = dissect(dir.path(), sources, Vec::new());
     assert_eq!(summary.problems.len(), 3, "{:?}", summary.problems);
     for what in ["could not be read", "not a capture", "gone.pcapng"] {
-        assert!(summary.problems.iter().any(|problem| problem.contains(what)), "{what}: {:?}", summary.problems);
+        assert!(
+            summary.problems.iter().any(|problem| problem.contains(what)),
+            "{what}: {:?}",
+            summary.problems
+        );
     }
     // The server's tape has them all.
     assert_eq!(everything(&db).await.len(), 360);
@@ -126,7 +156,10 @@ fn order_of_tapes_does_not_change_ids() {
         dissections::run(&job, &Progress::default()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let calls = runtime.block_on(everything(&Database::open(&job.out).unwrap()));
-        calls.into_iter().map(|call| call["id"].clone()).collect::<Vec<_>>()
+        calls
+            .into_iter()
+            .map(|call| call["id"].clone())
+            .collect::<Vec<_>>()
     };
     let forward = ids("forward", sources.clone());
     sources.reverse();
@@ -140,11 +173,17 @@ async fn window_keeps_the_calls_that_began_in_it() {
     let sources = vec![tape(dir.path(), "node-1", &talk.packets)];
     // One packet a millisecond, two packets a call, three for the handshake: calls 5 to 9.
     let window = (START + 13_000_000, START + 23_000_000);
-    let job = Job { window: Some(window), ..job(dir.path(), "d", sources, 2) };
+    let job = Job {
+        window: Some(window),
+        ..job(dir.path(), "d", sources, 2)
+    };
     let summary = dissections::run(&job, &Progress::default()).unwrap();
     assert_eq!(summary.calls, 5);
     assert_eq!(summary.counters["dissect.calls_outside_window"], 15);
-    assert_eq!((summary.first_call, summary.last_call), (Some(START + 13_000_000), Some(START + 21_000_000)));
+    assert_eq!(
+        (summary.first_call, summary.last_call),
+        (Some(START + 13_000_000), Some(START + 21_000_000))
+    );
     let calls = everything(&Database::open(&job.out).unwrap()).await;
     let queries: Vec<_> = calls.iter().map(|call| call["query"].as_str().unwrap()).collect();
     assert_eq!(queries, ["n=5", "n=6", "n=7", "n=8", "n=9"]);
@@ -154,7 +193,10 @@ async fn window_keeps_the_calls_that_began_in_it() {
 fn refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let nothing = job(dir.path(), "d", Vec::new(), 1);
-    assert!(matches!(dissections::run(&nothing, &Progress::default()), Err(JobError::NoFiles)));
+    assert!(matches!(
+        dissections::run(&nothing, &Progress::default()),
+        Err(JobError::NoFiles)
+    ));
     assert!(!nothing.out.exists());
 
     let packets: Vec<Recorded> = talk("10.0.0.1:40000", "10.0.0.2:80", START, 1).packets;
@@ -165,7 +207,10 @@ fn refused_before_anything_is_written() {
     assert!(Database::open(&twice.out).is_ok(), "what was there still is");
 
     let file = twice.sources[0].files[0].clone();
-    let many = Source { node: "n".to_owned(), files: vec![file; dissections::MAX_FILES + 1] };
+    let many = Source {
+        node: "n".to_owned(),
+        files: vec![file; dissections::MAX_FILES + 1],
+    };
     let refused = dissections::run(&job(dir.path(), "e", vec![many], 1), &Progress::default()).unwrap_err();
     assert!(matches!(refused, JobError::TooMany { .. }), "{refused}");
 }
@@ -173,7 +218,11 @@ fn refused_before_anything_is_written() {
 #[test]
 fn unpublished_tables_of_a_killed_job_are_thrown_away() {
     let dir = tempfile::tempdir().unwrap();
-    let source = tape(dir.path(), "node-1", &talk("10.0.0.1:40000", "10.0.0.2:80", START, 1).packets);
+    let source = tape(
+        dir.path(),
+        "node-1",
+        &talk("10.0.0.1:40000", "10.0.0.2:80", START, 1).packets,
+    );
     let left_over = dissection(dir.path()).join(".calls.incoming");
     fs::create_dir_all(&left_over).unwrap();
     fs::write(left_over.join("part-0.parquet"), "half of a table").unwrap();
@@ -188,7 +237,12 @@ fn merged_by_time_over_many_tapes() {
     // More tapes than spare chunks, each with one connection.
     let sources: Vec<Source> = (0..24)
         .map(|n| {
-            let talk = talk(&format!("10.0.{n}.1:40000"), "10.1.0.1:80", START + n * SECOND / 100, 3);
+            let talk = talk(
+                &format!("10.0.{n}.1:40000"),
+                "10.1.0.1:80",
+                START + n * SECOND / 100,
+                3,
+            );
             tape(dir.path(), &format!("node-{n}"), &talk.packets)
         })
         .collect();

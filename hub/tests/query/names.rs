@@ -21,7 +21,10 @@ fn name(node: &str, pod: &str, cgroup: u64, address: &str, since: u64, until: Op
         labels: BTreeMap::from([("app".to_owned(), pod.to_owned())]),
         ..Name::default()
     };
-    NodeName { node: node.to_owned(), name }
+    NodeName {
+        node: node.to_owned(),
+        name,
+    }
 }
 
 #[tokio::test]
@@ -40,15 +43,29 @@ async fn names_on_both_sides_with_a_change_in_the_window() {
     let (_, db) = dissect(dir.path(), vec![tape(dir.path(), "node-1", &client)], names);
 
     let answer = ask(&db, r#"src.pod contains "frontend" and dst.svc == "checkout""#).await;
-    let pods: Vec<_> = answer.calls.iter().map(|call| call["dst"]["pod"].as_str().unwrap()).collect();
-    assert_eq!(pods, ["checkout-old", "checkout-old", "checkout-new", "checkout-new"]);
+    let pods: Vec<_> = answer
+        .calls
+        .iter()
+        .map(|call| call["dst"]["pod"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        pods,
+        ["checkout-old", "checkout-old", "checkout-new", "checkout-new"]
+    );
     let call = &answer.calls[0];
     let whole = |side: &str| {
         let of = &call[side];
-        ["pod", "ns", "svc", "node", "process"].map(|member| of[member].as_str().unwrap_or_default().to_owned())
+        ["pod", "ns", "svc", "node", "process"]
+            .map(|member| of[member].as_str().unwrap_or_default().to_owned())
     };
-    assert_eq!(whole("src"), ["frontend-a", "shop", "frontend", "node-1", "nginx"]);
-    assert_eq!(whole("dst"), ["checkout-old", "shop", "checkout", "node-2", "nginx"]);
+    assert_eq!(
+        whole("src"),
+        ["frontend-a", "shop", "frontend", "node-1", "nginx"]
+    );
+    assert_eq!(
+        whole("dst"),
+        ["checkout-old", "shop", "checkout", "node-2", "nginx"]
+    );
     assert_eq!(call["src"]["labels"]["app"], "frontend-a");
     assert_eq!(ask(&db, r#"local_labels["app"] == "frontend-a""#).await.total, 4);
 }

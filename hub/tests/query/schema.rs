@@ -18,7 +18,9 @@ fn document_is_in_step() {
         let null = if field.is_nullable() { "NULL" } else { "" };
         format!("| `{name}` | {} | {null} | {doc} |", column.kind.sql())
     });
-    let marks = Marks::NAMES.iter().map(|(mark, name)| format!("| `{name}` | {} |", mark.0));
+    let marks = Marks::NAMES
+        .iter()
+        .map(|(mark, name)| format!("| `{name}` | {} |", mark.0));
     let expected: Vec<String> = columns.chain(marks).collect();
     assert_eq!(rows, expected, "the table should be:\n{}", expected.join("\n"));
 }

@@ -27,17 +27,26 @@ async fn any_filter_finds_the_rows_that_the_evaluator_finds() {
     let (mut compiled, mut decided) = (0, 0);
     for _ in 0..FILTERS {
         let text = random.condition(3);
-        let Ok(filter) = wiretape_kfl::compile(&text, NOW) else { continue };
+        let Ok(filter) = wiretape_kfl::compile(&text, NOW) else {
+            continue;
+        };
         compiled += 1;
-        let expected: Vec<usize> =
-            entries(&batch).filter(|entry| evaluate(&filter, entry)).map(|entry| entry.number).collect();
-        let found = run(&batch, &filter).await.unwrap_or_else(|error| panic!("{text}\n{error}"));
+        let expected: Vec<usize> = entries(&batch)
+            .filter(|entry| evaluate(&filter, entry))
+            .map(|entry| entry.number)
+            .collect();
+        let found = run(&batch, &filter)
+            .await
+            .unwrap_or_else(|error| panic!("{text}\n{error}"));
         assert_eq!(found, expected, "{text}\nread as {filter}");
         decided += usize::from(!expected.is_empty() && expected.len() < batch.num_rows());
     }
     // A generator whose filters are all wrong, or all trivial, proves nothing.
     assert!(compiled > FILTERS * 3 / 4, "only {compiled} of {FILTERS} compile");
-    assert!(decided > FILTERS / 4, "only {decided} of {FILTERS} tell rows apart");
+    assert!(
+        decided > FILTERS / 4,
+        "only {decided} of {FILTERS} tell rows apart"
+    );
 }
 
 #[tokio::test]
@@ -46,17 +55,31 @@ async fn every_field_is_what_the_evaluator_sees() {
     for info in wiretape_kfl::FIELDS {
         let name = info.name;
         let texts: Vec<String> = match info.kind {
-            Kind::Text => vec![format!("{name} == \"\""), format!("{name} > \"m\""), format!("size({name}) > 3")],
-            Kind::Int | Kind::Float => vec![format!("{name} >= 1"), format!("!({name} < 200)"), format!("{name} != null")],
+            Kind::Text => vec![
+                format!("{name} == \"\""),
+                format!("{name} > \"m\""),
+                format!("size({name}) > 3"),
+            ],
+            Kind::Int | Kind::Float => vec![
+                format!("{name} >= 1"),
+                format!("!({name} < 200)"),
+                format!("{name} != null"),
+            ],
             Kind::Bool => vec![name.to_owned(), format!("{name} == false")],
             Kind::Time => vec![format!("{name} < now()")],
             Kind::List => vec![format!("\"web-1\" in {name}"), format!("size({name}) >= 1")],
-            Kind::Map => vec![format!("{name}[\"name\"] != \"\""), format!("\"app\" in {name}"), format!("size({name}) == 0")],
+            Kind::Map => vec![
+                format!("{name}[\"name\"] != \"\""),
+                format!("\"app\" in {name}"),
+                format!("size({name}) == 0"),
+            ],
         };
         for text in texts {
             let filter = wiretape_kfl::compile(&text, NOW).unwrap_or_else(|error| panic!("{text}: {error}"));
-            let expected: Vec<usize> =
-                entries(&batch).filter(|entry| evaluate(&filter, entry)).map(|entry| entry.number).collect();
+            let expected: Vec<usize> = entries(&batch)
+                .filter(|entry| evaluate(&filter, entry))
+                .map(|entry| entry.number)
+                .collect();
             assert_eq!(run(&batch, &filter).await.unwrap(), expected, "{text}");
         }
     }
@@ -73,7 +96,10 @@ async fn as_many_conditions_as_are_allowed() {
         assert!(run(&batch, &filter).await.is_ok(), "{operator}");
         let filter = wiretape_kfl::compile(&many(MAX_CONDITIONS + 1), NOW).unwrap();
         let refused = condition(&filter).unwrap_err().to_string();
-        assert!(refused.contains("put alternatives for one field into a list"), "{refused}");
+        assert!(
+            refused.contains("put alternatives for one field into a list"),
+            "{refused}"
+        );
     }
 }
 
@@ -84,14 +110,17 @@ async fn run(batch: &RecordBatch, filter: &Filter) -> datafusion::error::Result<
         table = table.filter(condition)?;
     }
     let found = table.collect().await?;
-    let mut numbers: Vec<usize> =
-        Row::each(&found).map(|row| usize::try_from(row.id("stream")).unwrap()).collect();
+    let mut numbers: Vec<usize> = Row::each(&found)
+        .map(|row| usize::try_from(row.id("stream")).unwrap())
+        .collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
 fn entries(batch: &RecordBatch) -> impl Iterator<Item = Entry<'_>> {
-    Row::each(std::slice::from_ref(batch)).enumerate().map(|(number, row)| Entry { number, row })
+    Row::each(std::slice::from_ref(batch))
+        .enumerate()
+        .map(|(number, row)| Entry { number, row })
 }
 
 /// Calls of every shape: named and not, answered and not, of two protocols, with numbers at both ends of their range.
@@ -109,8 +138,14 @@ fn rows() -> RecordBatch {
             ..Name::default()
         },
     };
-    let names = Names::new(vec![name("web-1", "10.0.0.1", "nginx", 7), name("db-1", "10.0.0.2", "", 0)]);
-    let mut rows = Rows::new(Arc::new(names), Arc::from(["node-1".to_owned(), "node-2".to_owned()]));
+    let names = Names::new(vec![
+        name("web-1", "10.0.0.1", "nginx", 7),
+        name("db-1", "10.0.0.2", "", 0),
+    ]);
+    let mut rows = Rows::new(
+        Arc::new(names),
+        Arc::from(["node-1".to_owned(), "node-2".to_owned()]),
+    );
     for number in 0..48 {
         rows.push(&call(number));
     }
@@ -119,13 +154,24 @@ fn rows() -> RecordBatch {
 
 fn call(number: u64) -> Call {
     let pick = |of: u64| number / 2 % of;
-    let peer = |address: &str, tape| Peer { address: address.parse::<SocketAddr>().unwrap(), tape, cgroup: 7 };
+    let peer = |address: &str, tape| Peer {
+        address: address.parse::<SocketAddr>().unwrap(),
+        tape,
+        cgroup: 7,
+    };
     let mut headers = Headers::default();
     headers.push("Host", b"shop.example");
     headers.push("X-Name", format!("v{}", pick(3)).as_bytes());
     headers.push("X-Name", b"second");
     headers.push("Cookie", b"id=42; theme=dark");
-    let message = |headers: Headers| Message { headers, seq: 1, head_len: 100, body_len: pick(4) * 50, wire_len: 300, ..Message::default() };
+    let message = |headers: Headers| Message {
+        headers,
+        seq: 1,
+        head_len: 100,
+        body_len: pick(4) * 50,
+        wire_len: 300,
+        ..Message::default()
+    };
     let (answered, asked) = (!number.is_multiple_of(5), !number.is_multiple_of(7));
     let start = NOW - number * 1_000_000_000;
     let observation = Observation {
@@ -146,7 +192,14 @@ fn call(number: u64) -> Call {
         index: u32::try_from(number % 3).unwrap(),
         protocol: if number.is_multiple_of(6) { "redis" } else { "http" },
         version: "HTTP/1.1",
-        client: peer(if number.is_multiple_of(2) { "10.0.0.1:40000" } else { "10.0.0.9:40001" }, Some(0)),
+        client: peer(
+            if number.is_multiple_of(2) {
+                "10.0.0.1:40000"
+            } else {
+                "10.0.0.9:40001"
+            },
+            Some(0),
+        ),
         server: peer("10.0.0.2:80", None),
         method: ["GET", "POST", ""][pick(3) as usize].to_owned(),
         path: ["/api/v1/checkout", "/", "", "/ä%20_b"][pick(4) as usize].to_owned(),
@@ -162,7 +215,10 @@ fn call(number: u64) -> Call {
         unknown_side: side(&[3]),
         fields: vec![
             ("redis_type", FieldValue::Text("GET".to_owned())),
-            ("redis_total_size", FieldValue::Int(i64::try_from(number).unwrap() - 10)),
+            (
+                "redis_total_size",
+                FieldValue::Int(i64::try_from(number).unwrap() - 10),
+            ),
             ("dns_request", FieldValue::Bool(true)),
         ],
     }
@@ -176,7 +232,11 @@ struct Entry<'b> {
 
 impl Entry<'_> {
     fn local(&self, client: &'static str, server: &'static str) -> &'static str {
-        if self.row.text("side") == "server" { server } else { client }
+        if self.row.text("side") == "server" {
+            server
+        } else {
+            client
+        }
     }
 
     fn text(&self, column: &str) -> Value<'_> {
@@ -188,12 +248,18 @@ impl Entry<'_> {
     }
 
     fn first_of(&self, columns: &[&str]) -> Value<'_> {
-        let known = columns.iter().map(|column| self.row.text(column)).find(|text| !text.is_empty());
+        let known = columns
+            .iter()
+            .map(|column| self.row.text(column))
+            .find(|text| !text.is_empty());
         Value::Text(Cow::Borrowed(known.unwrap_or_default()))
     }
 
     fn both(&self, columns: [&str; 2]) -> Value<'_> {
-        let mut texts: Vec<Cow<'_, str>> = columns.iter().map(|column| Cow::Borrowed(self.row.text(column))).collect();
+        let mut texts: Vec<Cow<'_, str>> = columns
+            .iter()
+            .map(|column| Cow::Borrowed(self.row.text(column)))
+            .collect();
         texts.retain(|text| !text.is_empty());
         texts.dedup();
         Value::List(texts)
@@ -201,7 +267,11 @@ impl Entry<'_> {
 
     fn map(&self, field: Field) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
         let column = |name: &str| {
-            self.row.map(name).into_iter().map(|(k, v)| (Cow::Borrowed(k), Cow::Borrowed(v))).collect::<Vec<_>>()
+            self.row
+                .map(name)
+                .into_iter()
+                .map(|(k, v)| (Cow::Borrowed(k), Cow::Borrowed(v)))
+                .collect::<Vec<_>>()
         };
         let of_headers = |name: &str, header: &str| {
             let fields = self.row.map(name).into_iter().filter(|(key, _)| *key == header);
@@ -233,7 +303,9 @@ impl wiretape_kfl::Row for Entry<'_> {
             Field::SrcIp => self.text("src_ip"),
             Field::SrcPort => self.int("src_port"),
             Field::SrcName => self.first_of(&["src_pod", "src_service", "src_process"]),
-            Field::SrcNamespace | Field::SrcPodNamespace | Field::SrcServiceNamespace => self.text("src_namespace"),
+            Field::SrcNamespace | Field::SrcPodNamespace | Field::SrcServiceNamespace => {
+                self.text("src_namespace")
+            }
             Field::SrcPodName => self.text("src_pod"),
             Field::SrcServiceName => self.text("src_service"),
             Field::SrcProcess => self.text("src_process"),
@@ -241,7 +313,9 @@ impl wiretape_kfl::Row for Entry<'_> {
             Field::DstIp => self.text("dst_ip"),
             Field::DstPort => self.int("dst_port"),
             Field::DstName => self.first_of(&["dst_pod", "dst_service", "dst_process"]),
-            Field::DstNamespace | Field::DstPodNamespace | Field::DstServiceNamespace => self.text("dst_namespace"),
+            Field::DstNamespace | Field::DstPodNamespace | Field::DstServiceNamespace => {
+                self.text("dst_namespace")
+            }
             Field::DstPodName => self.text("dst_pod"),
             Field::DstServiceName => self.text("dst_service"),
             Field::DstProcess => self.text("dst_process"),
@@ -256,7 +330,9 @@ impl wiretape_kfl::Row for Entry<'_> {
             Field::NodeName | Field::NodeId | Field::Worker => self.text("node"),
             Field::Protocol => self.text("protocol"),
             Field::Timestamp => row.time("ts").map_or(Value::Missing, Value::Time),
-            Field::ElapsedTime => row.int("elapsed_ns").map_or(Value::Missing, |ns| Value::Int(ns / 1000)),
+            Field::ElapsedTime => row
+                .int("elapsed_ns")
+                .map_or(Value::Missing, |ns| Value::Int(ns / 1000)),
             Field::Outcome => self.text("outcome"),
             Field::Marks => {
                 let marks = Marks(u32::try_from(row.int("marks").unwrap()).unwrap());
@@ -277,7 +353,11 @@ impl wiretape_kfl::Row for Entry<'_> {
             Field::Method => self.text("method"),
             Field::Url => {
                 let (path, query) = (row.text("path"), row.text("query"));
-                let url = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+                let url = if query.is_empty() {
+                    path.to_owned()
+                } else {
+                    format!("{path}?{query}")
+                };
                 Value::Text(Cow::Owned(url))
             }
             Field::Path => self.text("path"),
@@ -289,7 +369,10 @@ impl wiretape_kfl::Row for Entry<'_> {
             Field::ResponseBodySize => self.int("resp_body_bytes"),
             map if map.kind() == Kind::Map => Value::Map(self.map(map).len()),
             of_protocol => {
-                let told = row.map("fields").into_iter().find(|(name, _)| *name == of_protocol.name());
+                let told = row
+                    .map("fields")
+                    .into_iter()
+                    .find(|(name, _)| *name == of_protocol.name());
                 match (of_protocol.kind(), told) {
                     (_, None) => Value::Missing,
                     (Kind::Int, Some((_, value))) => Value::Int(value.parse().unwrap()),
@@ -301,7 +384,10 @@ impl wiretape_kfl::Row for Entry<'_> {
     }
 
     fn map_get(&self, map: Field, key: &str) -> Option<Cow<'_, str>> {
-        self.map(map).into_iter().find(|(k, _)| k == key).map(|(_, value)| value)
+        self.map(map)
+            .into_iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| value)
     }
 }
 
@@ -324,20 +410,49 @@ impl Random {
     fn condition(&mut self, depth: usize) -> String {
         if depth > 0 {
             match self.below(6) {
-                0 | 1 => return format!("({} and {})", self.condition(depth - 1), self.condition(depth - 1)),
+                0 | 1 => {
+                    return format!(
+                        "({} and {})",
+                        self.condition(depth - 1),
+                        self.condition(depth - 1)
+                    );
+                }
                 2 => return format!("({} or {})", self.condition(depth - 1), self.condition(depth - 1)),
                 3 | 4 => return format!("not ({})", self.condition(depth - 1)),
                 _ => {}
             }
         }
         match self.below(9) {
-            0 => self.of(&["http", "redis", "dns", "error", "outgoing", "has_pcap", "true"]).to_owned(),
+            0 => self
+                .of(&["http", "redis", "dns", "error", "outgoing", "has_pcap", "true"])
+                .to_owned(),
             1 | 2 => format!("{} {} {}", self.number(2), self.comparison(), self.number(1)),
             3 => format!("{} {} {}", self.text(), self.comparison(), self.literal()),
-            4 => format!("{} {} {}", self.text(), self.of(&["contains", "startsWith", "endsWith"]), self.literal()),
-            5 => format!("{}.matches({})", self.text(), self.of(&["\"^/api\"", "\"[0-9]+\"", "\"\"", "\"(?i)SHOP\"", "\"^$\"", "\"_\""])),
+            4 => format!(
+                "{} {} {}",
+                self.text(),
+                self.of(&["contains", "startsWith", "endsWith"]),
+                self.literal()
+            ),
+            5 => format!(
+                "{}.matches({})",
+                self.text(),
+                self.of(&[
+                    "\"^/api\"",
+                    "\"[0-9]+\"",
+                    "\"\"",
+                    "\"(?i)SHOP\"",
+                    "\"^$\"",
+                    "\"_\""
+                ])
+            ),
             6 => format!("{} in [{}, {}]", self.text(), self.literal(), self.literal()),
-            7 => format!("{} in [{}, 200, {}]", self.number(1), self.of(&["0", "503", "1.5"]), self.of(&["404", "-10"])),
+            7 => format!(
+                "{} in [{}, 200, {}]",
+                self.number(1),
+                self.of(&["0", "503", "1.5"]),
+                self.of(&["404", "-10"])
+            ),
             _ => self
                 .of(&[
                     "\"web-1\" in pods",
@@ -385,17 +500,47 @@ impl Random {
     }
 
     fn literal(&mut self) -> &'static str {
-        self.of(&["\"\"", "\"web-1\"", "\"/\"", "\"GET\"", "\"http\"", "\"v1\"", "\"db\"", "\"x y\"", "\"%\"", "\"_\"", "\"1\"", "\"ä\""])
+        self.of(&[
+            "\"\"",
+            "\"web-1\"",
+            "\"/\"",
+            "\"GET\"",
+            "\"http\"",
+            "\"v1\"",
+            "\"db\"",
+            "\"x y\"",
+            "\"%\"",
+            "\"_\"",
+            "\"1\"",
+            "\"ä\"",
+        ])
     }
 
     fn number(&mut self, depth: usize) -> String {
         if depth > 0 && self.below(3) == 0 {
             let operator = self.of(&["+", "-", "*", "/", "%"]);
-            return format!("({} {operator} {})", self.number(depth - 1), self.number(depth - 1));
+            return format!(
+                "({} {operator} {})",
+                self.number(depth - 1),
+                self.number(depth - 1)
+            );
         }
         self.of(&[
-            "status", "response.status", "elapsed_time", "latency_ms", "index", "src.port", "request_body_size",
-            "redis_total_size", "0", "1", "200", "503", "-3", "1.5", "0.0",
+            "status",
+            "response.status",
+            "elapsed_time",
+            "latency_ms",
+            "index",
+            "src.port",
+            "request_body_size",
+            "redis_total_size",
+            "0",
+            "1",
+            "200",
+            "503",
+            "-3",
+            "1.5",
+            "0.0",
         ])
         .to_owned()
     }
