@@ -1,6 +1,5 @@
 //! Packets from the kernel programs: the only code that knows aya.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,10 +47,12 @@ impl Capture for EbpfCapture {
 
 #[cfg(ebpf_programs)]
 mod programs {
-    use aya::maps::{MapData, PerCpuArray, RingBuf};
+    use std::fs::File;
+
+    use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
     use aya::programs::cgroup_skb::CgroupSkbLink;
-    use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
-    use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
+    use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError};
+    use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
     use aya_log::EbpfLogger;
     use nix::errno::Errno;
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -176,7 +177,22 @@ mod programs {
             let link = program.attach(cgroup, hook, CgroupAttachMode::Single)?;
             program.take_link(link)
         })();
-        attached.map_err(|source| CaptureError::Attach { name, source })
+        attached.map_err(|refusal: ProgramError| CaptureError::Attach {
+            name,
+            source: refusal.into(),
+        })
+    }
+
+    impl From<EbpfError> for CaptureError {
+        fn from(refusal: EbpfError) -> Self {
+            Self::Load(refusal.into())
+        }
+    }
+
+    impl From<MapError> for CaptureError {
+        fn from(refusal: MapError) -> Self {
+            Self::Map(refusal.into())
+        }
     }
 
     impl Capture for EbpfCapture {

@@ -95,6 +95,9 @@ impl CaptureCounters {
     }
 }
 
+/// What the kernel said. Boxed, so that only the eBPF source knows the library that loads programs.
+pub type Refusal = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why there are no packets.
 #[derive(Debug, Error)]
 pub enum CaptureError {
@@ -116,21 +119,21 @@ pub enum CaptureError {
     #[error(
         "the kernel does not take the programs (root, or CAP_BPF and CAP_NET_ADMIN, and Linux 5.8 are needed)"
     )]
-    Load(#[from] aya::EbpfError),
+    Load(#[source] Refusal),
     /// The kernel refuses one program.
     #[error("the program {name} cannot be attached (root, or CAP_BPF and CAP_NET_ADMIN, are needed)")]
     Attach {
         /// Its name.
         name: &'static str,
         /// What the kernel said.
-        source: aya::programs::ProgramError,
+        source: Refusal,
     },
     /// A program or map is missing from what was built.
     #[error("the kernel programs lack {0}: agent and programs are of different versions, build again")]
     Missing(&'static str),
     /// A map of the kernel programs cannot be read.
     #[error("a map of the kernel programs cannot be read")]
-    Map(#[from] aya::maps::MapError),
+    Map(#[source] Refusal),
     /// libpcap refuses the interface.
     #[error("libpcap cannot record on {interface}")]
     Pcap {
