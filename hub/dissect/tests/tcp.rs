@@ -178,6 +178,17 @@ fn a_lost_response() {
 }
 
 #[test]
+fn nothing_was_recorded_for_a_while() {
+    let mut talk = exchanges(5);
+    talk.close();
+    // Two exchanges, as when a recorder was killed and started again.
+    talk.packets.drain(5..9);
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["/0 200", "/3 200 after_gap", "/4 200 after_gap"]);
+    assert_eq!(dissected.counters.gaps, 2);
+}
+
+#[test]
 fn a_lost_part_of_a_body_of_known_length() {
     let mut talk = Talk::usual();
     talk.handshake().ask("GET /0 HTTP/1.1\r\n\r\n");
