@@ -20,9 +20,9 @@ use wiretape_tape::Nanos;
 use super::names::Names;
 use super::schema;
 
-/// Rows that are handed to the writer together: enough to spread its cost, few enough (about 8 MiB with usual headers)
-/// that every worker can hold them.
-pub const ROWS: usize = 2048;
+/// Rows that are handed to the writer together: enough to spread its cost, few enough (2 MiB with usual headers) that
+/// every worker can hold them.
+pub const ROWS: usize = 1024;
 
 /// Most addresses whose text is remembered. More clients than that cost time, not memory.
 const ADDRESS_TEXTS: usize = 16 * 1024;

@@ -50,6 +50,8 @@ fn runtime() -> Result<Arc<RuntimeEnv>> {
         RuntimeEnvBuilder::new()
             .with_memory_limit(QUERY_MEMORY, 1.0)
             .with_metadata_cache_limit(FOOTER_MEMORY)
+            // A folder is listed anew for each question: a dissection may be deleted and another take its name.
+            .with_object_list_cache_limit(0)
             .build_arc()
             .map_err(|error| error.to_string())
     });

@@ -19,10 +19,8 @@ const ROW_GROUP_ROWS: usize = 64 * 1024;
 
 /// Bytes that all writers of a job together hold back in unfinished row groups. Each worker's share closes its row group
 /// early, so that memory does not grow with the number of workers.
-const ROW_GROUP_MEMORY: usize = 64 << 20;
+const ROW_GROUP_MEMORY: usize = 48 << 20;
 
-/// Least share of a worker, below which row groups would be too small to be worth skipping.
-const ROW_GROUP_MEMORY_MIN: usize = 4 << 20;
 
 /// Rows of a page: what a query decompresses at least for one call.
 const PAGE_ROWS: usize = 8 * 1024;
@@ -52,7 +50,7 @@ impl PartWriter {
         let file = BufWriter::with_capacity(FILE_BUFFER, File::create_new(path).map_err(io)?);
         let writer = ArrowWriter::try_new(file, super::schema::schema(), Some(properties()))
             .map_err(|e| WriteError::format(path, e))?;
-        let memory = (ROW_GROUP_MEMORY / workers.max(1)).max(ROW_GROUP_MEMORY_MIN);
+        let memory = ROW_GROUP_MEMORY / workers.max(1);
         Ok(Self {
             path: path.to_owned(),
             rows,

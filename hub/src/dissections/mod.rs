@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router, SHARDS};
+use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
 pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Source, Summary};
@@ -33,6 +33,9 @@ use lanes::{LaneEnd, Lanes, Place, WorkerGone};
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
 use worker::{Worker, WorkerReport};
+
+/// Most workers: one reading thread keeps about eight of them busy, and each holds some megabytes of rows.
+pub const MAX_WORKERS: usize = 16;
 
 /// Dissects. Blocks until it is done; to be called on a thread of its own, never on an async worker.
 ///
@@ -63,7 +66,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
 
     let names = Arc::new(Names::new(gather_names(job)));
     let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();
-    let workers = job.threads.clamp(1, SHARDS);
+    let workers = job.threads.clamp(1, MAX_WORKERS);
     let make_worker = |number: usize| {
         let rows = Rows::new(Arc::clone(&names), Arc::clone(&nodes));
         let part = PartWriter::create(&folder.part(number), rows, workers)?;

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{DataFrame, SessionContext};
@@ -52,6 +53,7 @@ pub struct Database {
 
 struct Inner {
     dir: PathBuf,
+    identity: Option<Identity>,
     summary: Summary,
     session: SessionContext,
     files: Mutex<HashMap<usize, Arc<BlockReader>>>,
@@ -66,6 +68,7 @@ impl Database {
     pub fn open(dir: &Path) -> Result<Self, QueryError> {
         let tables = dir.join(TABLES);
         let path = tables.join(SUMMARY);
+        let identity = Identity::of(dir);
         let json = fs::read(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => QueryError::NotFound(format!(
                 "there are no calls in {}: the dissection is not complete",
@@ -90,6 +93,7 @@ impl Database {
         let session = session::open(&tables)?;
         let inner = Inner {
             dir: dir.to_owned(),
+            identity,
             summary,
             session,
             files: Mutex::default(),
@@ -136,7 +140,7 @@ impl Database {
         Ok(reader)
     }
 
-    fn files(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Arc<BlockReader>>> {
+    fn files(&self) -> MutexGuard<'_, HashMap<usize, Arc<BlockReader>>> {
         // A map of open files is whole even if a thread died while it held it.
         self.inner.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,14 +153,18 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// The database of that folder, opened if it is not yet.
+    /// The database of that folder, opened if it is not yet, or if other tables have taken its place since.
     ///
     /// # Errors
     /// As [`Database::open`].
     pub fn get(&self, dir: &Path) -> Result<Database, QueryError> {
-        if let Some(database) = self.lock().iter().find(|database| database.dir() == dir) {
+        let current = Identity::of(dir);
+        let mut open = self.lock();
+        open.retain(|database| database.dir() != dir || database.inner.identity == current);
+        if let Some(database) = open.iter().find(|database| database.dir() == dir) {
             return Ok(database.clone());
         }
+        drop(open);
         let database = Database::open(dir)?;
         let mut open = self.lock();
         if open.len() >= OPEN_DATABASES {
@@ -166,12 +174,32 @@ impl Databases {
         Ok(database)
     }
 
-    /// Forgets a folder that is deleted, so that another may take its name.
+    /// Lets go of a folder that is deleted, and of the segments that are open for it.
     pub fn forget(&self, dir: &Path) {
         self.lock().retain(|database| database.dir() != dir);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Database>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Database>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What tells one dissection from another that takes its folder later: its summary is another file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Identity {
+    /// `None` when there is none in that folder.
+    fn of(dir: &Path) -> Option<Self> {
+        let summary = fs::metadata(dir.join(TABLES).join(SUMMARY)).ok()?;
+        Some(Self {
+            device: summary.dev(),
+            inode: summary.ino(),
+            changed: (summary.ctime(), summary.ctime_nsec()),
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use wiretape_hub::dissections::Source;
-use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, Format, Order, QueryError};
+use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, Databases, Format, Order, QueryError};
 
 use crate::captures::{START, ask, dissect, dissect_packets, dissection, mixed, talk};
 
@@ -390,4 +390,22 @@ fn folder_without_tables() {
         Database::open(&dissection(dir.path())),
         Err(QueryError::Internal(_))
     ));
+}
+
+#[tokio::test]
+async fn dissected_again_under_the_same_name() {
+    let databases = Databases::default();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dissection(dir.path());
+    for calls in [2_u64, 5] {
+        let packets = talk("10.0.0.1:40000", "10.0.0.2:80", START, calls as usize).packets;
+        dissect_packets(dir.path(), &packets);
+        for _ in 0..2 {
+            let answer = ask(&databases.get(&folder).unwrap(), "http").await;
+            assert_eq!((answer.total, answer.calls.len() as u64), (calls, calls));
+        }
+        std::fs::remove_dir_all(dir.path().join("segments")).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(matches!(databases.get(&folder), Err(QueryError::NotFound(_))));
+    }
 }
