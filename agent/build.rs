@@ -1,7 +1,7 @@
 //! Builds the kernel programs for the agent to embed.
 //!
-//! The programs need a compiler with `core` for `bpfel-unknown-none`, and `bpf-linker`. `cargo xtask setup` installs
-//! both. Two kinds of compiler will do, whichever is found first:
+//! The programs need a compiler with `core` for `bpfel-unknown-none`, and `bpf-linker`. `cargo xtask setup`
+//! installs both. Two kinds of compiler will do, whichever is found first:
 //! 1. one that brings a ready-made `core` for the target (Debian's package `libstd-rust-web-dev-bpf`);
 //! 2. rustup's nightly with the component `rust-src`, which builds `core` itself.
 //!
@@ -95,7 +95,8 @@ impl Compiler {
             .then_some(Self::Nightly)
     }
 
-    /// `cargo build` by this compiler. Both need leave to use unstable features: there is no stable eBPF target.
+    /// `cargo build` by this compiler. Both need leave to use unstable features: there is no stable eBPF
+    /// target.
     fn cargo_build(&self) -> Command {
         match self {
             Self::ReadyMade(rustc) => {

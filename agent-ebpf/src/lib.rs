@@ -1,7 +1,8 @@
-//! The records that the kernel programs hand to the agent, and the globals and counters that both sides share.
+//! The records that the kernel programs hand to the agent, and the globals and counters that both sides
+//! share.
 //!
-//! Every type is `repr(C)`, of fixed-size integers without hidden padding, with its size asserted: the two sides are
-//! compiled by two compilers for two targets.
+//! Every type is `repr(C)`, of fixed-size integers without hidden padding, with its size asserted: the two
+//! sides are compiled by two compilers for two targets.
 
 #![cfg_attr(target_arch = "bpf", no_std)]
 
@@ -37,13 +38,13 @@ pub struct PacketRecord {
 pub const PACKET_RECORD_BYTES: usize = 40;
 const _: () = assert!(size_of::<PacketRecord>() == PACKET_RECORD_BYTES);
 
-/// The longest packet that is recorded whole. GSO and GRO make packets of 64 KiB and, on the loopback interface or
-/// where BIG TCP is on, several times that; this is what capture files hold at most. Of a longer packet the head is
-/// recorded and it counts as truncated.
+/// The longest packet that is recorded whole. GSO and GRO make packets of 64 KiB and, on the loopback
+/// interface or where BIG TCP is on, several times that; this is what capture files hold at most. Of a longer
+/// packet the head is recorded and it counts as truncated.
 pub const MAX_PACKET_BYTES: usize = 256 * 1024;
 
-/// Sub-trees of the cgroup hierarchy that can be left out of the recording. The check is a loop in the kernel over
-/// every packet, so there are few.
+/// Sub-trees of the cgroup hierarchy that can be left out of the recording. The check is a loop in the kernel
+/// over every packet, so there are few.
 pub const MAX_EXCLUSIONS: usize = 8;
 
 /// A sub-tree that is not recorded: the cgroup `id` at `level`, and all below it.

@@ -5,7 +5,8 @@
 #[cfg(target_arch = "bpf")]
 mod packets;
 
-/// The kernel lets only programs under a GPL-compatible licence call some helpers, `bpf_ktime_get_boot_ns` among them.
+/// The kernel lets only programs under a GPL-compatible licence call some helpers, `bpf_ktime_get_boot_ns`
+/// among them.
 #[cfg(target_arch = "bpf")]
 #[allow(unsafe_code, reason = "the kernel's loader finds the licence by its section")]
 #[unsafe(link_section = "license")]
@@ -22,7 +23,5 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
 /// On any other target the programs are not built; this lets `cargo build --workspace` pass.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
-    eprintln!(
-        "the kernel programs are built by the build script of wiretape-agent, for the target bpfel-unknown-none"
-    );
+    eprintln!("the kernel programs are built by the build script of wiretape-agent, for bpfel-unknown-none");
 }

@@ -1,7 +1,8 @@
-//! Packets, from the `cgroup_skb` hooks: every IP packet that a socket of the attached cgroup's sub-tree sends or
-//! receives, whole, with the socket's cgroup.
+//! Packets, from the `cgroup_skb` hooks: every IP packet that a socket of the attached cgroup's sub-tree
+//! sends or receives, whole, with the socket's cgroup.
 //!
-//! The hooks run in the way of the workload's packets, so they only copy: no packet is held, changed or dropped.
+//! The hooks run in the way of the workload's packets, so they only copy: no packet is held, changed or
+//! dropped.
 
 #![allow(
     unsafe_code,
@@ -22,9 +23,10 @@ use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use aya_ebpf::programs::SkBuffContext;
 use wiretape_agent_ebpf::{Exclusion, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind};
 
-/// One ring for all CPUs, so that records come out in the order in which they were made. The loader sets its size.
+/// One ring for all CPUs, so that records come out in the order in which they were made. The loader sets its
+/// size.
 #[map]
-static PACKETS: RingBuf = RingBuf::with_byte_size(32 * 1024 * 1024, 0);
+static PACKETS: RingBuf = RingBuf::with_byte_size(64 * 1024 * 1024, 0);
 
 /// One entry: the counters of this CPU.
 #[map]
@@ -38,10 +40,11 @@ static EXCLUDED: [Exclusion; MAX_EXCLUSIONS] = [Exclusion {
     reserved: 0,
 }; MAX_EXCLUSIONS];
 
-/// The reader is woken whenever another `1 << WAKE_SHIFT` bytes wait in the ring. Between those it comes by itself on
-/// a timer: a wake-up per packet would cost more than the packet. Set by the loader from the ring's size.
+/// The reader is woken whenever another `1 << WAKE_SHIFT` bytes wait in the ring. Between those it comes by
+/// itself on a timer: a wake-up per packet would cost more than the packet. Set by the loader from the ring's
+/// size.
 #[unsafe(no_mangle)]
-static WAKE_SHIFT: u32 = 21;
+static WAKE_SHIFT: u32 = 20;
 
 /// The verdict "let it pass": the only one there is here.
 const PASS: i32 = 1;
@@ -73,9 +76,9 @@ fn record(ctx: &SkBuffContext, kind: u32) {
     if excluded(ctx) {
         return count(counters, offset_of!(KernelCounters, excluded), 1);
     }
-    // The kernel wants the size of a reservation to be a constant, so there are tiers, each about a quarter to a
-    // half above the one before: a record wastes at most that much of the ring, and nothing on the tape, which
-    // takes the packet's own length.
+    // The kernel wants the size of a reservation to be a constant, so there are tiers, each about a quarter
+    // to a half above the one before: a record wastes at most that much of the ring, and nothing on the
+    // tape, which takes the packet's own length.
     match len {
         0..=56 => hand_over::<56>(ctx, kind, len, counters),
         57..=88 => hand_over::<88>(ctx, kind, len, counters),
@@ -121,8 +124,8 @@ fn hand_over<const N: usize>(ctx: &SkBuffContext, kind: u32, len: u32, counters:
     };
     let tier = entry.as_mut_ptr();
     let captured = if len as usize > N { N as u32 } else { len };
-    // SAFETY: `tier` is the ring's memory, reserved for this record alone until it is submitted or discarded, and the
-    // helpers are given this program's own context. The bytes loaded fit: `captured <= N`.
+    // SAFETY: `tier` is the ring's memory, reserved for this record alone until it is submitted or discarded,
+    // and the helpers are given this program's own context. The bytes loaded fit: `captured <= N`.
     let loaded = unsafe {
         addr_of_mut!((*tier).record).write(PacketRecord {
             kind,
@@ -179,15 +182,15 @@ fn wake_up(bytes: u64) -> u64 {
     u64::from(flag)
 }
 
-/// Adds to the counter at `offset`. Atomic, because a packet that arrives in an interrupt is counted on the same CPU
-/// in the middle of one that is being sent.
+/// Adds to the counter at `offset`. Atomic, because a packet that arrives in an interrupt is counted on the
+/// same CPU in the middle of one that is being sent.
 #[inline(always)]
 fn count(counters: *mut KernelCounters, offset: usize, by: u64) {
-    // SAFETY: the map's value is live and aligned, and every field of `KernelCounters` is a `u64`. In assembly, because
-    // `core` has no atomic addition for this target.
+    // SAFETY: the map's value is live and aligned, and every field of `KernelCounters` is a `u64`. In
+    // assembly, because `core` has no atomic addition for this target.
     unsafe {
         let counter = counters.byte_add(offset);
-        asm!("lock *(u64 *)({counter} + 0) += {by}", counter = in(reg) counter, by = in(reg) by, options(nostack));
+        asm!("lock *(u64 *)({} + 0) += {}", in(reg) counter, in(reg) by, options(nostack));
     }
 }
 

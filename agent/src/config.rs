@@ -58,7 +58,8 @@ pub struct Config {
     pub tape_size: u64,
 
     /// Length of one segment of the tape
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, env = "WIRETAPE_SEGMENT_SIZE")]
+    #[arg(long, value_name = "SIZE", env = "WIRETAPE_SEGMENT_SIZE")]
+    #[arg(default_value = "64MiB", value_parser = size)]
     pub segment_size: u64,
 
     /// How long a packet may wait before it is in a file
@@ -66,7 +67,8 @@ pub struct Config {
     pub flush: Duration,
 
     /// Memory between the kernel and the agent, for bursts; rounded up to a power of two (eBPF, libpcap)
-    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = buffer_size, env = "WIRETAPE_BUFFER_SIZE")]
+    #[arg(long, value_name = "SIZE", env = "WIRETAPE_BUFFER_SIZE")]
+    #[arg(default_value = "64MiB", value_parser = buffer_size)]
     pub buffer_size: u32,
 
     /// YAML file that says which cgroup, address or process is which workload; read again on SIGHUP
@@ -111,8 +113,8 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         if self.segment_size > self.tape_size / 2 {
             bail!(
-                "--segment-size {} does not fit at least twice into --tape-size {}: the tape loses a whole segment at \
-                 a time, so make segments smaller or the tape longer",
+                "--segment-size {} does not fit at least twice into --tape-size {}: the tape loses a whole \
+                 segment at a time, so make segments smaller or the tape longer",
                 self.segment_size,
                 self.tape_size
             );
@@ -149,7 +151,8 @@ fn size(text: &str) -> Result<u64, String> {
 /// The least size of anything that has one: room for one packet of 64 KiB.
 const MIN_SIZE: u64 = 128 << 10;
 
-/// The most memory for a burst. The kernel allows a ring of up to 4 GiB; libpcap takes a signed 32-bit number.
+/// The most memory for a burst. The kernel allows a ring of up to 4 GiB; libpcap takes a signed 32-bit
+/// number.
 const MAX_BUFFER: u64 = 1 << 30;
 
 fn buffer_size(text: &str) -> Result<u32, String> {

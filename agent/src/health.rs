@@ -5,8 +5,8 @@ use wiretape_tape::Nanos;
 
 use crate::status::Status;
 
-/// Longer than this the recorder never takes for a round, whatever the load; then something holds it, such as a disk
-/// that does not answer.
+/// Longer than this the recorder never takes for a round, whatever the load; then something holds it, such as
+/// a disk that does not answer.
 const STALLED: Nanos = 10_000_000_000;
 
 /// How long packets may be seen by the kernel and not come here. They come after a fraction of a second.

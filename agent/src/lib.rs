@@ -1,7 +1,8 @@
-//! The agent: records every packet of a node's sockets onto the node's tape, and serves cuts of the tape to the hub.
+//! The agent: records every packet of a node's sockets onto the node's tape, and serves cuts of the tape to
+//! the hub.
 //!
-//! In the order of a packet: a [`capture`] hands it over, [`attribution`] learns whose it is, the [`recorder`] puts it
-//! onto the tape, and the [`server`] gives the tape out.
+//! In the order of a packet: a [`capture`] hands it over, [`attribution`] learns whose it is, the
+//! [`recorder`] puts it onto the tape, and the [`server`] gives the tape out.
 
 pub mod config;
 

@@ -50,14 +50,18 @@ fn run(config: &Config) -> Result<()> {
     let node = config.node()?;
     // First of all: sockets stay in the cgroup in which they were made.
     let own = enter_own_cgroup(config);
+    let own_id = own.as_ref().and_then(|own| own.as_ref().ok()).map(|own| own.id);
     let workloads = Workloads::open(config.workloads.as_deref(), recorded_cgroup(config))?;
 
     let Opened {
         capture,
         backend,
         why,
-    } = capture::open(config, own.as_ref().map(|own| own.id))?;
+    } = capture::open(config, own_id)?;
     tracing::info!("recording by {backend}: {why}");
+    if let (Some(Err(error)), "ebpf") = (&own, backend) {
+        tracing::warn!("the agent's own traffic is recorded, because it has no cgroup of its own: {error:#}");
+    }
     let tape = Tape::open(
         TapeOptions {
             dir: config.tape.clone(),
@@ -153,22 +157,12 @@ fn serve(config: &Config, shelf: Shelf, status: Arc<Status>, reload: Reload) -> 
     outcome
 }
 
-/// Leaves for a cgroup that is not recorded, where eBPF may be used. Without one, the agent can still record, but will
-/// record its own talk with the hub.
-fn enter_own_cgroup(config: &Config) -> Option<OwnCgroup> {
-    if !matches!(config.backend, Backend::Auto | Backend::Ebpf) {
-        return None;
-    }
-    match Hierarchy::find().and_then(|hierarchy| OwnCgroup::enter(&hierarchy)) {
-        Ok(own) => Some(own),
-        Err(error) => {
-            let error = anyhow::Error::from(error);
-            tracing::warn!(
-                "the agent's own traffic is recorded, because it has no cgroup of its own: {error:#}"
-            );
-            None
-        }
-    }
+/// Leaves for a cgroup that is not recorded, where eBPF may be used. Without one, the agent can still record,
+/// but records its own talk with the hub.
+fn enter_own_cgroup(config: &Config) -> Option<Result<OwnCgroup>> {
+    let wanted = matches!(config.backend, Backend::Auto | Backend::Ebpf);
+    let enter = || Ok(OwnCgroup::enter(&Hierarchy::find()?)?);
+    wanted.then(enter)
 }
 
 /// The sub-tree whose cgroups are named; `None` where packets come without cgroups.

@@ -1,5 +1,5 @@
-//! The cgroup hierarchy as the agent finds it, and the agent's own place in it, which is not recorded: a recorder that
-//! records its own talk with the hub would fill the tape with copies of the tape.
+//! The cgroup hierarchy as the agent finds it, and the agent's own place in it, which is not recorded: a
+//! recorder that records its own talk with the hub would fill the tape with copies of the tape.
 
 use std::fs;
 use std::io;
@@ -12,15 +12,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum CgroupError {
     /// No cgroup v2 file system is mounted.
-    #[error(
-        "no cgroup v2 hierarchy is mounted (no cgroup2 in /proc/self/mounts), mount one or record with --backend pcap"
-    )]
+    #[error("no cgroup v2 hierarchy is mounted: mount one (type cgroup2), or record with --backend pcap")]
     NotMounted,
     /// `/proc/self/cgroup` has no line for v2.
     #[error("this process has no place in the cgroup v2 hierarchy (no line 0:: in /proc/self/cgroup)")]
     NoPlace,
     /// A path that is not a cgroup of this hierarchy.
-    #[error("{path} is not below the cgroup v2 hierarchy at {root}", path = .path.display(), root = .root.display())]
+    #[error("{} is not below the cgroup v2 hierarchy at {}", .path.display(), .root.display())]
     Outside {
         /// The path as given.
         path: PathBuf,
@@ -28,7 +26,7 @@ pub enum CgroupError {
         root: PathBuf,
     },
     /// A cgroup could not be read, made or entered.
-    #[error("{action} {path} failed", path = .path.display())]
+    #[error("{action} {} failed", .path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -111,8 +109,8 @@ pub struct OwnCgroup {
 const PREFIX: &str = "wiretape-agent-";
 
 impl OwnCgroup {
-    /// Makes sure that the agent is alone in its cgroup, by moving it into one of its own if it is not. To be called
-    /// before a socket is opened: a socket stays in the cgroup in which it was made.
+    /// Makes sure that the agent is alone in its cgroup, by moving it into one of its own if it is not. To be
+    /// called before a socket is opened: a socket stays in the cgroup in which it was made.
     ///
     /// # Errors
     /// When the agent shares its cgroup and may not make another.
@@ -163,7 +161,8 @@ fn move_to(dir: &Path) -> Result<(), CgroupError> {
     fs::write(&procs, "0").map_err(io_error("entering the cgroup by writing", &procs))
 }
 
-/// Removes what agents that were killed have left. The kernel refuses to remove a cgroup in which there is a process.
+/// Removes what agents that were killed have left. The kernel refuses to remove a cgroup in which there is a
+/// process.
 fn sweep(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else { return };
     for entry in entries
@@ -171,7 +170,7 @@ fn sweep(root: &Path) {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX))
     {
         if fs::remove_dir(entry.path()).is_ok() {
-            tracing::info!(cgroup = %entry.path().display(), "removed what an agent that was killed had left");
+            tracing::info!(cgroup = %entry.path().display(), "removed what a killed agent had left");
         }
     }
 }
@@ -220,7 +219,7 @@ mod tests {
         fs::create_dir_all(root.path().join("a/b")).expect("two folders");
         assert_eq!(hierarchy.resolve(Path::new("a/b")).expect("resolves").1.level, 2);
         assert_eq!(hierarchy.resolve(Path::new("/a")).expect("resolves").1.level, 1);
-        assert!(matches!(hierarchy.resolve(Path::new("../../etc")), Err(_)));
+        assert!(hierarchy.resolve(Path::new("../../etc")).is_err());
         assert!(matches!(
             hierarchy.resolve(Path::new("missing")),
             Err(CgroupError::Io { .. })

@@ -11,11 +11,11 @@ use anyhow::{Context, Result};
 use wiretape_tape::{Nanos, Tape, TapeError};
 
 use crate::attribution::{Attributed, ledger};
-use crate::capture::{Capture, CaptureError, Polled};
+use crate::capture::{self, Capture, CaptureError, Polled};
 use crate::status::Status;
 
-/// How long a packet may wait in the capture's buffer. Part of the second after which it can be in a snapshot, and
-/// what an idle node is woken for.
+/// How long a packet may wait in the capture's buffer. Part of the second after which it can be in a
+/// snapshot, and what an idle node is woken for.
 pub const POLL: Duration = Duration::from_millis(100);
 
 /// How often the counters are read.
@@ -24,8 +24,8 @@ const COUNT: Duration = Duration::from_secs(1);
 /// The most time for taking out what still waits when the recording stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Cgroups that are remembered as told to the attribution. The set begins anew when it is full: telling twice does no
-/// harm.
+/// Cgroups that are remembered as told to the attribution. The set begins anew when it is full: telling twice
+/// does no harm.
 const MAX_TOLD: usize = ledger::MAX_CGROUPS;
 
 /// A recorder that runs.
@@ -56,6 +56,7 @@ impl Recording {
             counted: None,
             lost: 0,
             tape_lost: 0,
+            dropped_disk_full: 0,
             tape_failed: false,
         };
         let stopping = Arc::clone(&stop);
@@ -71,7 +72,8 @@ impl Recording {
         Ok(Self { stop, ended })
     }
 
-    /// Stops recording, seals the tape, and waits for that, `timeout` at most; `false` if that was not enough.
+    /// Stops recording, seals the tape, and waits for that, `timeout` at most; `false` if that was not
+    /// enough.
     pub fn stop(&self, timeout: Duration) -> bool {
         self.stop.store(true, Ordering::Relaxed);
         self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
@@ -102,12 +104,19 @@ struct Recorder {
     lost: u64,
     /// Lost by the tape, as told to the status.
     tape_lost: u64,
+    /// Segments that gave way because the disk was full, as logged.
+    dropped_disk_full: u64,
     /// The tape refused packets in the last round.
     tape_failed: bool,
 }
 
 impl Recorder {
     fn run(mut self, stop: &AtomicBool) {
+        if let Err(error) = capture::hurry() {
+            tracing::info!(
+                "a busy machine will lose more packets: the recorder's priority stays as it is: {error}"
+            );
+        }
         if let Err(error) = self.record(stop) {
             let error = anyhow::Error::from(error);
             tracing::error!("recording has ended: {error:#}");
@@ -211,6 +220,11 @@ impl Recorder {
             );
             self.tape_lost = tape_lost;
             self.status.tape_lost(now);
+        }
+        if tape.dropped_disk_full > self.dropped_disk_full {
+            let segments = tape.dropped_disk_full - self.dropped_disk_full;
+            tracing::warn!(segments, "the disk is full, the tape is shorter than asked for");
+            self.dropped_disk_full = tape.dropped_disk_full;
         }
         Ok(())
     }

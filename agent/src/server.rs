@@ -144,7 +144,8 @@ async fn segment(
     Ok(response)
 }
 
-/// The offset of `bytes=N-`. Any other form is ignored, as RFC 9110 section 14.2 allows: the answer is the whole.
+/// The offset of `bytes=N-`. Any other form is ignored, as RFC 9110 section 14.2 allows: the answer is the
+/// whole.
 fn open_range(value: &HeaderValue) -> Option<u64> {
     value
         .to_str()

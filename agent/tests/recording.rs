@@ -23,7 +23,10 @@ fn every_packet_of_a_connection_is_recorded() {
     }
     const LEN: usize = 200_000;
     let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()]);
+    let agent = Agent::start(
+        dir.path(),
+        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
+    );
     let mut workload = Workload::start(&format!("exchange {LEN}"), &cgroup.child("shop"), None);
     let ports = workload.said("client=");
     let (client, server) = ports.split_once(" server=").expect("two ports");
@@ -32,13 +35,23 @@ fn every_packet_of_a_connection_is_recorded() {
     let seen = agent.settle();
 
     let fetched = tempfile::tempdir().expect("a folder");
-    let recorded: Vec<_> =
-        agent.collect("all", fetched.path()).iter().flat_map(|path| packets::read(path)).collect();
+    let recorded: Vec<_> = agent
+        .collect("all", fetched.path())
+        .iter()
+        .flat_map(|path| packets::read(path))
+        .collect();
     assert_eq!(recorded.len() as u64, seen);
     let shop = cgroup_id(&cgroup.path.join("shop"));
-    assert!(recorded.iter().all(|packet| packet.cgroup == shop), "a packet of another cgroup");
+    assert!(
+        recorded.iter().all(|packet| packet.cgroup == shop),
+        "a packet of another cgroup"
+    );
     for packet in &recorded {
-        assert_eq!(packet.orig_len as usize, packet.data.len(), "a packet is not whole");
+        assert_eq!(
+            packet.orig_len as usize,
+            packet.data.len(),
+            "a packet is not whole"
+        );
     }
 
     // Both ends are in the cgroup: what one sent (out), the other received (in).
@@ -48,10 +61,25 @@ fn every_packet_of_a_connection_is_recorded() {
             .filter(|packet| packet.direction == direction)
             .filter_map(|packet| packet.segment())
             .collect();
-        assert!(stream(&segments, client, server) == bytes(1, LEN), "what the client sent differs, {direction:?}");
-        assert!(stream(&segments, server, client) == bytes(2, LEN), "what the server sent differs, {direction:?}");
-        let flagged = |flag: u8| segments.iter().filter(|segment| segment.flags & flag != 0).count();
-        assert_eq!((flagged(SYN), flagged(FIN)), (2, 2), "SYN and FIN of both sides, {direction:?}");
+        assert!(
+            stream(&segments, client, server) == bytes(1, LEN),
+            "what the client sent differs, {direction:?}"
+        );
+        assert!(
+            stream(&segments, server, client) == bytes(2, LEN),
+            "what the server sent differs, {direction:?}"
+        );
+        let flagged = |flag: u8| {
+            segments
+                .iter()
+                .filter(|segment| segment.flags & flag != 0)
+                .count()
+        };
+        assert_eq!(
+            (flagged(SYN), flagged(FIN)),
+            (2, 2),
+            "SYN and FIN of both sides, {direction:?}"
+        );
     }
     // The listener's own, before the connection has a socket, and one for each end.
     let cookies: BTreeSet<u64> = recorded.iter().map(|packet| packet.cookie).collect();
@@ -65,7 +93,10 @@ fn gso_packets_are_whole() {
     }
     const LEN: usize = 10_000_000;
     let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
-    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()]);
+    let agent = Agent::start(
+        dir.path(),
+        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
+    );
     let mut server = Workload::start("serve 80", &cgroup.child("server"), Some(&link.right));
     server.said("serving");
     let client = cgroup.child("client");
@@ -75,12 +106,23 @@ fn gso_packets_are_whole() {
     assert_eq!(agent.boundaries().lost, 0);
 
     let fetched = tempfile::tempdir().expect("a folder");
-    let recorded = agent.collect("all", fetched.path()).iter().flat_map(|path| packets::read(path)).collect::<Vec<_>>();
+    let recorded = agent
+        .collect("all", fetched.path())
+        .iter()
+        .flat_map(|path| packets::read(path))
+        .collect::<Vec<_>>();
     for packet in &recorded {
-        assert_eq!(packet.orig_len as usize, packet.data.len(), "a packet is not whole");
+        assert_eq!(
+            packet.orig_len as usize,
+            packet.data.len(),
+            "a packet is not whole"
+        );
     }
     let longest = recorded.iter().map(|packet| packet.data.len()).max().unwrap_or(0);
-    assert!(longest > 32_000, "the veth has an MTU of 1500, the longest packet {longest}: no GSO here");
+    assert!(
+        longest > 32_000,
+        "the veth has an MTU of 1500, the longest packet {longest}: no GSO here"
+    );
 
     let client = cgroup_id(&client);
     for direction in [Direction::Out, Direction::In] {
@@ -89,12 +131,18 @@ fn gso_packets_are_whole() {
             .filter(|packet| packet.cgroup == client && packet.direction == direction)
             .filter_map(|packet| packet.segment())
             .collect();
-        let (source, target) = segments.first().map(|segment| (segment.source, segment.target)).expect("a segment");
+        let (source, target) = segments
+            .first()
+            .map(|segment| (segment.source, segment.target))
+            .expect("a segment");
         let sent = stream(&segments, source, target);
         match direction {
             Direction::Out => {
                 assert_eq!(sent.len(), LEN + 8);
-                assert!(sent.get(8..) == Some(bytes(1, LEN).as_slice()), "what the client sent differs");
+                assert!(
+                    sent.get(8..) == Some(bytes(1, LEN).as_slice()),
+                    "what the client sent differs"
+                );
             }
             _ => assert!(sent == bytes(2, LEN), "what the client received differs"),
         }
@@ -113,10 +161,18 @@ fn own_traffic_is_not_recorded() {
         assert_eq!(agent.get("/boundaries").status, 200);
     }
     let port = agent.address.port();
-    agent.wait_for("packets left out", |agent| agent.metric("wiretape_agent_excluded_total") > 100);
+    agent.wait_for("packets left out", |agent| {
+        agent.metric("wiretape_agent_excluded_total") > 100
+    });
     let fetched = tempfile::tempdir().expect("a folder");
-    let recorded = agent.collect("all", fetched.path()).iter().flat_map(|path| packets::read(path)).collect::<Vec<_>>();
-    let segments = recorded.iter().filter_map(|packet| Some((packet.direction, packet.segment()?)));
+    let recorded = agent
+        .collect("all", fetched.path())
+        .iter()
+        .flat_map(|path| packets::read(path))
+        .collect::<Vec<_>>();
+    let segments = recorded
+        .iter()
+        .filter_map(|packet| Some((packet.direction, packet.segment()?)));
     let (mut hub, mut own) = (0, 0);
     for (direction, segment) in segments {
         match (direction, segment) {
@@ -138,7 +194,17 @@ fn an_excluded_cgroup_and_all_below_it_are_not_recorded() {
     let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
     let hub = cgroup.child("hub");
     let (path, hub_path) = (cgroup.path.to_string_lossy(), hub.to_string_lossy());
-    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &path, "--exclude-cgroup", &hub_path]);
+    let agent = Agent::start(
+        dir.path(),
+        &[
+            "--backend",
+            "ebpf",
+            "--cgroup",
+            &path,
+            "--exclude-cgroup",
+            &hub_path,
+        ],
+    );
     let below = cgroup.child("hub/worker");
     Workload::start("datagrams 10 100", &below, None).finish();
     Workload::start("datagrams 3 100", &cgroup.child("shop"), None).finish();
@@ -154,7 +220,10 @@ fn losses_are_counted() {
     }
     let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
     let path = cgroup.path.to_string_lossy();
-    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &path, "--buffer-size", "128KiB"]);
+    let agent = Agent::start(
+        dir.path(),
+        &["--backend", "ebpf", "--cgroup", &path, "--buffer-size", "128KiB"],
+    );
     // Nobody empties the ring meanwhile.
     agent.signal(Signal::SIGSTOP);
     Workload::start("datagrams 1000 1000", &cgroup.child("shop"), None).finish();
@@ -164,7 +233,11 @@ fn losses_are_counted() {
     let lost = agent.metric("wiretape_agent_lost_total{stage=\"buffer_full\"}");
     let boundaries = agent.boundaries();
     assert_eq!((boundaries.lost, boundaries.packets + lost), (lost, seen));
-    assert!(lost > 1500 && boundaries.packets > 50, "lost {lost}, kept {}", boundaries.packets);
+    assert!(
+        lost > 1500 && boundaries.packets > 50,
+        "lost {lost}, kept {}",
+        boundaries.packets
+    );
     // Over, and the next packets are recorded again.
     Workload::start("datagrams 5 100", &cgroup.child("later"), None).finish();
     assert_eq!(agent.settle(), 2010);

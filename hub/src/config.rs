@@ -22,7 +22,13 @@ use crate::snapshots::{Import, import};
 #[command(name = "wiretape-hub", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to log, e.g. info, debug, wiretape_hub=debug
-    #[arg(long, global = true, env = "WIRETAPE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "WIRETAPE_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log: String,
     #[command(subcommand)]
     command: Command,
@@ -66,7 +72,12 @@ Example:
 #[derive(Debug, Args)]
 struct ServeArgs {
     /// Address to answer on
-    #[arg(long, env = "WIRETAPE_LISTEN", default_value = "127.0.0.1:8898", value_name = "ADDR:PORT")]
+    #[arg(
+        long,
+        env = "WIRETAPE_LISTEN",
+        default_value = "127.0.0.1:8898",
+        value_name = "ADDR:PORT"
+    )]
     listen: SocketAddr,
     /// Folder of snapshots and dissections; made if it is missing
     #[arg(long, env = "WIRETAPE_DATA", value_name = "DIR")]
@@ -114,28 +125,49 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     // Signals first: one that comes while the hub opens stops it right after.
     let stop = stop_on_signals()?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        format!("cannot listen on {}; stop what listens there, or give another --listen", args.listen)
+        format!(
+            "cannot listen on {}; stop what listens there, or give another --listen",
+            args.listen
+        )
     })?;
-    let places = Where { urls: args.nodes, dns: args.nodes_dns };
+    let places = Where {
+        urls: args.nodes,
+        dns: args.nodes_dns,
+    };
     if places.urls.is_empty() && places.dns.is_none() {
-        tracing::warn!("no agents are named (--node, --nodes-dns): existing snapshots are served, none can be cut");
+        tracing::warn!(
+            "no agents are named (--node, --nodes-dns): existing snapshots are served, none can be cut"
+        );
     }
     let threads = args.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         usize::from,
     );
-    let options = Options { data: args.data, places, patience: Patience::default(), threads };
+    let options = Options {
+        data: args.data,
+        places,
+        patience: Patience::default(),
+        threads,
+    };
     let hub = Hub::open(options).await?;
     // The port may have been chosen by the system.
-    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+    let address = listener
+        .local_addr()
+        .context("cannot tell the address that is listened on")?;
     tracing::info!(%address, data = %hub.data.display(), threads, "hub answers on http://{address}");
-    api::serve(listener, Arc::new(hub), stop).await.context("the hub stopped answering")?;
+    api::serve(listener, Arc::new(hub), stop)
+        .await
+        .context("the hub stopped answering")?;
     tracing::info!("hub stopped");
     Ok(())
 }
 
 fn bring_in(args: ImportArgs) -> anyhow::Result<()> {
-    let wanted = Import { data: args.data, name: args.name, files: args.files };
+    let wanted = Import {
+        data: args.data,
+        name: args.name,
+        files: args.files,
+    };
     let manifest = import(&wanted, crate::now())?;
     for problem in &manifest.problems {
         tracing::warn!("{problem}");
@@ -154,7 +186,9 @@ fn bring_in(args: ImportArgs) -> anyhow::Result<()> {
 fn log(filter: &str) -> anyhow::Result<()> {
     let filter = match tracing_subscriber::EnvFilter::try_new(filter) {
         Ok(filter) => filter,
-        Err(error) => bail!("--log `{filter}` is no log filter ({error}); write e.g. info or wiretape_hub=debug"),
+        Err(error) => {
+            bail!("--log `{filter}` is no log filter ({error}); write e.g. info or wiretape_hub=debug")
+        }
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -84,8 +84,13 @@ impl Hub {
         let stopping = CancellationToken::new();
         let nodes = Arc::new(Nodes::new(options.places, options.patience));
         let catalogue = Catalogue::open(&options.data).await?;
-        let snapshots =
-            Snapshots::open(&options.data, Arc::clone(&nodes), catalogue.clone(), stopping.clone()).await?;
+        let snapshots = Snapshots::open(
+            &options.data,
+            Arc::clone(&nodes),
+            catalogue.clone(),
+            stopping.clone(),
+        )
+        .await?;
         let jobs = Jobs::new(catalogue.clone(), options.threads);
         let root = options.data.join(SNAPSHOTS);
         jobs.recover(|id| root.join(id), crate::now()).await?;
@@ -122,10 +127,18 @@ impl Hub {
 
 fn lock(options: &Options) -> Result<File, StartError> {
     let folder = options.data.clone();
-    let wrong = |source| StartError::Folder { folder: folder.clone(), source };
+    let wrong = |source| StartError::Folder {
+        folder: folder.clone(),
+        source,
+    };
     std::fs::create_dir_all(options.data.join(SNAPSHOTS)).map_err(wrong)?;
     let path = options.data.join(LOCK);
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(wrong)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(wrong)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse(folder)),

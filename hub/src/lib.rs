@@ -4,15 +4,25 @@
 //! Modules stand in the order in which a packet meets them; [`hub`] ties them together, [`config`] reads flags.
 
 pub mod nodes;
+
 pub mod snapshots;
+
 pub mod dissections;
+
 pub mod calls;
+
 pub mod jobs;
+
 pub mod query;
+
 pub mod catalogue;
+
 pub mod api;
+
 pub mod offline;
+
 pub mod hub;
+
 pub mod config;
 
 use std::time::{SystemTime, UNIX_EPOCH};

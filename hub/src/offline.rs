@@ -68,9 +68,13 @@ pub async fn dissect(args: DissectArgs) -> anyhow::Result<()> {
     let now = now();
     // Better to hear of a mistake in the filter before a long dissection than after it.
     if let Some(text) = &args.kfl {
-        wiretape_kfl::compile(text, now).map_err(|error| anyhow::anyhow!("the filter is wrong at {error}"))?;
+        wiretape_kfl::compile(text, now)
+            .map_err(|error| anyhow::anyhow!("the filter is wrong at {error}"))?;
     }
-    let folder = tempfile::Builder::new().prefix("wiretape-").tempdir().context("cannot make a temporary folder")?;
+    let folder = tempfile::Builder::new()
+        .prefix("wiretape-")
+        .tempdir()
+        .context("cannot make a temporary folder")?;
     let job = job(&args, folder.path())?;
     let summary = with_progress(job).await?;
     if summary.packets == 0 && !summary.problems.is_empty() {
@@ -78,7 +82,12 @@ pub async fn dissect(args: DissectArgs) -> anyhow::Result<()> {
     }
     let db = Database::open(folder.path())?;
     let format = if args.full { Format::Full } else { Format::Compact };
-    let query = CallsQuery { kfl: args.kfl.clone(), now, format, ..CallsQuery::default() };
+    let query = CallsQuery {
+        kfl: args.kfl.clone(),
+        now,
+        format,
+        ..CallsQuery::default()
+    };
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = match args.format {
         OutputFormat::Table => print_table(&db, query, args.limit.unwrap_or(TABLE_LIMIT), &mut out).await,
@@ -104,20 +113,37 @@ fn job(args: &DissectArgs, out: &Path) -> anyhow::Result<Job> {
         // Segments of one node are one tape; so are foreign files of one name.
         match sources.iter_mut().find(|source| source.node == node) {
             Some(source) => source.files.push(file.clone()),
-            None => sources.push(Source { node, files: vec![file.clone()] }),
+            None => sources.push(Source {
+                node,
+                files: vec![file.clone()],
+            }),
         }
     }
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(processors, usize::from);
-    Ok(Job { sources, names: Vec::new(), window: None, out: out.to_owned(), threads })
+    Ok(Job {
+        sources,
+        names: Vec::new(),
+        window: None,
+        out: out.to_owned(),
+        threads,
+    })
 }
 
 /// The node that recorded a file, if it says so; else the file's own name, without what follows the first dot.
 fn node_of(file: &Path) -> String {
-    let told = wiretape_tape::open(file).ok().and_then(|reader| reader.node().map(str::to_owned));
+    let told = wiretape_tape::open(file)
+        .ok()
+        .and_then(|reader| reader.node().map(str::to_owned));
     told.filter(|node| !node.is_empty()).unwrap_or_else(|| {
-        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        name.split('.').find(|part| !part.is_empty()).unwrap_or("capture").to_owned()
+        let name = file
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        name.split('.')
+            .find(|part| !part.is_empty())
+            .unwrap_or("capture")
+            .to_owned()
     })
 }
 
@@ -171,7 +197,12 @@ async fn each_page(
     }
 }
 
-async fn print_json(db: &Database, query: CallsQuery, limit: Option<u64>, out: &mut impl Write) -> anyhow::Result<()> {
+async fn print_json(
+    db: &Database,
+    query: CallsQuery,
+    limit: Option<u64>,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let limit = limit.unwrap_or(query::DEFAULT_LIMIT.unsigned_abs());
     let mut calls = Vec::new();
     let mut page = each_page(db, query, limit, |more| {
@@ -185,7 +216,12 @@ async fn print_json(db: &Database, query: CallsQuery, limit: Option<u64>, out: &
     Ok(())
 }
 
-async fn print_lines(db: &Database, query: CallsQuery, limit: u64, out: &mut impl Write) -> anyhow::Result<()> {
+async fn print_lines(
+    db: &Database,
+    query: CallsQuery,
+    limit: u64,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     each_page(db, query, limit, |calls| {
         for call in calls {
             serde_json::to_writer(&mut *out, &call)?;
@@ -197,11 +233,20 @@ async fn print_lines(db: &Database, query: CallsQuery, limit: u64, out: &mut imp
     Ok(())
 }
 
-async fn print_table(db: &Database, mut query: CallsQuery, limit: u64, out: &mut impl Write) -> anyhow::Result<()> {
+async fn print_table(
+    db: &Database,
+    mut query: CallsQuery,
+    limit: u64,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     query.format = Format::Compact;
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["time", "client", "server", "proto", "method", "path", "status", "ms"]);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([
+        "time", "client", "server", "proto", "method", "path", "status", "ms",
+    ]);
     let mut shown = 0;
     let page = each_page(db, query, limit, |calls| {
         shown += calls.len() as u64;
@@ -221,22 +266,49 @@ async fn print_table(db: &Database, mut query: CallsQuery, limit: u64, out: &mut
         writeln!(out, "{cut}")?;
     }
     if shown < page.total {
-        writeln!(out, "… {} more; see them with --limit, or all with --format ndjson", page.total - shown)?;
+        writeln!(
+            out,
+            "… {} more; see them with --limit, or all with --format ndjson",
+            page.total - shown
+        )?;
     }
     Ok(())
 }
 
 fn table_row(call: &Value) -> [String; 8] {
-    let text = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |pointer: &str| {
+        call.pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let end = |side: &str| {
         let named = text(&format!("/{side}/pod"));
-        let name = if named.is_empty() { text(&format!("/{side}/ip")) } else { named };
-        let port = call.pointer(&format!("/{side}/port")).and_then(Value::as_u64).unwrap_or_default();
-        if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
+        let name = if named.is_empty() {
+            text(&format!("/{side}/ip"))
+        } else {
+            named
+        };
+        let port = call
+            .pointer(&format!("/{side}/port"))
+            .and_then(Value::as_u64)
+            .unwrap_or_default();
+        if name.contains(':') {
+            format!("[{name}]:{port}")
+        } else {
+            format!("{name}:{port}")
+        }
     };
     let number = |pointer: &str| call.pointer(pointer).map(Value::to_string).unwrap_or_default();
-    let ms = call.get("latency_ms").and_then(Value::as_f64).map(|ms| format!("{ms:.3}")).unwrap_or_default();
-    let time = call.get("ts").and_then(Value::as_i64).and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let ms = call
+        .get("latency_ms")
+        .and_then(Value::as_f64)
+        .map(|ms| format!("{ms:.3}"))
+        .unwrap_or_default();
+    let time = call
+        .get("ts")
+        .and_then(Value::as_i64)
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     [
         time.map(|time| format!("{time:.3}")).unwrap_or_default(),
         end("src"),
@@ -247,7 +319,11 @@ fn table_row(call: &Value) -> [String; 8] {
         number("/status"),
         ms,
     ]
-    .map(|cell| cell.chars().map(|c| if c.is_control() { '·' } else { c }).collect())
+    .map(|cell| {
+        cell.chars()
+            .map(|c| if c.is_control() { '·' } else { c })
+            .collect()
+    })
 }
 
 /// Columns of the terminal; a pipe or a file takes whole lines.
@@ -255,13 +331,18 @@ fn width() -> u16 {
     if !io::stdout().is_terminal() {
         return u16::MAX;
     }
-    console::Term::stdout().size_checked().map_or(PLAIN_WIDTH, |(_, columns)| columns)
+    console::Term::stdout()
+        .size_checked()
+        .map_or(PLAIN_WIDTH, |(_, columns)| columns)
 }
 
 /// One line on what was read, and one on each problem.
 fn conclusion(summary: &Summary) -> String {
-    let protocols: Vec<String> =
-        summary.protocol_counts.iter().map(|(protocol, count)| format!("{count} {protocol}")).collect();
+    let protocols: Vec<String> = summary
+        .protocol_counts
+        .iter()
+        .map(|(protocol, count)| format!("{count} {protocol}"))
+        .collect();
     let mut text = format!("{} packets, {} calls", summary.packets, summary.calls);
     if !protocols.is_empty() {
         text.push_str(&format!(" ({})", protocols.join(", ")));
@@ -281,7 +362,11 @@ fn conclusion(summary: &Summary) -> String {
     let skipped: Vec<String> = skipped
         .iter()
         .filter_map(|(counter, what)| {
-            let count = summary.counters.get(*counter).copied().filter(|count| *count > 0)?;
+            let count = summary
+                .counters
+                .get(*counter)
+                .copied()
+                .filter(|count| *count > 0)?;
             Some(format!("{count} {what}"))
         })
         .collect();
@@ -297,7 +382,9 @@ fn conclusion(summary: &Summary) -> String {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        let json = cause
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind);
         io.or(json) == Some(io::ErrorKind::BrokenPipe)
     })
 }

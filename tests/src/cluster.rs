@@ -18,6 +18,8 @@ use crate::run::Run;
 
 /// How long an agent or the hub may take until it is well.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
+/// A packet can be in a cut so long after it passed, at the latest: it waits in the kernel's buffer, then in the tape's.
+const RECORDED_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is asked.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -151,7 +153,9 @@ impl Cluster {
     ) -> anyhow::Result<Self> {
         // What is asked for by name is looked at first, while nothing has been made yet.
         if let Some(address) = hub {
-            TcpListener::bind(address).with_context(|| format!("the hub cannot listen on {address}"))?;
+            TcpListener::bind(address).with_context(|| {
+                format!("the hub cannot listen on {address}; end what does, or choose another address")
+            })?;
         }
         let run = Run::begin()?;
         let mut switch = Switch::new(&run)?;
@@ -175,6 +179,11 @@ impl Cluster {
     /// The hub's API.
     pub fn api(&self) -> Api {
         Api::new(self.hub.address)
+    }
+
+    /// Waits until what has passed up to now can be in a snapshot.
+    pub async fn recorded(&self) {
+        tokio::time::sleep(RECORDED_WITHIN).await;
     }
 
     /// The run's folder.

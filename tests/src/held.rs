@@ -26,7 +26,7 @@ pub struct Held {
     /// Calls that the hub has once more.
     pub twice: Vec<String>,
     /// Calls of the hub that the shop did not make so: another end, method, path or status, or the answer to another
-    /// request. A call without a request id is here by its own id.
+    /// request, or only half of it. A call that bears no request id at all is here by its own id.
     pub wrong: Vec<String>,
     /// The first contradictions, in words.
     pub contradictions: Vec<String>,
@@ -41,7 +41,8 @@ impl Held {
         };
         let mut seen = HashSet::new();
         for call in calls {
-            let Some(id) = call.req_headers.get(REQUEST_ID) else {
+            let asked = call.req_headers.get(REQUEST_ID);
+            let Some(id) = asked.or_else(|| call.resp_headers.get(REQUEST_ID)) else {
                 held.wrong.push(call.id.clone());
                 held.contradict(format!("{} has no request id: {call:?}", call.id));
                 continue;
@@ -106,6 +107,9 @@ fn wrong(call: &Call, id: &str, truth: &Truth) -> Option<String> {
         return Some("nobody sent it".to_owned());
     };
     let sent = &made.sent;
+    if !call.req_headers.contains_key(REQUEST_ID) {
+        return Some("it has no request".to_owned());
+    }
     let ends = [(call.src.ip, &sent.client), (call.dst.ip, &sent.server)];
     if let Some((address, role)) = ends
         .into_iter()

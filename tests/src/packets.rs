@@ -7,6 +7,10 @@ use anyhow::Context;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use wiretape_tape::{Chunk, ChunkReader, LinkType, Nanos};
 
+/// Length of the header of LINKTYPE_LINUX_SLL2, which begins with the EtherType
+/// (<https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html>).
+const SLL2_HEADER: usize = 20;
+
 /// A TCP connection by its client's and its server's end.
 pub type Ends = (SocketAddr, SocketAddr);
 
@@ -41,6 +45,10 @@ pub fn segments(capture: &[u8]) -> anyhow::Result<Vec<Segment>> {
             let sliced = match packet.link {
                 LinkType::ETHERNET => SlicedPacket::from_ethernet(data),
                 LinkType::RAW => SlicedPacket::from_ip(data),
+                LinkType::LINUX_SLL2 => match data.split_at_checked(SLL2_HEADER) {
+                    Some((header, ip)) if is_ip(header) => SlicedPacket::from_ip(ip),
+                    _ => continue,
+                },
                 other => anyhow::bail!("link type {other:?} is not read here"),
             };
             let sliced = sliced.context("a packet that is none")?;
@@ -71,6 +79,11 @@ pub fn segments(capture: &[u8]) -> anyhow::Result<Vec<Segment>> {
         anyhow::bail!("the hub's export is damaged: {damage:?}");
     }
     Ok(segments)
+}
+
+/// Whether IPv4 or IPv6 follows.
+fn is_ip(sll2_header: &[u8]) -> bool {
+    matches!(sll2_header, [0x08, 0x00, ..] | [0x86, 0xdd, ..])
 }
 
 /// Connections that were opened, each once however often its SYN was recorded, with the time of the first.

@@ -120,8 +120,8 @@ fn sweep(hierarchy: &Path) {
                 &std::env::temp_dir().join(&name),
                 Stdio::null(),
             );
-            if let Err(error) = swept.and_then(|mut cleaner| Ok(cleaner.wait()?)) {
-                eprintln!("cleaning {name} up: {error:#}");
+            if let Err(error) = swept.and_then(|mut cleaner| cleaner.wait()) {
+                eprintln!("cleaning {name} up: {error}");
             }
         }
     }

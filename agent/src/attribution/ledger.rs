@@ -13,7 +13,8 @@ pub const MAX_CGROUPS: usize = 16 * 1024;
 pub struct Ledger {
     /// Cgroups that packets came from, with the time of the first packet for as long as they are not named.
     cgroups: BTreeMap<u64, Option<Nanos>>,
-    /// What each owner was called last. Names of cgroups come under their id, names of addresses under these.
+    /// What each owner was called last. Names of cgroups come under their id, names of addresses under
+    /// these.
     names: BTreeMap<(u64, Vec<IpAddr>), Name>,
 }
 
@@ -30,8 +31,8 @@ impl Ledger {
         self.cgroups.keys().copied().collect()
     }
 
-    /// Compares a survey made at `now` with what is known, and gives the names to write: new ones, changed ones, and
-    /// those that have ended, with their end.
+    /// Compares a survey made at `now` with what is known, and gives the names to write: new ones, changed
+    /// ones, and those that have ended, with their end.
     pub fn enter(&mut self, survey: Vec<Name>, now: Nanos) -> Vec<Name> {
         let mut changes = Vec::new();
         let mut present = BTreeSet::new();

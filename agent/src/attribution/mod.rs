@@ -1,7 +1,7 @@
 //! Who a packet belongs to: its socket's cgroup -> process -> workload.
 //!
-//! The recorder tells of a cgroup when it first sees a packet of it. A thread of its own looks who that is, so that no
-//! packet waits for it, and gives back the names that go onto the tape.
+//! The recorder tells of a cgroup when it first sees a packet of it. A thread of its own looks who that is,
+//! so that no packet waits for it, and gives back the names that go onto the tape.
 
 pub mod cgroups;
 
@@ -22,8 +22,8 @@ use crate::recorder::wall_clock;
 
 /// A source of names. What comes from Kubernetes or a container runtime is another one.
 pub trait Attribution: Send {
-    /// Says who each of `cgroups` is now, and whatever addresses are known by themselves. Times are left empty. A cgroup
-    /// that is gone is left out.
+    /// Says who each of `cgroups` is now, and whatever addresses are known by themselves. Times are left
+    /// empty. A cgroup that is gone is left out.
     fn survey(&mut self, cgroups: &[u64]) -> Vec<Name>;
 
     /// Reads again what it was configured with.
@@ -69,7 +69,8 @@ impl Attributed {
         Ok(Self { tell, names })
     }
 
-    /// Tells that a packet of this cgroup was seen; `false` if too many are waiting, so that it has to be told again.
+    /// Tells that a packet of this cgroup was seen; `false` if too many are waiting, so that it has to be
+    /// told again.
     pub fn seen(&self, cgroup: u64, at: Nanos) -> bool {
         !matches!(
             self.tell.try_send(Told::Seen { cgroup, at }),

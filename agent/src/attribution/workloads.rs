@@ -1,7 +1,8 @@
 //! Workloads from a YAML file: which cgroup, address or process is which pod.
 //!
 //! ```yaml
-//! - match: { cgroup: "frontend*" }   # a path below the recorded sub-tree; * within one level, ** over several
+//! # A path below the recorded sub-tree; * within one level, ** over several.
+//! - match: { cgroup: "frontend*" }
 //!   pod: frontend-abc123
 //!   namespace: shop
 //!   service: frontend
@@ -99,7 +100,8 @@ impl Attribution for Workloads {
                 ..name
             }
         });
-        // Known from the outset, whether or not a packet of their cgroup is ever seen: they are the peers of others.
+        // Known from the outset, whether or not a packet of their cgroup is ever seen: they are the peers of
+        // others.
         let of_addresses = self
             .workloads
             .iter()
@@ -152,7 +154,8 @@ impl Match {
     }
 }
 
-/// A path and all above it, without the empty one: what a container makes below its cgroup is still the container's.
+/// A path and all above it, without the empty one: what a container makes below its cgroup is still the
+/// container's.
 fn above(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
 }
@@ -160,7 +163,8 @@ fn above(path: &str) -> impl Iterator<Item = &str> {
 /// Whether a pattern with `*` (anything within one level) and `**` (anything) fits the path.
 fn matches(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (pattern.as_bytes(), path.as_bytes());
-    // Where to go on when what follows the last star of either sort does not fit: one byte of the path further.
+    // Where to go on when what follows the last star of either sort does not fit: one byte of the path
+    // further.
     let mut shallow: Option<(&[u8], &[u8])> = None;
     let mut deep: Option<(&[u8], &[u8])> = None;
     loop {

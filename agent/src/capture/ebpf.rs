@@ -1,6 +1,5 @@
 //! Packets from the kernel programs: the only code that knows aya.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,10 +47,12 @@ impl Capture for EbpfCapture {
 
 #[cfg(ebpf_programs)]
 mod programs {
-    use aya::maps::{MapData, PerCpuArray, RingBuf};
+    use std::fs::File;
+
+    use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
     use aya::programs::cgroup_skb::CgroupSkbLink;
-    use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
-    use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
+    use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError};
+    use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
     use aya_log::EbpfLogger;
     use nix::errno::Errno;
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -69,9 +70,9 @@ mod programs {
     /// The programs, as `build.rs` built them.
     static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf"));
 
-    /// The agent is woken early when this part of the ring has filled, as a shift: a sixteenth. Else it comes by its own
-    /// timer.
-    const WAKE_PART: u32 = 4;
+    /// The agent is woken early when this part of the ring has filled, as a shift: a sixty-fourth. Else it
+    /// comes by its own timer. On a busy machine it waits for its turn while the rest of the ring fills.
+    const WAKE_PART: u32 = 6;
 
     /// The loopback interface has this index in every network namespace.
     const LOOPBACK: u32 = 1;
@@ -104,8 +105,8 @@ mod programs {
                     max: MAX_EXCLUSIONS,
                 });
             }
-            // Before Linux 5.11, maps counted as locked memory, of which there is little by default. Where the limit
-            // cannot be raised and matters, the load says so.
+            // Before Linux 5.11, maps counted as locked memory, of which there is little by default. Where
+            // the limit cannot be raised and matters, the load says so.
             let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 
             let mut exclusions = [Excluded(Exclusion::default()); MAX_EXCLUSIONS];
@@ -127,8 +128,8 @@ mod programs {
             let ring = RingBuf::try_from(take_map(&mut ebpf, "PACKETS")?)?;
             let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
             let wake = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from)?;
-            // Edge-triggered: the ring counts as readable whenever it holds anything, but the agent is to sleep until
-            // the programs wake it.
+            // Edge-triggered: the ring counts as readable whenever it holds anything, but the agent is to
+            // sleep until the programs wake it.
             wake.add(
                 &ring,
                 EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0),
@@ -176,7 +177,22 @@ mod programs {
             let link = program.attach(cgroup, hook, CgroupAttachMode::Single)?;
             program.take_link(link)
         })();
-        attached.map_err(|source| CaptureError::Attach { name, source })
+        attached.map_err(|refusal: ProgramError| CaptureError::Attach {
+            name,
+            source: refusal.into(),
+        })
+    }
+
+    impl From<EbpfError> for CaptureError {
+        fn from(refusal: EbpfError) -> Self {
+            Self::Load(refusal.into())
+        }
+    }
+
+    impl From<MapError> for CaptureError {
+        fn from(refusal: MapError) -> Self {
+            Self::Map(refusal.into())
+        }
     }
 
     impl Capture for EbpfCapture {
@@ -233,8 +249,8 @@ mod programs {
             Ok(sum)
         }
 
-        /// Indices count anew in every network namespace, and packets come from all of them; only the loopback
-        /// interface is the same everywhere.
+        /// Indices count anew in every network namespace, and packets come from all of them; only the
+        /// loopback interface is the same everywhere.
         fn new_interfaces(&mut self) -> Vec<(u32, String)> {
             std::mem::take(&mut self.interfaces)
         }
@@ -271,13 +287,14 @@ mod programs {
         measured: u64,
     }
 
-    /// How old a measured offset may be. UTC is slewed and sometimes set; one second keeps the error of slewing (at
-    /// most 500 ppm) under a millisecond.
+    /// How old a measured offset may be. UTC is slewed and sometimes set; one second keeps the error of
+    /// slewing (at most 500 ppm) under a millisecond.
     const OFFSET_LIFETIME: u64 = 1_000_000_000;
 
     impl WallClock {
         fn read() -> Result<Self, CaptureError> {
-            // The thread may be interrupted between the readings: of three tries the quickest is the most exact.
+            // The thread may be interrupted between the readings: of three tries the quickest is the most
+            // exact.
             let mut best: Option<(u64, Self)> = None;
             for _ in 0..3 {
                 let before = now(ClockId::CLOCK_BOOTTIME)?;

@@ -1,4 +1,5 @@
-//! Packets from libpcap, on one interface or on all: where eBPF cannot run. It knows no sockets, so no cgroups.
+//! Packets from libpcap, on one interface or on all: where eBPF cannot run. It knows no sockets, so no
+//! cgroups.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,7 +14,8 @@ use wiretape_tape::{Direction, LinkType, Nanos, Packet};
 use super::{Capture, CaptureCounters, CaptureError, MAX_BATCH, Polled};
 use crate::config::Config;
 
-/// More than any packet: GSO makes them up to 64 KiB, BIG TCP up to 512 KiB, of which libpcap's own limit is kept.
+/// More than any packet: GSO makes them up to 64 KiB, BIG TCP up to 512 KiB, of which libpcap's own limit is
+/// kept.
 const SNAPLEN: i32 = 256 * 1024;
 
 /// How long the kernel may gather packets before it hands a block over, in milliseconds.
@@ -70,8 +72,8 @@ impl PcapCapture {
         if capture.list_datalinks()?.contains(&cooked2) {
             capture.set_datalink(cooked2)?;
         }
-        // Without cgroups, the agent's own traffic can only be told by its port. Were it recorded, every cut that the
-        // hub fetches would be recorded in its turn.
+        // Without cgroups, the agent's own traffic can only be told by its port. Were it recorded, every cut
+        // that the hub fetches would be recorded in its turn.
         capture.filter(&format!("not tcp port {}", config.listen.port()), true)?;
         let ifindex = sysfs(&config.interface, "ifindex")
             .and_then(|text| text.parse().ok())
@@ -218,7 +220,8 @@ impl Link {
     }
 }
 
-/// Packet types of the kernel's `if_packet.h`: 0 to us, 1 broadcast, 2 multicast, 3 to somebody else, 4 sent by us.
+/// Packet types of the kernel's `if_packet.h`: 0 to us, 1 broadcast, 2 multicast, 3 to somebody else, 4 sent
+/// by us.
 fn cooked_direction(kind: Option<u16>) -> Direction {
     match kind {
         Some(0..=2) => Direction::In,

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use wiretape_tape::{Boundaries, Cut};
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An agent, killed when dropped.
+/// An agent, stopped when dropped.
 pub struct Agent {
     child: Child,
     lines: Receiver<String>,
@@ -26,11 +27,26 @@ pub struct Agent {
 
 /// Whether the agent has the kernel programs and the kernel takes them.
 pub fn has_programs() -> bool {
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), super::places::Cgroup::new());
-    let mut command = command(dir.path(), &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()]);
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(try_programs)
+}
+
+fn try_programs() -> bool {
+    let (dir, cgroup) = (
+        tempfile::tempdir().expect("a folder"),
+        super::places::Cgroup::new(),
+    );
+    let mut command = command(
+        dir.path(),
+        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
+    );
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
-    let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-    let recording = lines.take_while(|line| !line.contains("ERROR")).any(|line| line.contains("serving on"));
+    let lines = BufReader::new(child.stderr.take().expect("a pipe"))
+        .lines()
+        .map_while(Result::ok);
+    let recording = lines
+        .take_while(|line| !line.contains("ERROR"))
+        .any(|line| line.contains("serving on"));
     let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
     child.wait().expect("the agent ends");
     recording
@@ -38,7 +54,17 @@ pub fn has_programs() -> bool {
 
 fn command(tape: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-agent"));
-    command.args(["--listen", "127.0.0.1:0", "--node-name", "node-1", "--flush", "200ms", "--tape"]).arg(tape);
+    command
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--node-name",
+            "node-1",
+            "--flush",
+            "200ms",
+            "--tape",
+        ])
+        .arg(tape);
     // Small, for tests that run side by side on one disk; flags may say otherwise.
     if !flags.contains(&"--tape-size") {
         command.args(["--tape-size", "256MiB", "--segment-size", "64MiB"]);
@@ -57,7 +83,10 @@ impl Agent {
     pub fn start_in(namespace: &str, tape: &Path, flags: &[&str]) -> Self {
         let inner = command(tape, flags);
         let mut outer = Command::new("ip");
-        outer.args(["netns", "exec", namespace]).arg(inner.get_program()).args(inner.get_args());
+        outer
+            .args(["netns", "exec", namespace])
+            .arg(inner.get_program())
+            .args(inner.get_args());
         Self::spawn(outer, tape)
     }
 
@@ -71,7 +100,12 @@ impl Agent {
                 let _ = send.send(line);
             }
         });
-        let mut agent = Self { child, lines, address: SocketAddr::from(([127, 0, 0, 1], 0)), tape: tape.to_owned() };
+        let mut agent = Self {
+            child,
+            lines,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tape: tape.to_owned(),
+        };
         agent.address = agent.logged("serving on ").parse().expect("an address");
         agent
     }
@@ -81,7 +115,10 @@ impl Agent {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("the agent did not log {text:?}"));
+            let line = self
+                .lines
+                .recv_timeout(left)
+                .unwrap_or_else(|_| panic!("the agent did not log {text:?}"));
             if let Some((_, rest)) = line.split_once(text) {
                 return rest.trim().to_owned();
             }
@@ -98,6 +135,7 @@ impl Agent {
         self.child.wait().expect("the agent ends")
     }
 
+    /// Ends it as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("the agent runs");
         self.child.wait().expect("the agent ends");
@@ -107,20 +145,32 @@ impl Agent {
     pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address).expect("the agent listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        let headers = format!(
+            "Host: agent\r\nConnection: close\r\nContent-Length: {}\r\n{headers}",
+            body.len()
         );
+        let head = format!("{method} {path} HTTP/1.1\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).expect("sent");
         // An agent that refuses a long body need not read it.
         let _ = stream.write_all(body);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        let split = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+        let split = answer
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .expect("a head");
         let body = answer.split_off(split + 4);
         let head = String::from_utf8(answer).expect("text");
-        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status");
-        Answer { status, head: head.to_lowercase(), body }
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .expect("a status");
+        Answer {
+            status,
+            head: head.to_lowercase(),
+            body,
+        }
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -134,8 +184,11 @@ impl Agent {
     /// The value of one metric.
     pub fn metric(&self, name: &str) -> u64 {
         let text = String::from_utf8(self.get("/metrics").body).expect("text");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name} in {text}")) as u64
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("no {name} in {text}")) as u64
     }
 
     /// Waits until something is so.
@@ -147,7 +200,8 @@ impl Agent {
         }
     }
 
-    /// Waits until all that the kernel has seen is on the tape, or counted as lost; gives how many packets were seen.
+    /// Waits until all that the kernel has seen is on the tape, or counted as lost; gives how many packets
+    /// were seen.
     pub fn settle(&self) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;
@@ -161,7 +215,10 @@ impl Agent {
             if seen == self.metric("wiretape_agent_excluded_total") + lost + come && last == Some(state) {
                 return seen;
             }
-            assert!(Instant::now() < deadline, "(seen, lost, on tape) = {state:?} do not settle");
+            assert!(
+                Instant::now() < deadline,
+                "(seen, lost, on tape) = {state:?} do not settle"
+            );
             last = Some(state);
             thread::sleep(Duration::from_millis(1100));
         }
@@ -181,13 +238,25 @@ impl Agent {
             path
         });
         let fetched = fetched.collect();
-        assert_eq!(self.request("DELETE", &format!("/cuts/{id}"), "", b"").status, 204);
+        assert_eq!(
+            self.request("DELETE", &format!("/cuts/{id}"), "", b"").status,
+            204
+        );
         fetched
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        // By itself it removes its cgroup.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,8 @@
-//! What the tests share: the agent as a process, cgroups and network namespaces that vanish with their test, and
-//! workloads that run in them.
+//! What the tests share: the agent as a process, cgroups and network namespaces that vanish with their test,
+//! and workloads that run in them.
 //!
-//! A workload is this test binary run again with [`ROLE`] in its environment, so that it is a process of its own, which
-//! can be put into a cgroup and a namespace before it opens a socket.
+//! A workload is this test binary run again with [`ROLE`] in its environment, so that it is a process of its
+//! own, which can be put into a cgroup and a namespace before it opens a socket.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 

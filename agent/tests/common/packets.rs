@@ -1,6 +1,7 @@
 //! Packets read back from tapes and captures: just enough of IPv4, TCP and UDP to compare them.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use wiretape_tape::{Chunk, Direction, LinkType};
@@ -31,7 +32,19 @@ pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
-/// All IP packets of a file, without their link header.
+/// All packets of a tape's segments, in order.
+pub fn read_tape(dir: &Path) -> Vec<Recorded> {
+    let entries = std::fs::read_dir(dir)
+        .expect("a tape")
+        .map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|kind| kind == "pcapng"))
+        .collect();
+    segments.sort();
+    segments.iter().flat_map(|path| read(path)).collect()
+}
+
+/// All packets of a file, without their link header.
 pub fn read(path: &Path) -> Vec<Recorded> {
     let mut reader = wiretape_tape::open(path).expect("a capture file");
     let (mut chunk, mut packets) = (Chunk::default(), Vec::new());
@@ -46,7 +59,13 @@ pub fn read(path: &Path) -> Vec<Recorded> {
             };
             let (direction, cgroup, cookie) = (meta.direction, meta.cgroup, meta.cookie);
             let orig_len = meta.orig_len - header as u32;
-            packets.push(Recorded { direction, cgroup, cookie, orig_len, data: data[header..].to_vec() });
+            packets.push(Recorded {
+                direction,
+                cgroup,
+                cookie,
+                orig_len,
+                data: data[header..].to_vec(),
+            });
         }
     }
     packets
@@ -56,6 +75,17 @@ impl Recorded {
     /// The protocol of an IPv4 packet; `None` for anything else.
     pub fn protocol(&self) -> Option<u8> {
         (self.data.first()? >> 4 == 4).then(|| self.data[9])
+    }
+
+    /// Whether this is an IPv4 packet from `address`.
+    pub fn is_from(&self, address: &str) -> bool {
+        let address: Ipv4Addr = address.parse().expect("an address");
+        self.protocol().is_some() && self.data[12..16] == address.octets()
+    }
+
+    /// Whether this is a part of a packet that was too long for the wire.
+    pub fn is_fragment(&self) -> bool {
+        self.protocol().is_some() && u16::from_be_bytes([self.data[6], self.data[7]]) & 0x3fff != 0
     }
 
     /// The TCP segment in an IPv4 packet.
@@ -82,8 +112,16 @@ impl Recorded {
 
 /// The bytes that `source` sent to `target`, put together by sequence number. Panics at a gap.
 pub fn stream(segments: &[Segment], source: u16, target: u16) -> Vec<u8> {
-    let of_stream = || segments.iter().filter(move |segment| segment.source == source && segment.target == target);
-    let first = of_stream().find(|segment| segment.flags & SYN != 0).expect("a SYN").seq.wrapping_add(1);
+    let of_stream = || {
+        segments
+            .iter()
+            .filter(move |segment| segment.source == source && segment.target == target)
+    };
+    let first = of_stream()
+        .find(|segment| segment.flags & SYN != 0)
+        .expect("a SYN")
+        .seq
+        .wrapping_add(1);
     let parts: BTreeMap<u32, &[u8]> = of_stream()
         .filter(|segment| !segment.payload.is_empty())
         .map(|segment| (segment.seq.wrapping_sub(first), segment.payload.as_slice()))
@@ -91,7 +129,11 @@ pub fn stream(segments: &[Segment], source: u16, target: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (at, payload) in parts {
         let at = at as usize;
-        assert!(at <= bytes.len(), "{} bytes are missing before {at}", at - bytes.len());
+        assert!(
+            at <= bytes.len(),
+            "{} bytes are missing before {at}",
+            at - bytes.len()
+        );
         if at + payload.len() > bytes.len() {
             bytes.extend_from_slice(&payload[bytes.len() - at..]);
         }

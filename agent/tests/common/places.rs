@@ -64,8 +64,8 @@ fn remove(path: &Path) {
     eprintln!("{} stays behind", path.display());
 }
 
-/// Two network namespaces, `left` 10.99.0.1 and `right` 10.99.0.2, joined by a veth pair whose ends are both called
-/// `wire`.
+/// Two network namespaces, `left` 10.99.0.1 and `right` 10.99.0.2, joined by a veth pair whose ends are both
+/// called `wire`.
 pub struct Link {
     pub left: String,
     pub right: String,
@@ -77,13 +77,26 @@ pub const RIGHT: &str = "10.99.0.2";
 impl Link {
     pub fn new() -> Self {
         let unique = unique();
-        let link = Self { left: format!("wtl-{unique}"), right: format!("wtr-{unique}") };
+        let link = Self {
+            left: format!("wtl-{unique}"),
+            right: format!("wtr-{unique}"),
+        };
         let (left, right) = (link.left.as_str(), link.right.as_str());
         ip(&["netns", "add", left]);
         ip(&["netns", "add", right]);
-        ip(&["-n", left, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", right]);
+        ip(&[
+            "-n", left, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", right,
+        ]);
         for (namespace, address) in [(left, LEFT), (right, RIGHT)] {
-            ip(&["-n", namespace, "address", "add", &format!("{address}/24"), "dev", "wire"]);
+            ip(&[
+                "-n",
+                namespace,
+                "address",
+                "add",
+                &format!("{address}/24"),
+                "dev",
+                "wire",
+            ]);
             ip(&["-n", namespace, "link", "set", "lo", "up"]);
             ip(&["-n", namespace, "link", "set", "wire", "up"]);
         }
@@ -100,6 +113,13 @@ impl Drop for Link {
 }
 
 pub fn ip(args: &[&str]) {
-    let output = Command::new("ip").args(args).output().expect("ip of iproute2 is installed");
-    assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ip")
+        .args(args)
+        .output()
+        .expect("ip of iproute2 is installed");
+    assert!(
+        output.status.success(),
+        "ip {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

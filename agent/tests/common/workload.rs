@@ -25,13 +25,21 @@ impl Workload {
         let program = std::env::current_exe().expect("this program has a path");
         let mut command = Command::new("sh");
         // The cgroup first: `ip netns exec` hides the cgroup file system.
-        command.args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""]).arg(cgroup);
+        command
+            .args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""])
+            .arg(cgroup);
         if let Some(namespace) = namespace {
             command.args(["ip", "netns", "exec", namespace]);
         }
         command.arg(program);
-        command.args(["--exact", ENTRY, "--nocapture", "--test-threads=1"]).env(ROLE, role);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh starts");
+        command
+            .args(["--exact", ENTRY, "--nocapture", "--test-threads=1"])
+            .env(ROLE, role);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
         let out = BufReader::new(child.stdout.take().expect("a pipe"));
         Self { child, out }
     }
@@ -41,7 +49,10 @@ impl Workload {
         let mut line = String::new();
         loop {
             line.clear();
-            assert!(self.out.read_line(&mut line).expect("a line") > 0, "the workload ended without {prefix:?}");
+            assert!(
+                self.out.read_line(&mut line).expect("a line") > 0,
+                "the workload ended without {prefix:?}"
+            );
             if let Some((_, rest)) = line.split_once(prefix) {
                 return rest.trim().to_owned();
             }
@@ -78,20 +89,35 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
 
 /// The body of the test [`ENTRY`]: does what [`ROLE`] says, if it is set.
 ///
-/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `visit ADDR BYTES
-/// COUNT` (connections one after the other), `datagrams COUNT BYTES` (over loopback), `run COMMAND` (in a shell).
+/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `visit
+/// ADDR BYTES COUNT` (connections one after the other), `knock ADDR` (where nobody listens), `leave ADDR`
+/// (goes before the server does), `hang-up ADDR` (with bytes unread), `datagram ADDR BYTES` (one, to nobody),
+/// `datagrams COUNT BYTES` (over loopback), `run COMMAND` (in a shell).
 pub fn main() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.split_whitespace().collect();
-    let number = |at: usize| words.get(at).and_then(|word| word.parse::<usize>().ok()).expect("a number");
+    let number = |at: usize| {
+        words
+            .get(at)
+            .and_then(|word| word.parse::<usize>().ok())
+            .expect("a number")
+    };
     match words.first().copied() {
         Some("exchange") => exchange(number(1)),
         Some("serve") => serve(number(1)),
         Some("visit") => visit(words.get(1).expect("an address"), number(2), number(3)),
         Some("datagrams") => datagrams(number(1), number(2)),
+        Some("knock") => knock(words.get(1).expect("an address")),
+        Some("leave") => leave(words.get(1).expect("an address")),
+        Some("hang-up") => hang_up(words.get(1).expect("an address")),
+        Some("datagram") => datagram(words.get(1).expect("an address"), number(2)),
         Some("run") => {
             let command = role.strip_prefix("run").expect("just seen");
-            Command::new("sh").args(["-c", command]).stdin(Stdio::null()).status().expect("sh starts");
+            Command::new("sh")
+                .args(["-c", command])
+                .stdin(Stdio::null())
+                .status()
+                .expect("sh starts");
         }
         _ => panic!("no role {role:?}"),
     }
@@ -104,7 +130,11 @@ fn exchange(len: usize) {
     let address = listener.local_addr().expect("an address");
     let server = thread::spawn(move || answer(&listener, len));
     let stream = TcpStream::connect(address).expect("connects");
-    println!("client={} server={}", stream.local_addr().expect("an address").port(), address.port());
+    println!(
+        "client={} server={}",
+        stream.local_addr().expect("an address").port(),
+        address.port()
+    );
     ask(stream, len);
     server.join().expect("the server is content");
 }
@@ -114,15 +144,26 @@ fn serve(port: usize) {
     println!("serving");
     thread::spawn(move || {
         loop {
-            // The first eight bytes tell how many follow.
-            let (mut stream, _) = listener.accept().expect("a connection");
-            let mut len = [0; 8];
-            stream.read_exact(&mut len).expect("a length");
-            respond(stream, usize::try_from(u64::from_be_bytes(len)).expect("a length"));
+            let (stream, _) = listener.accept().expect("a connection");
+            serve_one(stream);
         }
     });
     // Until the test has no more need of it.
     let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// The first eight bytes tell how many follow. A client may leave at any time.
+fn serve_one(mut stream: TcpStream) {
+    let mut len = [0; 8];
+    if stream.read_exact(&mut len).is_err() {
+        // So that the client's side is quite closed before this one.
+        return thread::sleep(Duration::from_millis(100));
+    }
+    let len = usize::try_from(u64::from_be_bytes(len)).expect("a length");
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("received");
+    assert!(received == bytes(1, len), "the server received something else");
+    let _ = stream.write_all(&bytes(2, len));
 }
 
 fn visit(address: &str, len: usize, count: usize) {
@@ -133,12 +174,42 @@ fn visit(address: &str, len: usize, count: usize) {
     }
 }
 
-fn answer(listener: &TcpListener, len: usize) {
-    let (stream, _) = listener.accept().expect("a connection");
-    respond(stream, len);
+fn knock(address: &str) {
+    let refused = TcpStream::connect(address).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
-fn respond(mut stream: TcpStream, len: usize) {
+/// Closes at once; the server, which still reads, closes a while after.
+fn leave(address: &str) {
+    drop(TcpStream::connect(address).expect("connects"));
+    thread::sleep(Duration::from_millis(300));
+}
+
+/// Closes without having read what the server sent, which makes the kernel send a reset.
+fn hang_up(address: &str) {
+    // More than fits on the way, so that the server has not finished.
+    let len = 20_000_000;
+    let mut stream = TcpStream::connect(address).expect("connects");
+    stream.write_all(&(len as u64).to_be_bytes()).expect("sent");
+    stream.write_all(&bytes(1, len)).expect("sent");
+    stream.shutdown(Shutdown::Write).expect("shut down");
+    stream.peek(&mut [0]).expect("an answer");
+}
+
+/// Waits for the ICMP error that comes back.
+fn datagram(address: &str, len: usize) {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
+    socket.connect(address).expect("connects");
+    socket.send(&bytes(3, len)).expect("sent");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("set");
+    let refused = socket.recv(&mut [0]).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+fn answer(listener: &TcpListener, len: usize) {
+    let (mut stream, _) = listener.accept().expect("a connection");
     let mut received = Vec::new();
     stream.read_to_end(&mut received).expect("received");
     assert!(received == bytes(1, len), "the server received something else");
@@ -156,8 +227,12 @@ fn ask(mut stream: TcpStream, len: usize) {
 fn datagrams(count: usize, len: usize) {
     let receiver = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let sender = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    sender.connect(receiver.local_addr().expect("an address")).expect("connects");
-    receiver.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    sender
+        .connect(receiver.local_addr().expect("an address"))
+        .expect("connects");
+    receiver
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("set");
     let (data, mut buffer) = (bytes(3, len), vec![0; len]);
     for _ in 0..count {
         sender.send(&data).expect("sent");

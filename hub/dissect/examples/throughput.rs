@@ -138,7 +138,7 @@ fn response(n: usize) -> String {
          Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\nConnection: keep-alive\r\n\
          Cache-Control: no-store\r\nX-Request-Id: 8c2f1a34-{n:08}-4d1e-9b7a\r\nVary: Accept-Encoding\r\n\
          X-Frame-Options: DENY\r\nStrict-Transport-Security: max-age=31536000\r\n\r\n{body}",
-        if n % 50 == 0 { 503 } else { 200 },
+        if n.is_multiple_of(50) { 503 } else { 200 },
         body.len(),
     )
 }

@@ -96,8 +96,14 @@ impl Connection {
         Some(self.vantages.len() - 1)
     }
 
-    /// Takes a segment that one of the observers saw.
-    pub fn segment(&mut self, vantage: usize, segment: &Segment, payload: &[u8], desk: &mut Desk<'_>) {
+    /// Takes a segment that one of the observers saw; whether anything has become known by it.
+    pub fn segment(
+        &mut self,
+        vantage: usize,
+        segment: &Segment,
+        payload: &[u8],
+        desk: &mut Desk<'_>,
+    ) -> bool {
         self.twin |= segment.from.twin;
         if let Observer::Socket(end) = segment.observer {
             let recorded = self.recorded[end].get_or_insert((segment.tape, segment.cgroup));
@@ -106,14 +112,19 @@ impl Connection {
             }
         }
         let Some(Vantage { tcp, dissection, .. }) = self.vantages.get_mut(vantage) else {
-            return;
+            return false;
         };
         let (flow, whole) = (&self.flow, tcp.whole() || segment.flags.has(Flags::SYN));
         let scratch = &mut *desk.scratch;
+        let mut any = false;
         tcp.segment(segment, payload, desk.counters, &mut |told, counters| {
+            any = true;
             dissection.tell(told, flow, whole, counters, scratch);
         });
-        self.collect(vantage, segment.ts, desk);
+        if any {
+            self.collect(vantage, segment.ts, desk);
+        }
+        any
     }
 
     /// Nothing more comes from an observer.

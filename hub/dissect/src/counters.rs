@@ -44,6 +44,9 @@ counters! {
         fragments,
         /// Datagrams that were put together from fragments.
         datagrams,
+        /// Packets of local addresses beyond the number that is remembered; calls of theirs may come out before the other
+        /// end's view of them.
+        addresses_unknown,
         /// Datagrams given up, because fragments were missing for too long, contradicted each other, or a limit of
         /// the pool was reached.
         datagrams_lost,
@@ -99,7 +102,7 @@ counters! {
         heads_too_long,
         /// Messages with more header fields than are kept.
         headers_cut,
-        /// Requests that were given up waiting for an answer, because too many did.
+        /// Times that so many requests of a connection waited for their answers that they were given up.
         pending_dropped,
         /// Calls that came out.
         calls,

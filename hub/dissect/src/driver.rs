@@ -366,7 +366,7 @@ impl<P: Protocol> Dissector for Driver<P> {
     }
 
     fn memory(&self) -> usize {
-        self.lanes.low.held.len() + self.lanes.high.held.len() + P::memory(&self.state)
+        self.lanes.low.memory() + self.lanes.high.memory() + P::memory(&self.state)
     }
 }
 
@@ -376,6 +376,12 @@ impl Lane {
             lost,
             ..Self::default()
         }
+    }
+
+    /// Bytes that it holds, roughly.
+    fn memory(&self) -> usize {
+        let packets = self.open.as_ref().map_or(0, |open| open.packets.len());
+        self.held.len() + size_of::<u64>() * packets + size_of::<(u64, Stamp)>() * self.pieces.len()
     }
 
     /// The packet that carried the byte at a position.

@@ -57,8 +57,8 @@ struct Waiting {
 impl Fragments {
     /// Takes a fragment; gives the datagram if it was the last one.
     ///
-    /// Fragments that overlap are laid over each other, the later one on top, as Linux does not (it drops the datagram);
-    /// ones that contradict each other's end lose the datagram.
+    /// Fragments that overlap are laid over each other, the later one on top; ones that contradict each other's end lose
+    /// the datagram. (A receiver that follows RFC 5722 drops both kinds; neither is sent by anyone in earnest.)
     pub fn add(
         &mut self,
         id: DatagramId,

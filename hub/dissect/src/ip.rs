@@ -26,6 +26,9 @@ pub(crate) struct Ip<'a> {
 /// Lengths are taken from the header, except where it has none: segmentation offload leaves zero in packets over
 /// 64 KiB. Checksums are not verified: with offload they are not yet computed when the packet is seen.
 pub(crate) fn decode(data: &[u8], cut: u32) -> Result<Ip<'_>, Skip> {
+    if let Some(ip) = plain(data) {
+        return Ok(ip);
+    }
     let (ip, error) = LaxIpSlice::from_slice(data).map_err(|_| match data.first().map(|byte| byte >> 4) {
         None | Some(4 | 6) => Skip::Truncated,
         Some(_) => Skip::NotIp,
@@ -36,6 +39,64 @@ pub(crate) fn decode(data: &[u8], cut: u32) -> Result<Ip<'_>, Skip> {
     match ip {
         LaxIpSlice::Ipv4(ip) => Ok(v4(ip, cut)),
         LaxIpSlice::Ipv6(ip) => Ok(v6(ip, cut)),
+    }
+}
+
+/// Decodes what nearly every packet is: a whole TCP segment right behind a header that says its length.
+fn plain(data: &[u8]) -> Option<Ip<'_>> {
+    let ip = |source, destination, payload| Ip {
+        source,
+        destination,
+        transport: IpNumber::TCP,
+        payload,
+        missing: 0,
+        fragment: None,
+    };
+    match data.first()? >> 4 {
+        4 => {
+            let header = data.first_chunk::<20>()?;
+            let [
+                first,
+                _,
+                l0,
+                l1,
+                _,
+                _,
+                f0,
+                f1,
+                _,
+                transport,
+                _,
+                _,
+                a,
+                b,
+                c,
+                d,
+                e,
+                f,
+                g,
+                h,
+            ] = *header;
+            // No fragment: neither an offset nor the flag that more follow.
+            let whole = u16::from_be_bytes([f0, f1]) & 0x3fff == 0;
+            let plain = first == 0x45 && transport == IpNumber::TCP.0 && whole;
+            let len = usize::from(u16::from_be_bytes([l0, l1]));
+            let payload = data.get(20..len).filter(|_| plain)?;
+            Some(ip(mapped([a, b, c, d]), mapped([e, f, g, h]), payload))
+        }
+        6 => {
+            let header = data.first_chunk::<40>()?;
+            let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            let (source, destination) = (
+                data.get(8..24)?.try_into().ok()?,
+                data.get(24..40)?.try_into().ok()?,
+            );
+            let payload = data
+                .get(40..40 + len)
+                .filter(|_| header[6] == IpNumber::TCP.0 && len > 0)?;
+            Some(ip(source, destination, payload))
+        }
+        _ => None,
     }
 }
 

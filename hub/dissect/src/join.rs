@@ -109,9 +109,16 @@ impl View {
     /// Takes over what another observer saw better.
     fn merge(&mut self, other: Self) {
         let (mine, theirs) = (&mut self.transaction, other.transaction);
-        // What one of them is sure of, is sure.
-        let reset = (mine.marks.0 | theirs.marks.0) & Marks::RESET.0;
-        mine.marks = Marks((mine.marks.0 & theirs.marks.0) | reset);
+        // What one of them is sure of, is sure; a reset that only one has seen was one nevertheless, unless the other
+        // has the whole call.
+        let whole =
+            |transaction: &Transaction| transaction.request.is_some() && transaction.response.is_some();
+        let reset = match (whole(mine), whole(&theirs)) {
+            (true, false) => mine.marks.0,
+            (false, true) => theirs.marks.0,
+            _ => mine.marks.0 | theirs.marks.0,
+        };
+        mine.marks = Marks((mine.marks.0 & theirs.marks.0 & !Marks::RESET.0) | (reset & Marks::RESET.0));
         if better(
             mine.request.as_ref().map(|r: &Request| &r.half),
             theirs.request.as_ref().map(|r| &r.half),
@@ -127,9 +134,6 @@ impl View {
             mine.outcome = theirs.outcome;
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
-        }
-        if mine.response.is_some() {
-            mine.marks.0 &= !Marks::RESET.0;
         }
         let sides = &mut self.sides;
         sides.client = sides.client.or(other.sides.client);

@@ -38,7 +38,8 @@ mod body;
 
 mod counters;
 
-#[cfg(any(test, feature = "testing"))]
+// Always built, not behind a feature: with one, the hub would be built once for its tests and once for use.
+#[doc(hidden)]
 pub mod testing;
 
 pub use body::{Body, BodyLimits, MessageBytes, read_body};

@@ -159,11 +159,11 @@ impl Router {
             Direction::Unknown => (Observer::Interface(interface), false),
             Direction::Out => (
                 Observer::Socket(from),
-                self.locals.meet(&ip.source, &ip.destination),
+                self.locals.meet(&ip.source, &ip.destination, &mut self.counters),
             ),
             Direction::In => (
                 Observer::Socket(from.other()),
-                self.locals.meet(&ip.destination, &ip.source),
+                self.locals.meet(&ip.destination, &ip.source, &mut self.counters),
             ),
         };
         let flags = Flags(tcp.slice().get(13).copied().unwrap_or_default());
@@ -200,7 +200,7 @@ struct Locals {
 
 impl Locals {
     /// Notes `local`, and says whether `remote` is known to be local somewhere.
-    fn meet(&mut self, local: &[u8; 16], remote: &[u8; 16]) -> bool {
+    fn meet(&mut self, local: &[u8; 16], remote: &[u8; 16], counters: &mut RouterCounters) -> bool {
         match &self.last {
             Some((last_local, last_remote, true)) if last_local == local && last_remote == remote => {
                 return true;
@@ -209,9 +209,27 @@ impl Locals {
         }
         if self.known.len() < LOCAL_ADDRESSES {
             self.known.insert(*local);
+        } else if !self.known.contains(local) {
+            counters.addresses_unknown += 1;
         }
         let twin = self.known.contains(remote);
         self.last = Some((*local, *remote, twin));
         twin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_addresses_than_are_known() {
+        let (mut locals, mut counters) = (Locals::default(), RouterCounters::default());
+        for n in 0..5000u128 {
+            assert!(!locals.meet(&n.to_be_bytes(), &[0xff; 16], &mut counters));
+        }
+        assert_eq!(locals.known.len(), LOCAL_ADDRESSES);
+        assert_eq!(counters.addresses_unknown, 5000 - LOCAL_ADDRESSES as u64);
+        assert!(locals.meet(&[0xfe; 16], &7u128.to_be_bytes(), &mut counters));
     }
 }

@@ -81,7 +81,10 @@ impl Shard {
             return;
         };
         entry.last_seen = now;
-        entry.segment(segment, payload, now, &mut desk);
+        if !entry.segment(segment, payload, now, &mut desk) && payload.is_empty() {
+            // Nothing has become known, and nothing was kept: an acknowledgement that all goes well.
+            return;
+        }
         let ticket = Ticket {
             at: now,
             slot,
@@ -272,12 +275,17 @@ impl Shard {
 }
 
 impl Slot {
-    fn segment(&mut self, segment: &Segment, payload: &[u8], now: Nanos, desk: &mut Desk<'_>) {
+    /// Gives a segment to its connection; whether anything has become known by it.
+    fn segment(&mut self, segment: &Segment, payload: &[u8], now: Nanos, desk: &mut Desk<'_>) -> bool {
         let Some((connection, vantage)) = self.place(segment, now, desk) else {
-            return;
+            return true;
         };
-        if let Some(connection) = self.connections.get_mut(connection) {
-            connection.segment(vantage, segment, payload, desk);
+        let told = match self.connections.get_mut(connection) {
+            Some(connection) => connection.segment(vantage, segment, payload, desk),
+            None => false,
+        };
+        if self.connections.len() == 1 {
+            return told;
         }
         let newest = self.connections.len().saturating_sub(1);
         let surplus = newest > OLDER_CONNECTIONS;
@@ -286,10 +294,12 @@ impl Slot {
             n += 1;
             let over = n <= newest && (connection.closed() || (surplus && n == 1));
             if over {
+                desk.counters.connections_evicted += u64::from(!connection.closed());
                 connection.finish(now, desk);
             }
             !over
         });
+        true
     }
 
     /// Finds the connection and the observer that a segment belongs to; makes them if need be.

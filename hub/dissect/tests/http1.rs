@@ -253,6 +253,18 @@ fn a_request_that_was_never_answered() {
 }
 
 #[test]
+fn a_response_that_was_broken_off() {
+    let mut talk = Talk::usual();
+    talk.handshake()
+        .ask(GET)
+        .answer(&OK[..OK.len() - 2])
+        .reset(Who::Client);
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["GET /a 200 reset"]);
+    assert_eq!(dissected.calls[0].response.as_ref().unwrap().body_len, 3);
+}
+
+#[test]
 fn an_answer_to_no_request() {
     let mut talk = Talk::usual();
     talk.handshake()

@@ -178,6 +178,17 @@ fn a_lost_response() {
 }
 
 #[test]
+fn nothing_was_recorded_for_a_while() {
+    let mut talk = exchanges(5);
+    talk.close();
+    // Two exchanges, as when a recorder was killed and started again.
+    talk.packets.drain(5..9);
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["/0 200", "/3 200 after_gap", "/4 200 after_gap"]);
+    assert_eq!(dissected.counters.gaps, 2);
+}
+
+#[test]
 fn a_lost_part_of_a_body_of_known_length() {
     let mut talk = Talk::usual();
     talk.handshake().ask("GET /0 HTTP/1.1\r\n\r\n");
@@ -280,6 +291,27 @@ fn ports_used_again_while_a_request_waits() {
     next.handshake().ask("GET /1 HTTP/1.1\r\n\r\n").answer(OK);
     talk.packets.extend(next.packets);
     check(&dissect(&talk.packets), &["/0 - no_response", "/1 200"]);
+}
+
+#[test]
+fn ports_used_again_more_often_than_is_followed() {
+    // One interface sees every connection; each of the others sees the begin of one.
+    let (mut packets, mut now) = (Vec::new(), 1);
+    for n in 0..6u32 {
+        let mut talk = Talk::new("10.0.0.1:40000", "10.0.0.2:80", now, (n * 100_000, n * 77_000));
+        talk.handshake().ask(format!("GET /{n} HTTP/1.1\r\n\r\n"));
+        for packet in &talk.packets {
+            let other = Recorded {
+                interface: n + 1,
+                ..packet.clone()
+            };
+            packets.extend([packet.clone(), other]);
+        }
+        now = talk.now;
+    }
+    let dissected = dissect(&packets);
+    assert_eq!(dissected.calls.len(), 6);
+    assert_eq!(dissected.counters.connections_evicted, 3);
 }
 
 #[test]

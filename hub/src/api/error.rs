@@ -19,7 +19,10 @@ pub struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, message: impl ToString) -> Self {
-        Self { status, message: message.to_string() }
+        Self {
+            status,
+            message: message.to_string(),
+        }
     }
 
     /// 400: the request has to be changed.
@@ -87,7 +90,11 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if self.status.is_server_error() {
-            tracing::warn!(status = self.status.as_u16(), error = self.message, "request not answered");
+            tracing::warn!(
+                status = self.status.as_u16(),
+                error = self.message,
+                "request not answered"
+            );
         }
         (self.status, Json(json!({ "error": self.message }))).into_response()
     }
@@ -97,7 +104,9 @@ impl From<SnapshotError> for ApiError {
     fn from(error: SnapshotError) -> Self {
         use SnapshotError as E;
         match &error {
-            E::Name(_) | E::Window(_) | E::UnknownNode { .. } | E::Ambiguous { .. } => Self::bad_request(error),
+            E::Name(_) | E::Window(_) | E::UnknownNode { .. } | E::Ambiguous { .. } => {
+                Self::bad_request(error)
+            }
             E::Taken(_) | E::NotCompleted { .. } => Self::conflict(error),
             E::Unknown { .. } => Self::not_found(error),
             E::TooMany => Self::too_many(error),

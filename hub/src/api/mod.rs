@@ -1,12 +1,17 @@
 //! The hub over HTTP. The only code that knows HTTP and JSON shapes: it reads what is asked, calls the hub, and writes
 //! the answer. REST and RPC call the same functions and never each other.
 
-mod error;
-mod params;
-mod rest;
-mod routes;
-mod rpc;
 mod server;
+
+mod routes;
+
+mod params;
+
+mod rest;
+
+mod rpc;
+
+mod error;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,8 +47,14 @@ struct Requests {
 /// All routes, each with and without `/api` in front: the front of a cluster strips it, clients write either.
 pub fn router(hub: Arc<Hub>) -> Router {
     let exports = Arc::new(tokio::sync::Semaphore::new(rest::MAX_EXPORTS));
-    let app = App { hub, requests: Arc::default(), exports };
-    let routes = rest::routes().merge(rpc::routes()).method_not_allowed_fallback(wrong_method);
+    let app = App {
+        hub,
+        requests: Arc::default(),
+        exports,
+    };
+    let routes = rest::routes()
+        .merge(rpc::routes())
+        .method_not_allowed_fallback(wrong_method);
     Router::new()
         .merge(routes.clone())
         .nest("/api", routes)

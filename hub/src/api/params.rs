@@ -37,18 +37,24 @@ impl Params {
 
     /// A whole number, be it written as one or as text.
     pub fn integer(&mut self, names: &[&str]) -> Result<Option<i64>, ApiError> {
-        let Some((name, value)) = self.take(names) else { return Ok(None) };
+        let Some((name, value)) = self.take(names) else {
+            return Ok(None);
+        };
         let number = match &value {
             Value::Number(number) => number.as_i64(),
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        number.map(Some).ok_or_else(|| wrong(&name, "a whole number", &value))
+        number
+            .map(Some)
+            .ok_or_else(|| wrong(&name, "a whole number", &value))
     }
 
     /// A moment in Unix milliseconds, or in RFC 3339; in nanoseconds here.
     pub fn moment(&mut self, names: &[&str]) -> Result<Option<u64>, ApiError> {
-        let Some((name, value)) = self.take(names) else { return Ok(None) };
+        let Some((name, value)) = self.take(names) else {
+            return Ok(None);
+        };
         let millis = match &value {
             Value::Number(number) => number.as_u64(),
             Value::String(text) => text.trim().parse().ok().or_else(|| {
@@ -58,27 +64,38 @@ impl Params {
             _ => None,
         };
         let nanos = millis.and_then(|millis| millis.checked_mul(1_000_000));
-        nanos.map(Some).ok_or_else(|| wrong(&name, "a time in Unix milliseconds", &value))
+        nanos
+            .map(Some)
+            .ok_or_else(|| wrong(&name, "a time in Unix milliseconds", &value))
     }
 
     /// A length of time such as `1h`; a bare number counts milliseconds. In nanoseconds here.
     pub fn duration(&mut self, names: &[&str]) -> Result<Option<u64>, ApiError> {
-        let Some((name, value)) = self.take(names) else { return Ok(None) };
+        let Some((name, value)) = self.take(names) else {
+            return Ok(None);
+        };
         let parsed = match &value {
-            Value::Number(number) => number.as_u64().filter(|ms| *ms > 0).and_then(|ms| ms.checked_mul(1_000_000)),
+            Value::Number(number) => number
+                .as_u64()
+                .filter(|ms| *ms > 0)
+                .and_then(|ms| ms.checked_mul(1_000_000)),
             Value::String(text) => {
-                return window::parse_duration(text).map(Some).map_err(|error| {
-                    ApiError::bad_request(format!("`{name}`: {error}"))
-                });
+                return window::parse_duration(text)
+                    .map(Some)
+                    .map_err(|error| ApiError::bad_request(format!("`{name}`: {error}")));
             }
             _ => None,
         };
-        parsed.map(Some).ok_or_else(|| wrong(&name, "a duration such as \"1h\"", &value))
+        parsed
+            .map(Some)
+            .ok_or_else(|| wrong(&name, "a duration such as \"1h\"", &value))
     }
 
     /// Yes or no.
     pub fn flag(&mut self, names: &[&str]) -> Result<Option<bool>, ApiError> {
-        let Some((name, value)) = self.take(names) else { return Ok(None) };
+        let Some((name, value)) = self.take(names) else {
+            return Ok(None);
+        };
         let flag = match &value {
             Value::Bool(flag) => Some(*flag),
             Value::String(text) => match text.as_str() {
@@ -88,20 +105,29 @@ impl Params {
             },
             _ => None,
         };
-        flag.map(Some).ok_or_else(|| wrong(&name, "true or false", &value))
+        flag.map(Some)
+            .ok_or_else(|| wrong(&name, "true or false", &value))
     }
 
     /// Several texts: a JSON array, or one text with commas.
     pub fn list(&mut self, names: &[&str]) -> Result<Vec<String>, ApiError> {
-        let Some((name, value)) = self.take(names) else { return Ok(Vec::new()) };
+        let Some((name, value)) = self.take(names) else {
+            return Ok(Vec::new());
+        };
         let split = |text: &str| -> Vec<String> {
-            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+            text.split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         let parts = match &value {
             Value::String(text) => Some(split(text)),
-            Value::Array(items) => {
-                items.iter().map(|item| item.as_str().map(split)).collect::<Option<Vec<_>>>().map(|parts| parts.concat())
-            }
+            Value::Array(items) => items
+                .iter()
+                .map(|item| item.as_str().map(split))
+                .collect::<Option<Vec<_>>>()
+                .map(|parts| parts.concat()),
             _ => None,
         };
         parts.ok_or_else(|| wrong(&name, "a list of texts", &value))
@@ -109,7 +135,10 @@ impl Params {
 
     /// What nobody took: names that are not known here.
     pub fn warnings(&self) -> Vec<String> {
-        self.given.keys().map(|name| format!("`{}` is not a parameter here and was not used", shown(name))).collect()
+        self.given
+            .keys()
+            .map(|name| format!("`{}` is not a parameter here and was not used", shown(name)))
+            .collect()
     }
 
     /// The value under the first of these names that is given; `null` is as good as nothing.
@@ -145,11 +174,16 @@ impl Params {
 
     /// Adds the members of a JSON object.
     pub fn give_json(&mut self, text: &[u8], what: &str) -> Result<(), ApiError> {
-        let value: Value = serde_json::from_slice(text)
-            .map_err(|error| ApiError::bad_request(format!("{what} is not JSON: {error}; send an object such as {{\"name\": \"…\"}}")))?;
+        let value: Value = serde_json::from_slice(text).map_err(|error| {
+            ApiError::bad_request(format!(
+                "{what} is not JSON: {error}; send an object such as {{\"name\": \"…\"}}"
+            ))
+        })?;
         let Value::Object(members) = value else {
             let kind = kind(&value);
-            return Err(ApiError::bad_request(format!("{what} must be a JSON object, not {kind}")));
+            return Err(ApiError::bad_request(format!(
+                "{what} must be a JSON object, not {kind}"
+            )));
         };
         for (name, value) in members {
             self.give(&name, value);
@@ -163,8 +197,11 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let mut params = Self::default();
-        let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri())
-            .map_err(|error| ApiError::bad_request(format!("the query cannot be read: {error}; percent-encode its values")))?;
+        let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri()).map_err(|error| {
+            ApiError::bad_request(format!(
+                "the query cannot be read: {error}; percent-encode its values"
+            ))
+        })?;
         for (name, value) in query.0 {
             params.give(&name, Value::String(value));
         }
@@ -193,16 +230,32 @@ async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
         }
     }
     if length > MAX_BODY {
-        return Err(ApiError::too_large(format!("the body is longer than {MAX_BODY} bytes; no request here needs that")));
+        return Err(ApiError::too_large(format!(
+            "the body is longer than {MAX_BODY} bytes; no request here needs that"
+        )));
     }
     Ok(bytes)
 }
 
 /// JSON is read under any name (curl's default says it is a form), other encodings are told apart by theirs.
 fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if ["application/proto", "application/grpc", "application/connect", "multipart/"].iter().any(|not| kind.starts_with(not)) {
-        return Err(ApiError::wrong_kind(format!("a body of type {} is not read here; send application/json", shown(kind))));
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    if [
+        "application/proto",
+        "application/grpc",
+        "application/connect",
+        "multipart/",
+    ]
+    .iter()
+    .any(|not| kind.starts_with(not))
+    {
+        return Err(ApiError::wrong_kind(format!(
+            "a body of type {} is not read here; send application/json",
+            shown(kind)
+        )));
     }
     Ok(())
 }
@@ -249,7 +302,9 @@ mod tests {
 
     fn params(json: &str) -> Params {
         let mut params = Params::default();
-        params.give_json(json.as_bytes(), "the body").expect("it is an object");
+        params
+            .give_json(json.as_bytes(), "the body")
+            .expect("it is an object");
         params
     }
 
@@ -259,28 +314,54 @@ mod tests {
 
     #[test]
     fn numbers_may_be_texts_and_names_camel_case() {
-        let mut given = params(r#"{"limit": "5", "snapshotName": "a", "nodes": ["x", "y,z"], "deep": null, "other": 1}"#);
+        let mut given =
+            params(r#"{"limit": "5", "snapshotName": "a", "nodes": ["x", "y,z"], "deep": null, "other": 1}"#);
         assert_eq!(given.integer(&["limit"]).ok(), Some(Some(5)));
-        assert_eq!(given.text(&["snapshot", "snapshot_name"]).ok(), Some(Some("a".to_owned())));
-        assert_eq!(given.list(&["nodes"]).ok(), Some(vec!["x".to_owned(), "y".to_owned(), "z".to_owned()]));
+        assert_eq!(
+            given.text(&["snapshot", "snapshot_name"]).ok(),
+            Some(Some("a".to_owned()))
+        );
+        assert_eq!(
+            given.list(&["nodes"]).ok(),
+            Some(vec!["x".to_owned(), "y".to_owned(), "z".to_owned()])
+        );
         assert_eq!(given.flag(&["deep"]).ok(), Some(None));
-        assert_eq!(given.warnings(), ["`other` is not a parameter here and was not used"]);
+        assert_eq!(
+            given.warnings(),
+            ["`other` is not a parameter here and was not used"]
+        );
     }
 
     #[test]
     fn times_are_milliseconds_or_rfc_3339() {
-        let mut given = params(r#"{"a": 1700000000000, "b": "1700000000000", "c": "2023-11-14T22:13:20Z", "d": "x", "e": -1}"#);
+        let mut given = params(
+            r#"{"a": 1700000000000, "b": "1700000000000", "c": "2023-11-14T22:13:20Z", "d": "x", "e": -1}"#,
+        );
         for name in ["a", "b", "c"] {
-            assert_eq!(given.moment(&[name]).ok(), Some(Some(1_700_000_000_000_000_000)), "{name}");
+            assert_eq!(
+                given.moment(&[name]).ok(),
+                Some(Some(1_700_000_000_000_000_000)),
+                "{name}"
+            );
         }
-        assert!(given.moment(&["d"]).is_err_and(|error| message(error).contains("Unix milliseconds")));
+        assert!(
+            given
+                .moment(&["d"])
+                .is_err_and(|error| message(error).contains("Unix milliseconds"))
+        );
         assert!(given.moment(&["e"]).is_err());
     }
 
     #[test]
     fn a_body_that_is_not_json_says_where() {
-        let told = Params::default().give_json(b"{\"name\": ", "the body").map_err(message);
+        let told = Params::default()
+            .give_json(b"{\"name\": ", "the body")
+            .map_err(message);
         assert!(told.is_err_and(|told| told.contains("line 1 column 9")));
-        assert!(Params::default().give_json(b"[]", "the body").is_err_and(|error| message(error).contains("not a list")));
+        assert!(
+            Params::default()
+                .give_json(b"[]", "the body")
+                .is_err_and(|error| message(error).contains("not a list"))
+        );
     }
 }

@@ -16,29 +16,63 @@ pub struct Route {
 /// Suggestions in one answer.
 const MAX_NEAR: usize = 3;
 
-const SNAPSHOT: (&str, &str, &str) = ("snapshot", "string", "id, unique start of an id, or name of a snapshot");
-const DISSECTION: (&str, &str, &str) = ("name", "string", "name, id, or unique start of an id of a dissection");
+const SNAPSHOT: (&str, &str, &str) = (
+    "snapshot",
+    "string",
+    "id, unique start of an id, or name of a snapshot",
+);
+const DISSECTION: (&str, &str, &str) = (
+    "name",
+    "string",
+    "name, id, or unique start of an id of a dissection",
+);
 const DB: (&str, &str, &str) = ("db", "string", "the dissection asked: <snapshot>/<dissection>");
 
 /// Every route, in the order of an investigation. Each is also there below `/api`.
 pub const ROUTES: &[Route] = &[
-    Route { method: "GET", path: "/mcp", description: "This list", params: &[] },
+    Route {
+        method: "GET",
+        path: "/mcp",
+        description: "This list",
+        params: &[],
+    },
     Route {
         method: "GET",
         path: "/mcp/data-boundaries",
         description: "From when to when each node has recorded traffic",
         params: &[],
     },
-    Route { method: "GET", path: "/mcp/snapshots", description: "All snapshots, newest first", params: &[] },
+    Route {
+        method: "GET",
+        path: "/mcp/snapshots",
+        description: "All snapshots, newest first",
+        params: &[],
+    },
     Route {
         method: "POST",
         path: "/mcp/snapshots",
         description: "Cut a window of time out of the recording of every node; it is collected in the background",
         params: &[
-            ("name", "string", "name of the snapshot: 1 to 128 of A-Z a-z 0-9 . _ -"),
-            ("duration", "string", "window that ends now, e.g. 30m; 1h when no window is given"),
-            ("start_time", "integer", "start of the window, Unix ms, inclusive (instead of duration)"),
-            ("end_time", "integer", "end of the window, Unix ms, exclusive; now when not given"),
+            (
+                "name",
+                "string",
+                "name of the snapshot: 1 to 128 of A-Z a-z 0-9 . _ -",
+            ),
+            (
+                "duration",
+                "string",
+                "window that ends now, e.g. 30m; 1h when no window is given",
+            ),
+            (
+                "start_time",
+                "integer",
+                "start of the window, Unix ms, inclusive (instead of duration)",
+            ),
+            (
+                "end_time",
+                "integer",
+                "end of the window, Unix ms, exclusive; now when not given",
+            ),
             ("nodes", "list", "nodes by name; all when not given"),
         ],
     },
@@ -61,7 +95,11 @@ pub const ROUTES: &[Route] = &[
         params: &[
             SNAPSHOT,
             ("nodes", "list", "nodes by name; all when not given"),
-            ("bpf_filter", "string", "filter in libpcap's language, e.g. tcp port 8080"),
+            (
+                "bpf_filter",
+                "string",
+                "filter in libpcap's language, e.g. tcp port 8080",
+            ),
             ("start_time", "integer", "Unix ms, inclusive"),
             ("end_time", "integer", "Unix ms, exclusive"),
             ("format", "string", "pcap (default) or pcapng"),
@@ -72,33 +110,53 @@ pub const ROUTES: &[Route] = &[
         path: "/delayed_dissection.DelayedDissection/Start",
         description: "Start the dissection of a snapshot into API calls (Connect JSON)",
         params: &[
-            ("snapshot_name", "string", "id, unique start of an id, or name of a snapshot"),
-            ("dissection_name", "string", "name of the dissection; made up when not given"),
+            (
+                "snapshot_name",
+                "string",
+                "id, unique start of an id, or name of a snapshot",
+            ),
+            (
+                "dissection_name",
+                "string",
+                "name of the dissection; made up when not given",
+            ),
         ],
     },
     Route {
         method: "POST",
         path: "/delayed_dissection",
         description: "The same as Start",
-        params: &[("snapshot_name", "string", "as for Start"), ("dissection_name", "string", "as for Start")],
+        params: &[
+            ("snapshot_name", "string", "as for Start"),
+            ("dissection_name", "string", "as for Start"),
+        ],
     },
     Route {
         method: "GET",
         path: "/delayed_dissection.DelayedDissection/GetStatus",
         description: "How far a dissection is; the one started last, and a list of all, when none is named",
-        params: &[("snapshot_name", "string", "as for Start"), ("dissection_name", "string", "as for Start")],
+        params: &[
+            ("snapshot_name", "string", "as for Start"),
+            ("dissection_name", "string", "as for Start"),
+        ],
     },
     Route {
         method: "POST",
         path: "/delayed_dissection.DelayedDissection/GetStatus",
         description: "The same",
-        params: &[("snapshot_name", "string", "as for Start"), ("dissection_name", "string", "as for Start")],
+        params: &[
+            ("snapshot_name", "string", "as for Start"),
+            ("dissection_name", "string", "as for Start"),
+        ],
     },
     Route {
         method: "POST",
         path: "/delayed_dissection.DelayedDissection/Stop",
         description: "Stop a dissection",
-        params: &[("snapshot_name", "string", "as for Start"), ("dissection_name", "string", "as for Start")],
+        params: &[
+            ("snapshot_name", "string", "as for Start"),
+            ("dissection_name", "string", "as for Start"),
+        ],
     },
     Route {
         method: "GET",
@@ -116,7 +174,10 @@ pub const ROUTES: &[Route] = &[
         method: "POST",
         path: "/delayed_dissection.DelayedDissection/Delete",
         description: "Delete a dissection with its tables",
-        params: &[("snapshot_name", "string", "as for Start"), ("dissection_name", "string", "as for Start")],
+        params: &[
+            ("snapshot_name", "string", "as for Start"),
+            ("dissection_name", "string", "as for Start"),
+        ],
     },
     Route {
         method: "GET",
@@ -128,7 +189,10 @@ pub const ROUTES: &[Route] = &[
         method: "POST",
         path: "/mcp/dissections",
         description: "Start the dissection of a snapshot into API calls",
-        params: &[SNAPSHOT, ("name", "string", "name of the dissection; made up when not given")],
+        params: &[
+            SNAPSHOT,
+            ("name", "string", "name of the dissection; made up when not given"),
+        ],
     },
     Route {
         method: "GET",
@@ -160,7 +224,11 @@ pub const ROUTES: &[Route] = &[
         description: "API calls by filter",
         params: &[
             DB,
-            ("kfl", "string", "filter, e.g. dst.svc == \"checkout\" and response.status >= 500; all when not given"),
+            (
+                "kfl",
+                "string",
+                "filter, e.g. dst.svc == \"checkout\" and response.status >= 500; all when not given",
+            ),
             ("limit", "integer", "1 to 1000; 100 when not given"),
             ("format", "string", "compact (default), full or raw"),
             ("start", "integer", "Unix ms, inclusive"),
@@ -184,35 +252,71 @@ pub const ROUTES: &[Route] = &[
             ("node_id", "string", "its node, where the id does not name it"),
             DB,
             ("include_payload", "boolean", "true when not given"),
-            ("max_payload_size", "integer", "bytes per body; 65536 when not given"),
+            (
+                "max_payload_size",
+                "integer",
+                "bytes per body; 65536 when not given",
+            ),
         ],
     },
-    Route { method: "GET", path: "/echo", description: "Whether this is a hub, and which version", params: &[] },
-    Route { method: "GET", path: "/healthz", description: "Whether the hub can do its work", params: &[] },
-    Route { method: "GET", path: "/metrics", description: "Counters for Prometheus", params: &[] },
+    Route {
+        method: "GET",
+        path: "/echo",
+        description: "Whether this is a hub, and which version",
+        params: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/healthz",
+        description: "Whether the hub can do its work",
+        params: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/metrics",
+        description: "Counters for Prometheus",
+        params: &[],
+    },
 ];
 
 /// What to say of a path that leads nowhere.
 pub(super) fn no_route(method: &str, path: &str) -> String {
     let path = path.strip_prefix("/api").unwrap_or(path);
-    let mut near: Vec<(usize, &Route)> = ROUTES.iter().map(|route| (distance(path, route.path), route)).collect();
+    let mut near: Vec<(usize, &Route)> = ROUTES
+        .iter()
+        .map(|route| (distance(path, route.path), route))
+        .collect();
     near.sort_by_key(|(distance, _)| *distance);
-    // Further off than half of what was written is not near.
-    near.retain(|(distance, route)| *distance <= (path.len().max(route.path.len()) / 2).max(3));
-    let near: Vec<String> =
-        near.iter().take(MAX_NEAR).map(|(_, route)| format!("{} {}", route.method, route.path)).collect();
+    // Further off than a quarter of what was written is not near.
+    near.retain(|(distance, route)| *distance <= (path.len().max(route.path.len()) / 4).max(3));
+    let near: Vec<String> = near
+        .iter()
+        .take(MAX_NEAR)
+        .map(|(_, route)| format!("{} {}", route.method, route.path))
+        .collect();
     let shown = crate::snapshots::shown(path);
     if near.is_empty() {
         return format!("there is no route {method} {shown}; GET /mcp lists all routes");
     }
-    format!("there is no route {method} {shown}; near it are: {}; GET /mcp lists all routes", near.join(", "))
+    format!(
+        "there is no route {method} {shown}; near it are: {}; GET /mcp lists all routes",
+        near.join(", ")
+    )
 }
 
 /// What to say of a method that a path does not take.
 pub(super) fn wrong_method(method: &str, path: &str) -> String {
     let path = path.strip_prefix("/api").unwrap_or(path);
-    let methods: Vec<&str> = ROUTES.iter().filter(|route| fits(route.path, path)).map(|route| route.method).collect();
-    format!("{} does not take {method}; it takes {}", crate::snapshots::shown(path), methods.join(", "))
+    let methods: Vec<&str> = ROUTES
+        .iter()
+        .filter(|route| fits(route.path, path))
+        .map(|route| route.method)
+        .collect();
+    format!(
+        "{} does not take {method}; it takes {}",
+        crate::snapshots::shown(path),
+        methods.join(", ")
+    )
 }
 
 fn fits(pattern: &str, path: &str) -> bool {
@@ -281,8 +385,27 @@ mod tests {
     }
 
     #[test]
+    fn every_route_is_documented() {
+        let page = include_str!("../../../docs/api.md");
+        for route in ROUTES {
+            // The methods of the service stand in one heading.
+            let path = route
+                .path
+                .strip_prefix("/delayed_dissection.DelayedDissection/")
+                .unwrap_or(route.path);
+            assert!(page.contains(path), "docs/api.md does not tell of {}", route.path);
+        }
+    }
+
+    #[test]
     fn a_wrong_method_is_told_the_right_ones() {
-        assert_eq!(wrong_method("PUT", "/mcp/snapshots"), "/mcp/snapshots does not take PUT; it takes GET, POST");
-        assert_eq!(wrong_method("POST", "/mcp/calls/a/1/2"), "/mcp/calls/a/1/2 does not take POST; it takes GET");
+        assert_eq!(
+            wrong_method("PUT", "/mcp/snapshots"),
+            "/mcp/snapshots does not take PUT; it takes GET, POST"
+        );
+        assert_eq!(
+            wrong_method("POST", "/mcp/calls/a/1/2"),
+            "/mcp/calls/a/1/2 does not take POST; it takes GET"
+        );
     }
 }

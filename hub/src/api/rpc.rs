@@ -6,6 +6,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::params::Params;
@@ -50,7 +52,9 @@ async fn status(State(app): State<App>, asked: Asked) -> Response {
             (Some(job), _) => show(job),
             (None, Some(key)) => {
                 let key = crate::snapshots::shown(key);
-                return Err(ApiError::not_found(format!("there is no dissection `{key}`; List shows those there are")));
+                return Err(ApiError::not_found(format!(
+                    "there is no dissection `{key}`; List shows those there are"
+                )));
             }
             (None, None) => json!({ "active": false, "status": "none", "progress": 0 }),
         };
@@ -113,11 +117,16 @@ fn message(asked: Asked) -> Asked {
     if encoding.is_some_and(|encoding| encoding != "json") {
         return Err(ApiError::bad_request("`encoding` must be json"));
     }
-    if params.flag(&["base64"])? == Some(true) {
-        return Err(ApiError::bad_request("`base64` is not read here; send the message as percent-encoded JSON"));
-    }
+    let packed = params.flag(&["base64"])?.unwrap_or(false);
     if let Some(message) = params.text(&["message"])? {
-        params.give_json(message.as_bytes(), "`message`")?;
+        let message = match packed {
+            // With or without padding: the protocol lets clients choose.
+            true => BASE64_URL_SAFE_NO_PAD
+                .decode(message.trim_end_matches('='))
+                .map_err(|error| ApiError::bad_request(format!("`message` is not base64: {error}")))?,
+            false => message.into_bytes(),
+        };
+        params.give_json(&message, "`message`")?;
     }
     Ok(params)
 }
@@ -125,7 +134,10 @@ fn message(asked: Asked) -> Asked {
 fn keys(params: &mut Params) -> Result<(Option<String>, Option<String>), ApiError> {
     let snapshot = params.text(&["snapshot_name", "snapshot_id", "snapshot"])?;
     let dissection = params.text(&["dissection_name", "dissection_id", "dissection", "name"])?;
-    Ok((snapshot.filter(|key| !key.is_empty()), dissection.filter(|key| !key.is_empty())))
+    Ok((
+        snapshot.filter(|key| !key.is_empty()),
+        dissection.filter(|key| !key.is_empty()),
+    ))
 }
 
 /// Both keys; a dissection's id alone is enough, since no two share one.
@@ -137,10 +149,14 @@ async fn both(app: &App, params: &mut Params) -> Result<(String, String), ApiErr
             let mut named = jobs.into_iter().filter(|job| is_called(job, &dissection));
             match (named.next(), named.next()) {
                 (Some(job), None) => Ok((job.snapshot_id, job.record.name)),
-                _ => Err(ApiError::bad_request("`snapshot_name` is required, since no single dissection goes by that")),
+                _ => Err(ApiError::bad_request(
+                    "`snapshot_name` is required, since no single dissection goes by that",
+                )),
             }
         }
-        (_, None) => Err(ApiError::bad_request("`snapshot_name` and `dissection_name` are required")),
+        (_, None) => Err(ApiError::bad_request(
+            "`snapshot_name` and `dissection_name` are required",
+        )),
     }
 }
 

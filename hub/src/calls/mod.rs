@@ -15,7 +15,7 @@ pub mod session;
 
 use std::path::PathBuf;
 
-pub use names::{Identity, NodeName, Names};
+pub use names::{Identity, Names, NodeName};
 pub use rows::Rows;
 pub use writer::PartWriter;
 

@@ -54,7 +54,9 @@ pub struct Names {
 impl Names {
     /// Takes names in any order; the same one told twice does no harm.
     pub fn new(mut names: Vec<NodeName>) -> Self {
-        names.sort_by(|a, b| (a.name.since, &a.node, a.name.cgroup).cmp(&(b.name.since, &b.node, b.name.cgroup)));
+        names.sort_by(|a, b| {
+            (a.name.since, &a.node, a.name.cgroup).cmp(&(b.name.since, &b.node, b.name.cgroup))
+        });
         names.dedup();
         let mut cgroups: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
         let mut addresses: FxHashMap<IpAddr, Vec<usize>> = FxHashMap::default();
@@ -66,17 +68,33 @@ impl Names {
                 addresses.entry(address.to_canonical()).or_default().push(index);
             }
         }
-        Self { names, cgroups, addresses }
+        Self {
+            names,
+            cgroups,
+            addresses,
+        }
     }
 
     /// Who was at `address` at the time `at`. `node` and `cgroup` are those of the socket, where it was recorded
     /// (`None` and 0 where it was not).
-    pub fn resolve<'n>(&'n self, node: Option<&'n str>, cgroup: u64, address: IpAddr, at: Nanos) -> Identity<'n> {
+    pub fn resolve<'n>(
+        &'n self,
+        node: Option<&'n str>,
+        cgroup: u64,
+        address: IpAddr,
+        at: Nanos,
+    ) -> Identity<'n> {
         let by_cgroup = node.and_then(|node| self.by_cgroup(node, cgroup, at));
         let named = |found: &&NodeName| !found.name.pod.is_empty() || !found.name.service.is_empty();
         // A cgroup may be known by its process alone, while the workload file names its address.
-        let workload = by_cgroup.filter(named).or_else(|| self.by_address(address, at)).or(by_cgroup);
-        let mut identity = Identity { node: node.unwrap_or_default(), ..Identity::default() };
+        let workload = by_cgroup
+            .filter(named)
+            .or_else(|| self.by_address(address, at))
+            .or(by_cgroup);
+        let mut identity = Identity {
+            node: node.unwrap_or_default(),
+            ..Identity::default()
+        };
         if let Some(NodeName { node: told_by, name }) = workload {
             identity.pod = &name.pod;
             identity.namespace = &name.namespace;
@@ -103,7 +121,12 @@ impl Names {
     fn by_cgroup(&self, node: &str, cgroup: u64, at: Nanos) -> Option<&NodeName> {
         let candidates = self.cgroups.get(&cgroup)?;
         let mut first_later = None;
-        for name in candidates.iter().rev().filter_map(|&i| self.names.get(i)).filter(|n| n.node == node) {
+        for name in candidates
+            .iter()
+            .rev()
+            .filter_map(|&i| self.names.get(i))
+            .filter(|n| n.node == node)
+        {
             if name.name.since <= at {
                 return Some(name);
             }
@@ -142,7 +165,14 @@ mod tests {
 
     const S: Nanos = 1_000_000_000;
 
-    fn name(node: &str, pod: &str, cgroup: u64, address: &str, since: Nanos, until: Option<Nanos>) -> NodeName {
+    fn name(
+        node: &str,
+        pod: &str,
+        cgroup: u64,
+        address: &str,
+        since: Nanos,
+        until: Option<Nanos>,
+    ) -> NodeName {
         NodeName {
             node: node.to_owned(),
             name: Name {
@@ -157,7 +187,10 @@ mod tests {
     }
 
     fn pod_at(names: &Names, address: &str, at: Nanos) -> String {
-        names.resolve(None, 0, address.parse().unwrap(), at).pod.to_owned()
+        names
+            .resolve(None, 0, address.parse().unwrap(), at)
+            .pod
+            .to_owned()
     }
 
     #[test]
@@ -167,7 +200,11 @@ mod tests {
             name("n1", "old", 7, "10.0.0.1", 100 * S, Some(190 * S)),
         ]);
         assert_eq!(pod_at(&names, "10.0.0.1", 150 * S), "old");
-        assert_eq!(pod_at(&names, "10.0.0.1", 195 * S), "", "nobody's while it was free");
+        assert_eq!(
+            pod_at(&names, "10.0.0.1", 195 * S),
+            "",
+            "nobody's while it was free"
+        );
         assert_eq!(pod_at(&names, "10.0.0.1", 200 * S), "new");
         assert_eq!(pod_at(&names, "10.0.0.2", 200 * S), "");
     }

@@ -13,7 +13,10 @@ pub fn location(file: u16, offset: u64) -> u64 {
 
 /// Which file and which offset a location means.
 pub fn place(location: u64) -> (usize, u64) {
-    ((location >> OFFSET_BITS) as usize, location & ((1 << OFFSET_BITS) - 1))
+    (
+        (location >> OFFSET_BITS) as usize,
+        location & ((1 << OFFSET_BITS) - 1),
+    )
 }
 
 #[cfg(test)]

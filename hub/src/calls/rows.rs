@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, Int32Builder, Int64Builder, ListBuilder, MapArray, StringArray, StructArray, TimestampNanosecondBuilder,
-    UInt64Builder,
+    ArrayRef, Int32Builder, Int64Builder, ListBuilder, MapArray, StringArray, StructArray,
+    TimestampNanosecondBuilder, UInt64Builder,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::error::ArrowError;
@@ -77,7 +77,13 @@ struct Columns {
 impl Rows {
     /// No rows yet. `nodes` are the nodes' names by number of tape.
     pub fn new(names: Arc<Names>, nodes: Arc<[String]>) -> Self {
-        Self { names, nodes, addresses: FxHashMap::default(), rows: 0, columns: Columns::default() }
+        Self {
+            names,
+            nodes,
+            addresses: FxHashMap::default(),
+            rows: 0,
+            columns: Columns::default(),
+        }
     }
 
     /// How many rows there are; at [`ROWS`] it is time to [`take`](Self::take) them.
@@ -97,7 +103,8 @@ impl Rows {
         let c = &mut self.columns;
         c.ts.append_value(nanos(start));
         c.stream.append_value(call.stream);
-        c.index.append_value(i32::try_from(call.index).unwrap_or(i32::MAX));
+        c.index
+            .append_value(i32::try_from(call.index).unwrap_or(i32::MAX));
         c.node.push(observation.map_or("", |o| node(&self.nodes, o.tape)));
         c.side.push(side(call));
         c.protocol.push(call.protocol);
@@ -117,7 +124,8 @@ impl Rows {
         c.authority.push(&call.authority);
         c.status.append_option(call.status);
         c.outcome.push(call.outcome.as_str());
-        c.elapsed.append_option(observation.and_then(Observation::elapsed).map(nanos));
+        c.elapsed
+            .append_option(observation.and_then(Observation::elapsed).map(nanos));
         c.req.push(call.request.as_ref());
         c.resp.push(call.response.as_ref());
         c.req_headers.headers(call.request.as_ref().map(|m| &m.headers));
@@ -125,7 +133,8 @@ impl Rows {
         c.fields.fields(&call.fields);
         c.marks.append_value(call.marks.0.cast_signed());
         c.conn_id.append_value((call.stream & JSON_BITS).cast_signed());
-        c.flow_id.append_value(flow_id(call.client.address, call.server.address));
+        c.flow_id
+            .append_value(flow_id(call.client.address, call.server.address));
         c.client.push(call.client_side.as_ref());
         c.server.push(call.server_side.as_ref());
         c.other.push(call.unknown_side.as_ref());
@@ -290,7 +299,12 @@ impl TimeColumns {
     fn push(&mut self, observation: Option<&Observation>) {
         let request = observation.and_then(|o| o.request);
         let response = observation.and_then(|o| o.response);
-        let times = [request.map(|r| r.0), request.map(|r| r.1), response.map(|r| r.0), response.map(|r| r.1)];
+        let times = [
+            request.map(|r| r.0),
+            request.map(|r| r.1),
+            response.map(|r| r.0),
+            response.map(|r| r.1),
+        ];
         for (column, time) in self.columns.iter_mut().zip(times) {
             column.append_option(time.map(nanos));
         }
@@ -312,7 +326,10 @@ struct PacketColumns {
 impl Default for PacketColumns {
     fn default() -> Self {
         let packets = ListBuilder::new(UInt64Builder::new()).with_field(schema::location_field());
-        Self { seq: Int64Builder::new(), packets }
+        Self {
+            seq: Int64Builder::new(),
+            packets,
+        }
     }
 }
 
@@ -346,7 +363,8 @@ impl TextColumn {
     }
 
     fn push_lower_case(&mut self, text: &str) {
-        self.bytes.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
+        self.bytes
+            .extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
         self.end();
     }
 
@@ -362,7 +380,8 @@ impl TextColumn {
 
     fn end(&mut self) {
         // A batch holds at most `ROWS` calls with a bounded head each: far from 2 GiB.
-        self.ends.push(i32::try_from(self.bytes.len()).unwrap_or(i32::MAX));
+        self.ends
+            .push(i32::try_from(self.bytes.len()).unwrap_or(i32::MAX));
     }
 
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
@@ -429,6 +448,12 @@ impl MapColumn {
         let columns: Vec<ArrayRef> = vec![self.keys.finish()?, self.values.finish()?];
         let entries = StructArray::try_new(schema::map_fields(), columns, None)?;
         let offsets = offsets(with_room_like(&mut self.ends));
-        Ok(Arc::new(MapArray::try_new(schema::map_entries(), offsets, entries, None, false)?))
+        Ok(Arc::new(MapArray::try_new(
+            schema::map_entries(),
+            offsets,
+            entries,
+            None,
+            false,
+        )?))
     }
 }

@@ -35,6 +35,21 @@ pub enum Kind {
     Locations,
 }
 
+impl Kind {
+    /// The type as SQL calls it.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Time | Self::MaybeTime => "timestamp(ns), UTC",
+            Self::Word | Self::Text => "text",
+            Self::Int | Self::MaybeInt => "bigint",
+            Self::Small | Self::MaybeSmall => "int",
+            Self::Id => "unsigned bigint",
+            Self::Map => "map(text, text)",
+            Self::Locations => "list(unsigned bigint)",
+        }
+    }
+}
+
 /// One column.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
@@ -52,11 +67,31 @@ const fn column(name: &'static str, kind: Kind, doc: &'static str) -> Column {
 
 /// Every column, in the order of the table.
 pub const COLUMNS: &[Column] = &[
-    column("ts", Kind::Time, "when the call began: the request's first byte (the response's, if no request was recorded), seen by `node`"),
-    column("stream", Kind::Id, "the TCP connection, the same number at both ends"),
-    column("index", Kind::Small, "ordinal of the call in its connection, from 0"),
-    column("node", Kind::Word, "node whose clock `ts` and `elapsed_ns` are told by: the client's if it was recorded there, else the server's"),
-    column("side", Kind::Word, "at which ends it was recorded: `client`, `server`, `both`, or `unknown` if the capture does not say"),
+    column(
+        "ts",
+        Kind::Time,
+        "when the call began: the request's first byte (the response's, if no request was recorded), seen by `node`",
+    ),
+    column(
+        "stream",
+        Kind::Id,
+        "the TCP connection, the same number at both ends",
+    ),
+    column(
+        "index",
+        Kind::Small,
+        "ordinal of the call in its connection, from 0",
+    ),
+    column(
+        "node",
+        Kind::Word,
+        "node whose clock `ts` and `elapsed_ns` are told by: the client's if it was recorded there, else the server's",
+    ),
+    column(
+        "side",
+        Kind::Word,
+        "at which ends it was recorded: `client`, `server`, `both`, or `unknown` if the capture does not say",
+    ),
     column("protocol", Kind::Word, "lower case: `http`"),
     column("version", Kind::Word, "as spoken: `HTTP/1.1`"),
     column("src_ip", Kind::Word, "the client's address"),
@@ -76,42 +111,158 @@ pub const COLUMNS: &[Column] = &[
     column("dst_process", Kind::Word, "the server's process"),
     column("dst_labels", Kind::Map, "labels of the server's pod"),
     column("method", Kind::Word, "HTTP verb, RPC name, command"),
-    column("path", Kind::Text, "path without the query; key, topic or table in other protocols"),
+    column(
+        "path",
+        Kind::Text,
+        "path without the query; key, topic or table in other protocols",
+    ),
     column("query", Kind::Text, "what followed `?`"),
     column("authority", Kind::Word, "host that the request named"),
-    column("status", Kind::MaybeSmall, "status code of the response, NULL without one"),
-    column("outcome", Kind::Word, "`ok`, `client_error`, `server_error`, `no_response` or `unknown`"),
-    column("elapsed_ns", Kind::MaybeInt, "request's first byte to response's last, in ns; NULL when half is missing"),
-    column("req_bytes", Kind::MaybeInt, "bytes of the request on the wire; NULL when it was not recorded"),
+    column(
+        "status",
+        Kind::MaybeSmall,
+        "status code of the response, NULL without one",
+    ),
+    column(
+        "outcome",
+        Kind::Word,
+        "`ok`, `client_error`, `server_error`, `no_response` or `unknown`",
+    ),
+    column(
+        "elapsed_ns",
+        Kind::MaybeInt,
+        "request's first byte to response's last, in ns; NULL when half is missing",
+    ),
+    column(
+        "req_bytes",
+        Kind::MaybeInt,
+        "bytes of the request on the wire; NULL when it was not recorded",
+    ),
     column("req_head_bytes", Kind::MaybeInt, "of these, head and framing"),
-    column("req_body_bytes", Kind::MaybeInt, "of these, body, before decompression"),
-    column("req_missing_bytes", Kind::MaybeInt, "of these, bytes that no tape holds"),
-    column("resp_bytes", Kind::MaybeInt, "bytes of the response on the wire; NULL when it was not recorded"),
+    column(
+        "req_body_bytes",
+        Kind::MaybeInt,
+        "of these, body, before decompression",
+    ),
+    column(
+        "req_missing_bytes",
+        Kind::MaybeInt,
+        "of these, bytes that no tape holds",
+    ),
+    column(
+        "resp_bytes",
+        Kind::MaybeInt,
+        "bytes of the response on the wire; NULL when it was not recorded",
+    ),
     column("resp_head_bytes", Kind::MaybeInt, "of these, head and framing"),
-    column("resp_body_bytes", Kind::MaybeInt, "of these, body, before decompression"),
-    column("resp_missing_bytes", Kind::MaybeInt, "of these, bytes that no tape holds"),
-    column("req_headers", Kind::Map, "header fields of the request in wire order, names in lower case; a name may repeat"),
-    column("resp_headers", Kind::Map, "header fields of the response, likewise"),
-    column("fields", Kind::Map, "what only this protocol has, by KFL name; numbers in decimal, truths as `true` and `false`"),
-    column("marks", Kind::Small, "what is incomplete about the call: a set of bits, listed below"),
-    column("conn_id", Kind::Int, "the connection as a number that JSON can carry: the lower 53 bits of `stream`"),
-    column("flow_id", Kind::Int, "the flow (client address, server address and port), 53 bits"),
-    column("client_req_first", Kind::MaybeTime, "request's first byte at the client's socket; NULL where it was not recorded, as the following"),
-    column("client_req_last", Kind::MaybeTime, "request's last byte at the client's socket"),
-    column("client_resp_first", Kind::MaybeTime, "response's first byte at the client's socket"),
-    column("client_resp_last", Kind::MaybeTime, "response's last byte at the client's socket"),
-    column("server_req_first", Kind::MaybeTime, "request's first byte at the server's socket"),
-    column("server_req_last", Kind::MaybeTime, "request's last byte at the server's socket"),
-    column("server_resp_first", Kind::MaybeTime, "response's first byte at the server's socket"),
-    column("server_resp_last", Kind::MaybeTime, "response's last byte at the server's socket"),
-    column("other_req_first", Kind::MaybeTime, "request's first byte in a capture that does not say at which end it was taken"),
+    column(
+        "resp_body_bytes",
+        Kind::MaybeInt,
+        "of these, body, before decompression",
+    ),
+    column(
+        "resp_missing_bytes",
+        Kind::MaybeInt,
+        "of these, bytes that no tape holds",
+    ),
+    column(
+        "req_headers",
+        Kind::Map,
+        "header fields of the request in wire order, names in lower case; a name may repeat",
+    ),
+    column(
+        "resp_headers",
+        Kind::Map,
+        "header fields of the response, likewise",
+    ),
+    column(
+        "fields",
+        Kind::Map,
+        "what only this protocol has, by KFL name; numbers in decimal, truths as `true` and `false`",
+    ),
+    column(
+        "marks",
+        Kind::Small,
+        "what is incomplete about the call: a set of bits, listed below",
+    ),
+    column(
+        "conn_id",
+        Kind::Int,
+        "the connection as a number that JSON can carry: the lower 53 bits of `stream`",
+    ),
+    column(
+        "flow_id",
+        Kind::Int,
+        "the flow (client address, server address and port), 53 bits",
+    ),
+    column(
+        "client_req_first",
+        Kind::MaybeTime,
+        "request's first byte at the client's socket; NULL where it was not recorded, as the following",
+    ),
+    column(
+        "client_req_last",
+        Kind::MaybeTime,
+        "request's last byte at the client's socket",
+    ),
+    column(
+        "client_resp_first",
+        Kind::MaybeTime,
+        "response's first byte at the client's socket",
+    ),
+    column(
+        "client_resp_last",
+        Kind::MaybeTime,
+        "response's last byte at the client's socket",
+    ),
+    column(
+        "server_req_first",
+        Kind::MaybeTime,
+        "request's first byte at the server's socket",
+    ),
+    column(
+        "server_req_last",
+        Kind::MaybeTime,
+        "request's last byte at the server's socket",
+    ),
+    column(
+        "server_resp_first",
+        Kind::MaybeTime,
+        "response's first byte at the server's socket",
+    ),
+    column(
+        "server_resp_last",
+        Kind::MaybeTime,
+        "response's last byte at the server's socket",
+    ),
+    column(
+        "other_req_first",
+        Kind::MaybeTime,
+        "request's first byte in a capture that does not say at which end it was taken",
+    ),
     column("other_req_last", Kind::MaybeTime, "request's last byte there"),
     column("other_resp_first", Kind::MaybeTime, "response's first byte there"),
     column("other_resp_last", Kind::MaybeTime, "response's last byte there"),
-    column("req_seq", Kind::MaybeInt, "TCP sequence number of the request's first byte"),
-    column("req_packets", Kind::Locations, "the packets that carry the request: number of the file in the upper 16 bits, offset of the block in the lower 48"),
-    column("resp_seq", Kind::MaybeInt, "TCP sequence number of the response's first byte"),
-    column("resp_packets", Kind::Locations, "the packets that carry the response"),
+    column(
+        "req_seq",
+        Kind::MaybeInt,
+        "TCP sequence number of the request's first byte",
+    ),
+    column(
+        "req_packets",
+        Kind::Locations,
+        "the packets that carry the request: number of the file in the upper 16 bits, offset of the block in the lower 48",
+    ),
+    column(
+        "resp_seq",
+        Kind::MaybeInt,
+        "TCP sequence number of the response's first byte",
+    ),
+    column(
+        "resp_packets",
+        Kind::Locations,
+        "the packets that carry the response",
+    ),
 ];
 
 /// The table as it is written.

@@ -45,18 +45,30 @@ pub struct PartWriter {
 impl PartWriter {
     /// Creates the file. `workers` is how many such parts are written at the same time.
     pub fn create(path: &Path, rows: Rows, workers: usize) -> Result<Self, WriteError> {
-        let io = |source| WriteError::Io { path: path.to_owned(), source };
+        let io = |source| WriteError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let file = BufWriter::with_capacity(FILE_BUFFER, File::create_new(path).map_err(io)?);
         let writer = ArrowWriter::try_new(file, super::schema::schema(), Some(properties()))
             .map_err(|e| WriteError::format(path, e))?;
         let memory = (ROW_GROUP_MEMORY / workers.max(1)).max(ROW_GROUP_MEMORY_MIN);
-        Ok(Self { path: path.to_owned(), rows, writer, memory })
+        Ok(Self {
+            path: path.to_owned(),
+            rows,
+            writer,
+            memory,
+        })
     }
 
     /// Appends a call.
     pub fn push(&mut self, call: &wiretape_dissect::Call) -> Result<(), WriteError> {
         self.rows.push(call);
-        if self.rows.len() >= ROWS { self.write_rows() } else { Ok(()) }
+        if self.rows.len() >= ROWS {
+            self.write_rows()
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes what is left, and the footer, and waits until the disk has it.
@@ -65,17 +77,27 @@ impl PartWriter {
             self.write_rows()?;
         }
         let path = self.path;
-        let io = |source| WriteError::Io { path: path.clone(), source };
-        let buffered = self.writer.into_inner().map_err(|e| WriteError::format(&path, e))?;
+        let io = |source| WriteError::Io {
+            path: path.clone(),
+            source,
+        };
+        let buffered = self
+            .writer
+            .into_inner()
+            .map_err(|e| WriteError::format(&path, e))?;
         let file = buffered.into_inner().map_err(|e| io(e.into_error()))?;
         file.sync_all().map_err(io)
     }
 
     fn write_rows(&mut self) -> Result<(), WriteError> {
         let batch: RecordBatch = self.rows.take().map_err(|e| WriteError::format(&self.path, e))?;
-        self.writer.write(&batch).map_err(|e| WriteError::format(&self.path, e))?;
+        self.writer
+            .write(&batch)
+            .map_err(|e| WriteError::format(&self.path, e))?;
         if self.writer.in_progress_size() >= self.memory {
-            self.writer.flush().map_err(|e| WriteError::format(&self.path, e))?;
+            self.writer
+                .flush()
+                .map_err(|e| WriteError::format(&self.path, e))?;
         }
         Ok(())
     }
@@ -83,7 +105,10 @@ impl PartWriter {
 
 impl WriteError {
     fn format(path: &Path, error: impl std::fmt::Display) -> Self {
-        Self::Format { path: path.to_owned(), message: error.to_string() }
+        Self::Format {
+            path: path.to_owned(),
+            message: error.to_string(),
+        }
     }
 }
 

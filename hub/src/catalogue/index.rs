@@ -108,7 +108,12 @@ impl Index {
     pub(super) fn dissections(&self, snapshot: Option<&str>) -> io::Result<Vec<DissectionEntry>> {
         let prefix = snapshot.map(|id| format!("{id}/")).unwrap_or_default();
         let mut all: Vec<DissectionEntry> = values(&self.dissections, &prefix)?;
-        all.sort_by(|a, b| b.record.created_at.cmp(&a.record.created_at).then_with(|| a.record.id.cmp(&b.record.id)));
+        all.sort_by(|a, b| {
+            b.record
+                .created_at
+                .cmp(&a.record.created_at)
+                .then_with(|| a.record.id.cmp(&b.record.id))
+        });
         Ok(all)
     }
 
@@ -120,7 +125,10 @@ impl Index {
         if key.len() < MIN_PREFIX {
             return Ok(Found::None);
         }
-        let meant = all.into_iter().filter(|entry| entry.record.id.starts_with(key)).collect();
+        let meant = all
+            .into_iter()
+            .filter(|entry| entry.record.id.starts_with(key))
+            .collect();
         only(meant, |entry| entry.record.id.clone())
     }
 
@@ -133,7 +141,10 @@ impl Index {
             return self.forget(id);
         };
         let mut changed = false;
-        if known.as_ref().is_none_or(|known| known.stamp != stamp || known.folder != folder) {
+        if known
+            .as_ref()
+            .is_none_or(|known| known.stamp != stamp || known.folder != folder)
+        {
             match Manifest::read(&path) {
                 // A folder under another snapshot's id is a copy made by hand; it is not ours to guess about.
                 Ok(manifest) if manifest.id == id => {
@@ -146,7 +157,11 @@ impl Index {
                     changed = true;
                 }
                 Ok(manifest) => {
-                    tracing::warn!(folder, id = manifest.id, "a snapshot's folder has another id than its manifest");
+                    tracing::warn!(
+                        folder,
+                        id = manifest.id,
+                        "a snapshot's folder has another id than its manifest"
+                    );
                     return self.forget(id);
                 }
                 Err(error) => {
@@ -159,12 +174,16 @@ impl Index {
     }
 
     fn follow_dissections(&self, id: &str, path: &Path) -> io::Result<bool> {
-        let Some(snapshot): Option<SnapshotEntry> = value(&self.snapshots, id)? else { return Ok(false) };
+        let Some(snapshot): Option<SnapshotEntry> = value(&self.snapshots, id)? else {
+            return Ok(false);
+        };
         let mut changed = false;
         let mut there = Vec::new();
         for folder in folders(&path.join(DISSECTIONS))? {
             let path = path.join(DISSECTIONS).join(&folder);
-            let Some(stamp) = stamp(&path.join(RECORD))? else { continue };
+            let Some(stamp) = stamp(&path.join(RECORD))? else {
+                continue;
+            };
             let key = format!("{id}/{folder}");
             let known: Option<DissectionEntry> = value(&self.dissections, &key)?;
             if known.is_none_or(|known| known.stamp != stamp || known.snapshot_name != snapshot.name) {
@@ -175,9 +194,18 @@ impl Index {
                         continue;
                     }
                 };
-                let files = record.summary.as_mut().map_or(0, |summary| std::mem::take(&mut summary.files).len());
+                let files = record
+                    .summary
+                    .as_mut()
+                    .map_or(0, |summary| std::mem::take(&mut summary.files).len());
                 let snapshot_name = snapshot.name.clone();
-                let entry = DissectionEntry { record, files, snapshot: id.to_owned(), snapshot_name, stamp };
+                let entry = DissectionEntry {
+                    record,
+                    files,
+                    snapshot: id.to_owned(),
+                    snapshot_name,
+                    stamp,
+                };
                 self.dissections.insert(&key, &serde_json::to_vec(&entry)?)?;
                 changed = true;
             }
@@ -234,7 +262,10 @@ fn value<T: DeserializeOwned>(map: &Map, key: &str) -> io::Result<Option<T>> {
 
 fn values<T: DeserializeOwned>(map: &Map, prefix: &str) -> io::Result<Vec<T>> {
     let pairs = map.beginning(prefix)?;
-    pairs.iter().map(|(_, bytes)| serde_json::from_slice(bytes).map_err(io::Error::from)).collect()
+    pairs
+        .iter()
+        .map(|(_, bytes)| serde_json::from_slice(bytes).map_err(io::Error::from))
+        .collect()
 }
 
 /// Names of the folders in a folder; none where it is missing.
@@ -247,7 +278,9 @@ fn folders(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_dir() && let Some(name) = entry.file_name().to_str() {
+        if entry.file_type()?.is_dir()
+            && let Some(name) = entry.file_name().to_str()
+        {
             names.push(name.to_owned());
         }
     }

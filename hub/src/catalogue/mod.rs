@@ -8,7 +8,9 @@
 //! for a disk because of it.
 
 mod entries;
+
 mod index;
+
 mod store;
 
 use std::any::Any;
@@ -58,8 +60,11 @@ impl Catalogue {
     pub async fn open(data: &Path) -> Result<Self, CatalogueError> {
         let (questions, mut inbox) = mpsc::channel::<Question>(QUEUE);
         let rebuilt = Arc::new(AtomicU64::new(0));
-        let mut keeper =
-            Keeper { index: Index::open(data), data: data.to_owned(), rebuilt: Arc::clone(&rebuilt) };
+        let mut keeper = Keeper {
+            index: Index::open(data),
+            data: data.to_owned(),
+            rebuilt: Arc::clone(&rebuilt),
+        };
         std::thread::Builder::new()
             .name("catalogue".to_owned())
             .spawn(move || {
@@ -120,7 +125,11 @@ impl Catalogue {
     }
 
     /// The dissection of a snapshot (by its id) that goes by a name, an id, or the start of an id.
-    pub async fn dissection(&self, snapshot: &str, key: &str) -> Result<Found<DissectionEntry>, CatalogueError> {
+    pub async fn dissection(
+        &self,
+        snapshot: &str,
+        key: &str,
+    ) -> Result<Found<DissectionEntry>, CatalogueError> {
         let (snapshot, key) = (snapshot.to_owned(), key.to_owned());
         self.ask(move |index| match index.dissection(&snapshot, &key)? {
             Found::None => {
@@ -146,7 +155,10 @@ impl Catalogue {
             // Whoever asked may be gone; the answer is then of no use to anyone.
             let _ = answer.send(keeper.answer(&question));
         });
-        self.questions.send(question).await.map_err(|_| CatalogueError::Closed)?;
+        self.questions
+            .send(question)
+            .await
+            .map_err(|_| CatalogueError::Closed)?;
         answered.await.map_err(|_| CatalogueError::Closed)?
     }
 }
@@ -158,7 +170,10 @@ impl Keeper {
             Ok(answer) => return Ok(answer),
             Err(reason) => reason,
         };
-        tracing::warn!(reason, "the catalogue is damaged or out of reach; building it again from the folders");
+        tracing::warn!(
+            reason,
+            "the catalogue is damaged or out of reach; building it again from the folders"
+        );
         self.rebuilt.fetch_add(1, Ordering::Relaxed);
         self.index = Index::rebuild(&self.data);
         let again = attempt(&self.index, &|index| {

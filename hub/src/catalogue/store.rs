@@ -27,7 +27,7 @@ pub(super) struct Store {
 
 /// One ordered map.
 pub(super) enum Map {
-    Kept(sled::Tree<LEAF>),
+    Kept(Box<sled::Tree<LEAF>>),
     Memory(Mutex<BTreeMap<Vec<u8>, Vec<u8>>>),
 }
 
@@ -38,7 +38,10 @@ impl Store {
         match open(&folder) {
             Ok(db) => Self { db: Some(db) },
             Err(reason) => {
-                tracing::warn!(reason, "the catalogue cannot be opened; building it again from the folders");
+                tracing::warn!(
+                    reason,
+                    "the catalogue cannot be opened; building it again from the folders"
+                );
                 Self::afresh(data)
             }
         }
@@ -54,7 +57,10 @@ impl Store {
         match cleared.and_then(|()| open(&folder)) {
             Ok(db) => Self { db: Some(db) },
             Err(reason) => {
-                tracing::error!(reason, "the catalogue cannot be kept on disk; it lives in memory for now");
+                tracing::error!(
+                    reason,
+                    "the catalogue cannot be kept on disk; it lives in memory for now"
+                );
                 Self { db: None }
             }
         }
@@ -63,7 +69,7 @@ impl Store {
     /// The map of that name.
     pub(super) fn map(&self, name: &str) -> Map {
         match self.db.as_ref().map(|db| db.open_tree(name)) {
-            Some(Ok(tree)) => Map::Kept(tree),
+            Some(Ok(tree)) => Map::Kept(Box::new(tree)),
             Some(Err(error)) => {
                 tracing::error!(%error, name, "a part of the catalogue cannot be kept on disk");
                 Map::Memory(Mutex::default())
@@ -83,7 +89,10 @@ impl Store {
 
 fn open(folder: &Path) -> Result<Db, String> {
     // No flusher thread: sled's aborts the whole process when a write fails, and a full disk must not do that.
-    let config = sled::Config::new().path(folder).cache_capacity_bytes(CACHE_BYTES).flush_every_ms(None);
+    let config = sled::Config::new()
+        .path(folder)
+        .cache_capacity_bytes(CACHE_BYTES)
+        .flush_every_ms(None);
     let opened = catch_unwind(|| -> io::Result<Db> {
         let db: Db = config.open()?;
         match db.insert(b"form", FORM)? {

@@ -43,7 +43,12 @@ impl Chunks {
     /// A store that suffices for that many tapes.
     pub(super) fn new(tapes: usize) -> Self {
         let (home, free) = unbounded();
-        Self { home, free, made: 0, limit: tapes + SPARE }
+        Self {
+            home,
+            free,
+            made: 0,
+            limit: tapes + SPARE,
+        }
     }
 
     /// A chunk to fill, if one is free or may still be made.
@@ -70,6 +75,9 @@ impl Chunks {
 
     /// Lends a filled chunk.
     pub(super) fn lend(&self, chunk: Chunk) -> Arc<Lease> {
-        Arc::new(Lease { chunk, home: self.home.clone() })
+        Arc::new(Lease {
+            chunk,
+            home: self.home.clone(),
+        })
     }
 }

@@ -206,6 +206,10 @@ pub enum JobError {
 
 impl JobError {
     pub(super) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io { doing, path: path.to_owned(), source }
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
     }
 }

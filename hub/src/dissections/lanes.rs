@@ -43,9 +43,10 @@ impl Batch {
     pub(super) fn each(&self, mut take: impl FnMut(u16, &Segment, &[u8])) {
         for item in &self.items {
             let packet = match item.bytes {
-                Bytes::Chunk { slot, start, end } => {
-                    self.chunks.get(slot as usize).and_then(|chunk| chunk.bytes.get(start as usize..end as usize))
-                }
+                Bytes::Chunk { slot, start, end } => self
+                    .chunks
+                    .get(slot as usize)
+                    .and_then(|chunk| chunk.bytes.get(start as usize..end as usize)),
                 Bytes::Datagram(slot) => self.datagrams.get(slot as usize).map(Vec::as_slice),
             };
             let payload = packet.map_or(&[][..], |packet| item.segment.payload(packet));
@@ -112,7 +113,11 @@ struct Filling {
 impl<'j> Lanes<'j> {
     /// Everything on the reader's own thread.
     pub(super) fn here(worker: Worker<'j>) -> Self {
-        Self::Here(Box::new(Here { worker, error: None, batch: Filling::default() }))
+        Self::Here(Box::new(Here {
+            worker,
+            error: None,
+            batch: Filling::default(),
+        }))
     }
 
     /// Lanes to `workers` threads, with the ends to give to these.
@@ -121,7 +126,17 @@ impl<'j> Lanes<'j> {
             .map(|_| {
                 let (to, batches) = crossbeam_channel::bounded(WAITING);
                 let (give_back, emptied) = crossbeam_channel::unbounded();
-                (Lane { batch: Filling::default(), to, emptied }, LaneEnd { batches, emptied: give_back })
+                (
+                    Lane {
+                        batch: Filling::default(),
+                        to,
+                        emptied,
+                    },
+                    LaneEnd {
+                        batches,
+                        emptied: give_back,
+                    },
+                )
             })
             .unzip();
         (Self::Threads(lanes), ends)
@@ -131,17 +146,34 @@ impl<'j> Lanes<'j> {
     pub(super) fn segment(&mut self, shard: u16, segment: Segment, at: Place<'_>) -> Result<(), WorkerGone> {
         let filling = self.filling(shard);
         let slot = filling.slot(at.tape, at.serial, at.chunk);
-        let bytes = Bytes::Chunk { slot, start: at.start, end: at.end };
-        filling.batch.items.push(Item { shard, segment, bytes });
+        let bytes = Bytes::Chunk {
+            slot,
+            start: at.start,
+            end: at.end,
+        };
+        filling.batch.items.push(Item {
+            shard,
+            segment,
+            bytes,
+        });
         self.send_if_full(shard)
     }
 
     /// Sends a segment of a datagram.
-    pub(super) fn datagram(&mut self, shard: u16, segment: Segment, datagram: Vec<u8>) -> Result<(), WorkerGone> {
+    pub(super) fn datagram(
+        &mut self,
+        shard: u16,
+        segment: Segment,
+        datagram: Vec<u8>,
+    ) -> Result<(), WorkerGone> {
         let batch = &mut self.filling(shard).batch;
         let slot = u32::try_from(batch.datagrams.len()).unwrap_or(u32::MAX);
         batch.datagrams.push(datagram);
-        batch.items.push(Item { shard, segment, bytes: Bytes::Datagram(slot) });
+        batch.items.push(Item {
+            shard,
+            segment,
+            bytes: Bytes::Datagram(slot),
+        });
         self.send_if_full(shard)
     }
 
@@ -170,7 +202,11 @@ impl<'j> Lanes<'j> {
             Self::Threads(lanes) => {
                 let lane = usize::from(shard) % lanes.len();
                 let lane = &mut lanes[lane];
-                if lane.batch.batch.items.len() >= BATCH { lane.send() } else { Ok(()) }
+                if lane.batch.batch.items.len() >= BATCH {
+                    lane.send()
+                } else {
+                    Ok(())
+                }
             }
         }
     }

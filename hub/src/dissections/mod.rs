@@ -45,11 +45,19 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     let files: Vec<(&str, &Path)> = job
         .sources
         .iter()
-        .flat_map(|source| source.files.iter().map(|file| (source.node.as_str(), file.as_path())))
+        .flat_map(|source| {
+            source
+                .files
+                .iter()
+                .map(|file| (source.node.as_str(), file.as_path()))
+        })
         .collect();
     check(job, files.len())?;
     // A file that cannot be looked at is told by the reader, which gets to it later.
-    let sizes: Vec<u64> = files.iter().map(|(_, file)| file.metadata().map_or(0, |m| m.len())).collect();
+    let sizes: Vec<u64> = files
+        .iter()
+        .map(|(_, file)| file.metadata().map_or(0, |m| m.len()))
+        .collect();
     progress.begin(sizes.iter().sum());
     let folder = Unpublished::create(&job.out)?;
 
@@ -89,7 +97,10 @@ fn check(job: &Job, files: usize) -> Result<(), JobError> {
     if files == 0 {
         return Err(JobError::NoFiles);
     }
-    for (what, count, limit) in [("files", files, MAX_FILES), ("sources", job.sources.len(), MAX_SOURCES)] {
+    for (what, count, limit) in [
+        ("files", files, MAX_FILES),
+        ("sources", job.sources.len(), MAX_SOURCES),
+    ] {
         if count > limit {
             return Err(JobError::TooMany { what, count, limit });
         }
@@ -105,17 +116,28 @@ fn gather_names(job: &Job) -> Vec<NodeName> {
     for source in &job.sources {
         for file in &source.files {
             let index = wiretape_tape::index(file).ok().flatten().map(|index| index.names);
-            let told = index.or_else(|| wiretape_tape::head_names(file).ok()).unwrap_or_default();
-            names.extend(told.into_iter().map(|name| NodeName { node: source.node.clone(), name }));
+            let told = index
+                .or_else(|| wiretape_tape::head_names(file).ok())
+                .unwrap_or_default();
+            names.extend(told.into_iter().map(|name| NodeName {
+                node: source.node.clone(),
+                name,
+            }));
         }
     }
     names
 }
 
-fn on_this_thread(job: &Job, progress: &Progress, worker: Worker<'_>) -> Result<(Routes, Vec<WorkerReport>), JobError> {
+fn on_this_thread(
+    job: &Job,
+    progress: &Progress,
+    worker: Worker<'_>,
+) -> Result<(Routes, Vec<WorkerReport>), JobError> {
     let mut lanes = Lanes::here(worker);
     let read = read(job, progress, &mut lanes);
-    let Lanes::Here(here) = lanes else { return Err(JobError::Cancelled) };
+    let Lanes::Here(here) = lanes else {
+        return Err(JobError::Cancelled);
+    };
     if let Some(error) = here.error {
         return Err(error.into());
     }
@@ -152,7 +174,12 @@ fn on_threads(
         for (name, thread) in threads {
             match thread.join() {
                 Ok(report) => reports.push(report?),
-                Err(panic) => return Err(JobError::Panicked { thread: name, message: last_words(panic.as_ref()) }),
+                Err(panic) => {
+                    return Err(JobError::Panicked {
+                        thread: name,
+                        message: last_words(panic.as_ref()),
+                    });
+                }
             }
         }
         match read {
@@ -164,7 +191,8 @@ fn on_threads(
 
 fn last_words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 /// What the reading thread saw.
@@ -196,7 +224,12 @@ fn read(job: &Job, progress: &Progress, lanes: &mut Lanes<'_>) -> Result<Routes,
     Ok(routes)
 }
 
-fn route(run: &Run, router: &mut Router, routes: &mut Routes, lanes: &mut Lanes<'_>) -> Result<(), WorkerGone> {
+fn route(
+    run: &Run,
+    router: &mut Router,
+    routes: &mut Routes,
+    lanes: &mut Lanes<'_>,
+) -> Result<(), WorkerGone> {
     for meta in run.chunk.packets.get(run.packets.clone()).unwrap_or_default() {
         routes.packets += 1;
         // Packets without a time (Simple Packet Blocks) say nothing about when.
@@ -230,7 +263,11 @@ fn route(run: &Run, router: &mut Router, routes: &mut Routes, lanes: &mut Lanes<
                 };
                 lanes.segment(shard, segment, place)?;
             }
-            Routed::Owned { shard, segment, datagram } => lanes.datagram(shard, segment, datagram)?,
+            Routed::Owned {
+                shard,
+                segment,
+                datagram,
+            } => lanes.datagram(shard, segment, datagram)?,
             // The router counts what it holds back and what it skips.
             Routed::Held | Routed::Skipped(_) => {}
         }
@@ -262,10 +299,18 @@ pub(crate) fn direction(direction: wiretape_tape::Direction) -> Direction {
 fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
     let mut counters = routes.read.counters;
     counters.insert("route.unknown_link".to_owned(), routes.unknown_link);
-    counters.extend(routes.route.iter().map(|(name, count)| (format!("route.{name}"), *count)));
+    counters.extend(
+        routes
+            .route
+            .iter()
+            .map(|(name, count)| (format!("route.{name}"), *count)),
+    );
     let mut problems = routes.read.problems;
     if routes.unknown_link > 0 {
-        problems.push(format!("{} packets are of a link type that is not dissected", routes.unknown_link));
+        problems.push(format!(
+            "{} packets are of a link type that is not dissected",
+            routes.unknown_link
+        ));
     }
     let mut summary = Summary {
         schema: schema::VERSION,
@@ -290,7 +335,11 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
         summary.last_call = summary.last_call.max(report.last_call);
     }
     counters.insert("dissect.calls_outside_window".to_owned(), outside_window);
-    counters.extend(dissect.iter().map(|(name, count)| (format!("dissect.{name}"), count)));
+    counters.extend(
+        dissect
+            .iter()
+            .map(|(name, count)| (format!("dissect.{name}"), count)),
+    );
     summary.counters = counters;
     summary
 }

@@ -36,7 +36,12 @@ impl Unpublished {
             fs::remove_dir_all(&folder).map_err(|e| JobError::io("remove", &folder, e))?;
         }
         fs::create_dir_all(&folder).map_err(|e| JobError::io("make the folder", &folder, e))?;
-        Ok(Self { out: out.to_owned(), folder, made_out, published: false })
+        Ok(Self {
+            out: out.to_owned(),
+            folder,
+            made_out,
+            published: false,
+        })
     }
 
     /// Where a worker's part goes.
@@ -56,7 +61,9 @@ impl Unpublished {
         let tables = self.out.join(TABLES);
         fs::rename(&self.folder, &tables).map_err(|e| JobError::io("publish", &tables, e))?;
         self.published = true;
-        File::open(&self.out).and_then(|out| out.sync_all()).map_err(|e| JobError::io("publish", &tables, e))
+        File::open(&self.out)
+            .and_then(|out| out.sync_all())
+            .map_err(|e| JobError::io("publish", &tables, e))
     }
 }
 
@@ -77,8 +84,13 @@ impl Drop for Unpublished {
 /// folders up: `snapshots/<id>/dissections/<name>`), absolute otherwise.
 pub(super) fn stored_path(out: &Path, file: &Path) -> PathBuf {
     let absolute = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-    let (Ok(out), Ok(file)) = (absolute(out), absolute(file)) else { return file.to_owned() };
-    let within = out.ancestors().nth(2).and_then(|snapshot| file.strip_prefix(snapshot).ok());
+    let (Ok(out), Ok(file)) = (absolute(out), absolute(file)) else {
+        return file.to_owned();
+    };
+    let within = out
+        .ancestors()
+        .nth(2)
+        .and_then(|snapshot| file.strip_prefix(snapshot).ok());
     match within {
         // A capture that happens to lie in the root folder belongs to no snapshot.
         Some(within) if out.ancestors().nth(3).is_some() => Path::new("../..").join(within),

@@ -44,7 +44,11 @@ pub(super) struct ReadReport {
 
 impl<'j> Tapes<'j> {
     /// Opens the first file of each source.
-    pub(super) fn open(job: &'j Job, progress: &'j Progress, lanes: &mut Lanes<'_>) -> Result<Self, WorkerGone> {
+    pub(super) fn open(
+        job: &'j Job,
+        progress: &'j Progress,
+        lanes: &mut Lanes<'_>,
+    ) -> Result<Self, WorkerGone> {
         let mut number = 0_u16;
         let tapes = job.sources.iter().map(|source| {
             let files: Vec<(u16, &Path)> = source
@@ -57,7 +61,11 @@ impl<'j> Tapes<'j> {
                     (file, path.as_path())
                 })
                 .collect();
-            Tape { files: files.into_iter(), open: None, head: None }
+            Tape {
+                files: files.into_iter(),
+                open: None,
+                head: None,
+            }
         });
         let mut this = Self {
             tapes: tapes.collect(),
@@ -78,9 +86,15 @@ impl<'j> Tapes<'j> {
     /// The next packets in time, or `None` at the end of all tapes. Within one tape the order is the tape's own, whose
     /// small disorder (packets of several processors) the reassembly takes.
     pub(super) fn next_run(&mut self, lanes: &mut Lanes<'_>) -> Result<Option<Run>, WorkerGone> {
-        let Some(Reverse((_, tape))) = self.heads.pop() else { return Ok(None) };
+        let Some(Reverse((_, tape))) = self.heads.pop() else {
+            return Ok(None);
+        };
         let bound = self.heads.peek().map(|Reverse(head)| *head);
-        let Some(head) = self.tapes.get_mut(usize::from(tape)).and_then(|t| t.head.as_mut()) else {
+        let Some(head) = self
+            .tapes
+            .get_mut(usize::from(tape))
+            .and_then(|t| t.head.as_mut())
+        else {
             return Ok(None);
         };
         let start = head.next;
@@ -88,7 +102,13 @@ impl<'j> Tapes<'j> {
         let count = match bound {
             None => waiting.len(),
             // The first packet was the least of all heads; it goes even if its tape is out of order.
-            Some(bound) => 1 + waiting.iter().skip(1).take_while(|p| (p.ts, tape) <= bound).count(),
+            Some(bound) => {
+                1 + waiting
+                    .iter()
+                    .skip(1)
+                    .take_while(|p| (p.ts, tape) <= bound)
+                    .count()
+            }
         };
         head.next = start + count;
         let run = Run {
@@ -112,7 +132,9 @@ impl<'j> Tapes<'j> {
 
     /// Brings a tape to its next chunk that has packets.
     fn advance(&mut self, tape: u16, lanes: &mut Lanes<'_>) -> Result<(), WorkerGone> {
-        let Some(entry) = self.tapes.get_mut(usize::from(tape)) else { return Ok(()) };
+        let Some(entry) = self.tapes.get_mut(usize::from(tape)) else {
+            return Ok(());
+        };
         entry.head = None;
         entry.head = self.source.next_chunk(entry, lanes)?;
         if let Some(first) = entry.head.as_ref().and_then(|head| head.chunk.packets.first()) {
@@ -188,11 +210,18 @@ impl<'j> ChunkSource<'j> {
                 Ok(true) => {
                     self.serial += 1;
                     let chunk = self.chunks.lend(chunk);
-                    return Ok(Some(Head { file: open.number, serial: self.serial, chunk, next: 0 }));
+                    return Ok(Some(Head {
+                        file: open.number,
+                        serial: self.serial,
+                        chunk,
+                        next: 0,
+                    }));
                 }
                 Ok(false) => self.close(tape.open.take()),
                 Err(error) => {
-                    self.report.problems.push(format!("{}: {error}", open.path.display()));
+                    self.report
+                        .problems
+                        .push(format!("{}: {error}", open.path.display()));
                     self.close(tape.open.take());
                 }
             }
@@ -200,9 +229,12 @@ impl<'j> ChunkSource<'j> {
     }
 
     fn open(&mut self, number: u16, path: &'j Path) -> Option<OpenFile<'j>> {
-        let opened = File::open(path)
-            .map_err(Into::into)
-            .and_then(|file| ChunkReader::new(Counted { file, progress: self.progress }));
+        let opened = File::open(path).map_err(Into::into).and_then(|file| {
+            ChunkReader::new(Counted {
+                file,
+                progress: self.progress,
+            })
+        });
         match opened {
             Ok(reader) => Some(OpenFile { number, path, reader }),
             Err(error) => {
@@ -213,7 +245,9 @@ impl<'j> ChunkSource<'j> {
     }
 
     fn close(&mut self, file: Option<OpenFile<'j>>) {
-        let Some(OpenFile { path, reader, .. }) = file else { return };
+        let Some(OpenFile { path, reader, .. }) = file else {
+            return;
+        };
         let counters = reader.counters();
         self.report.lost += reader.losses();
         if let Some(damage) = reader.damage() {

@@ -32,9 +32,26 @@ pub(super) struct WorkerReport {
 }
 
 impl<'j> Worker<'j> {
-    pub(super) fn new(number: usize, workers: usize, job: &Job, progress: &'j Progress, part: PartWriter) -> Self {
-        let shards = (number..SHARDS).step_by(workers.max(1)).map(|_| Shard::new()).collect();
-        Self { workers, shards, window: job.window, progress, calls: Vec::new(), part, report: WorkerReport::default() }
+    pub(super) fn new(
+        number: usize,
+        workers: usize,
+        job: &Job,
+        progress: &'j Progress,
+        part: PartWriter,
+    ) -> Self {
+        let shards = (number..SHARDS)
+            .step_by(workers.max(1))
+            .map(|_| Shard::new())
+            .collect();
+        Self {
+            workers,
+            shards,
+            window: job.window,
+            progress,
+            calls: Vec::new(),
+            part,
+            report: WorkerReport::default(),
+        }
     }
 
     /// A worker's life on a thread of its own. Ends early, without a whole part, when the job is cancelled.
@@ -47,7 +64,11 @@ impl<'j> Worker<'j> {
             lane.give_back(batch);
             done?;
         }
-        if self.progress.is_cancelled() { Ok(self.report) } else { self.finish() }
+        if self.progress.is_cancelled() {
+            Ok(self.report)
+        } else {
+            self.finish()
+        }
     }
 
     /// Dissects a batch.
@@ -78,7 +99,10 @@ impl<'j> Worker<'j> {
         let before = report.calls;
         for call in self.calls.drain(..) {
             let start = call.observation().map_or(0, Observation::start);
-            if self.window.is_some_and(|(from, until)| start < from || start >= until) {
+            if self
+                .window
+                .is_some_and(|(from, until)| start < from || start >= until)
+            {
                 report.outside_window += 1;
                 continue;
             }

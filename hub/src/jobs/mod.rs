@@ -5,21 +5,26 @@
 
 mod record;
 
+mod task;
+
+mod error;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
 use wiretape_tape::Nanos;
 
+pub use error::DissectionError;
 pub use record::{JobStatus, RECORD, Record};
+pub use task::State;
+use task::{Task, key, published, run, write};
 
-use crate::catalogue::{Catalogue, CatalogueError, DissectionEntry, Found, SnapshotEntry};
-use crate::dissections::{self, Job, JobError, Progress, SUMMARY, Source, Summary, TABLES};
-use crate::snapshots::{BadName, DISSECTIONS, Manifest, SEGMENTS, blocking, name, shown, sync_folder};
+use crate::catalogue::{Catalogue, DissectionEntry, Found, SnapshotEntry};
+use crate::dissections::{JobError, Summary};
+use crate::snapshots::{DISSECTIONS, Manifest, blocking, name, shown, sync_folder};
 
 /// Jobs that run at the same time. One uses all threads it is given; a second would only take memory.
 pub const MAX_RUNNING: usize = 1;
@@ -27,67 +32,6 @@ pub const MAX_RUNNING: usize = 1;
 pub const MAX_PENDING: usize = 64;
 /// Times that a job is begun again after the hub ended under it. Beyond that it may be the reason.
 pub const MAX_ATTEMPTS: u32 = 3;
-
-/// Why something cannot be done with a dissection.
-#[derive(Debug, thiserror::Error)]
-pub enum DissectionError {
-    /// The name is no name.
-    #[error(transparent)]
-    Name(#[from] BadName),
-    /// The snapshot has one of that name.
-    #[error(
-        "`{snapshot}` already has a dissection named `{name}` ({}); ask for its status, choose another name, or delete it",
-        .status.as_str()
-    )]
-    Taken {
-        /// The snapshot's name.
-        snapshot: String,
-        /// The dissection's name.
-        name: String,
-        /// How far that one is.
-        status: JobStatus,
-    },
-    /// Enough are waiting.
-    #[error("{MAX_PENDING} dissections are waiting already; wait until one of them is completed")]
-    TooMany,
-    /// Nothing goes by that.
-    #[error("`{snapshot}` has no dissection `{asked}`; {}", or_none(.there))]
-    Unknown {
-        /// The snapshot's name.
-        snapshot: String,
-        /// What was asked for.
-        asked: String,
-        /// The dissections it has.
-        there: Vec<String>,
-    },
-    /// Several do.
-    #[error("`{asked}` is the start of several ids: {}; write one in full", .ids.join(", "))]
-    Ambiguous {
-        /// What was asked for.
-        asked: String,
-        /// The ids.
-        ids: Vec<String>,
-    },
-    /// It has ended already.
-    #[error("the dissection `{name}` is {} already, there is nothing to stop", .status.as_str())]
-    Ended {
-        /// Its name.
-        name: String,
-        /// How it ended.
-        status: JobStatus,
-    },
-    /// The catalogue gave no answer.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// The data folder refuses.
-    #[error("cannot {doing} the dissection: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
-}
 
 /// All dissection jobs of a hub. Cheap to clone.
 #[derive(Clone)]
@@ -114,17 +58,6 @@ struct Board {
     stopping: bool,
 }
 
-struct Task {
-    key: String,
-    /// The snapshot's folder, and what it says.
-    snapshot: PathBuf,
-    folder: PathBuf,
-    manifest: Manifest,
-    record: Mutex<Record>,
-    progress: Progress,
-    ended: watch::Sender<bool>,
-}
-
 /// What is counted from the start of the hub on.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -142,29 +75,6 @@ pub struct Counters {
     pub bytes: AtomicU64,
 }
 
-/// A dissection as it stands now.
-#[derive(Clone, Debug)]
-pub struct State {
-    /// The snapshot's id.
-    pub snapshot_id: String,
-    /// The snapshot's name.
-    pub snapshot_name: String,
-    /// Its record.
-    pub record: Record,
-    /// 0 to 100.
-    pub progress: u8,
-    /// Files to read.
-    pub files: usize,
-    /// Bytes of all files.
-    pub bytes_total: u64,
-    /// Bytes read so far.
-    pub bytes: u64,
-    /// Packets read so far.
-    pub packets: u64,
-    /// Calls found so far.
-    pub calls: u64,
-}
-
 impl Jobs {
     /// The jobs of a hub with so many threads to dissect on.
     pub fn new(catalogue: Catalogue, threads: usize) -> Self {
@@ -175,7 +85,9 @@ impl Jobs {
             board: Mutex::default(),
             counters: Counters::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Begins again what an earlier run left under way. `path` gives a snapshot's folder.
@@ -201,9 +113,10 @@ impl Jobs {
             }
             let reason = match &manifest {
                 Err(error) => Some(format!("the snapshot's manifest cannot be read: {error}")),
-                Ok(_) if record.attempts >= MAX_ATTEMPTS => {
-                    Some(format!("the hub ended {} times while it ran; it is not begun again", record.attempts))
-                }
+                Ok(_) if record.attempts >= MAX_ATTEMPTS => Some(format!(
+                    "the hub ended {} times while it ran; it is not begun again",
+                    record.attempts
+                )),
                 Ok(_) => None,
             };
             match (manifest, reason) {
@@ -245,7 +158,11 @@ impl Jobs {
             && entry.record.name == name
         {
             let status = self.state(&entry).record.status;
-            return Err(DissectionError::Taken { snapshot: snapshot.name.clone(), name, status });
+            return Err(DissectionError::Taken {
+                snapshot: snapshot.name.clone(),
+                name,
+                status,
+            });
         }
         if self.board().waiting.len() >= MAX_PENDING {
             return Err(DissectionError::TooMany);
@@ -272,14 +189,25 @@ impl Jobs {
     }
 
     /// The dissection of a snapshot that goes by a name, an id, or the start of an id.
-    pub async fn find(&self, snapshot: &SnapshotEntry, key: &str) -> Result<DissectionEntry, DissectionError> {
+    pub async fn find(
+        &self,
+        snapshot: &SnapshotEntry,
+        key: &str,
+    ) -> Result<DissectionEntry, DissectionError> {
         match self.inner.catalogue.dissection(&snapshot.id, key).await? {
             Found::One(entry) => Ok(entry),
-            Found::Many(ids) => Err(DissectionError::Ambiguous { asked: shown(key), ids }),
+            Found::Many(ids) => Err(DissectionError::Ambiguous {
+                asked: shown(key),
+                ids,
+            }),
             Found::None => {
                 let all = self.inner.catalogue.dissections(Some(&snapshot.id)).await?;
                 let there = all.into_iter().map(|entry| entry.record.name).collect();
-                Err(DissectionError::Unknown { snapshot: snapshot.name.clone(), asked: shown(key), there })
+                Err(DissectionError::Unknown {
+                    snapshot: snapshot.name.clone(),
+                    asked: shown(key),
+                    there,
+                })
             }
         }
     }
@@ -306,7 +234,10 @@ impl Jobs {
             let state = State::of(entry);
             return match state.record.status {
                 JobStatus::Cancelled => Ok(state),
-                status => Err(DissectionError::Ended { name: state.record.name, status }),
+                status => Err(DissectionError::Ended {
+                    name: state.record.name,
+                    status,
+                }),
             };
         };
         task.progress.cancel();
@@ -340,9 +271,16 @@ impl Jobs {
             std::fs::remove_dir_all(hidden)
         })
         .await
-        .map_err(|source| DissectionError::Io { doing: "delete the folder of", source })?;
+        .map_err(|source| DissectionError::Io {
+            doing: "delete the folder of",
+            source,
+        })?;
         self.inner.catalogue.refresh_snapshot(&entry.snapshot).await?;
-        tracing::info!(snapshot = entry.snapshot, name = entry.record.name, "dissection deleted");
+        tracing::info!(
+            snapshot = entry.snapshot,
+            name = entry.record.name,
+            "dissection deleted"
+        );
         Ok(())
     }
 
@@ -403,7 +341,9 @@ impl Inner {
     fn dispatch(self: &Arc<Self>) {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         while !board.stopping && board.running < MAX_RUNNING {
-            let Some(task) = board.waiting.pop_front() else { break };
+            let Some(task) = board.waiting.pop_front() else {
+                break;
+            };
             board.running += 1;
             let inner = Arc::clone(self);
             tokio::spawn(async move {
@@ -427,7 +367,11 @@ impl Inner {
         self.follow(&task).await;
         let outcome = match begun {
             Ok(()) => run(Arc::clone(&task), self.threads).await,
-            Err(error) => Err(JobError::Panicked { thread: "hub".to_owned(), message: error.to_string() }),
+            Err(error) => Err(JobError::Io {
+                doing: "write the record of",
+                path: task.folder.clone(),
+                source: io::Error::other(error),
+            }),
         };
         self.end(&task, outcome).await;
     }
@@ -443,12 +387,20 @@ impl Inner {
                     self.counters.completed.fetch_add(1, Ordering::Relaxed);
                     self.counters.calls.fetch_add(summary.calls, Ordering::Relaxed);
                     self.counters.bytes.fetch_add(summary.bytes, Ordering::Relaxed);
-                    tracing::info!(key = task.key, calls = summary.calls, packets = summary.packets, "dissection completed");
+                    tracing::info!(
+                        key = task.key,
+                        calls = summary.calls,
+                        packets = summary.packets,
+                        "dissection completed"
+                    );
                     record.status = JobStatus::Completed;
                     record.summary = Some(summary);
                 }
                 Err(JobError::Cancelled) if stopping => {
-                    tracing::info!(key = task.key, "dissection interrupted; it is begun again at the next start");
+                    tracing::info!(
+                        key = task.key,
+                        "dissection interrupted; it is begun again at the next start"
+                    );
                     record.status = JobStatus::Pending;
                     record.finished_at = None;
                     // The hub was told to stop; that is not the job's doing.
@@ -472,7 +424,11 @@ impl Inner {
             tracing::error!(key = task.key, %error, "how the dissection ended cannot be written down");
         }
         self.follow(task).await;
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).live.remove(&task.key);
+        self.board
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .live
+            .remove(&task.key);
         task.ended.send_replace(true);
     }
 
@@ -480,115 +436,5 @@ impl Inner {
         if let Err(error) = self.catalogue.refresh_snapshot(&task.manifest.id).await {
             tracing::warn!(key = task.key, %error, "the catalogue does not follow");
         }
-    }
-}
-
-impl Task {
-    fn new(snapshot_id: &str, snapshot: PathBuf, manifest: Manifest, record: Record) -> Arc<Self> {
-        Arc::new(Self {
-            key: key(snapshot_id, &record.name),
-            folder: snapshot.join(DISSECTIONS).join(&record.name),
-            snapshot,
-            manifest,
-            record: Mutex::new(record),
-            progress: Progress::default(),
-            ended: watch::Sender::new(false),
-        })
-    }
-
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn job(&self, threads: usize) -> Job {
-        let segments = self.snapshot.join(SEGMENTS);
-        let sources = self.manifest.nodes.iter().map(|part| Source {
-            node: part.name.clone(),
-            files: part.segments.iter().map(|segment| segments.join(&part.folder).join(&segment.name)).collect(),
-        });
-        Job {
-            sources: sources.collect(),
-            names: self.manifest.names.clone(),
-            window: Some((self.manifest.start, self.manifest.end)),
-            out: self.folder.clone(),
-            threads,
-        }
-    }
-
-    fn state(&self) -> State {
-        let record = self.record().clone();
-        State {
-            snapshot_id: self.manifest.id.clone(),
-            snapshot_name: self.manifest.name.clone(),
-            progress: if record.status == JobStatus::Completed { 100 } else { self.progress.percent() },
-            files: self.manifest.nodes.iter().map(|part| part.segments.len()).sum(),
-            bytes_total: self.manifest.bytes(),
-            bytes: self.progress.bytes_done(),
-            packets: self.progress.packets(),
-            calls: self.progress.calls(),
-            record,
-        }
-    }
-}
-
-impl State {
-    fn of(entry: &DissectionEntry) -> Self {
-        let summary = entry.record.summary.as_ref();
-        Self {
-            snapshot_id: entry.snapshot.clone(),
-            snapshot_name: entry.snapshot_name.clone(),
-            progress: if entry.record.status == JobStatus::Completed { 100 } else { 0 },
-            files: entry.files,
-            bytes_total: summary.map_or(0, |summary| summary.bytes),
-            bytes: summary.map_or(0, |summary| summary.bytes),
-            packets: summary.map_or(0, |summary| summary.packets),
-            calls: summary.map_or(0, |summary| summary.calls),
-            record: entry.record.clone(),
-        }
-    }
-}
-
-/// Runs a job on a thread of its own; a panic there is a failure of the job.
-async fn run(task: Arc<Task>, threads: usize) -> Result<Summary, JobError> {
-    let (done, outcome) = tokio::sync::oneshot::channel();
-    let panicked = |message: String| JobError::Panicked { thread: "dissection".to_owned(), message };
-    let spawned = std::thread::Builder::new().name("dissection".to_owned()).spawn(move || {
-        let job = task.job(threads);
-        let outcome = catch_unwind(AssertUnwindSafe(|| dissections::run(&job, &task.progress)))
-            .unwrap_or_else(|panic| Err(panicked(crate::catalogue::last_words(panic.as_ref()))));
-        // Whoever waits for it lives as long as the hub.
-        let _ = done.send(outcome);
-    });
-    match spawned {
-        Ok(_) => outcome.await.unwrap_or_else(|_| Err(panicked("its thread ended without a word".to_owned()))),
-        Err(error) => Err(panicked(error.to_string())),
-    }
-}
-
-async fn write(folder: PathBuf, record: Record) -> Result<(), DissectionError> {
-    blocking(move || {
-        std::fs::create_dir_all(&folder)?;
-        record.write(&folder)?;
-        folder.parent().map_or(Ok(()), sync_folder)
-    })
-    .await
-    .map_err(|source| DissectionError::Io { doing: "write down", source })
-}
-
-/// What a job has said that put its tables in place.
-fn published(folder: &Path) -> Option<Summary> {
-    let text = std::fs::read(folder.join(TABLES).join(SUMMARY)).ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
-fn key(snapshot: &str, name: &str) -> String {
-    format!("{snapshot}/{name}")
-}
-
-fn or_none(names: &[String]) -> String {
-    if names.is_empty() {
-        "it has none yet: start one with POST /mcp/dissections".to_owned()
-    } else {
-        format!("it has: {}", names.join(", "))
     }
 }

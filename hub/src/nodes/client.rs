@@ -86,8 +86,15 @@ impl Agent {
             .read_timeout(patience.stall)
             .no_proxy()
             .build()
-            .map_err(|error| NodeError::Unreachable { url: url.to_owned(), reason: cause(&error) })?;
-        Ok(Self { url: url.to_owned(), patience, http })
+            .map_err(|error| NodeError::Unreachable {
+                url: url.to_owned(),
+                reason: cause(&error),
+            })?;
+        Ok(Self {
+            url: url.to_owned(),
+            patience,
+            http,
+        })
     }
 
     /// Where it is.
@@ -103,7 +110,8 @@ impl Agent {
     /// Holds the segments of `[start, end)`; asking again with the same id gives the same cut.
     pub async fn cut(&self, id: &str, start: Nanos, end: Nanos) -> Result<Cut, NodeError> {
         let body = json!({ "id": id, "start": start, "end": end });
-        self.json(self.http.post(format!("{}/cuts", self.url)).json(&body)).await
+        self.json(self.http.post(format!("{}/cuts", self.url)).json(&body))
+            .await
     }
 
     /// A cut that was made before; `None` when the agent no longer holds it.
@@ -119,17 +127,26 @@ impl Agent {
     ///
     /// The answer's status tells whether the agent honoured `from` (206) or starts over (200).
     pub async fn segment(&self, cut: &str, segment: &str, from: u64) -> Result<reqwest::Response, NodeError> {
-        let mut request = self.http.get(format!("{}/cuts/{cut}/segments/{segment}", self.url));
+        let mut request = self
+            .http
+            .get(format!("{}/cuts/{cut}/segments/{segment}", self.url));
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
         let answer = request.send().await.map_err(|error| self.failed(&error))?;
-        if answer.status().is_success() { Ok(answer) } else { Err(self.refused(answer).await) }
+        if answer.status().is_success() {
+            Ok(answer)
+        } else {
+            Err(self.refused(answer).await)
+        }
     }
 
     /// Lets the agent forget a cut. One that it no longer holds is no error.
     pub async fn release(&self, cut: &str) -> Result<(), NodeError> {
-        let request = self.http.delete(format!("{}/cuts/{cut}", self.url)).timeout(self.patience.answer);
+        let request = self
+            .http
+            .delete(format!("{}/cuts/{cut}", self.url))
+            .timeout(self.patience.answer);
         let answer = request.send().await.map_err(|error| self.failed(&error))?;
         if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND {
             return Ok(());
@@ -140,19 +157,30 @@ impl Agent {
     /// What a broken stream of this agent is reported as.
     pub(crate) fn failed(&self, error: &reqwest::Error) -> NodeError {
         if error.is_timeout() {
-            return NodeError::TimedOut { url: self.url.clone() };
+            return NodeError::TimedOut {
+                url: self.url.clone(),
+            };
         }
-        NodeError::Unreachable { url: self.url.clone(), reason: cause(error) }
+        NodeError::Unreachable {
+            url: self.url.clone(),
+            reason: cause(error),
+        }
     }
 
     async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, NodeError> {
-        let answer = request.timeout(self.patience.answer).send().await.map_err(|error| self.failed(&error))?;
+        let answer = request
+            .timeout(self.patience.answer)
+            .send()
+            .await
+            .map_err(|error| self.failed(&error))?;
         if !answer.status().is_success() {
             return Err(self.refused(answer).await);
         }
         let body = self.bounded(answer).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| NodeError::Garbled { url: self.url.clone(), reason: error.to_string() })
+        serde_json::from_slice(&body).map_err(|error| NodeError::Garbled {
+            url: self.url.clone(),
+            reason: error.to_string(),
+        })
     }
 
     async fn refused(&self, answer: reqwest::Response) -> NodeError {
@@ -167,7 +195,11 @@ impl Agent {
             // Not one of our agents, or a proxy in between: the start of what it says is the best clue.
             Err(_) => String::from_utf8_lossy(&body).chars().take(200).collect(),
         };
-        NodeError::Refused { url: self.url.clone(), status, message }
+        NodeError::Refused {
+            url: self.url.clone(),
+            status,
+            message,
+        }
     }
 
     async fn bounded(&self, mut answer: reqwest::Response) -> Result<Vec<u8>, NodeError> {
@@ -175,7 +207,10 @@ impl Agent {
         while let Some(bytes) = answer.chunk().await.map_err(|error| self.failed(&error))? {
             if body.len() + bytes.len() > MAX_ANSWER {
                 let reason = format!("longer than {MAX_ANSWER} bytes");
-                return Err(NodeError::Garbled { url: self.url.clone(), reason });
+                return Err(NodeError::Garbled {
+                    url: self.url.clone(),
+                    reason,
+                });
             }
             body.extend_from_slice(&bytes);
         }

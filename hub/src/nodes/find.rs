@@ -45,7 +45,10 @@ impl Where {
         if let Some((name, port)) = &self.dns {
             let found = tokio::net::lookup_host((name.as_str(), *port))
                 .await
-                .map_err(|error| FindError::Lookup { name: name.clone(), reason: error.to_string() })?;
+                .map_err(|error| FindError::Lookup {
+                    name: name.clone(),
+                    reason: error.to_string(),
+                })?;
             // Sorted: resolvers rotate their answers, and an answer's order should not.
             let addresses: BTreeSet<_> = found.collect();
             urls.extend(addresses.into_iter().map(|address| format!("http://{address}")));
@@ -58,7 +61,11 @@ impl Where {
 
 /// Checks an agent's address and brings it into the form `http://host:port`.
 pub fn parse_url(text: &str) -> Result<String, FindError> {
-    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let full = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
     let wrong = || FindError::Url(text.to_owned());
     let url = Url::parse(&full).map_err(|_| wrong())?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
@@ -101,15 +108,30 @@ mod tests {
         ] {
             assert_eq!(parse_url(text).as_deref().ok(), Some(url), "{text}");
         }
-        for text in ["", "https://node-1", "http://node-1/path", "http://", "http://a b"] {
+        for text in [
+            "",
+            "https://node-1",
+            "http://node-1/path",
+            "http://",
+            "http://a b",
+        ] {
             assert!(parse_url(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn dns_needs_a_port() {
-        assert_eq!(parse_dns("agents.svc:8897").ok(), Some(("agents.svc".to_owned(), 8897)));
-        for text in ["agents.svc", "agents.svc:", ":8897", "agents.svc:70000", "http://agents:1"] {
+        assert_eq!(
+            parse_dns("agents.svc:8897").ok(),
+            Some(("agents.svc".to_owned(), 8897))
+        );
+        for text in [
+            "agents.svc",
+            "agents.svc:",
+            ":8897",
+            "agents.svc:70000",
+            "http://agents:1",
+        ] {
             assert!(parse_dns(text).is_err(), "{text}");
         }
     }
@@ -120,6 +142,9 @@ mod tests {
             urls: vec!["http://127.0.0.1:8897".into(), "http://127.0.0.1:8897".into()],
             dns: Some(("127.0.0.1".into(), 8897)),
         };
-        assert_eq!(places.urls().await.ok(), Some(vec!["http://127.0.0.1:8897".to_owned()]));
+        assert_eq!(
+            places.urls().await.ok(),
+            Some(vec!["http://127.0.0.1:8897".to_owned()])
+        );
     }
 }

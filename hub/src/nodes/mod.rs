@@ -2,8 +2,9 @@
 //!
 //! A node that fails is named with its reason; it never fails the question for the others.
 
-mod client;
 mod find;
+
+mod client;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -36,19 +37,28 @@ pub struct Surveyed {
 impl Nodes {
     /// Nothing is asked yet; addresses are looked up afresh each time.
     pub fn new(places: Where, patience: Patience) -> Self {
-        Self { places, patience, clients: Mutex::new(HashMap::new()) }
+        Self {
+            places,
+            patience,
+            clients: Mutex::new(HashMap::new()),
+        }
     }
 
     /// The agents there are now. A DNS name is resolved afresh, so that nodes come and go without a restart.
     pub async fn agents(&self) -> Result<Vec<Agent>, FindError> {
         let urls = self.places.urls().await?;
-        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut clients = self
+            .clients
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         clients.retain(|url, _| urls.contains(url));
         let mut agents = Vec::with_capacity(urls.len());
         for url in urls {
             let agent = match clients.get(&url) {
                 Some(agent) => agent.clone(),
-                None => Agent::new(&url, self.patience).map_err(|error| FindError::Client(error.to_string()))?,
+                None => {
+                    Agent::new(&url, self.patience).map_err(|error| FindError::Client(error.to_string()))?
+                }
             };
             clients.insert(url, agent.clone());
             agents.push(agent);
@@ -58,7 +68,10 @@ impl Nodes {
 
     /// The agent at a URL that an earlier run of the hub noted down.
     pub fn agent(&self, url: &str) -> Result<Agent, NodeError> {
-        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut clients = self
+            .clients
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(agent) = clients.get(url) {
             return Ok(agent.clone());
         }
@@ -76,7 +89,11 @@ impl Nodes {
                 Ok(boundaries) if !boundaries.node.is_empty() => boundaries.node.clone(),
                 _ => agent.url().to_owned(),
             };
-            Surveyed { name, agent, boundaries }
+            Surveyed {
+                name,
+                agent,
+                boundaries,
+            }
         }))
         .await)
     }

@@ -51,10 +51,16 @@ impl StoredMessage {
     /// A message of a call, if it was recorded and has a body.
     pub(super) fn of(row: Row<'_>, side: Side) -> Option<Self> {
         let number = |what: &str| row.int(&format!("{}_{what}", side.prefix()));
-        let bytes = |what: &str| number(what).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+        let bytes = |what: &str| {
+            number(what)
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .unwrap_or_default()
+        };
         let address = |side: &str| {
             let ip: IpAddr = row.text(&format!("{side}_ip")).parse().ok()?;
-            let port = row.int(&format!("{side}_port")).and_then(|port| u16::try_from(port).ok())?;
+            let port = row
+                .int(&format!("{side}_port"))
+                .and_then(|port| u16::try_from(port).ok())?;
             Some(SocketAddr::new(ip, port))
         };
         let (from, to) = match side {
@@ -73,7 +79,14 @@ impl StoredMessage {
         let marks = Marks(u32::try_from(row.int("marks").unwrap_or_default()).unwrap_or_default());
         let packets_cut = marks.has(Marks::PACKETS_CUT);
         let method = row.text("method").to_owned();
-        (message.body_len > 0).then_some(Self { side, method, from, to, message, packets_cut })
+        (message.body_len > 0).then_some(Self {
+            side,
+            method,
+            from,
+            to,
+            message,
+            packets_cut,
+        })
     }
 }
 
@@ -105,7 +118,10 @@ impl Shown {
     }
 
     fn unreadable(reason: String) -> Self {
-        Self { reason: Some(reason), ..Self::default() }
+        Self {
+            reason: Some(reason),
+            ..Self::default()
+        }
     }
 }
 
@@ -113,7 +129,10 @@ impl Shown {
 pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown {
     let most = most.min(BODY_BYTES_MAX);
     let mut message = stored.message.clone();
-    let wanted = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(message.head_len).saturating_add(FRAMING);
+    let wanted = u64::try_from(most)
+        .unwrap_or(u64::MAX)
+        .saturating_add(message.head_len)
+        .saturating_add(FRAMING);
     message.wire_len = message.wire_len.min(wanted);
     let mut bytes = MessageBytes::new(&message, stored.from, stored.to);
     let mut router = Router::new();
@@ -126,13 +145,27 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
         }
     }
     let method = Some(stored.method.as_str()).filter(|method| !method.is_empty());
-    let body = read_body(bytes.wire(), method, stored.side == Side::Response, BodyLimits { bytes: most });
+    let body = read_body(
+        bytes.wire(),
+        method,
+        stored.side == Side::Response,
+        BodyLimits { bytes: most },
+    );
     let cut_short = message.wire_len < stored.message.wire_len || stored.packets_cut;
-    let mut shown = Shown { truncated: body.truncated || (cut_short && body.missing > 0), ..Shown::default() };
+    let mut shown = Shown {
+        truncated: body.truncated || (cut_short && body.missing > 0),
+        ..Shown::default()
+    };
     if bytes.missing() > 0 && !stored.packets_cut {
-        shown.reason = Some(format!("{} bytes of the message are not in the segments", bytes.missing()));
+        shown.reason = Some(format!(
+            "{} bytes of the message are not in the segments",
+            bytes.missing()
+        ));
     } else if !body.decoded {
-        shown.reason = Some(format!("it could not be decoded ({}), and is shown as sent", body.encoding));
+        shown.reason = Some(format!(
+            "it could not be decoded ({}), and is shown as sent",
+            body.encoding
+        ));
     }
     match text(&body.bytes, shown.truncated) {
         Some(text) => text.clone_into(&mut shown.body),
@@ -148,9 +181,9 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
 fn text(bytes: &[u8], truncated: bool) -> Option<&str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Some(text),
-        Err(error) if truncated && error.error_len().is_none() => {
-            bytes.get(..error.valid_up_to()).and_then(|whole| std::str::from_utf8(whole).ok())
-        }
+        Err(error) if truncated && error.error_len().is_none() => bytes
+            .get(..error.valid_up_to())
+            .and_then(|whole| std::str::from_utf8(whole).ok()),
         Err(_) => None,
     }
 }
@@ -158,7 +191,9 @@ fn text(bytes: &[u8], truncated: bool) -> Option<&str> {
 fn add(db: &Database, location: u64, router: &mut Router, bytes: &mut MessageBytes) -> Result<(), ReadError> {
     let (file, offset) = place(location);
     let packet = db.file(file)?.packet_at(offset)?;
-    let Some(link) = link(packet.meta.link) else { return Ok(()) };
+    let Some(link) = link(packet.meta.link) else {
+        return Ok(());
+    };
     let routed = router.route(&Packet {
         ts: packet.meta.ts,
         data: &packet.data,
@@ -172,7 +207,9 @@ fn add(db: &Database, location: u64, router: &mut Router, bytes: &mut MessageByt
     });
     match routed {
         Routed::Segment { segment, .. } => bytes.take(&segment, segment.payload(&packet.data)),
-        Routed::Owned { segment, datagram, .. } => bytes.take(&segment, segment.payload(&datagram)),
+        Routed::Owned {
+            segment, datagram, ..
+        } => bytes.take(&segment, segment.payload(&datagram)),
         Routed::Held | Routed::Skipped(_) => {}
     }
     Ok(())

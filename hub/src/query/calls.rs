@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::{Expr, Operator, SortExpr, col, lit};
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{Expr, Operator, SortExpr, col, lit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use wiretape_kfl::Filter;
@@ -106,7 +106,11 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
     let filter = filter(query)?;
     let window = window(query)?;
     let matching = all_of(window.clone().into_iter().chain(condition(&filter)?).collect());
-    let cursor = query.cursor.as_deref().map(|text| Cursor::parse(text, query.order)).transpose()?;
+    let cursor = query
+        .cursor
+        .as_deref()
+        .map(|text| Cursor::parse(text, query.order))
+        .transpose()?;
 
     let total = count_calls(db, matching.clone()).await?;
     let mut page = db.table().await?;
@@ -122,7 +126,11 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
     let batches = page.collect().await?;
     let truncated = Row::each(&batches).count() > limit;
 
-    let mut answer = CallsPage { total, truncated, ..CallsPage::default() };
+    let mut answer = CallsPage {
+        total,
+        truncated,
+        ..CallsPage::default()
+    };
     for row in Row::each(&batches).take(limit) {
         answer.calls.push(match query.format {
             Format::Compact => Value::Object(entry::compact(row)),
@@ -135,10 +143,16 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         });
     }
     if truncated {
-        answer.cursor = Row::each(&batches).nth(limit - 1).map(|last| Cursor::at(last, query.order).to_string());
+        answer.cursor = Row::each(&batches)
+            .nth(limit - 1)
+            .map(|last| Cursor::at(last, query.order).to_string());
     }
     if answer.calls.is_empty() {
-        let in_window = if total == 0 { count_calls(db, all_of(window)).await? } else { total };
+        let in_window = if total == 0 {
+            count_calls(db, all_of(window)).await?
+        } else {
+            total
+        };
         answer.explanation = Some(explain::nothing(db.summary(), query, &filter, total, in_window));
     }
     answer.lost_packets = Some(db.summary().lost_packets).filter(|lost| *lost > 0);
@@ -162,7 +176,11 @@ pub async fn call_by_id(db: &Database, id: &str) -> Result<Value, QueryError> {
 ///
 /// # Errors
 /// As [`call_by_id`].
-pub async fn call_details(db: &Database, id: &str, max_payload_size: Option<usize>) -> Result<Value, QueryError> {
+pub async fn call_details(
+    db: &Database,
+    id: &str,
+    max_payload_size: Option<usize>,
+) -> Result<Value, QueryError> {
     let batches = find(db, id).await?;
     let row = Row::each(&batches).next().ok_or_else(|| unknown(id))?;
     let mut details = Map::new();
@@ -176,7 +194,12 @@ pub async fn call_details(db: &Database, id: &str, max_payload_size: Option<usiz
 }
 
 /// Puts `req_body` and `resp_body` into an answer, or why they cannot be had. Whether one of them was cut.
-async fn with_bodies(db: &Database, row: Row<'_>, most: usize, answer: &mut Map<String, Value>) -> Result<bool, QueryError> {
+async fn with_bodies(
+    db: &Database,
+    row: Row<'_>,
+    most: usize,
+    answer: &mut Map<String, Value>,
+) -> Result<bool, QueryError> {
     let mut cut = false;
     for side in [Side::Request, Side::Response] {
         let Some(message) = bodies::StoredMessage::of(row, side) else {
@@ -193,17 +216,28 @@ async fn with_bodies(db: &Database, row: Row<'_>, most: usize, answer: &mut Map<
     Ok(cut)
 }
 
-async fn find(db: &Database, id: &str) -> Result<Vec<datafusion::arrow::record_batch::RecordBatch>, QueryError> {
+async fn find(
+    db: &Database,
+    id: &str,
+) -> Result<Vec<datafusion::arrow::record_batch::RecordBatch>, QueryError> {
     let CallId { node, stream, index } = id.parse()?;
     let mut condition = col("stream").eq(lit(stream)).and(col("index").eq(lit(index)));
     if !node.is_empty() {
         condition = condition.and(col("node").eq(lit(node)));
     }
-    Ok(db.table().await?.filter(condition)?.limit(0, Some(1))?.collect().await?)
+    Ok(db
+        .table()
+        .await?
+        .filter(condition)?
+        .limit(0, Some(1))?
+        .collect()
+        .await?)
 }
 
 fn unknown(id: &str) -> QueryError {
-    QueryError::NotFound(format!("there is no call {id:?} in this dissection; ids are in the answers of /mcp/calls"))
+    QueryError::NotFound(format!(
+        "there is no call {id:?} in this dissection; ids are in the answers of /mcp/calls"
+    ))
 }
 
 /// The parts of an id.
@@ -219,21 +253,44 @@ impl FromStr for CallId {
     fn from_str(id: &str) -> Result<Self, QueryError> {
         let mut parts = id.rsplitn(3, '/');
         let index = parts.next().and_then(|index| index.parse().ok());
-        let stream = parts.next().and_then(|stream| u64::from_str_radix(stream, 16).ok());
+        let stream = parts
+            .next()
+            .and_then(|stream| u64::from_str_radix(stream, 16).ok());
         match (index, stream) {
-            (Some(index), Some(stream)) => Ok(Self { node: parts.next().unwrap_or_default().to_owned(), stream, index }),
-            _ => Err(QueryError::BadRequest(format!("{id:?} is no id of a call; they look like node1/5f3e9a/0 or /5f3e9a/0"))),
+            (Some(index), Some(stream)) => Ok(Self {
+                node: parts.next().unwrap_or_default().to_owned(),
+                stream,
+                index,
+            }),
+            _ => Err(QueryError::BadRequest(format!(
+                "{id:?} is no id of a call; they look like node1/5f3e9a/0 or /5f3e9a/0"
+            ))),
         }
     }
 }
 
 /// How many calls meet a condition.
 async fn count_calls(db: &Database, condition: Option<Expr>) -> Result<u64, QueryError> {
-    let Some(condition) = condition else { return Ok(db.summary().calls) };
-    let counted = db.table().await?.filter(condition)?.aggregate(Vec::new(), vec![count(lit(1_i64)).alias("n")])?;
+    let Some(condition) = condition else {
+        return Ok(db.summary().calls);
+    };
+    let counted = db
+        .table()
+        .await?
+        .filter(condition)?
+        .aggregate(Vec::new(), vec![count(lit(1_i64)).alias("n")])?;
     let batches = counted.collect().await?;
-    let count = batches.first().and_then(|batch| batch.column_by_name("n")?.as_primitive_opt::<Int64Type>()?.values().first().copied());
-    Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
+    let count = batches.first().and_then(|batch| {
+        batch
+            .column_by_name("n")?
+            .as_primitive_opt::<Int64Type>()?
+            .values()
+            .first()
+            .copied()
+    });
+    Ok(count
+        .and_then(|count| u64::try_from(count).ok())
+        .unwrap_or_default())
 }
 
 fn limit(limit: Option<i64>) -> Result<usize, QueryError> {
@@ -256,7 +313,9 @@ fn window(query: &CallsQuery) -> Result<Vec<Expr>, QueryError> {
     if let (Some(start), Some(end)) = (query.start, query.end)
         && start >= end
     {
-        return Err(QueryError::BadRequest(format!("start ({start}) must be before end ({end}); both are ms since 1970 UTC")));
+        return Err(QueryError::BadRequest(format!(
+            "start ({start}) must be before end ({end}); both are ms since 1970 UTC"
+        )));
     }
     let start = query.start.map(|start| col("ts").gt_eq(nanos(start)));
     let end = query.end.map(|end| col("ts").lt(nanos(end)));
@@ -269,7 +328,11 @@ fn all_of(conditions: Vec<Expr>) -> Option<Expr> {
 
 fn order(order: Order) -> Vec<SortExpr> {
     let in_time = ["ts", "stream", "index"].map(|column| col(column).sort(true, false));
-    key(order).map(|key| key.sort(false, false)).into_iter().chain(in_time).collect()
+    key(order)
+        .map(|key| key.sort(false, false))
+        .into_iter()
+        .chain(in_time)
+        .collect()
 }
 
 /// What is sorted by, largest first, before time.
@@ -307,7 +370,9 @@ impl Cursor {
             },
             ts: row.time("ts").unwrap_or_default(),
             stream: row.id("stream"),
-            index: int("index").and_then(|index| i32::try_from(index).ok()).unwrap_or_default(),
+            index: int("index")
+                .and_then(|index| i32::try_from(index).ok())
+                .unwrap_or_default(),
         }
     }
 
@@ -340,7 +405,9 @@ impl Cursor {
     fn after(self) -> Expr {
         let ts = || instant(self.ts);
         let later = col("ts").gt(ts()).or(col("ts").eq(ts()).and(
-            col("stream").gt(lit(self.stream)).or(col("stream").eq(lit(self.stream)).and(col("index").gt(lit(self.index)))),
+            col("stream").gt(lit(self.stream)).or(col("stream")
+                .eq(lit(self.stream))
+                .and(col("index").gt(lit(self.index)))),
         ));
         match key(self.order) {
             // Said twice, so that row groups that end before can be skipped.
@@ -357,6 +424,10 @@ impl fmt::Display for Cursor {
             Order::Latency => "latency",
             Order::Size => "size",
         };
-        write!(f, "{order}.{}.{}.{:x}.{}", self.key, self.ts, self.stream, self.index)
+        write!(
+            f,
+            "{order}.{}.{}.{:x}.{}",
+            self.key, self.ts, self.stream, self.index
+        )
     }
 }

@@ -36,9 +36,9 @@ pub enum QueryError {
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(message) => {
-                Self::Internal(format!("the question needs more memory than there is for it: {message}"))
-            }
+            DataFusionError::ResourcesExhausted(message) => Self::Internal(format!(
+                "the question needs more memory than there is for it: {message}"
+            )),
             error => Self::Internal(format!("cannot read the table of calls: {error}")),
         }
     }
@@ -67,13 +67,17 @@ impl Database {
         let tables = dir.join(TABLES);
         let path = tables.join(SUMMARY);
         let json = fs::read(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                QueryError::NotFound(format!("there are no calls in {}: the dissection is not complete", dir.display()))
-            }
+            std::io::ErrorKind::NotFound => QueryError::NotFound(format!(
+                "there are no calls in {}: the dissection is not complete",
+                dir.display()
+            )),
             _ => QueryError::Internal(format!("cannot read {}: {error}", path.display())),
         })?;
         let summary: Summary = serde_json::from_slice(&json).map_err(|error| {
-            QueryError::Internal(format!("{} is damaged ({error}); dissect the snapshot again", path.display()))
+            QueryError::Internal(format!(
+                "{} is damaged ({error}); dissect the snapshot again",
+                path.display()
+            ))
         })?;
         if summary.schema > schema::VERSION {
             return Err(QueryError::Internal(format!(
@@ -84,8 +88,15 @@ impl Database {
             )));
         }
         let session = session::open(&tables)?;
-        let inner = Inner { dir: dir.to_owned(), summary, session, files: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            dir: dir.to_owned(),
+            summary,
+            session,
+            files: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The dissection's folder.
@@ -105,7 +116,12 @@ impl Database {
 
     /// A file of the dissection, opened for reading single packets.
     pub(super) fn file(&self, number: usize) -> Result<Arc<BlockReader>, ReadError> {
-        let unknown = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("the dissection has no file {number}"));
+        let unknown = || {
+            std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                format!("the dissection has no file {number}"),
+            )
+        };
         if let Some(open) = self.files().get(&number) {
             return Ok(Arc::clone(open));
         }

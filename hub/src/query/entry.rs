@@ -8,9 +8,27 @@ use super::row::{Row, pairs};
 
 /// Columns that the compact form needs.
 pub(super) const COMPACT: &[&str] = &[
-    "ts", "stream", "index", "node", "protocol", "src_ip", "src_port", "src_pod", "src_namespace", "src_service",
-    "src_node", "dst_ip", "dst_port", "dst_pod", "dst_namespace", "dst_service", "dst_node", "method", "path",
-    "status", "elapsed_ns",
+    "ts",
+    "stream",
+    "index",
+    "node",
+    "protocol",
+    "src_ip",
+    "src_port",
+    "src_pod",
+    "src_namespace",
+    "src_service",
+    "src_node",
+    "dst_ip",
+    "dst_port",
+    "dst_pod",
+    "dst_namespace",
+    "dst_service",
+    "dst_node",
+    "method",
+    "path",
+    "status",
+    "elapsed_ns",
 ];
 
 /// What fits on a line. Members that are not known are left out.
@@ -102,7 +120,12 @@ fn endpoint(row: Row<'_>, side: &str) -> Map<String, Value> {
     let column = |name: &str| format!("{side}_{name}");
     endpoint.insert("ip".to_owned(), json!(row.text(&column("ip"))));
     endpoint.insert("port".to_owned(), json!(row.int(&column("port"))));
-    for (member, name) in [("pod", "pod"), ("ns", "namespace"), ("svc", "service"), ("node", "node")] {
+    for (member, name) in [
+        ("pod", "pod"),
+        ("ns", "namespace"),
+        ("svc", "service"),
+        ("node", "node"),
+    ] {
         let text = row.text(&column(name));
         if !text.is_empty() {
             endpoint.insert(member.to_owned(), json!(text));

@@ -7,7 +7,13 @@ use super::row::rfc3339;
 use crate::dissections::Summary;
 
 /// Why no call is in the answer. `total` match the filter in the window, `in_window` calls are in the window at all.
-pub(super) fn nothing(summary: &Summary, query: &CallsQuery, filter: &Filter, total: u64, in_window: u64) -> String {
+pub(super) fn nothing(
+    summary: &Summary,
+    query: &CallsQuery,
+    filter: &Filter,
+    total: u64,
+    in_window: u64,
+) -> String {
     if summary.packets == 0 {
         return "the files of this dissection hold no packets; was anything recorded in the snapshot's window?".to_owned();
     }
@@ -33,7 +39,11 @@ pub(super) fn nothing(summary: &Summary, query: &CallsQuery, filter: &Filter, to
 
 fn span(summary: &Summary) -> String {
     match (summary.first_call, summary.last_call) {
-        (Some(first), Some(last)) => format!("this dissection's calls began from {} to {}", rfc3339(first), rfc3339(last)),
+        (Some(first), Some(last)) => format!(
+            "this dissection's calls began from {} to {}",
+            rfc3339(first),
+            rfc3339(last)
+        ),
         _ => "this dissection has no calls".to_owned(),
     }
 }
@@ -44,13 +54,27 @@ fn what_else(summary: &Summary) -> String {
         ("route.not_tcp", "are not TCP"),
         ("route.not_ip", "are not IP"),
         ("route.unknown_link", "are of an unknown link type"),
-        ("dissect.calls_outside_window", "calls began outside of the snapshot's window"),
-        ("dissect.unrecognised", "views of connections spoke no protocol that is dissected"),
+        (
+            "dissect.calls_outside_window",
+            "calls began outside of the snapshot's window",
+        ),
+        (
+            "dissect.unrecognised",
+            "views of connections spoke no protocol that is dissected",
+        ),
     ];
     let counted = told.iter().filter_map(|(counter, what)| {
-        let count = summary.counters.get(*counter).copied().filter(|count| *count > 0)?;
+        let count = summary
+            .counters
+            .get(*counter)
+            .copied()
+            .filter(|count| *count > 0)?;
         Some(format!("{count} {what}"))
     });
     let counted: Vec<String> = counted.collect();
-    if counted.is_empty() { String::new() } else { format!(": {}", counted.join(", ")) }
+    if counted.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", counted.join(", "))
+    }
 }

@@ -47,7 +47,8 @@ pub(super) fn text(field: Field) -> Expr {
         Field::CaptureSource => lit(UNSPECIFIED),
         Field::Method => col("method"),
         Field::Url => {
-            let query = when(col("query").eq(lit("")), lit("")).otherwise(concat(vec![lit("?"), col("query")]));
+            let query =
+                when(col("query").eq(lit("")), lit("")).otherwise(concat(vec![lit("?"), col("query")]));
             concat(vec![col("path"), query.unwrap_or_else(|_| lit(""))])
         }
         Field::Path => col("path"),
@@ -76,7 +77,10 @@ pub(super) fn number(field: Field) -> Expr {
         Field::RequestBodySize => col("req_body_bytes"),
         Field::ResponseHeadersSize => col("resp_head_bytes"),
         Field::ResponseBodySize => col("resp_body_bytes"),
-        of_protocol => try_cast(functions::entry(col("fields"), of_protocol.name()), DataType::Int64),
+        of_protocol => try_cast(
+            functions::entry(col("fields"), of_protocol.name()),
+            DataType::Int64,
+        ),
     }
 }
 
@@ -236,11 +240,15 @@ fn marked(mark: Marks) -> Expr {
 /// The first of these columns that says something.
 fn first_known(columns: &[&str]) -> Expr {
     columns.iter().rev().fold(lit(""), |otherwise, column| {
-        when(col(*column).not_eq(lit("")), col(*column)).otherwise(otherwise).unwrap_or_else(|_| col(*column))
+        when(col(*column).not_eq(lit("")), col(*column))
+            .otherwise(otherwise)
+            .unwrap_or_else(|_| col(*column))
     })
 }
 
 /// The local side is the one that was recorded: the server's if only that was, else the client's.
 fn of_side(client: &str, server: &str) -> Expr {
-    when(col("side").eq(lit("server")), col(server)).otherwise(col(client)).unwrap_or_else(|_| col(client))
+    when(col("side").eq(lit("server")), col(server))
+        .otherwise(col(client))
+        .unwrap_or_else(|_| col(client))
 }

@@ -47,16 +47,31 @@ fn count(expr: &Kfl) -> usize {
 fn translate(expr: &Kfl, negated: bool) -> Expr {
     match expr {
         Kfl::Always(always) => lit(*always),
-        Kfl::And(all) => joined(all.iter().map(|expr| translate(expr, negated)).collect(), Operator::And),
-        Kfl::Or(all) => joined(all.iter().map(|expr| translate(expr, negated)).collect(), Operator::Or),
+        Kfl::And(all) => joined(
+            all.iter().map(|expr| translate(expr, negated)).collect(),
+            Operator::And,
+        ),
+        Kfl::Or(all) => joined(
+            all.iter().map(|expr| translate(expr, negated)).collect(),
+            Operator::Or,
+        ),
         Kfl::Not(expr) => Expr::Not(Box::new(translate(expr, true))),
         Kfl::Within { protocols, expr } => {
-            let within = joined(protocols.iter().map(|flag| fields::flag(*flag)).collect(), Operator::Or);
+            let within = joined(
+                protocols.iter().map(|flag| fields::flag(*flag)).collect(),
+                Operator::Or,
+            );
             within.and(translate(expr, negated))
         }
         Kfl::Truth(field) => fields::flag(*field),
-        Kfl::Recorded { field, recorded: true } => fields::number(*field).is_not_null(),
-        Kfl::Recorded { field, recorded: false } => fields::number(*field).is_null(),
+        Kfl::Recorded {
+            field,
+            recorded: true,
+        } => fields::number(*field).is_not_null(),
+        Kfl::Recorded {
+            field,
+            recorded: false,
+        } => fields::number(*field).is_null(),
         Kfl::Compare { op, left, right } => pinned(compare(*op, left, right), negated),
         Kfl::Text { subject, test } => text_test(value(subject), test),
         Kfl::In { subject, list } => pinned(member_of(subject, list), negated),
@@ -67,7 +82,11 @@ fn translate(expr: &Kfl, negated: bool) -> Expr {
 
 /// Two-valued: what is NULL counts as false.
 fn pinned(condition: Expr, negated: bool) -> Expr {
-    if negated { Expr::IsTrue(Box::new(condition)) } else { condition }
+    if negated {
+        Expr::IsTrue(Box::new(condition))
+    } else {
+        condition
+    }
 }
 
 /// Conditions put together as a balanced tree, so that its depth is the logarithm of their number.
@@ -116,7 +135,9 @@ fn compare(op: Comparison, left: &Operand, right: &Operand) -> Expr {
 fn member_of(subject: &Operand, list: &[Literal]) -> Expr {
     let same = is_float(subject) || list.iter().any(|entry| matches!(entry, Literal::Float(_)));
     if same {
-        let entries = list.iter().map(|entry| compare(Comparison::Equal, subject, &Operand::Literal(entry.clone())));
+        let entries = list
+            .iter()
+            .map(|entry| compare(Comparison::Equal, subject, &Operand::Literal(entry.clone())));
         return joined(entries.collect(), Operator::Or);
     }
     value(subject).in_list(list.iter().map(literal).collect(), false)
@@ -132,7 +153,9 @@ fn finite(operand: &Operand) -> Expr {
     let number = cast(value(operand), DataType::Float64);
     if matches!(operand, Operand::Arithmetic { .. }) {
         let is_finite = number.clone().between(lit(f64::MIN), lit(f64::MAX));
-        when(is_finite, number + lit(0.0)).end().unwrap_or_else(|_| lit(ScalarValue::Float64(None)))
+        when(is_finite, number + lit(0.0))
+            .end()
+            .unwrap_or_else(|_| lit(ScalarValue::Float64(None)))
     } else {
         number + lit(0.0)
     }
@@ -182,3 +205,6 @@ fn literal(literal: &Literal) -> Expr {
         Literal::Time(nanos) => fields::instant(*nanos),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, Int64Array, MapArray, StringArray, StringBuilder, StringViewArray, StructArray,
+    Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, Int64Array, MapArray, StringArray, StringBuilder,
+    StringViewArray, StructArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, UInt64Type};
@@ -55,8 +56,11 @@ pub(super) fn hex(number: Expr) -> Expr {
 }
 
 fn call(task: Task, argument: Expr) -> Expr {
-    ScalarUDF::new_from_impl(Function { task, signature: Signature::any(1, Volatility::Immutable) })
-        .call(vec![argument])
+    ScalarUDF::new_from_impl(Function {
+        task,
+        signature: Signature::any(1, Volatility::Immutable),
+    })
+    .call(vec![argument])
 }
 
 /// Parameters of a query in order, percent-decoded, `+` as a space (URL standard, section 5.1).
@@ -70,7 +74,11 @@ pub(super) fn query_parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str
 /// Cookies of one header field: `cookie` holds many, `set-cookie` one and its attributes (RFC 6265, section 4).
 pub(super) fn cookies<'a>(header: &str, value: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     let most = if header == "set-cookie" { 1 } else { usize::MAX };
-    value.split(';').take(most).filter_map(|part| part.split_once('=')).map(|(name, value)| (name.trim(), value.trim()))
+    value
+        .split(';')
+        .take(most)
+        .filter_map(|part| part.split_once('='))
+        .map(|(name, value)| (name.trim(), value.trim()))
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
@@ -97,7 +105,9 @@ fn decoded(text: &str) -> Cow<'_, str> {
 }
 
 fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// What a [`Function`] does with its argument.
@@ -143,26 +153,42 @@ impl Task {
 
     fn run(&self, argument: &ArrayRef) -> Result<ArrayRef> {
         Ok(match self {
-            Self::Entry(key) => Arc::new(StringArray::from_iter_values(
-                Maps::of(argument)?.rows().map(|mut row| row.find(|(k, _)| k == key).map_or("", |(_, value)| value)),
-            )),
+            Self::Entry(key) => {
+                Arc::new(StringArray::from_iter_values(Maps::of(argument)?.rows().map(
+                    |mut row| row.find(|(k, _)| k == key).map_or("", |(_, value)| value),
+                )))
+            }
             Self::HasEntry(key) => Arc::new(BooleanArray::from_iter(
-                Maps::of(argument)?.rows().map(|mut row| Some(row.any(|(k, _)| k == key))),
+                Maps::of(argument)?
+                    .rows()
+                    .map(|mut row| Some(row.any(|(k, _)| k == key))),
             )),
             Self::Entries => Arc::new(Int64Array::from_iter_values(
-                Maps::of(argument)?.rows().map(|row| i64::try_from(row.count()).unwrap_or(i64::MAX)),
+                Maps::of(argument)?
+                    .rows()
+                    .map(|row| i64::try_from(row.count()).unwrap_or(i64::MAX)),
             )),
-            Self::QueryMap => maps(texts(argument)?.iter().map(|query| query_parameters(query.unwrap_or_default())))?,
+            Self::QueryMap => maps(
+                texts(argument)?
+                    .iter()
+                    .map(|query| query_parameters(query.unwrap_or_default())),
+            )?,
             Self::CookieMap(header) => maps(Maps::of(argument)?.rows().map(|row| {
                 row.filter(|(name, _)| name == header)
                     .flat_map(|(_, value)| cookies(header, value))
                     .map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)))
             }))?,
             Self::Matches(pattern) => Arc::new(BooleanArray::from_iter(
-                texts(argument)?.iter().map(|text| Some(pattern.regex().is_match(text.unwrap_or_default()))),
+                texts(argument)?
+                    .iter()
+                    .map(|text| Some(pattern.regex().is_match(text.unwrap_or_default()))),
             )),
             Self::Hex => Arc::new(StringArray::from_iter_values(
-                argument.as_primitive::<UInt64Type>().values().iter().map(|number| format!("{number:x}")),
+                argument
+                    .as_primitive::<UInt64Type>()
+                    .values()
+                    .iter()
+                    .map(|number| format!("{number:x}")),
             )),
         })
     }
@@ -174,8 +200,15 @@ impl ScalarUDFImpl for Function {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        let argument = args.first().map(|argument| argument.schema_name().to_string()).unwrap_or_default();
-        Ok(format!("{}({argument}, {:?})", self.task.name(), self.task.detail()))
+        let argument = args
+            .first()
+            .map(|argument| argument.schema_name().to_string())
+            .unwrap_or_default();
+        Ok(format!(
+            "{}({argument}, {:?})",
+            self.task.name(),
+            self.task.detail()
+        ))
     }
 
     fn signature(&self) -> &Signature {
@@ -235,14 +268,23 @@ impl<'a> Maps<'a> {
     pub(super) fn of(array: &'a ArrayRef) -> Result<Self> {
         let map = array.as_map_opt();
         let parts = map.and_then(|map| {
-            Some(Self { map, keys: map.keys().as_string_opt()?, values: map.values().as_string_opt()? })
+            Some(Self {
+                map,
+                keys: map.keys().as_string_opt()?,
+                values: map.values().as_string_opt()?,
+            })
         });
         parts.map_or_else(|| exec_err!("{} is no map of texts", array.data_type()), Ok)
     }
 
     /// The entries of one row.
     pub(super) fn row(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let end = |at: usize| self.map.value_offsets().get(at).map_or(0, |end| usize::try_from(*end).unwrap_or(0));
+        let end = |at: usize| {
+            self.map
+                .value_offsets()
+                .get(at)
+                .map_or(0, |end| usize::try_from(*end).unwrap_or(0))
+        };
         let (keys, values) = (self.keys, self.values);
         (end(row)..end(row + 1)).map(move |entry| (keys.value(entry), values.value(entry)))
     }
@@ -262,7 +304,9 @@ fn texts(array: &ArrayRef) -> Result<StringViewArray> {
 }
 
 /// A column of maps, from the entries of each row.
-fn maps<'a, R: Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>>(rows: impl Iterator<Item = R>) -> Result<ArrayRef> {
+fn maps<'a, R: Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>>(
+    rows: impl Iterator<Item = R>,
+) -> Result<ArrayRef> {
     let (mut keys, mut values) = (StringBuilder::new(), StringBuilder::new());
     let mut lengths = Vec::new();
     for row in rows {
@@ -276,7 +320,13 @@ fn maps<'a, R: Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>>(rows: impl Iterato
     let columns: Vec<ArrayRef> = vec![Arc::new(keys.finish()), Arc::new(values.finish())];
     let entries = StructArray::try_new(schema::map_fields(), columns, None)?;
     let offsets = OffsetBuffer::from_lengths(lengths);
-    Ok(Arc::new(MapArray::try_new(schema::map_entries(), offsets, entries, None, false)?))
+    Ok(Arc::new(MapArray::try_new(
+        schema::map_entries(),
+        offsets,
+        entries,
+        None,
+        false,
+    )?))
 }
 
 #[cfg(test)]
@@ -286,9 +336,18 @@ mod tests {
     #[test]
     fn query_with_escapes_and_broken_ones() {
         let query = "a=1&b=x%20y+z&c&d=%zz%4&=e&a=2&%C3%A4=%ff";
-        let parameters: Vec<(String, String)> =
-            query_parameters(query).map(|(k, v)| (k.into_owned(), v.into_owned())).collect();
-        let expected = [("a", "1"), ("b", "x y z"), ("c", ""), ("d", "%zz%4"), ("", "e"), ("a", "2"), ("ä", "\u{fffd}")];
+        let parameters: Vec<(String, String)> = query_parameters(query)
+            .map(|(k, v)| (k.into_owned(), v.into_owned()))
+            .collect();
+        let expected = [
+            ("a", "1"),
+            ("b", "x y z"),
+            ("c", ""),
+            ("d", "%zz%4"),
+            ("", "e"),
+            ("a", "2"),
+            ("ä", "\u{fffd}"),
+        ];
         assert_eq!(parameters, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
     }
 

@@ -1,9 +1,7 @@
 //! One row of an answer, by the names of its columns.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::datatypes::{
-    DataType, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type,
-};
+use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampNanosecondType, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use serde_json::{Map, Value, json};
 use wiretape_tape::Nanos;
@@ -22,12 +20,16 @@ pub(super) struct Row<'b> {
 impl<'b> Row<'b> {
     /// Every row of a query's batches.
     pub(super) fn each(batches: &'b [RecordBatch]) -> impl Iterator<Item = Row<'b>> {
-        batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| Row { batch, row }))
+        batches
+            .iter()
+            .flat_map(|batch| (0..batch.num_rows()).map(move |row| Row { batch, row }))
     }
 
     /// A text; `""` when unknown.
     pub(super) fn text(self, column: &str) -> &'b str {
-        let Some(array) = self.column(column) else { return "" };
+        let Some(array) = self.column(column) else {
+            return "";
+        };
         match array.data_type() {
             DataType::Utf8View => array.as_string_view().value(self.row),
             DataType::Utf8 => array.as_string::<i32>().value(self.row),
@@ -47,12 +49,16 @@ impl<'b> Row<'b> {
 
     /// A hash of 64 bits.
     pub(super) fn id(self, column: &str) -> u64 {
-        self.column(column).and_then(|array| array.as_primitive_opt::<UInt64Type>()).map_or(0, |ids| ids.value(self.row))
+        self.column(column)
+            .and_then(|array| array.as_primitive_opt::<UInt64Type>())
+            .map_or(0, |ids| ids.value(self.row))
     }
 
     /// A point in time.
     pub(super) fn time(self, column: &str) -> Option<Nanos> {
-        let times = self.column(column)?.as_primitive_opt::<TimestampNanosecondType>()?;
+        let times = self
+            .column(column)?
+            .as_primitive_opt::<TimestampNanosecondType>()?;
         u64::try_from(times.value(self.row)).ok()
     }
 
@@ -75,7 +81,12 @@ impl<'b> Row<'b> {
 
     /// The call's id: `<node>/<stream>/<index>`.
     pub(super) fn call_id(self) -> String {
-        format!("{}/{:x}/{}", self.text("node"), self.id("stream"), self.int("index").unwrap_or_default())
+        format!(
+            "{}/{:x}/{}",
+            self.text("node"),
+            self.id("stream"),
+            self.int("index").unwrap_or_default()
+        )
     }
 
     /// Every column, as it is.
@@ -85,7 +96,9 @@ impl<'b> Row<'b> {
         for column in COLUMNS {
             let name = column.name;
             let value = match column.kind {
-                Kind::Time | Kind::MaybeTime => self.time(name).map_or(Value::Null, |time| json!(rfc3339(time))),
+                Kind::Time | Kind::MaybeTime => {
+                    self.time(name).map_or(Value::Null, |time| json!(rfc3339(time)))
+                }
                 Kind::Word | Kind::Text => json!(self.text(name)),
                 Kind::Int | Kind::MaybeInt | Kind::Small | Kind::MaybeSmall => json!(self.int(name)),
                 Kind::Id => json!(format!("{:x}", self.id(name))),
@@ -106,7 +119,9 @@ impl<'b> Row<'b> {
 
     /// `None` where the column is not there or NULL.
     fn column(self, name: &str) -> Option<&'b ArrayRef> {
-        self.batch.column_by_name(name).filter(|array| !array.is_null(self.row))
+        self.batch
+            .column_by_name(name)
+            .filter(|array| !array.is_null(self.row))
     }
 }
 

@@ -12,7 +12,9 @@ use reqwest::StatusCode;
 use tokio::io::AsyncWriteExt;
 use wiretape_tape::{Cut, SegmentInfo};
 
-use super::{Collecting, Inner, Manifest, NodePart, PartStatus, SEGMENTS, Status, blocking, disk, name, sync_folder};
+use super::{
+    Collecting, Inner, Manifest, NodePart, PartStatus, SEGMENTS, Status, blocking, disk, name, sync_folder,
+};
 use crate::calls::NodeName;
 use crate::catalogue::incoming_folder;
 use crate::nodes::{Agent, NodeError};
@@ -40,7 +42,10 @@ pub(super) async fn collect(inner: &Inner, mut manifest: Manifest, live: &Collec
             // The folder is removed by whoever deletes.
             release(inner, &manifest).await;
         }
-        None => tracing::info!(id = manifest.id, "snapshot interrupted; it is continued at the next start"),
+        None => tracing::info!(
+            id = manifest.id,
+            "snapshot interrupted; it is continued at the next start"
+        ),
         Some(gathered) => {
             conclude(&mut manifest, gathered.err());
             release(inner, &manifest).await;
@@ -68,13 +73,24 @@ pub(super) async fn publish(inner: &Inner, folder: &Path, manifest: &Manifest) -
         sync_folder(&root)
     })
     .await?;
-    inner.catalogue.refresh_snapshot(&manifest.id).await.map_err(io::Error::other)
+    inner
+        .catalogue
+        .refresh_snapshot(&manifest.id)
+        .await
+        .map_err(io::Error::other)
 }
 
-async fn gather(inner: &Inner, folder: &Path, manifest: &mut Manifest, live: &Collecting) -> Result<(), String> {
+async fn gather(
+    inner: &Inner,
+    folder: &Path,
+    manifest: &mut Manifest,
+    live: &Collecting,
+) -> Result<(), String> {
     cut(inner, manifest).await;
     let (kept, path) = (manifest.clone(), folder.to_owned());
-    blocking(move || kept.write(&path)).await.map_err(|error| format!("cannot write the manifest: {error}"))?;
+    blocking(move || kept.write(&path))
+        .await
+        .map_err(|error| format!("cannot write the manifest: {error}"))?;
 
     let total = manifest.bytes();
     live.total.store(total, Ordering::Relaxed);
@@ -87,7 +103,10 @@ async fn gather(inner: &Inner, folder: &Path, manifest: &mut Manifest, live: &Co
     for part in &mut manifest.nodes {
         streams.push(stream_part(inner, folder, &manifest.id, part, live));
     }
-    stream::iter(streams).buffer_unordered(MAX_STREAMS).collect::<Vec<()>>().await;
+    stream::iter(streams)
+        .buffer_unordered(MAX_STREAMS)
+        .collect::<Vec<()>>()
+        .await;
     Ok(())
 }
 
@@ -101,7 +120,9 @@ async fn cut(inner: &Inner, manifest: &mut Manifest) {
         }
         match agent.held_cut(id).await {
             Ok(Some(cut)) => Ok(cut),
-            Ok(None) => Err("the agent no longer holds the cut that was made before the hub ended".to_owned()),
+            Ok(None) => {
+                Err("the agent no longer holds the cut that was made before the hub ended".to_owned())
+            }
             Err(error) => Err(error.to_string()),
         }
     }))
@@ -116,7 +137,10 @@ async fn cut(inner: &Inner, manifest: &mut Manifest) {
                 part.segments = cut.segments;
                 let node = part.name.clone();
                 if !part.cut {
-                    manifest.names.extend(cut.names.into_iter().map(|name| NodeName { node: node.clone(), name }));
+                    manifest.names.extend(cut.names.into_iter().map(|name| NodeName {
+                        node: node.clone(),
+                        name,
+                    }));
                 }
                 part.cut = true;
             }
@@ -131,10 +155,14 @@ async fn cut(inner: &Inner, manifest: &mut Manifest) {
 /// An agent's word becomes paths and sizes here, so it is not taken on trust.
 fn checked(cut: Cut) -> Result<Cut, String> {
     if cut.segments.len() > MAX_SEGMENTS {
-        return Err(format!("the cut has {} segments, more than {MAX_SEGMENTS}", cut.segments.len()));
+        return Err(format!(
+            "the cut has {} segments, more than {MAX_SEGMENTS}",
+            cut.segments.len()
+        ));
     }
     for segment in &cut.segments {
-        name::check(&segment.name).map_err(|error| format!("the cut has a segment that cannot be stored: {error}"))?;
+        name::check(&segment.name)
+            .map_err(|error| format!("the cut has a segment that cannot be stored: {error}"))?;
     }
     Ok(cut)
 }
@@ -144,7 +172,9 @@ fn bytes_here(folder: &Path, nodes: &[NodePart]) -> u64 {
     nodes
         .iter()
         .flat_map(|part| part.segments.iter().map(move |segment| (part, segment)))
-        .map(|(part, segment)| size(folder.join(SEGMENTS).join(&part.folder).join(&segment.name)).min(segment.bytes))
+        .map(|(part, segment)| {
+            size(folder.join(SEGMENTS).join(&part.folder).join(&segment.name)).min(segment.bytes)
+        })
         .sum()
 }
 
@@ -182,7 +212,13 @@ async fn stream_part(inner: &Inner, folder: &Path, cut: &str, part: &mut NodePar
         Some(_) if here.is_empty() => PartStatus::Failed,
         Some(_) => PartStatus::Partial,
     };
-    part.error = problem.map(|error| format!("{error} ({} of {} segments are here)", here.len(), part.segments.len()));
+    part.error = problem.map(|error| {
+        format!(
+            "{error} ({} of {} segments are here)",
+            here.len(),
+            part.segments.len()
+        )
+    });
     part.segments = here;
 }
 
@@ -211,9 +247,16 @@ async fn fetch(
         if let Broken::Disk(error) = &error {
             return Err(format!("cannot store {}: {error}", segment.name));
         }
-        breaks = if length(path).await > before { 1 } else { breaks + 1 };
+        breaks = if length(path).await > before {
+            1
+        } else {
+            breaks + 1
+        };
         if breaks > MAX_BREAKS {
-            return Err(format!("{} broke off {breaks} times without a byte: {error}", segment.name));
+            return Err(format!(
+                "{} broke off {breaks} times without a byte: {error}",
+                segment.name
+            ));
         }
         inner.counters.resumed.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(FIRST_WAIT * 2_u32.pow(breaks - 1)).await;
@@ -243,8 +286,17 @@ async fn fetch_once(
     // More than the whole can only be rubbish of another kind; begin again.
     let from = if from > segment.bytes { 0 } else { from };
     let mut answer = agent.segment(cut, &segment.name, from).await?;
-    let from = if answer.status() == StatusCode::PARTIAL_CONTENT { from } else { 0 };
-    let mut file = tokio::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).await?;
+    let from = if answer.status() == StatusCode::PARTIAL_CONTENT {
+        from
+    } else {
+        0
+    };
+    let mut file = tokio::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .await?;
     file.set_len(from).await?;
     tokio::io::AsyncSeekExt::seek(&mut file, io::SeekFrom::Start(from)).await?;
     let mut file = tokio::io::BufWriter::with_capacity(WRITE_BYTES, file);
@@ -258,7 +310,10 @@ async fn fetch_once(
                 }
                 file.write_all(&bytes).await?;
                 live.done.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                inner.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                inner
+                    .counters
+                    .bytes
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             Ok(None) if have == segment.bytes => break Ok(()),
             Ok(None) => break Err(Broken::Length(have, segment.bytes)),
@@ -272,24 +327,42 @@ async fn fetch_once(
 }
 
 async fn length(path: &Path) -> u64 {
-    tokio::fs::metadata(path).await.map_or(0, |metadata| metadata.len())
+    tokio::fs::metadata(path)
+        .await
+        .map_or(0, |metadata| metadata.len())
 }
 
 /// Says what has become of it.
 fn conclude(manifest: &mut Manifest, failure: Option<String>) {
     for part in &manifest.nodes {
         if let Some(error) = &part.error {
-            let missing = if part.status == PartStatus::Partial { "some of its packets" } else { "its packets" };
-            manifest.problems.push(format!("{}: {error}; {missing} are missing", part.name));
+            let missing = if part.status == PartStatus::Partial {
+                "some of its packets"
+            } else {
+                "its packets"
+            };
+            manifest
+                .problems
+                .push(format!("{}: {error}; {missing} are missing", part.name));
         }
     }
-    let nothing = manifest.nodes.iter().all(|part| part.status == PartStatus::Failed);
+    let nothing = manifest
+        .nodes
+        .iter()
+        .all(|part| part.status == PartStatus::Failed);
     manifest.reason = match failure {
         Some(reason) => Some(reason),
-        None if nothing => Some(format!("no node could be collected: {}", manifest.problems.join("; "))),
+        None if nothing => Some(format!(
+            "no node could be collected: {}",
+            manifest.problems.join("; ")
+        )),
         None => None,
     };
-    manifest.status = if manifest.reason.is_some() { Status::Failed } else { Status::Completed };
+    manifest.status = if manifest.reason.is_some() {
+        Status::Failed
+    } else {
+        Status::Completed
+    };
     if manifest.status == Status::Failed {
         for part in &mut manifest.nodes {
             part.status = PartStatus::Failed;
@@ -320,11 +393,21 @@ fn count(inner: &Inner, manifest: &Manifest) {
     match manifest.status {
         Status::Failed => {
             counters.failed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(id = manifest.id, name = manifest.name, reason = manifest.reason, "snapshot failed");
+            tracing::warn!(
+                id = manifest.id,
+                name = manifest.name,
+                reason = manifest.reason,
+                "snapshot failed"
+            );
         }
         _ => {
             counters.completed.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(id = manifest.id, name = manifest.name, bytes = manifest.bytes(), "snapshot completed");
+            tracing::info!(
+                id = manifest.id,
+                name = manifest.name,
+                bytes = manifest.bytes(),
+                "snapshot completed"
+            );
         }
     }
 }

@@ -41,9 +41,16 @@ pub fn free(folder: &Path) -> io::Result<u64> {
 /// Whether `need` bytes more can be stored below `folder`.
 pub fn check(folder: &Path, need: u64) -> Result<(), DiskError> {
     let shown = || folder.display().to_string();
-    let free = free(folder).map_err(|reason| DiskError::Unknown { folder: shown(), reason })?;
+    let free = free(folder).map_err(|reason| DiskError::Unknown {
+        folder: shown(),
+        reason,
+    })?;
     if need.saturating_add(RESERVE) > free {
-        return Err(DiskError::Full { need, free, folder: shown() });
+        return Err(DiskError::Full {
+            need,
+            free,
+            folder: shown(),
+        });
     }
     Ok(())
 }
@@ -55,7 +62,12 @@ mod tests {
     #[test]
     fn more_than_there_is_is_refused_with_what_to_do() {
         let folder = std::env::temp_dir();
-        assert!(check(&folder, u64::MAX / 2).is_err_and(|error| error.to_string().contains("delete snapshots")));
-        assert!(matches!(check(Path::new("/nowhere/at/all"), 1), Err(DiskError::Unknown { .. })));
+        assert!(
+            check(&folder, u64::MAX / 2).is_err_and(|error| error.to_string().contains("delete snapshots"))
+        );
+        assert!(matches!(
+            check(Path::new("/nowhere/at/all"), 1),
+            Err(DiskError::Unknown { .. })
+        ));
     }
 }

@@ -7,7 +7,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use pcap::{BpfProgram, Capture, Linktype, Precision};
-use wiretape_tape::{Chunk, ChunkReader, Export as Sink, ExportError as SinkError, ExportFormat, LinkType, Nanos};
+use wiretape_tape::{
+    Chunk, ChunkReader, Export as Sink, ExportError as SinkError, ExportFormat, LinkType, Nanos,
+};
 
 use super::{Manifest, NodePart, Origin, SEGMENTS};
 
@@ -77,7 +79,10 @@ impl Export {
     /// Checks what is wanted of the snapshot in `folder`, opening the first segment of each node. Blocks.
     pub fn prepare(folder: &Path, manifest: &Manifest, wanted: &Wanted) -> Result<Self, ExportError> {
         let chosen = choose(manifest, &wanted.nodes)?;
-        let window = (wanted.start.unwrap_or(manifest.start), wanted.end.unwrap_or(manifest.end));
+        let window = (
+            wanted.start.unwrap_or(manifest.start),
+            wanted.end.unwrap_or(manifest.end),
+        );
         if window.1 <= window.0 {
             return Err(ExportError::EmptyWindow);
         }
@@ -86,7 +91,10 @@ impl Export {
         let whole = (wanted.pcapng && unfiltered && manifest.origin == Origin::Cut)
             .then(|| chosen.iter().map(|part| part.bytes()).sum());
         let segments = folder.join(SEGMENTS);
-        let mut tapes: Vec<Tape> = chosen.iter().map(|part| Tape::new(&segments, part, whole.is_none().then_some(window))).collect();
+        let mut tapes: Vec<Tape> = chosen
+            .iter()
+            .map(|part| Tape::new(&segments, part, whole.is_none().then_some(window)))
+            .collect();
         let mut filter = wanted.bpf.as_deref().map(Filter::new).transpose()?;
         let mut links = BTreeSet::new();
         if whole.is_none() {
@@ -107,8 +115,18 @@ impl Export {
             (false, false) => ExportFormat::PcapRaw,
         };
         let nodes: Vec<&str> = chosen.iter().map(|part| part.name.as_str()).collect();
-        let names = manifest.names.iter().filter(|name| nodes.contains(&name.node.as_str()));
-        Ok(Self { tapes, window, filter, format, names: names.map(|name| name.name.clone()).collect(), whole })
+        let names = manifest
+            .names
+            .iter()
+            .filter(|name| nodes.contains(&name.node.as_str()));
+        Ok(Self {
+            tapes,
+            window,
+            filter,
+            format,
+            names: names.map(|name| name.name.clone()).collect(),
+            whole,
+        })
     }
 
     /// Bytes that it will have, where that is known beforehand.
@@ -119,7 +137,11 @@ impl Export {
     /// Writes it; gives the number of packets, or of bytes where segments go out as they lie. Blocks. Ends with an
     /// error as soon as `out` does not take any more.
     pub fn write(self, out: impl Write) -> Result<u64, ExportError> {
-        if self.whole.is_some() { self.write_whole(out) } else { self.write_merged(out) }
+        if self.whole.is_some() {
+            self.write_whole(out)
+        } else {
+            self.write_merged(out)
+        }
     }
 
     fn write_whole(self, mut out: impl Write) -> Result<u64, ExportError> {
@@ -127,14 +149,18 @@ impl Export {
         let mut buffer = vec![0; COPY_BYTES];
         for tape in self.tapes {
             for path in tape.files {
-                let broken = |error: io::Error| ExportError::Segment { path: path.clone(), reason: error.to_string() };
+                let broken = |error: io::Error| ExportError::Segment {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                };
                 let mut file = File::open(&path).map_err(broken)?;
                 loop {
                     let read = file.read(&mut buffer).map_err(broken)?;
                     if read == 0 {
                         break;
                     }
-                    out.write_all(buffer.get(..read).unwrap_or_default()).map_err(SinkError::Io)?;
+                    out.write_all(buffer.get(..read).unwrap_or_default())
+                        .map_err(SinkError::Io)?;
                     written += read as u64;
                 }
             }
@@ -147,9 +173,16 @@ impl Export {
         let mut sink = Sink::new(out, self.format, concat!("hub ", env!("CARGO_PKG_VERSION")));
         sink.names(&self.names)?;
         let mut heads: BinaryHeap<Reverse<(Nanos, usize)>> = BinaryHeap::with_capacity(self.tapes.len());
-        heads.extend(self.tapes.iter().enumerate().filter_map(|(number, tape)| Some(Reverse((tape.head()?, number)))));
+        heads.extend(
+            self.tapes
+                .iter()
+                .enumerate()
+                .filter_map(|(number, tape)| Some(Reverse((tape.head()?, number)))),
+        );
         while let Some(Reverse((_, number))) = heads.pop() {
-            let Some(tape) = self.tapes.get_mut(number) else { continue };
+            let Some(tape) = self.tapes.get_mut(number) else {
+                continue;
+            };
             // All that come before the next tape's first go in one run.
             let bound = heads.peek().map_or(Nanos::MAX, |Reverse((ts, _))| *ts);
             loop {
@@ -171,9 +204,15 @@ impl Export {
 }
 
 fn choose<'m>(manifest: &'m Manifest, asked: &[String]) -> Result<Vec<&'m NodePart>, ExportError> {
-    if let Some(asked) = asked.iter().find(|asked| !manifest.nodes.iter().any(|part| part.name == **asked)) {
+    if let Some(asked) = asked
+        .iter()
+        .find(|asked| !manifest.nodes.iter().any(|part| part.name == **asked))
+    {
         let there = manifest.nodes.iter().map(|part| part.name.clone()).collect();
-        return Err(ExportError::UnknownNode { asked: super::shown(asked), there });
+        return Err(ExportError::UnknownNode {
+            asked: super::shown(asked),
+            there,
+        });
     }
     let meant = |part: &&NodePart| asked.is_empty() || asked.contains(&part.name);
     Ok(manifest.nodes.iter().filter(meant).collect())
@@ -200,7 +239,13 @@ impl Tape {
             .filter(|segment| overlaps(segment.first, segment.last))
             .map(|segment| segments.join(&part.folder).join(&segment.name))
             .collect();
-        Self { node: part.name.clone(), files: files.into_iter(), open: None, chunk: Chunk::default(), next: 0 }
+        Self {
+            node: part.name.clone(),
+            files: files.into_iter(),
+            open: None,
+            chunk: Chunk::default(),
+            next: 0,
+        }
     }
 
     /// Time of the next packet.
@@ -210,7 +255,11 @@ impl Tape {
 
     /// Link types of the interfaces that the open file has described so far.
     fn links(&self) -> Vec<u16> {
-        let interfaces = self.open.as_ref().map(|(_, reader)| reader.interfaces()).unwrap_or_default();
+        let interfaces = self
+            .open
+            .as_ref()
+            .map(|(_, reader)| reader.interfaces())
+            .unwrap_or_default();
         interfaces.iter().map(|interface| interface.link.0).collect()
     }
 
@@ -220,15 +269,22 @@ impl Tape {
         self.chunk.packets.clear();
         loop {
             let Some((path, reader)) = &mut self.open else {
-                let Some(path) = self.files.next() else { return Ok(()) };
-                let reader = wiretape_tape::open(&path)
-                    .map_err(|error| ExportError::Segment { path: path.clone(), reason: error.to_string() })?;
+                let Some(path) = self.files.next() else {
+                    return Ok(());
+                };
+                let reader = wiretape_tape::open(&path).map_err(|error| ExportError::Segment {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })?;
                 self.open = Some((path, reader));
                 continue;
             };
             let more = reader
                 .next_chunk(&mut self.chunk)
-                .map_err(|error| ExportError::Segment { path: path.clone(), reason: error.to_string() })?;
+                .map_err(|error| ExportError::Segment {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })?;
             if !self.chunk.packets.is_empty() {
                 return Ok(());
             }
@@ -274,9 +330,14 @@ impl Filter {
     fn new(text: &str) -> Result<Self, ExportError> {
         // libpcap takes the text up to the first NUL.
         if text.contains('\0') {
-            return Err(ExportError::Filter { reason: "it contains a NUL character".to_owned() });
+            return Err(ExportError::Filter {
+                reason: "it contains a NUL character".to_owned(),
+            });
         }
-        let mut filter = Self { text: text.to_owned(), programs: BTreeMap::new() };
+        let mut filter = Self {
+            text: text.to_owned(),
+            programs: BTreeMap::new(),
+        };
         // So that nonsense is told even where there is no packet.
         if filter.program(LinkType::RAW).is_err() {
             filter.program(LinkType::ETHERNET)?;
@@ -297,7 +358,11 @@ impl Filter {
 
 fn compile(text: &str, link: LinkType) -> Result<BpfProgram, String> {
     // Files call raw IP 101, libpcap on Linux calls it 12 (<https://www.tcpdump.org/linktypes.html>, LINKTYPE_RAW).
-    let number = if link == LinkType::RAW { 12 } else { i32::from(link.0) };
+    let number = if link == LinkType::RAW {
+        12
+    } else {
+        i32::from(link.0)
+    };
     let said = |error: pcap::Error| match error {
         pcap::Error::PcapError(words) => words,
         error => error.to_string(),

@@ -16,9 +16,9 @@ use super::{DiskError, Manifest, NodePart, Origin, PartStatus, SEGMENTS, SNAPSHO
 use super::{disk, manifest, sync_folder};
 use crate::calls::NodeName;
 
-/// Copied at once, and between two looks at the free room: a gzipped file may be a thousand times its size.
+/// Copied at once.
 const COPY_BYTES: usize = 1 << 20;
-/// Bytes between two looks at the free room.
+/// Bytes between two looks at the free room: a gzipped file may be a thousand times its size.
 const LOOK_EVERY: u64 = 64 << 20;
 /// First bytes of a gzipped file (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -81,7 +81,10 @@ pub fn import(import: &Import, now: Nanos) -> Result<Manifest, ImportError> {
         return Err(ImportError::NoFiles);
     }
     let root = import.data.join(SNAPSHOTS);
-    std::fs::create_dir_all(&root).map_err(|source| ImportError::Io { path: root.clone(), source })?;
+    std::fs::create_dir_all(&root).map_err(|source| ImportError::Io {
+        path: root.clone(),
+        source,
+    })?;
     if is_taken(&root, &import.name) {
         return Err(ImportError::Taken(import.name.clone()));
     }
@@ -93,7 +96,10 @@ pub fn import(import: &Import, now: Nanos) -> Result<Manifest, ImportError> {
             std::fs::rename(&folder, root.join(&id))?;
             sync_folder(&root)
         };
-        publish().map_err(|source| ImportError::Io { path: folder.clone(), source })?;
+        publish().map_err(|source| ImportError::Io {
+            path: folder.clone(),
+            source,
+        })?;
         Ok(manifest)
     });
     if filled.is_err() {
@@ -105,8 +111,13 @@ pub fn import(import: &Import, now: Nanos) -> Result<Manifest, ImportError> {
 
 /// Looks into the folders themselves: the catalogue belongs to a hub that may be running.
 fn is_taken(root: &Path, name: &str) -> bool {
-    let Ok(entries) = std::fs::read_dir(root) else { return false };
-    entries.flatten().filter_map(|entry| Manifest::read(&entry.path()).ok()).any(|manifest| manifest.name == name)
+    let Ok(entries) = std::fs::read_dir(root) else {
+        return false;
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| Manifest::read(&entry.path()).ok())
+        .any(|manifest| manifest.name == name)
 }
 
 fn fill(import: &Import, folder: &Path, id: &str, now: Nanos) -> Result<Manifest, ImportError> {
@@ -133,14 +144,25 @@ fn fill(import: &Import, folder: &Path, id: &str, now: Nanos) -> Result<Manifest
         segment.name = format!("{ordinal:06}.{}", read.ending);
         std::fs::rename(&arrived, place.join(&segment.name)).map_err(wrong(&arrived))?;
         let room = MAX_NAMES.saturating_sub(names.len());
-        names.extend(read.names.into_iter().take(room).map(|name| NodeName { node: part.name.clone(), name }));
+        names.extend(read.names.into_iter().take(room).map(|name| NodeName {
+            node: part.name.clone(),
+            name,
+        }));
         part.segments.push(segment);
     }
     for part in &mut nodes {
         part.segments.sort_by_key(|segment| segment.first);
     }
-    let first = nodes.iter().filter_map(NodePart::first).min().ok_or(ImportError::Empty)?;
-    let last = nodes.iter().filter_map(NodePart::last).max().ok_or(ImportError::Empty)?;
+    let first = nodes
+        .iter()
+        .filter_map(NodePart::first)
+        .min()
+        .ok_or(ImportError::Empty)?;
+    let last = nodes
+        .iter()
+        .filter_map(NodePart::last)
+        .max()
+        .ok_or(ImportError::Empty)?;
     let manifest = Manifest {
         version: manifest::VERSION,
         id: id.to_owned(),
@@ -166,7 +188,11 @@ fn place<'a>(nodes: &'a mut Vec<NodePart>, file: &Path, node: Option<&str>) -> &
         let name = node.map_or_else(|| stem(file), str::to_owned);
         let folder = name::folder(&name, |folder| nodes.iter().any(|part| part.folder == folder));
         // Two foreign files of one stem are two nodes, and are told apart like their folders.
-        let name = if nodes.iter().any(|part| part.name == name) { folder.clone() } else { name };
+        let name = if nodes.iter().any(|part| part.name == name) {
+            folder.clone()
+        } else {
+            name
+        };
         nodes.push(NodePart {
             name,
             url: String::new(),
@@ -183,7 +209,11 @@ fn place<'a>(nodes: &'a mut Vec<NodePart>, file: &Path, node: Option<&str>) -> &
 
 /// `capture` of `/tmp/capture.pcap.gz`.
 fn stem(file: &Path) -> String {
-    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let mut stem = name.as_str();
     for ending in [".gz", ".pcapng", ".pcap", ".cap"] {
         stem = stem.strip_suffix(ending).unwrap_or(stem);
@@ -192,11 +222,23 @@ fn stem(file: &Path) -> String {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), ImportError> {
-    let reading = |source| ImportError::Io { path: from.to_owned(), source };
-    let writing = |source| ImportError::Io { path: to.to_owned(), source };
+    let reading = |source| ImportError::Io {
+        path: from.to_owned(),
+        source,
+    };
+    let writing = |source| ImportError::Io {
+        path: to.to_owned(),
+        source,
+    };
     let mut source = BufReader::with_capacity(COPY_BYTES, File::open(from).map_err(reading)?);
-    let packed = io::BufRead::fill_buf(&mut source).map_err(reading)?.starts_with(&GZIP);
-    let mut source: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(source)) } else { Box::new(source) };
+    let packed = io::BufRead::fill_buf(&mut source)
+        .map_err(reading)?
+        .starts_with(&GZIP);
+    let mut source: Box<dyn Read> = if packed {
+        Box::new(MultiGzDecoder::new(source))
+    } else {
+        Box::new(source)
+    };
     let mut target = File::create(to).map_err(writing)?;
     let mut buffer = vec![0; COPY_BYTES];
     let (mut copied, mut looked) = (0, None);
@@ -213,14 +255,16 @@ fn copy(from: &Path, to: &Path) -> Result<(), ImportError> {
             disk::check(to, LOOK_EVERY)?;
             looked = Some(copied);
         }
-        target.write_all(buffer.get(..read).unwrap_or_default()).map_err(writing)?;
+        target
+            .write_all(buffer.get(..read).unwrap_or_default())
+            .map_err(writing)?;
         copied += read as u64;
     }
     target.sync_data().map_err(writing)
 }
 
 /// What one pass over a file tells.
-struct Read1 {
+struct Contents {
     segment: SegmentInfo,
     node: Option<String>,
     names: Vec<Name>,
@@ -228,8 +272,11 @@ struct Read1 {
     problem: Option<String>,
 }
 
-fn read_through(file: &Path, copy: &Path) -> Result<Read1, ImportError> {
-    let unreadable = |source| ImportError::Unreadable { file: file.to_owned(), source };
+fn read_through(file: &Path, copy: &Path) -> Result<Contents, ImportError> {
+    let unreadable = |source| ImportError::Unreadable {
+        file: file.to_owned(),
+        source,
+    };
     let mut reader = wiretape_tape::open(copy).map_err(unreadable)?;
     let mut chunk = Chunk::default();
     let (mut first, mut last): (Option<Nanos>, Option<Nanos>) = (None, None);
@@ -250,9 +297,14 @@ fn read_through(file: &Path, copy: &Path) -> Result<Read1, ImportError> {
     }
     let counters = reader.counters();
     if counters.unread_bytes > 0 && problem.is_none() {
-        let why = reader.damage().map_or("it ends inside of a block", |damage| damage.reason.as_str());
+        let why = reader
+            .damage()
+            .map_or("it ends inside of a block", |damage| damage.reason.as_str());
         let lost = counters.unread_bytes;
-        problem = Some(format!("{}: {why}; {lost} bytes at its end could not be read", file.display()));
+        problem = Some(format!(
+            "{}: {why}; {lost} bytes at its end could not be read",
+            file.display()
+        ));
     }
     let segment = SegmentInfo {
         name: String::new(),
@@ -264,13 +316,22 @@ fn read_through(file: &Path, copy: &Path) -> Result<Read1, ImportError> {
         sealed: true,
     };
     let ending = if is_pcapng(copy) { "pcapng" } else { "pcap" };
-    Ok(Read1 { segment, node: reader.node().map(str::to_owned), names: reader.names(), ending, problem })
+    Ok(Contents {
+        segment,
+        node: reader.node().map(str::to_owned),
+        names: reader.names(),
+        ending,
+        problem,
+    })
 }
 
 /// A Section Header Block comes first (draft-ietf-opsawg-pcapng, section 4.1).
 fn is_pcapng(path: &Path) -> bool {
     let mut first = [0; 4];
-    File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && first == [0x0a, 0x0d, 0x0d, 0x0a]
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut first))
+        .is_ok()
+        && first == [0x0a, 0x0d, 0x0d, 0x0a]
 }
 
 #[cfg(test)]
@@ -279,9 +340,14 @@ mod tests {
 
     #[test]
     fn stems_of_captures() {
-        for (file, expected) in
-            [("/x/a.pcap.gz", "a"), ("b.pcapng", "b"), ("c", "c"), ("d.cap", "d"), (".pcap", ".pcap"), ("e.log", "e.log")]
-        {
+        for (file, expected) in [
+            ("/x/a.pcap.gz", "a"),
+            ("b.pcapng", "b"),
+            ("c", "c"),
+            ("d.cap", "d"),
+            (".pcap", ".pcap"),
+            ("e.log", "e.log"),
+        ] {
             assert_eq!(stem(Path::new(file)), expected);
         }
     }

@@ -168,7 +168,10 @@ impl Manifest {
         let text = std::fs::read(folder.join(MANIFEST))?;
         let manifest: Self = serde_json::from_slice(&text)?;
         if manifest.version > VERSION {
-            let told = format!("version {} is newer than this hub, which reads up to {VERSION}", manifest.version);
+            let told = format!(
+                "version {} is newer than this hub, which reads up to {VERSION}",
+                manifest.version
+            );
             return Err(io::Error::new(io::ErrorKind::Unsupported, told));
         }
         Ok(manifest)

@@ -4,14 +4,23 @@
 //! manifest says so; it is published under its id by a rename and never changes afterwards. Dissections lie in it but
 //! are not part of it.
 
-mod collect;
-pub mod disk;
-mod export;
-mod import;
-mod manifest;
 pub mod name;
-mod recover;
+
 pub mod window;
+
+mod manifest;
+
+mod collect;
+
+pub mod disk;
+
+mod recover;
+
+mod import;
+
+mod export;
+
+mod error;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,15 +33,16 @@ use tokio_util::sync::CancellationToken;
 use wiretape_tape::Nanos;
 
 pub use disk::DiskError;
+pub use error::SnapshotError;
 pub use export::{Export, ExportError, Wanted};
 pub use import::{Import, ImportError, import};
-pub(crate) use manifest::{replace, sync_folder};
 pub use manifest::{DISSECTIONS, MANIFEST, Manifest, NodePart, Origin, PartStatus, SEGMENTS, Status};
+pub(crate) use manifest::{replace, sync_folder};
 pub use name::BadName;
 pub use window::{Asked, WindowError};
 
-use crate::catalogue::{Catalogue, CatalogueError, Found, SnapshotEntry, incoming_folder};
-use crate::nodes::{FindError, Nodes, Surveyed};
+use crate::catalogue::{Catalogue, Found, SnapshotEntry, incoming_folder};
+use crate::nodes::{Nodes, Surveyed};
 
 /// Folder of the snapshots below the data folder.
 pub const SNAPSHOTS: &str = "snapshots";
@@ -49,77 +59,6 @@ pub struct Create {
     pub asked: Asked,
     /// Nodes by name or URL; all when empty.
     pub nodes: Vec<String>,
-}
-
-/// Why something cannot be done with a snapshot.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// The name is no name.
-    #[error(transparent)]
-    Name(#[from] BadName),
-    /// Another snapshot has it.
-    #[error("there is already a snapshot named `{0}`; choose another name, or delete it first")]
-    Taken(String),
-    /// The window is none, or there is no tape for it.
-    #[error(transparent)]
-    Window(#[from] WindowError),
-    /// A node was asked for that there is not.
-    #[error("there is no node `{asked}`; the nodes are: {}", .there.join(", "))]
-    UnknownNode {
-        /// The node asked for.
-        asked: String,
-        /// The nodes there are.
-        there: Vec<String>,
-    },
-    /// The hub was told of no agents.
-    #[error("the hub knows no agents; start it with --node http://HOST:8897 or --nodes-dns NAME:8897")]
-    NoNodes,
-    /// No agent answers.
-    #[error("no node answers: {}; check that the agents run and can be reached from the hub", .0.join("; "))]
-    NoAnswer(Vec<String>),
-    /// The agents cannot be found.
-    #[error(transparent)]
-    Find(#[from] FindError),
-    /// Enough are being collected.
-    #[error("{MAX_COLLECTING} snapshots are being collected already; wait until one of them is completed")]
-    TooMany,
-    /// Nothing goes by that.
-    #[error("there is no snapshot `{asked}`; {}", or_none(.there))]
-    Unknown {
-        /// Id, name or start of an id.
-        asked: String,
-        /// The newest snapshots there are.
-        there: Vec<String>,
-    },
-    /// Several do.
-    #[error("`{asked}` is the start of several ids: {}; write one in full", .ids.join(", "))]
-    Ambiguous {
-        /// What was asked for.
-        asked: String,
-        /// The ids.
-        ids: Vec<String>,
-    },
-    /// It is not whole yet, or failed.
-    #[error("the snapshot `{name}` is {}; {advice}", .status.as_str())]
-    NotCompleted {
-        /// Its name.
-        name: String,
-        /// How far it is.
-        status: Status,
-        /// What to do.
-        advice: String,
-    },
-    /// The catalogue gave no answer.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// The data folder refuses.
-    #[error("cannot {doing} the snapshot: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
 }
 
 /// All snapshots of a hub. Cheap to clone.
@@ -189,7 +128,10 @@ impl Snapshots {
         stopping: CancellationToken,
     ) -> Result<Self, SnapshotError> {
         let folder = data.join(SNAPSHOTS);
-        std::fs::create_dir_all(&folder).map_err(|source| SnapshotError::Io { doing: "make the folder for", source })?;
+        std::fs::create_dir_all(&folder).map_err(|source| SnapshotError::Io {
+            doing: "make the folder for",
+            source,
+        })?;
         let snapshots = Self {
             inner: Arc::new(Inner {
                 folder,
@@ -218,7 +160,11 @@ impl Snapshots {
         let tape = window::span(chosen.iter().filter_map(|node| node.boundaries.as_ref().ok()));
         if chosen.iter().all(|node| node.boundaries.is_err()) {
             return Err(SnapshotError::NoAnswer(
-                chosen.iter().filter_map(|node| node.boundaries.as_ref().err()).map(ToString::to_string).collect(),
+                chosen
+                    .iter()
+                    .filter_map(|node| node.boundaries.as_ref().err())
+                    .map(ToString::to_string)
+                    .collect(),
             ));
         }
         let (start, end) = window::resolve(create.asked, now, tape)?;
@@ -250,10 +196,19 @@ impl Snapshots {
             folder.parent().map_or(Ok(()), sync_folder)
         })
         .await
-        .map_err(|source| SnapshotError::Io { doing: "create the folder of", source })?;
+        .map_err(|source| SnapshotError::Io {
+            doing: "create the folder of",
+            source,
+        })?;
         self.inner.catalogue.refresh_snapshot(&manifest.id).await?;
         self.inner.counters.created.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(id = manifest.id, name = manifest.name, start, end, "snapshot begun");
+        tracing::info!(
+            id = manifest.id,
+            name = manifest.name,
+            start,
+            end,
+            "snapshot begun"
+        );
         self.begin(manifest.clone());
         Ok(manifest)
     }
@@ -262,11 +217,17 @@ impl Snapshots {
     pub async fn find(&self, key: &str) -> Result<SnapshotEntry, SnapshotError> {
         match self.inner.catalogue.snapshot(key).await? {
             Found::One(entry) => Ok(entry),
-            Found::Many(ids) => Err(SnapshotError::Ambiguous { asked: shown(key), ids }),
+            Found::Many(ids) => Err(SnapshotError::Ambiguous {
+                asked: shown(key),
+                ids,
+            }),
             Found::None => {
                 let all = self.inner.catalogue.snapshots().await?;
                 let there = all.into_iter().take(20).map(|entry| entry.name).collect();
-                Err(SnapshotError::Unknown { asked: shown(key), there })
+                Err(SnapshotError::Unknown {
+                    asked: shown(key),
+                    there,
+                })
             }
         }
     }
@@ -279,7 +240,11 @@ impl Snapshots {
             Status::InProgress => format!("ask GET /mcp/snapshots/{} until it is completed", entry.name),
             Status::Failed => entry.reason.clone().unwrap_or_default(),
         };
-        Err(SnapshotError::NotCompleted { name: entry.name, status: entry.status, advice })
+        Err(SnapshotError::NotCompleted {
+            name: entry.name,
+            status: entry.status,
+            advice,
+        })
     }
 
     /// Everything about a snapshot, from its folder.
@@ -289,7 +254,10 @@ impl Snapshots {
         // It may have been published since the catalogue was asked.
         blocking(move || Manifest::read(&folder).or_else(|_| Manifest::read(&published)))
             .await
-            .map_err(|source| SnapshotError::Io { doing: "read the manifest of", source })
+            .map_err(|source| SnapshotError::Io {
+                doing: "read the manifest of",
+                source,
+            })
     }
 
     /// The folder of a snapshot.
@@ -306,7 +274,10 @@ impl Snapshots {
     pub fn progress(&self, id: &str) -> Option<(u64, u64)> {
         let collecting = self.collecting();
         let live = collecting.get(id)?;
-        Some((live.done.load(Ordering::Relaxed), live.total.load(Ordering::Relaxed)))
+        Some((
+            live.done.load(Ordering::Relaxed),
+            live.total.load(Ordering::Relaxed),
+        ))
     }
 
     /// Deletes a snapshot with its dissections. One that is on its way is given up first.
@@ -324,7 +295,10 @@ impl Snapshots {
         let (root, id) = (self.inner.folder.clone(), entry.id.clone());
         blocking(move || remove(&root, &id))
             .await
-            .map_err(|source| SnapshotError::Io { doing: "delete the folder of", source })?;
+            .map_err(|source| SnapshotError::Io {
+                doing: "delete the folder of",
+                source,
+            })?;
         self.inner.catalogue.refresh_snapshot(&entry.id).await?;
         tracing::info!(id = entry.id, name = entry.name, "snapshot deleted");
         Ok(())
@@ -352,7 +326,9 @@ impl Snapshots {
     async fn check_free(&self, name: &str) -> Result<(), SnapshotError> {
         match self.inner.catalogue.snapshot(name).await? {
             // The start of another snapshot's id is a poor name, but a free one.
-            Found::One(entry) if entry.name == name || entry.id == name => Err(SnapshotError::Taken(name.to_owned())),
+            Found::One(entry) if entry.name == name || entry.id == name => {
+                Err(SnapshotError::Taken(name.to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -364,32 +340,54 @@ impl Snapshots {
         tokio::spawn(async move {
             let id = manifest.id.clone();
             collect::collect(&inner, manifest, &live).await;
-            inner.collecting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            inner
+                .collecting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&id);
             live.ended.send_replace(true);
         });
     }
 
     fn collecting(&self) -> MutexGuard<'_, HashMap<String, Arc<Collecting>>> {
-        self.inner.collecting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .collecting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The nodes that are meant, all when none is named.
 fn choose(surveyed: Vec<Surveyed>, asked: &[String]) -> Result<Vec<Surveyed>, SnapshotError> {
     for asked in asked {
-        if !surveyed.iter().any(|node| node.name == *asked || node.agent.url() == asked) {
+        if !surveyed
+            .iter()
+            .any(|node| node.name == *asked || node.agent.url() == asked)
+        {
             let there = surveyed.iter().map(|node| node.name.clone()).collect();
-            return Err(SnapshotError::UnknownNode { asked: shown(asked), there });
+            return Err(SnapshotError::UnknownNode {
+                asked: shown(asked),
+                there,
+            });
         }
     }
-    let meant = |node: &Surveyed| asked.iter().any(|asked| node.name == *asked || node.agent.url() == asked);
-    Ok(surveyed.into_iter().filter(|node| asked.is_empty() || meant(node)).collect())
+    let meant = |node: &Surveyed| {
+        asked
+            .iter()
+            .any(|asked| node.name == *asked || node.agent.url() == asked)
+    };
+    Ok(surveyed
+        .into_iter()
+        .filter(|node| asked.is_empty() || meant(node))
+        .collect())
 }
 
 fn parts(nodes: &[Surveyed]) -> Vec<NodePart> {
     let mut parts: Vec<NodePart> = Vec::with_capacity(nodes.len());
     for node in nodes {
-        let folder = name::folder(&node.name, |folder| parts.iter().any(|part| part.folder == folder));
+        let folder = name::folder(&node.name, |folder| {
+            parts.iter().any(|part| part.folder == folder)
+        });
         parts.push(NodePart {
             name: node.name.clone(),
             url: node.agent.url().to_owned(),
@@ -430,19 +428,15 @@ fn remove(root: &Path, id: &str) -> io::Result<()> {
 }
 
 /// Runs what waits for the disk away from the async workers.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// What a user wrote, short enough for an answer and without control characters.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
-}
-
-fn or_none(names: &[String]) -> String {
-    if names.is_empty() {
-        "there are none yet: create one with POST /mcp/snapshots".to_owned()
-    } else {
-        format!("there are: {}", names.join(", "))
-    }
 }

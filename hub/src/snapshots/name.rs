@@ -17,7 +17,9 @@ pub struct BadName {
 pub fn check(name: &str) -> Result<(), BadName> {
     let good = (1..=MAX_NAME).contains(&name.len())
         && !name.starts_with(['.', '-'])
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if good {
         return Ok(());
     }
@@ -32,7 +34,13 @@ pub fn folder(node: &str, taken: impl Fn(&str) -> bool) -> String {
     let mut base: String = node
         .chars()
         .take(MAX_NAME - 8)
-        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect();
     if check(&base).is_err() {
         base.insert(0, '_');
@@ -55,7 +63,9 @@ mod tests {
         for name in ["a", "incident-001", "_x", "A.b_c-9", &"x".repeat(MAX_NAME)] {
             assert_eq!(check(name), Ok(()), "{name}");
         }
-        for name in ["", ".", "..", "../etc", "a/b", "a\\b", ".hidden", "-rf", "a b", "a\0b", "é", "a%2fb", "a\nb"] {
+        for name in [
+            "", ".", "..", "../etc", "a/b", "a\\b", ".hidden", "-rf", "a b", "a\0b", "é", "a%2fb", "a\nb",
+        ] {
             assert!(check(name).is_err(), "{name}");
         }
         assert!(check(&"x".repeat(MAX_NAME + 1)).is_err());
@@ -66,7 +76,10 @@ mod tests {
         assert_eq!(folder("node-1", |_| false), "node-1");
         assert_eq!(folder("../../etc", |_| false), "_.._.._etc");
         assert_eq!(folder("", |_| false), "_");
-        assert_eq!(folder("node-1", |name| name == "node-1" || name == "node-1-2"), "node-1-3");
+        assert_eq!(
+            folder("node-1", |name| name == "node-1" || name == "node-1-2"),
+            "node-1-3"
+        );
         assert_eq!(check(&folder(&"é".repeat(500), |_| false)), Ok(()));
     }
 }

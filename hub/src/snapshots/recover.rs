@@ -19,7 +19,10 @@ impl Snapshots {
         let root = self.inner.folder.clone();
         let unfinished = blocking(move || sweep(&root))
             .await
-            .map_err(|source| SnapshotError::Io { doing: "look for unfinished parts of", source })?;
+            .map_err(|source| SnapshotError::Io {
+                doing: "look for unfinished parts of",
+                source,
+            })?;
         for manifest in unfinished {
             let folder = self.inner.folder.join(incoming_folder(&manifest.id));
             if manifest.status == Status::InProgress {
@@ -29,7 +32,10 @@ impl Snapshots {
                 // It was whole; only the rename was missing.
                 collect::publish(&self.inner, &folder, &manifest)
                     .await
-                    .map_err(|source| SnapshotError::Io { doing: "publish", source })?;
+                    .map_err(|source| SnapshotError::Io {
+                        doing: "publish",
+                        source,
+                    })?;
             }
         }
         Ok(())
@@ -41,7 +47,9 @@ fn sweep(root: &Path) -> io::Result<Vec<Manifest>> {
     let mut unfinished = Vec::new();
     for entry in std::fs::read_dir(root)? {
         let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
         if name.starts_with(DELETED) || (name.starts_with(IMPORTING) && is_abandoned(&path)) {
             tracing::info!(folder = name, "leftover of an earlier run removed");
             std::fs::remove_dir_all(&path)?;
@@ -56,7 +64,9 @@ fn read_unfinished(path: PathBuf) -> io::Result<Option<Manifest>> {
     match Manifest::read(&path) {
         Ok(manifest) if path.ends_with(incoming_folder(&manifest.id)) => Ok(Some(manifest)),
         // The manifest is written before the snapshot is confirmed: without one, nobody was told of it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::remove_dir_all(&path).map(|()| None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::remove_dir_all(&path).map(|()| None)
+        }
         Ok(_) => {
             tracing::warn!(folder = %path.display(), "an unfinished snapshot has another id than its folder; left alone");
             Ok(None)

@@ -36,7 +36,9 @@ pub enum WindowError {
         end: String,
     },
     /// Nothing is recorded at all.
-    #[error("nothing has been recorded yet on any node; check that the agents record (GET /mcp/data-boundaries)")]
+    #[error(
+        "nothing has been recorded yet on any node; check that the agents record (GET /mcp/data-boundaries)"
+    )]
     NoTape,
     /// Something is recorded, but not then.
     #[error(
@@ -68,14 +70,21 @@ pub fn span<'a>(tapes: impl IntoIterator<Item = &'a Boundaries>) -> Option<(Nano
 }
 
 /// The window that is meant, checked against the tape there is.
-pub fn resolve(asked: Asked, now: Nanos, tape: Option<(Nanos, Nanos)>) -> Result<(Nanos, Nanos), WindowError> {
+pub fn resolve(
+    asked: Asked,
+    now: Nanos,
+    tape: Option<(Nanos, Nanos)>,
+) -> Result<(Nanos, Nanos), WindowError> {
     let (start, end) = match asked {
         Asked::Last(length) => (now.saturating_sub(length), now),
         // Nothing is recorded of the time to come.
         Asked::Between(start, end) => (start, end.unwrap_or(now).min(now)),
     };
     if end <= start {
-        return Err(WindowError::Empty { start: at(start), end: at(end) });
+        return Err(WindowError::Empty {
+            start: at(start),
+            end: at(end),
+        });
     }
     let (oldest, newest) = tape.ok_or(WindowError::NoTape)?;
     if end <= oldest || start > newest.saturating_add(FLUSH_GRACE) {
@@ -113,7 +122,10 @@ pub fn parse_duration(text: &str) -> Result<Nanos, WindowError> {
             "d" => 86_400 * SECOND,
             _ => return Err(wrong()),
         };
-        total = number.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        total = number
+            .checked_mul(unit)
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(wrong)?;
         rest = tail.trim_start();
     }
     if total == 0 { Err(wrong()) } else { Ok(total) }
@@ -135,7 +147,10 @@ pub fn show_duration(length: Nanos) -> String {
 /// A moment as the API writes it: RFC 3339 in UTC, to the millisecond where it has one.
 pub fn at(moment: Nanos) -> String {
     let whole = moment / MILLISECOND;
-    match i64::try_from(whole).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
+    match i64::try_from(whole)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+    {
         Some(time) => time.to_string(),
         None => format!("{whole} ms"),
     }
@@ -149,10 +164,28 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_shown() {
-        for (text, seconds) in [("30m", 1800), ("1h", 3600), ("1h30m", 5400), ("90s", 90), ("1d", 86_400), (" 2 h", 7200)] {
+        for (text, seconds) in [
+            ("30m", 1800),
+            ("1h", 3600),
+            ("1h30m", 5400),
+            ("90s", 90),
+            ("1d", 86_400),
+            (" 2 h", 7200),
+        ] {
             assert_eq!(parse_duration(text), Ok(seconds * SECOND), "{text}");
         }
-        for text in ["", "1", "h", "1x", "-1h", "0s", "1h 3", "99999999999999999999h", "999999999999h", "1.5h"] {
+        for text in [
+            "",
+            "1",
+            "h",
+            "1x",
+            "-1h",
+            "0s",
+            "1h 3",
+            "99999999999999999999h",
+            "999999999999h",
+            "1.5h",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
         for text in ["1h", "30m", "1h30m", "1m30s", "250ms"] {
@@ -163,7 +196,10 @@ mod tests {
     #[test]
     fn the_last_hour_of_a_young_tape() {
         let tape = Some((NOW - 5 * SECOND, NOW - SECOND));
-        assert_eq!(resolve(Asked::Last(DEFAULT_DURATION), NOW, tape), Ok((NOW - DEFAULT_DURATION, NOW)));
+        assert_eq!(
+            resolve(Asked::Last(DEFAULT_DURATION), NOW, tape),
+            Ok((NOW - DEFAULT_DURATION, NOW))
+        );
     }
 
     #[test]
@@ -179,15 +215,24 @@ mod tests {
                 .to_owned())
         );
         // The tape ended 50 s ago, so the last 10 s are not on it either.
-        assert!(matches!(resolve(Asked::Last(10 * SECOND), NOW, tape), Err(WindowError::Outside { .. })));
+        assert!(matches!(
+            resolve(Asked::Last(10 * SECOND), NOW, tape),
+            Err(WindowError::Outside { .. })
+        ));
         assert_eq!(resolve(Asked::Last(SECOND), NOW, None), Err(WindowError::NoTape));
     }
 
     #[test]
     fn windows_end_after_they_begin_and_not_in_the_future() {
         let tape = Some((NOW - 100 * SECOND, NOW));
-        assert!(matches!(resolve(Asked::Between(NOW, Some(NOW)), NOW, tape), Err(WindowError::Empty { .. })));
-        assert!(matches!(resolve(Asked::Between(NOW + SECOND, None), NOW, tape), Err(WindowError::Empty { .. })));
+        assert!(matches!(
+            resolve(Asked::Between(NOW, Some(NOW)), NOW, tape),
+            Err(WindowError::Empty { .. })
+        ));
+        assert!(matches!(
+            resolve(Asked::Between(NOW + SECOND, None), NOW, tape),
+            Err(WindowError::Empty { .. })
+        ));
         let asked = Asked::Between(NOW - SECOND, Some(NOW + 60 * SECOND));
         assert_eq!(resolve(asked, NOW, tape), Ok((NOW - SECOND, NOW)));
     }

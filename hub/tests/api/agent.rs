@@ -15,15 +15,14 @@ use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use wiretape_dissect::testing::{Recorded, Talk, Who};
 use wiretape_dissect::Direction as Seen;
+use wiretape_dissect::testing::{Recorded, Talk, Who};
 use wiretape_tape::{Direction, LinkType, Name, Nanos, Packet, Shelf, Tape, TapeOptions};
 
 pub const SECOND: Nanos = 1_000_000_000;
 
 /// A node: its tape, its agent, and what shall go wrong with it.
 pub struct Node {
-    pub name: String,
     pub url: String,
     pub tape: Arc<Mutex<Tape>>,
     pub faults: Arc<Faults>,
@@ -67,11 +66,23 @@ impl Node {
         let faults = Arc::new(Faults::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let served = Served { shelf: shelf.clone(), faults: Arc::clone(&faults) };
+        let served = Served {
+            shelf: shelf.clone(),
+            faults: Arc::clone(&faults),
+        };
         let serving = tokio::spawn(async move {
-            axum::serve(listener, router(served)).await.expect("the agent serves");
+            axum::serve(listener, router(served))
+                .await
+                .expect("the agent serves");
         });
-        Self { name: name.to_owned(), url, tape: Arc::new(Mutex::new(tape)), faults, shelf, serving, _dir: dir }
+        Self {
+            url,
+            tape: Arc::new(Mutex::new(tape)),
+            faults,
+            shelf,
+            serving,
+            _dir: dir,
+        }
     }
 
     /// Records packets as this node's sockets saw them.
@@ -108,13 +119,26 @@ impl Node {
             service: service.to_owned(),
             ..Name::default()
         };
-        self.tape.lock().expect("no test panics with it").name(&name).expect("the tape takes it");
+        self.tape
+            .lock()
+            .expect("no test panics with it")
+            .name(&name)
+            .expect("the tape takes it");
     }
 
     /// Ends its agent: connections break and new ones are refused.
     pub fn kill(&self) {
         self.serving.abort();
         self.faults.dead.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Faults {
+    /// Waits until so many streams have begun.
+    pub async fn streaming(&self, streams: u64) {
+        while self.streams.load(Ordering::Relaxed) < streams {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -130,11 +154,22 @@ pub fn checkouts(count: u32, end: Nanos, body: usize) -> Vec<Talk> {
         .map(|number| {
             let start = end - u64::from(count - number) * 10_000_000;
             let client = format!("10.0.0.1:{}", 20_000 + number);
-            let mut talk = Talk::new(&client, "10.0.0.2:8080", start, (1000 + number, 7_000_000 + number));
-            let status = if number % 10 == 9 { "503 Service Unavailable" } else { "200 OK" };
+            let mut talk = Talk::new(
+                &client,
+                "10.0.0.2:8080",
+                start,
+                (1000 + number, 7_000_000 + number),
+            );
+            let status = if number % 10 == 9 {
+                "503 Service Unavailable"
+            } else {
+                "200 OK"
+            };
             let (path, text) = ("/api/v1/checkout", "x".repeat(body));
             talk.handshake();
-            talk.ask(format!("POST {path}?n={number} HTTP/1.1\r\nHost: checkout\r\nContent-Length: {body}\r\n\r\n{text}"));
+            talk.ask(format!(
+                "POST {path}?n={number} HTTP/1.1\r\nHost: checkout\r\nContent-Length: {body}\r\n\r\n{text}"
+            ));
             talk.answer(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok"));
             talk.close();
             talk
@@ -144,7 +179,10 @@ pub fn checkouts(count: u32, end: Nanos, body: usize) -> Vec<Talk> {
 
 /// Two nodes that have recorded the same calls, one at the client and one at the server.
 pub async fn shop(count: u32, body: usize, segment_bytes: u64) -> (Node, Node) {
-    let (client, server) = (Node::start("node-1", segment_bytes).await, Node::start("node-2", segment_bytes).await);
+    let (client, server) = (
+        Node::start("node-1", segment_bytes).await,
+        Node::start("node-2", segment_bytes).await,
+    );
     let now = wiretape_hub::now();
     for node in [&client, &server] {
         node.name("10.0.0.1", "frontend-abc123", "frontend", now - 600 * SECOND);
@@ -190,7 +228,10 @@ async fn cut(State(served): State<Served>, Json(order): Json<Order>) -> Response
     if served.faults.refuse.load(Ordering::Relaxed) {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "the tape is being serviced");
     }
-    match served.shelf.cut(&order.id, order.start, order.end, wiretape_hub::now()) {
+    match served
+        .shelf
+        .cut(&order.id, order.start, order.end, wiretape_hub::now())
+    {
         Ok(cut) => Json(cut).into_response(),
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     }
@@ -220,18 +261,35 @@ async fn segment(
     };
     let from: u64 = headers
         .get(header::RANGE)
-        .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
+        .and_then(|range| {
+            range
+                .to_str()
+                .ok()?
+                .strip_prefix("bytes=")?
+                .strip_suffix('-')?
+                .parse()
+                .ok()
+        })
         .unwrap_or(0);
     let earlier = served.faults.streams.fetch_add(1, Ordering::Relaxed);
     if from > 0 {
         served.faults.ranges.fetch_add(1, Ordering::Relaxed);
     }
     let mut bytes = vec![0; usize::try_from(length - from).expect("a test's segment is small")];
-    file.seek(SeekFrom::Start(from)).and_then(|_| file.read_exact(&mut bytes)).expect("the segment is there");
-    let status = if from > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    file.seek(SeekFrom::Start(from))
+        .and_then(|_| file.read_exact(&mut bytes))
+        .expect("the segment is there");
+    let status = if from > 0 {
+        StatusCode::PARTIAL_CONTENT
+    } else {
+        StatusCode::OK
+    };
     let headers = [(header::CONTENT_LENGTH, bytes.len())];
     let breaks = |faults: &Faults| {
-        faults.breaks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        faults
+            .breaks
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
     };
     let body = if served.faults.dead.load(Ordering::Relaxed) {
         broken(Vec::new())
@@ -248,8 +306,21 @@ async fn segment(
 
 /// A body that ends before its length.
 fn broken(bytes: Vec<u8>) -> Body {
-    let parts = [Ok(Bytes::from(bytes)), Err(std::io::Error::other("broken on purpose"))];
-    Body::from_stream(futures::stream::iter(parts))
+    let parts = futures::stream::unfold(0, move |part| {
+        let bytes = Bytes::from(bytes.clone());
+        async move {
+            match part {
+                0 => Some((Ok(bytes), 1)),
+                1 => {
+                    // Long enough for the bytes before to leave.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    Some((Err(std::io::Error::other("broken on purpose")), 2))
+                }
+                _ => None,
+            }
+        }
+    });
+    Body::from_stream(parts)
 }
 
 /// A body whose second half comes when the fault is taken away.

@@ -9,7 +9,10 @@ use crate::agent::shop;
 use crate::hub::TestHub;
 
 async fn lists(hub: &TestHub) -> (Value, Value) {
-    (hub.client.get("/mcp/snapshots").await, hub.client.get("/mcp/dissections").await)
+    (
+        hub.client.get("/mcp/snapshots").await,
+        hub.client.get("/mcp/dissections").await,
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +57,12 @@ async fn what_changes_in_the_folder_is_followed() {
     fs::create_dir(folder.join("damaged")).expect("a new folder");
     fs::write(folder.join("damaged/manifest.json"), "{").expect("a new file");
     let left = hub.client.get("/mcp/snapshots").await;
-    let names: Vec<&Value> = left["snapshots"].as_array().expect("a list").iter().map(|entry| &entry["name"]).collect();
+    let names: Vec<&Value> = left["snapshots"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| &entry["name"])
+        .collect();
     assert_eq!(names, [&json!("b")]);
     assert_eq!(hub.client.ask("GET", "/mcp/snapshots/a", None).await.0, 404);
 }
@@ -62,7 +70,11 @@ async fn what_changes_in_the_folder_is_followed() {
 fn each_file(folder: &Path, change: fn(&Path)) {
     for entry in fs::read_dir(folder).expect("the folder") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() { each_file(&path, change) } else { change(&path) }
+        if path.is_dir() {
+            each_file(&path, change)
+        } else {
+            change(&path)
+        }
     }
 }
 

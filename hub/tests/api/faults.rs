@@ -10,7 +10,10 @@ use crate::hub::TestHub;
 
 fn node<'a>(snapshot: &'a Value, name: &str) -> &'a Value {
     let nodes = snapshot["nodes"].as_array().expect("a list");
-    nodes.iter().find(|node| node["name"] == name).expect("the node is listed")
+    nodes
+        .iter()
+        .find(|node| node["name"] == name)
+        .expect("the node is listed")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,10 +23,16 @@ async fn a_node_that_hangs_is_named_and_not_fatal() {
     let hub = TestHub::start(&[&client, &server]).await;
     let boundaries = hub.client.get("/mcp/data-boundaries").await;
     assert_eq!(boundaries["nodes"][0]["name"], "node-1");
-    assert_eq!(boundaries["nodes"][1]["error"], format!("{} does not answer in time", server.url));
+    assert_eq!(
+        boundaries["nodes"][1]["error"],
+        format!("{} does not answer in time", server.url)
+    );
     server.faults.hang.store(false, Ordering::Relaxed);
     let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
-    assert_eq!((&snapshot["status"], &snapshot["problems"]), (&json!("completed"), &json!([])));
+    assert_eq!(
+        (&snapshot["status"], &snapshot["problems"]),
+        (&json!("completed"), &json!([]))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,8 +42,17 @@ async fn a_node_that_refuses_is_named_and_not_fatal() {
     let hub = TestHub::start(&[&client, &server]).await;
     let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
     assert_eq!(snapshot["status"], "completed");
-    assert_eq!((&node(&snapshot, "node-1")["status"], &node(&snapshot, "node-2")["status"]), (&json!("completed"), &json!("failed")));
-    let problem = format!("node-2: {} refuses with 503: the tape is being serviced; its packets are missing", server.url);
+    assert_eq!(
+        (
+            &node(&snapshot, "node-1")["status"],
+            &node(&snapshot, "node-2")["status"]
+        ),
+        (&json!("completed"), &json!("failed"))
+    );
+    let problem = format!(
+        "node-2: {} refuses with 503: the tape is being serviced; its packets are missing",
+        server.url
+    );
     assert_eq!(snapshot["problems"], json!([problem]));
     assert_eq!(hub.client.dissect("a", "d").await["stats"]["entries_created"], 3);
 }
@@ -46,12 +64,23 @@ async fn all_nodes_failing_is_a_failed_snapshot_with_reasons() {
     let hub = TestHub::start(&[&client]).await;
     let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
     assert_eq!(snapshot["status"], "failed");
-    assert!(snapshot["reason"].as_str().is_some_and(|reason| reason.contains("the tape is being serviced")), "{snapshot}");
-    let (status, answer) = hub.client.ask("POST", "/mcp/dissections", Some(json!({ "snapshot": "a" }))).await;
+    assert!(
+        snapshot["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("the tape is being serviced")),
+        "{snapshot}"
+    );
+    let (status, answer) = hub
+        .client
+        .ask("POST", "/mcp/dissections", Some(json!({ "snapshot": "a" })))
+        .await;
     assert_eq!(status, 409, "{answer}");
     // One snapshot's failure is no other's.
     client.faults.refuse.store(false, Ordering::Relaxed);
-    assert_eq!(hub.client.snapshot(json!({ "name": "b" })).await["status"], "completed");
+    assert_eq!(
+        hub.client.snapshot(json!({ "name": "b" })).await["status"],
+        "completed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,9 +89,19 @@ async fn a_broken_stream_is_taken_up_where_it_broke() {
     client.faults.breaks.store(3, Ordering::Relaxed);
     let hub = TestHub::start(&[&client]).await;
     let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
-    assert_eq!((&snapshot["status"], &snapshot["problems"]), (&json!("completed"), &json!([])), "{snapshot}");
-    assert!(client.faults.ranges.load(Ordering::Relaxed) > 0, "it asked for the rest only");
-    assert_eq!(hub.client.dissect("a", "d").await["stats"]["entries_created"], 300);
+    assert_eq!(
+        (&snapshot["status"], &snapshot["problems"]),
+        (&json!("completed"), &json!([])),
+        "{snapshot}"
+    );
+    assert!(
+        client.faults.ranges.load(Ordering::Relaxed) > 0,
+        "it asked for the rest only"
+    );
+    assert_eq!(
+        hub.client.dissect("a", "d").await["stats"]["entries_created"],
+        300
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,22 +111,40 @@ async fn a_node_that_dies_in_mid_stream_leaves_its_whole_segments() {
     let hub = TestHub::start(&[&client, &server]).await;
     let created = hub.client.post("/mcp/snapshots", json!({ "name": "a" })).await;
     // Its first segment has come, and half of the second.
-    while client.faults.streams.load(Ordering::Relaxed) < 2 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    client.faults.streaming(2).await;
     client.kill();
     client.faults.stall.store(false, Ordering::Relaxed);
     let snapshot = hub.client.until_not("/mcp/snapshots/a", &["in_progress"]).await;
     assert_eq!(snapshot["status"], "completed", "{snapshot}");
     assert_eq!(node(&snapshot, "node-2")["status"], "completed");
     let part = node(&snapshot, "node-1");
-    assert_eq!((&part["status"], &part["segments"]), (&json!("partial"), &json!(1)), "{part}");
-    assert!(part["error"].as_str().is_some_and(|error| error.contains("(1 of ")), "{part}");
+    assert_eq!(
+        (&part["status"], &part["segments"]),
+        (&json!("partial"), &json!(1)),
+        "{part}"
+    );
+    assert!(
+        part["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("(1 of ")),
+        "{part}"
+    );
     // What is listed is whole, and nothing else is there.
-    let folder = hub.dir.path().join("snapshots").join(created["id"].as_str().expect("it has an id")).join("segments/node-1");
-    let bytes: u64 = std::fs::read_dir(folder).expect("its folder").map(|file| file.expect("a file").metadata().expect("its size").len()).sum();
+    let folder = hub
+        .dir
+        .path()
+        .join("snapshots")
+        .join(created["id"].as_str().expect("it has an id"))
+        .join("segments/node-1");
+    let bytes: u64 = std::fs::read_dir(folder)
+        .expect("its folder")
+        .map(|file| file.expect("a file").metadata().expect("its size").len())
+        .sum();
     assert_eq!(part["size_bytes"], bytes);
-    assert_eq!(hub.client.dissect("a", "d").await["stats"]["entries_created"], 300);
+    assert_eq!(
+        hub.client.dissect("a", "d").await["stats"]["entries_created"],
+        300
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,14 +155,88 @@ async fn a_snapshot_under_way_can_be_deleted() {
     let created = hub.client.post("/mcp/snapshots", json!({ "name": "a" })).await;
     let id = created["id"].as_str().expect("it has an id");
     let (status, answer) = hub.client.ask("GET", "/mcp/snapshots/a/pcap", None).await;
-    assert_eq!((status, &answer["error"]), (409, &json!("the snapshot `a` is in_progress; ask GET /mcp/snapshots/a until it is completed")));
+    assert_eq!(
+        (status, &answer["error"]),
+        (
+            409,
+            &json!("the snapshot `a` is in_progress; ask GET /mcp/snapshots/a until it is completed")
+        )
+    );
     let (status, _) = hub.client.ask("DELETE", "/mcp/snapshots/a", None).await;
     assert_eq!(status, 200);
-    assert_eq!(std::fs::read_dir(hub.dir.path().join("snapshots")).expect("the folder").count(), 0);
+    assert_eq!(
+        std::fs::read_dir(hub.dir.path().join("snapshots"))
+            .expect("the folder")
+            .count(),
+        0
+    );
     assert!(client.shelf.cut_manifest(id).is_err(), "the cut is released");
     // The name is free again.
     client.faults.stall.store(false, Ordering::Relaxed);
-    assert_eq!(hub.client.snapshot(json!({ "name": "a" })).await["status"], "completed");
+    assert_eq!(
+        hub.client.snapshot(json!({ "name": "a" })).await["status"],
+        "completed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_fails_the_snapshot_with_what_to_do() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("no small disk can be mounted (not root?): skipped");
+        return;
+    };
+    let (client, _server) = shop(3, 10, 64 << 20).await;
+    let hub = TestHub::open(
+        tempfile::TempDir::new_in(&disk.folder).expect("a folder on it"),
+        vec![client.url.clone()],
+    )
+    .await;
+    let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
+    assert_eq!(snapshot["status"], "failed");
+    let reason = snapshot["reason"].as_str().expect("it has a reason");
+    assert!(
+        reason.starts_with("not enough room on the hub's disk: ") && reason.contains("delete snapshots"),
+        "{reason}"
+    );
+    let (status, health) = hub.client.ask("GET", "/healthz", None).await;
+    assert_eq!((status, &health["status"]), (503, &json!("failing")));
+    assert_eq!(hub.client.ask("DELETE", "/mcp/snapshots/a", None).await.0, 200);
+    drop(hub.stop().await);
+}
+
+/// A file system of 16 MiB, gone when dropped.
+struct SmallDisk {
+    folder: std::path::PathBuf,
+    _parent: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let parent = tempfile::TempDir::new().expect("a temporary folder");
+        let folder = parent.path().join("disk");
+        std::fs::create_dir(&folder).expect("a new folder");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"])
+            .arg(&folder)
+            .output();
+        mounted.is_ok_and(|done| done.status.success()).then_some(Self {
+            folder,
+            _parent: parent,
+        })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let done = std::process::Command::new("umount")
+            .arg("--lazy")
+            .arg(&self.folder)
+            .status();
+        assert!(
+            done.is_ok_and(|done| done.success()),
+            "the small disk is taken away"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,10 +252,17 @@ async fn nodes_of_one_name_and_of_strange_names_do_not_meet() {
     }
     let hub = TestHub::start(&nodes.iter().collect::<Vec<_>>()).await;
     let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
-    assert_eq!((&snapshot["status"], &snapshot["packet_count"]), (&json!("completed"), &json!(24)), "{snapshot}");
+    assert_eq!(
+        (&snapshot["status"], &snapshot["packet_count"]),
+        (&json!("completed"), &json!(24)),
+        "{snapshot}"
+    );
     let id = snapshot["id"].as_str().expect("it has an id");
     let segments = hub.dir.path().join("snapshots").join(id).join("segments");
-    let mut folders: Vec<_> = std::fs::read_dir(segments).expect("its folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    let mut folders: Vec<_> = std::fs::read_dir(segments)
+        .expect("its folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
     folders.sort();
     assert_eq!(folders, ["_.._.._etc", "same", "same-2"]);
 }

@@ -42,16 +42,28 @@ impl TestHub {
             stall: Duration::from_secs(2),
         };
         let places = Where { urls, dns: None };
-        let options = Options { data: dir.path().to_owned(), places, patience, threads: 2 };
+        let options = Options {
+            data: dir.path().to_owned(),
+            places,
+            patience,
+            threads: 2,
+        };
         let hub = Hub::open(options).await.expect("the hub opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let stop = CancellationToken::new();
         let token = stop.clone();
         let serving = tokio::spawn(async move {
-            api::serve(listener, Arc::new(hub), token).await.expect("the hub serves");
+            api::serve(listener, Arc::new(hub), token)
+                .await
+                .expect("the hub serves");
         });
-        Self { client: Client::new(url), dir, stop, serving }
+        Self {
+            client: Client::new(url),
+            dir,
+            stop,
+            serving,
+        }
     }
 
     /// Stops it in good order and gives its data folder back.
@@ -74,7 +86,9 @@ impl HubProcess {
     /// Starts it on a data folder and waits until it answers.
     pub fn start(data: &Path, nodes: &[&Node]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-hub"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data);
         for node in nodes {
             command.args(["--node", &node.url]);
         }
@@ -82,16 +96,25 @@ impl HubProcess {
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let mut said = Vec::new();
         let url = loop {
-            let Some(Ok(line)) = lines.next() else { panic!("the hub ended: {}", said.join("\n")) };
+            let Some(Ok(line)) = lines.next() else {
+                panic!("the hub ended: {}", said.join("\n"))
+            };
             if let Some(at) = line.find("hub answers on ") {
                 let url = line.split_at(at + "hub answers on ".len()).1;
-                break url.split_whitespace().next().expect("an address follows").to_owned();
+                break url
+                    .split_whitespace()
+                    .next()
+                    .expect("an address follows")
+                    .to_owned();
             }
             said.push(line);
         };
         // Read on, so that the hub never waits for a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { client: Client::new(url), child }
+        Self {
+            client: Client::new(url),
+            child,
+        }
     }
 
     /// Ends it without a warning.
@@ -102,7 +125,10 @@ impl HubProcess {
 
     /// Asks it to end, as an init system does.
     pub fn terminate(mut self) -> std::process::ExitStatus {
-        let told = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        let told = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status()
+            .expect("kill runs");
         assert!(told.success());
         self.child.wait().expect("it ends")
     }
@@ -125,7 +151,11 @@ pub struct Client {
 
 impl Client {
     fn new(url: String) -> Self {
-        let http = reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().build().expect("a client");
+        let http = reqwest::Client::builder()
+            .pool_max_idle_per_host(0)
+            .no_proxy()
+            .build()
+            .expect("a client");
         Self { url, http }
     }
 
@@ -141,7 +171,9 @@ impl Client {
 
     /// Status and JSON of an answer.
     pub async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let answer = self.send(method, path, body.map(|body| body.to_string().into_bytes())).await;
+        let answer = self
+            .send(method, path, body.map(|body| body.to_string().into_bytes()))
+            .await;
         let status = answer.status().as_u16();
         (status, answer.json().await.expect("the answer is JSON"))
     }
@@ -171,7 +203,9 @@ impl Client {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(DEADLINE, asking).await.expect("it comes to an end")
+        tokio::time::timeout(DEADLINE, asking)
+            .await
+            .expect("it comes to an end")
     }
 
     /// Creates a snapshot and waits for its end.
@@ -185,13 +219,23 @@ impl Client {
     pub async fn dissect(&self, snapshot: &str, name: &str) -> Value {
         let body = serde_json::json!({ "snapshot": snapshot, "name": name });
         self.post("/mcp/dissections", body).await;
-        self.until_not(&format!("/mcp/dissections/{snapshot}/{name}"), &["pending", "running"]).await
+        self.until_not(
+            &format!("/mcp/dissections/{snapshot}/{name}"),
+            &["pending", "running"],
+        )
+        .await
     }
 }
 
 /// A value made safe for a query.
 pub fn encoded(text: &str) -> String {
     text.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() { (byte as char).to_string() } else { format!("%{byte:02X}") })
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                (byte as char).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
         .collect()
 }

@@ -1,7 +1,6 @@
 //! The hub's program, killed and stopped in the middle of things.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -17,43 +16,70 @@ async fn killed_while_it_collects_it_goes_on_at_the_next_start() {
     let hub = HubProcess::start(data.path(), &[&client, &server]);
     hub.client.snapshot(json!({ "name": "before" })).await;
     hub.client.dissect("before", "d").await;
+    let begun = client.faults.streams.load(Ordering::Relaxed);
     client.faults.stall.store(true, Ordering::Relaxed);
-    let created = hub.client.post("/mcp/snapshots", json!({ "name": "during" })).await;
-    while hub.client.get("/mcp/snapshots/during").await["progress"]["bytes"].as_u64().unwrap_or(0) == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let created = hub
+        .client
+        .post("/mcp/snapshots", json!({ "name": "during" }))
+        .await;
+    client.faults.streaming(begun + 2).await;
     hub.kill();
     client.faults.stall.store(false, Ordering::Relaxed);
 
     let hub = HubProcess::start(data.path(), &[&client, &server]);
-    let during = hub.client.until_not("/mcp/snapshots/during", &["in_progress"]).await;
-    assert_eq!((&during["status"], &during["id"]), (&json!("completed"), &created["id"]), "{during}");
-    assert_eq!((&during["problems"], &during["node_count"]), (&json!([]), &json!(2)));
-    assert_eq!(hub.client.get("/mcp/snapshots/before").await["status"], "completed");
+    let during = hub
+        .client
+        .until_not("/mcp/snapshots/during", &["in_progress"])
+        .await;
+    assert_eq!(
+        (&during["status"], &during["id"]),
+        (&json!("completed"), &created["id"]),
+        "{during}"
+    );
+    assert_eq!(
+        (&during["problems"], &during["node_count"]),
+        (&json!([]), &json!(2))
+    );
+    assert_eq!(
+        hub.client.get("/mcp/snapshots/before").await["status"],
+        "completed"
+    );
     assert_eq!(hub.client.get("/mcp/calls?db=before/d").await["total"], 300);
-    assert_eq!(hub.client.dissect("during", "d").await["stats"]["entries_created"], 300);
+    assert_eq!(
+        hub.client.dissect("during", "d").await["stats"]["entries_created"],
+        300
+    );
     assert!(hub.terminate().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_that_was_let_go_meanwhile_fails_with_a_reason() {
+async fn a_cut_that_was_let_go_meanwhile_is_told_and_keeps_what_had_come() {
     let (client, _server) = shop(300, 1000, 128 << 10).await;
     client.faults.stall.store(true, Ordering::Relaxed);
     let data = TempDir::new().expect("a temporary folder");
     let hub = HubProcess::start(data.path(), &[&client]);
     let created = hub.client.post("/mcp/snapshots", json!({ "name": "a" })).await;
-    while hub.client.get("/mcp/snapshots/a").await["progress"]["bytes"].as_u64().unwrap_or(0) == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    // The first segment has come, and half of the second.
+    client.faults.streaming(2).await;
     hub.kill();
     client.faults.stall.store(false, Ordering::Relaxed);
-    client.shelf.release(created["id"].as_str().expect("it has an id")).expect("the cut is held");
+    client
+        .shelf
+        .release(created["id"].as_str().expect("it has an id"))
+        .expect("the cut is held");
 
     let hub = HubProcess::start(data.path(), &[&client]);
     let snapshot = hub.client.until_not("/mcp/snapshots/a", &["in_progress"]).await;
-    assert_eq!(snapshot["status"], "failed");
-    let reason = snapshot["reason"].as_str().expect("it has a reason");
-    assert!(reason.contains("no longer holds the cut that was made before the hub ended"), "{reason}");
+    assert_eq!(
+        (&snapshot["status"], &snapshot["nodes"][0]["status"]),
+        (&json!("completed"), &json!("partial"))
+    );
+    assert_eq!(snapshot["nodes"][0]["segments"], 1);
+    let problem = snapshot["problems"][0].as_str().expect("it has a problem");
+    assert!(
+        problem.contains("no longer holds the cut that was made before the hub ended (1 of "),
+        "{problem}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,15 +95,22 @@ async fn a_dissection_that_was_under_way_is_begun_again() {
     std::fs::remove_dir_all(folder.join("calls")).expect("the tables");
     std::fs::create_dir(folder.join(".calls.incoming")).expect("a new folder");
     let record = folder.join("dissection.json");
-    let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).expect("the record")).expect("JSON");
+    let mut text: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&record).expect("the record")).expect("JSON");
     text["status"] = json!("running");
     text["summary"] = json!(null);
     text["finished_at"] = json!(null);
     std::fs::write(&record, text.to_string()).expect("the record");
 
     let hub = TestHub::open(data, vec![]).await;
-    let dissection = hub.client.until_not("/mcp/dissections/a/d", &["pending", "running"]).await;
-    assert_eq!((&dissection["status"], &dissection["stats"]["entries_created"]), (&json!("completed"), &json!(5)));
+    let dissection = hub
+        .client
+        .until_not("/mcp/dissections/a/d", &["pending", "running"])
+        .await;
+    assert_eq!(
+        (&dissection["status"], &dissection["stats"]["entries_created"]),
+        (&json!("completed"), &json!(5))
+    );
     assert_eq!(hub.client.get("/mcp/calls?db=a/d").await["total"], 5);
     let data = hub.stop().await;
 
@@ -88,7 +121,10 @@ async fn a_dissection_that_was_under_way_is_begun_again() {
     let hub = TestHub::open(data, vec![]).await;
     let dissection = hub.client.get("/mcp/dissections/a/d").await;
     assert_eq!(dissection["status"], "failed");
-    assert_eq!(dissection["errors"], json!(["the hub ended 3 times while it ran; it is not begun again"]));
+    assert_eq!(
+        dissection["errors"],
+        json!(["the hub ended 3 times while it ran; it is not begun again"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +137,10 @@ async fn two_hubs_do_not_share_a_data_folder() {
         .output()
         .expect("the hub runs");
     let told = String::from_utf8_lossy(&second.stderr);
-    assert!(!second.status.success() && told.contains("another hub runs on the data folder"), "{told}");
+    assert!(
+        !second.status.success() && told.contains("another hub runs on the data folder"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,27 +148,55 @@ async fn what_another_process_imports_is_found() {
     let (client, server) = shop(5, 10, 64 << 20).await;
     let hub = TestHub::start(&[&client, &server]).await;
     hub.client.snapshot(json!({ "name": "a" })).await;
-    let capture = hub.client.send("GET", "/mcp/snapshots/a/pcap", None).await.bytes().await.expect("a capture");
+    let capture = hub
+        .client
+        .send("GET", "/mcp/snapshots/a/pcap", None)
+        .await
+        .bytes()
+        .await
+        .expect("a capture");
     let files = TempDir::new().expect("a temporary folder");
     let file = files.path().join("capture.pcap");
     std::fs::write(&file, &capture).expect("a file");
 
     let data = hub.dir.path().to_owned();
-    let wanted = Import { data: data.clone(), name: "b".to_owned(), files: vec![file.clone()] };
+    let wanted = Import {
+        data: data.clone(),
+        name: "b".to_owned(),
+        files: vec![file.clone()],
+    };
     let manifest = import(&wanted, wiretape_hub::now()).expect("it is brought in");
     assert_eq!((manifest.packets(), manifest.problems.len()), (2 * 5 * 8, 0));
     let shown = hub.client.get("/mcp/snapshots/b").await;
-    assert_eq!((&shown["origin"], &shown["status"]), (&json!("import"), &json!("completed")));
-    assert_eq!(hub.client.get("/mcp/snapshots").await["snapshots"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        (&shown["origin"], &shown["status"]),
+        (&json!("import"), &json!("completed"))
+    );
+    assert_eq!(
+        hub.client.get("/mcp/snapshots").await["snapshots"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
     assert_eq!(hub.client.dissect("b", "d").await["stats"]["entries_created"], 5);
 
     let taken = import(&wanted, wiretape_hub::now()).map_err(|error| error.to_string());
-    assert_eq!(taken.err().as_deref(), Some("there is already a snapshot named `b` in the data folder; choose another --name"));
+    assert_eq!(
+        taken.err().as_deref(),
+        Some("there is already a snapshot named `b` in the data folder; choose another --name")
+    );
     std::fs::write(&file, "not a capture").expect("a file");
-    let wanted = Import { name: "c".to_owned(), ..wanted };
+    let wanted = Import {
+        name: "c".to_owned(),
+        ..wanted
+    };
     let refused = import(&wanted, wiretape_hub::now()).map_err(|error| error.to_string());
     assert!(refused.is_err_and(|error| error.contains("not a capture")));
     assert_eq!(hub.client.ask("GET", "/mcp/snapshots/c", None).await.0, 404);
     let left = std::fs::read_dir(data.join("snapshots")).expect("the folder");
-    assert!(left.flatten().all(|entry| !entry.file_name().to_string_lossy().starts_with('.')), "nothing is left over");
+    assert!(
+        left.flatten()
+            .all(|entry| !entry.file_name().to_string_lossy().starts_with('.')),
+        "nothing is left over"
+    );
 }

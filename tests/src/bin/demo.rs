@@ -24,7 +24,7 @@ use wiretape_tests::workload::{self, Play, Shop};
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
-    /// Leave everything running afterwards, until Ctrl-C
+    /// Leave the nodes and the hub running afterwards, until Ctrl-C
     #[arg(long)]
     keep: bool,
     /// How many times as fast as the wall's clock the story of four minutes is played
@@ -77,8 +77,11 @@ async fn demo(cli: &Cli) -> anyhow::Result<ExitCode> {
     voice.say("Starting three nodes with an agent each, and a hub");
     let mut cluster = match Cluster::start(workload::pods(), Recording::Ebpf, Some(cli.listen)).await {
         Err(error) if error.is::<AgentNotWell>() => {
+            // The end of the agent's log says why.
+            let told = format!("{error:#}");
+            let why = told.lines().last().unwrap_or_default();
             voice.say(format!(
-                "eBPF cannot run here, so libpcap records instead: {error:#}"
+                "eBPF cannot run here, so libpcap records instead ({why})"
             ));
             Cluster::start(workload::pods(), Recording::Libpcap, Some(cli.listen)).await?
         }
@@ -113,6 +116,7 @@ async fn demo(cli: &Cli) -> anyhow::Result<ExitCode> {
         truth.calls.len()
     ));
 
+    cluster.recorded().await;
     let evidence = investigation::investigate(&cluster.api(), voice, &cli.pcap).await?;
     let report = Report::new(&evidence, began, cli.time_scale);
     voice.say(format!("\n{}\n{report}", "-".repeat(100)));
@@ -211,12 +215,12 @@ async fn watch(shop: &mut Shop) -> anyhow::Result<()> {
 async fn keep(cli: &Cli, evidence: &Evidence, voice: Voice) {
     let hub = format!("http://{}", cli.listen);
     voice.say(format!(
-        "\nEverything is still running; Ctrl-C takes it down. To try next:\n  \
+        "\nThe nodes and the hub are still running; Ctrl-C takes them down. To try next:\n  \
          curl -s {hub}/mcp/data-boundaries\n  \
          curl -sG {hub}/mcp/calls -d db={DB} --data-urlencode 'kfl=dst.svc == \"payment-service\" and status >= 500' -d limit=3\n  \
          curl -sG {hub}/mcp/calls -d db={DB} --data-urlencode 'kfl=response.latency > 400' -d format=full -d limit=1\n  \
          curl -sG {hub}/mcp/snapshots/{SNAPSHOT}/pcap -d nodes={} --data-urlencode 'bpf_filter=tcp port 7432' -o db.pcap",
-        evidence.nodes.first().map_or("node-1", String::as_str),
+        evidence.nodes.last().map_or("node-3", String::as_str),
     ));
     std::future::pending::<()>().await;
 }

@@ -36,6 +36,7 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
     cluster.start_agent(0).await?;
     let back = now_ms();
     let truth = shop.close().await?;
+    cluster.recorded().await;
 
     let calls = all_calls(&cluster.api(), "after").await?;
     let held = Held::new(&calls, &truth);
@@ -44,7 +45,13 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
         let end = start + sent.took_us.div_ceil(1000);
         end + LAST_SECOND >= killed && start <= back + AFTER_START
     };
-    let lost: Vec<_> = held.missing.iter().chain(&held.wrong).collect();
+    // One that the gap cut in two may be there as two halves.
+    let lost: Vec<_> = held
+        .missing
+        .iter()
+        .chain(&held.wrong)
+        .chain(&held.twice)
+        .collect();
     let unexplained: Vec<_> = lost
         .iter()
         .filter(|id| {
@@ -59,7 +66,6 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
         "{} lost outside of the gap: {unexplained:?}\n{held}",
         unexplained.len()
     );
-    assert_eq!(held.twice, Vec::<String>::new(), "{held}");
     // What passed between other nodes is all there, gap or not.
     let elsewhere = |id: &&&String| {
         truth.calls.get(id.as_str()).is_some_and(|call| {
@@ -78,6 +84,7 @@ async fn hub_restarted_in_the_middle() -> anyhow::Result<()> {
     }
     let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
     let truth = Shop::open(&mut cluster, QUICK)?.close().await?;
+    cluster.recorded().await;
     let api = cluster.api();
     let before = snapshot(&api, "before").await?;
     assert_eq!(before["status"], "completed", "{before}");
@@ -125,6 +132,7 @@ async fn one_node_down_is_named() -> anyhow::Result<()> {
     }
     let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
     let truth = Shop::open(&mut cluster, QUICK)?.close().await?;
+    cluster.recorded().await;
     let api = cluster.api();
     // Once, so that the hub has met all of them.
     api.get("/mcp/data-boundaries", &[]).await?.ok()?;

@@ -17,13 +17,27 @@ async fn the_page_runs_step_by_step() -> anyhow::Result<()> {
     if !possible("the_page_runs_step_by_step", &["tshark"]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
+    play(Recording::Ebpf).await
+}
+
+#[tokio::test]
+async fn the_page_runs_on_libpcap_too() -> anyhow::Result<()> {
+    if !possible("the_page_runs_on_libpcap_too", &["tshark"]) {
+        return Ok(());
+    }
+    play(Recording::Libpcap).await
+}
+
+async fn play(recording: Recording) -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(workload::pods(), recording, None).await?;
     let shop = Shop::open(&mut cluster, QUICK)?;
     let began = shop.began;
     let truth = shop.close().await?;
+    cluster.recorded().await;
     let capture = cluster.folder().join("failing.pcap");
     let evidence = investigate(&cluster.api(), Voice::Silent, &capture).await?;
 
+    assert_eq!(evidence.lost_packets, 0);
     // Every call is found, none twice, none with another's answer.
     let held = Held::new(&evidence.calls, &truth);
     assert!(held.agrees(), "{held}");

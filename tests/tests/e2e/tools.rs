@@ -104,10 +104,12 @@ pub async fn settled(api: &Api, path: &str) -> anyhow::Result<Value> {
     .await
 }
 
-/// All calls of the last hour.
+/// All calls of the last hour, of which every packet must have been recorded.
 pub async fn all_calls(api: &Api, name: &str) -> anyhow::Result<Vec<Call>> {
     let taken = snapshot(api, name).await?;
     ensure!(taken["status"] == "completed", "{taken}");
+    // What was not recorded cannot be found: say so here, rather than as calls that are missing.
+    ensure!(taken["lost_packets"] == 0, "packets were lost: {taken}");
     let dissected = dissect(api, name, "all").await?;
     ensure!(dissected["status"] == "completed", "{dissected}");
     api.calls(&format!("{name}/all"), "").await

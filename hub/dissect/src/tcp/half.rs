@@ -34,6 +34,8 @@ pub(super) struct Half {
     pub last: Stamp,
     /// Whether any was.
     pub spoke: bool,
+    /// Whether what was told last is that bytes are missing.
+    pub gapped: bool,
 }
 
 /// A segment's data that may have to wait.
@@ -132,6 +134,7 @@ impl Half {
             self.next += bytes.len() as u64;
             self.last = data.stamp;
             self.spoke = true;
+            self.gapped = false;
         }
         if data.missing > 0 {
             let end = data.end() + u64::from(data.missing);
@@ -211,6 +214,7 @@ impl Half {
         };
         tell(told, counters);
         self.next += gap;
+        self.gapped = true;
     }
 
     /// Bytes that are known to have been sent, at the end of everything, and were never seen.

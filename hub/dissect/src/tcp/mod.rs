@@ -122,6 +122,9 @@ impl Stream {
                 self.closed()
             };
         }
+        if segment.len == 0 || !half.begun {
+            return false;
+        }
         let position = half.position(segment.seq);
         let behind = half.next.saturating_sub(position);
         let ahead = if self.closed() {
@@ -129,7 +132,7 @@ impl Stream {
         } else {
             0
         };
-        half.begun && segment.len > 0 && behind.max(ahead) > RETRANSMISSION_REACH
+        behind.max(ahead) > RETRANSMISSION_REACH
     }
 
     /// Takes the next segment and tells what has become known by it.
@@ -175,7 +178,7 @@ impl Stream {
         if !payload.is_empty() || segment.missing > 0 {
             let in_order = position == half.next && half.early.is_empty() && !half.ended;
             if in_order && self.may_deliver(from, ack) {
-                let turn = self.is_turn(from, position);
+                let turn = self.is_turn(from, position, ack);
                 self.halves[from].deliver(from, data, turn, counters, tell);
             } else {
                 self.halves[from].keep(data, counters);
@@ -238,10 +241,13 @@ impl Stream {
         !other.begun || ack <= other.next + u64::from(other.fin.is_some())
     }
 
-    /// Whether it is an end's turn to speak, at a position of its stream.
-    fn is_turn(&self, from: End, position: u64) -> bool {
+    /// Whether it is an end's turn to speak, at a position of its stream and having received `ack` of the other.
+    fn is_turn(&self, from: End, position: u64, ack: u64) -> bool {
         let (mine, other) = (&self.halves[from], &self.halves[from.other()]);
         match (other.spoke, mine.syn) {
+            // Both directions have just lost something, as when the recorder was away: what the other end had received
+            // when it spoke last is among it. That this end has received all of it is as near as one can come.
+            _ if mine.gapped && other.gapped => ack == other.next,
             (true, _) => other.last.ack == position,
             (false, true) => mine.first == position as u32,
             (false, false) => !mine.spoke,
@@ -283,11 +289,10 @@ impl Stream {
         loop {
             let mut progress = false;
             for end in End::BOTH {
-                while self.halves[end]
-                    .ready()
-                    .is_some_and(|ack| self.may_deliver(end, ack))
+                while let Some(ack) = self.halves[end].ready()
+                    && self.may_deliver(end, ack)
                 {
-                    let turn = self.is_turn(end, self.halves[end].next);
+                    let turn = self.is_turn(end, self.halves[end].next, ack);
                     self.halves[end].deliver_early(end, turn, counters, tell);
                     progress = true;
                 }

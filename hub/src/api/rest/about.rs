@@ -53,8 +53,11 @@ pub(super) async fn healthz(State(app): State<App>) -> impl IntoResponse {
     if let Err(error) = app.hub.room() {
         reasons.push(error.to_string());
     }
-    let (status, word) =
-        if reasons.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "failing") };
+    let (status, word) = if reasons.is_empty() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "failing")
+    };
     let body = json!({
         "status": word,
         "reasons": reasons,
@@ -68,29 +71,94 @@ pub(super) async fn healthz(State(app): State<App>) -> impl IntoResponse {
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let (snapshots, jobs) = (app.hub.snapshots.counters(), app.hub.jobs.counters());
     let (running, waiting) = app.hub.jobs.active();
-    let counters: [(&str, &str, &AtomicU64); 16] = [
-        ("requests_answered_total", "Requests answered with a status below 400", &app.requests.good),
-        ("requests_refused_total", "Requests answered with a status of 400 to 499", &app.requests.refused),
-        ("requests_failed_total", "Requests answered with a status of 500 or more", &app.requests.failed),
-        ("snapshots_created_total", "Snapshots asked for", &snapshots.created),
-        ("snapshots_completed_total", "Snapshots completed", &snapshots.completed),
+    let rebuilt = AtomicU64::new(app.hub.catalogue.rebuilt());
+    let counters: [(&str, &str, &AtomicU64); 17] = [
+        (
+            "requests_answered_total",
+            "Requests answered with a status below 400",
+            &app.requests.good,
+        ),
+        (
+            "requests_refused_total",
+            "Requests answered with a status of 400 to 499",
+            &app.requests.refused,
+        ),
+        (
+            "requests_failed_total",
+            "Requests answered with a status of 500 or more",
+            &app.requests.failed,
+        ),
+        (
+            "snapshots_created_total",
+            "Snapshots asked for",
+            &snapshots.created,
+        ),
+        (
+            "snapshots_completed_total",
+            "Snapshots completed",
+            &snapshots.completed,
+        ),
         ("snapshots_failed_total", "Snapshots failed", &snapshots.failed),
-        ("snapshot_bytes_total", "Bytes of segments received from agents", &snapshots.bytes),
-        ("snapshot_streams_resumed_total", "Broken streams of segments taken up again", &snapshots.resumed),
-        ("snapshot_nodes_failed_total", "Nodes that gave less than their part of a snapshot", &snapshots.nodes_failed),
-        ("cuts_unreleased_total", "Cuts that an agent could not be told to release", &snapshots.unreleased),
-        ("dissections_started_total", "Dissections asked for", &jobs.started),
-        ("dissections_completed_total", "Dissections completed", &jobs.completed),
+        (
+            "snapshot_bytes_total",
+            "Bytes of segments received from agents",
+            &snapshots.bytes,
+        ),
+        (
+            "snapshot_streams_resumed_total",
+            "Broken streams of segments taken up again",
+            &snapshots.resumed,
+        ),
+        (
+            "snapshot_nodes_failed_total",
+            "Nodes that gave less than their part of a snapshot",
+            &snapshots.nodes_failed,
+        ),
+        (
+            "cuts_unreleased_total",
+            "Cuts that an agent could not be told to release",
+            &snapshots.unreleased,
+        ),
+        (
+            "dissections_started_total",
+            "Dissections asked for",
+            &jobs.started,
+        ),
+        (
+            "dissections_completed_total",
+            "Dissections completed",
+            &jobs.completed,
+        ),
         ("dissections_failed_total", "Dissections failed", &jobs.failed),
-        ("dissections_cancelled_total", "Dissections stopped", &jobs.cancelled),
-        ("dissected_calls_total", "Calls found by completed dissections", &jobs.calls),
-        ("dissected_bytes_total", "Bytes of segments read by completed dissections", &jobs.bytes),
+        (
+            "dissections_cancelled_total",
+            "Dissections stopped",
+            &jobs.cancelled,
+        ),
+        (
+            "dissected_calls_total",
+            "Calls found by completed dissections",
+            &jobs.calls,
+        ),
+        (
+            "dissected_bytes_total",
+            "Bytes of segments read by completed dissections",
+            &jobs.bytes,
+        ),
+        (
+            "catalogue_rebuilt_total",
+            "Times the catalogue was built again after its opening",
+            &rebuilt,
+        ),
     ];
-    let gauges: [(&str, &str, u64); 4] = [
-        ("snapshots_in_progress", "Snapshots being collected", app.hub.snapshots.active() as u64),
+    let gauges: [(&str, &str, u64); 3] = [
+        (
+            "snapshots_in_progress",
+            "Snapshots being collected",
+            app.hub.snapshots.active() as u64,
+        ),
         ("dissections_running", "Dissections that run", running as u64),
         ("dissections_waiting", "Dissections that wait", waiting as u64),
-        ("catalogue_rebuilt", "Times the catalogue was built again since the start", app.hub.catalogue.rebuilt()),
     ];
     let mut text = String::new();
     for (name, help, counter) in counters {

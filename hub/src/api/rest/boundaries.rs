@@ -72,7 +72,10 @@ pub(super) async fn get(State(app): State<App>) -> Result<Json<Answer>, ApiError
         }
     });
     Ok(Json(Answer {
-        cluster: Span { oldest_ts: span.map(|span| millis(span.0)), newest_ts: span.map(|span| millis(span.1)) },
+        cluster: Span {
+            oldest_ts: span.map(|span| millis(span.0)),
+            newest_ts: span.map(|span| millis(span.1)),
+        },
         nodes: nodes.collect(),
     }))
 }

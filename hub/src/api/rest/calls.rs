@@ -20,7 +20,9 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<J
         kfl: params.text(&["kfl"])?,
         limit: params.integer(&["limit"])?,
         format: format(&mut params)?,
-        start: params.moment(&["start", "start_time", "start_ts"])?.map(as_millis),
+        start: params
+            .moment(&["start", "start_time", "start_ts"])?
+            .map(as_millis),
         end: params.moment(&["end", "end_time", "end_ts"])?.map(as_millis),
         cursor: params.text(&["cursor"])?,
         order: order(&mut params)?,
@@ -44,14 +46,23 @@ pub(super) async fn get(
 }
 
 pub(super) async fn details(State(app): State<App>, mut params: Params) -> Result<Json<Value>, ApiError> {
-    let id = params.text(&["id"])?.filter(|id| !id.is_empty()).ok_or_else(|| ApiError::bad_request("id is required"))?;
+    let id = params
+        .text(&["id"])?
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| ApiError::bad_request("id is required"))?;
     let node = params.text(&["node_id"])?.unwrap_or_default();
     // `/stream/index` names no node; `node_id` does.
-    let id = if id.starts_with('/') { format!("{node}{id}") } else { id };
+    let id = if id.starts_with('/') {
+        format!("{node}{id}")
+    } else {
+        id
+    };
     let payload = params.flag(&["include_payload"])?.unwrap_or(true);
     let size = params.integer(&["max_payload_size"])?.unwrap_or(PAYLOAD);
     if !(0..=MAX_PAYLOAD).contains(&size) {
-        return Err(ApiError::bad_request(format!("`max_payload_size` must be 0 to {MAX_PAYLOAD}, not {size}")));
+        return Err(ApiError::bad_request(format!(
+            "`max_payload_size` must be 0 to {MAX_PAYLOAD}, not {size}"
+        )));
     }
     let (_, database) = open(&app, &mut params).await?;
     let size = usize::try_from(size).map_err(ApiError::internal)?;
@@ -75,7 +86,9 @@ fn format(params: &mut Params) -> Result<Format, ApiError> {
         Some("raw") => Ok(Format::Raw),
         Some(other) => {
             let other = shown(other);
-            Err(ApiError::bad_request(format!("`format` must be compact, full or raw, not \"{other}\"")))
+            Err(ApiError::bad_request(format!(
+                "`format` must be compact, full or raw, not \"{other}\""
+            )))
         }
     }
 }
@@ -87,7 +100,9 @@ fn order(params: &mut Params) -> Result<Order, ApiError> {
         Some("size") => Ok(Order::Size),
         Some(other) => {
             let other = shown(other);
-            Err(ApiError::bad_request(format!("`order` must be time, latency or size, not \"{other}\"")))
+            Err(ApiError::bad_request(format!(
+                "`order` must be time, latency or size, not \"{other}\""
+            )))
         }
     }
 }
@@ -101,24 +116,40 @@ async fn open(app: &App, params: &mut Params) -> Result<(String, Database), ApiE
     let db = params.text(&["db"])?.filter(|db| !db.is_empty());
     let Some(db) = db else {
         let there = databases(&app.hub.jobs.list(None).await?);
-        return Err(ApiError::bad_request(format!("`db` is required: <snapshot>/<dissection>; {there}")));
+        return Err(ApiError::bad_request(format!(
+            "`db` is required: <snapshot>/<dissection>; {there}"
+        )));
     };
     let (snapshot, dissection) = match db.split_once('/') {
         Some((snapshot, dissection)) => (snapshot, Some(dissection)),
         None => (db.as_str(), None),
     };
     let unknown = async |why: String| -> Result<ApiError, ApiError> {
-        Ok(ApiError::not_found(format!("{why}; {}", databases(&app.hub.jobs.list(None).await?))))
+        Ok(ApiError::not_found(format!(
+            "{why}; {}",
+            databases(&app.hub.jobs.list(None).await?)
+        )))
     };
     let Ok(snapshot) = app.hub.snapshots.find(snapshot).await else {
         return Err(unknown(format!("there is no database `{}`", shown(&db))).await?);
     };
     let found = match dissection {
-        Some(name) => app.hub.jobs.find(&snapshot, name).await.ok().map(|entry| app.hub.jobs.state(&entry)),
+        Some(name) => app
+            .hub
+            .jobs
+            .find(&snapshot, name)
+            .await
+            .ok()
+            .map(|entry| app.hub.jobs.state(&entry)),
         // The snapshot alone means its dissection, as long as there is one only.
         None => match app.hub.jobs.list(Some(&snapshot.id)).await? {
             mut all if all.len() < 2 => all.pop(),
-            all => return Err(ApiError::bad_request(format!("`db` names several dissections; {}", databases(&all)))),
+            all => {
+                return Err(ApiError::bad_request(format!(
+                    "`db` names several dissections; {}",
+                    databases(&all)
+                )));
+            }
         },
     };
     let Some(job) = found else {
@@ -135,7 +166,11 @@ async fn open(app: &App, params: &mut Params) -> Result<(String, Database), ApiE
             )));
         }
         JobStatus::Failed | JobStatus::Cancelled => {
-            let reason = job.record.error.map(|error| format!(": {error}")).unwrap_or_default();
+            let reason = job
+                .record
+                .error
+                .map(|error| format!(": {error}"))
+                .unwrap_or_default();
             return Err(ApiError::conflict(format!(
                 "the dissection `{name}` is {}{reason}; delete it and start it again",
                 job.record.status.as_str()
@@ -153,7 +188,8 @@ fn databases(jobs: &[Job]) -> String {
         .map(|job| format!("{}/{}", job.snapshot_name, job.record.name))
         .collect();
     if names.is_empty() {
-        return "nothing is dissected yet: POST /mcp/dissections {\"snapshot\": …, \"name\": …} starts one".to_owned();
+        return "nothing is dissected yet: POST /mcp/dissections {\"snapshot\": …, \"name\": …} starts one"
+            .to_owned();
     }
     format!("there are: {}", names.join(", "))
 }

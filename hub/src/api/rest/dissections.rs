@@ -31,10 +31,19 @@ impl App {
     }
 
     /// Deletes a dissection and whatever is open of it.
-    pub(in crate::api) async fn delete_dissection(&self, snapshot: &str, name: &str) -> Result<DissectionEntry, ApiError> {
+    pub(in crate::api) async fn delete_dissection(
+        &self,
+        snapshot: &str,
+        name: &str,
+    ) -> Result<DissectionEntry, ApiError> {
         let (snapshot, dissection) = self.dissection(snapshot, name).await?;
-        self.hub.databases.forget(&self.dissection_folder(&snapshot, &dissection.record.name));
-        self.hub.jobs.delete(self.hub.snapshots.path(&snapshot), &dissection).await?;
+        self.hub
+            .databases
+            .forget(&self.dissection_folder(&snapshot, &dissection.record.name));
+        self.hub
+            .jobs
+            .delete(self.hub.snapshots.path(&snapshot), &dissection)
+            .await?;
         Ok(dissection)
     }
 }
@@ -44,7 +53,14 @@ pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<J
         Some(key) => Some(app.hub.snapshots.find(&key).await?.id),
         None => None,
     };
-    let all: Vec<Value> = app.hub.jobs.list(snapshot.as_deref()).await?.iter().map(entry).collect();
+    let all: Vec<Value> = app
+        .hub
+        .jobs
+        .list(snapshot.as_deref())
+        .await?
+        .iter()
+        .map(entry)
+        .collect();
     Ok(Json(json!({ "dissections": all })))
 }
 
@@ -67,14 +83,22 @@ pub(super) async fn create(State(app): State<App>, mut params: Params) -> Result
 
 /// Starts the dissection that a request asks for, in whatever spelling.
 pub(in crate::api) async fn start(app: &App, params: &mut Params) -> Result<Job, ApiError> {
-    let snapshot = params.text(&["snapshot", "snapshot_name", "snapshot_id"])?.ok_or_else(|| {
-        ApiError::bad_request("`snapshot` is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)")
-    })?;
+    let snapshot = params
+        .text(&["snapshot", "snapshot_name", "snapshot_id"])?
+        .ok_or_else(|| {
+            ApiError::bad_request(
+                "`snapshot` is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)",
+            )
+        })?;
     let name = params.text(&["name", "dissection_name", "dissection"])?;
     let snapshot = app.hub.snapshots.find_completed(&snapshot).await?;
     let manifest = app.hub.snapshots.manifest(&snapshot).await?;
     let path = app.hub.snapshots.path(&snapshot);
-    Ok(app.hub.jobs.start(&snapshot, path, manifest, name, crate::now()).await?)
+    Ok(app
+        .hub
+        .jobs
+        .start(&snapshot, path, manifest, name, crate::now())
+        .await?)
 }
 
 pub(super) async fn get(
@@ -104,7 +128,9 @@ pub(super) async fn delete(
     Path((snapshot, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, ApiError> {
     let dissection = app.delete_dissection(&snapshot, &name).await?;
-    Ok(Json(json!({ "success": true, "snapshot": dissection.snapshot_name, "name": dissection.record.name })))
+    Ok(Json(
+        json!({ "success": true, "snapshot": dissection.snapshot_name, "name": dissection.record.name }),
+    ))
 }
 
 /// `GET /mcp/databases`. Live dissection will add databases of type `realtime`.

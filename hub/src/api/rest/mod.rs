@@ -1,10 +1,15 @@
 //! REST: one file per resource, in the order of an investigation.
 
 mod boundaries;
+
 mod snapshots;
+
 mod pcap;
+
 mod dissections;
+
 mod calls;
+
 mod about;
 
 use axum::Router;
@@ -19,10 +24,19 @@ pub(super) fn routes() -> Router<App> {
         .route("/mcp", get(about::discovery))
         .route("/mcp/data-boundaries", get(boundaries::get))
         .route("/mcp/snapshots", get(snapshots::list).post(snapshots::create))
-        .route("/mcp/snapshots/{snapshot}", get(snapshots::get).delete(snapshots::delete))
+        .route(
+            "/mcp/snapshots/{snapshot}",
+            get(snapshots::get).delete(snapshots::delete),
+        )
         .route("/mcp/snapshots/{snapshot}/pcap", get(pcap::get))
-        .route("/mcp/dissections", get(dissections::list).post(dissections::create))
-        .route("/mcp/dissections/{snapshot}/{name}", get(dissections::get).delete(dissections::delete))
+        .route(
+            "/mcp/dissections",
+            get(dissections::list).post(dissections::create),
+        )
+        .route(
+            "/mcp/dissections/{snapshot}/{name}",
+            get(dissections::get).delete(dissections::delete),
+        )
         .route("/mcp/dissections/{snapshot}/{name}/stop", post(dissections::stop))
         .route("/mcp/databases", get(dissections::databases))
         .route("/mcp/calls", get(calls::list))

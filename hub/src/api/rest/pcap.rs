@@ -46,7 +46,9 @@ pub(super) async fn get(
         let _permit = permit;
         match export.write(Pieces { to: pieces.clone() }) {
             Ok(written) => tracing::debug!(name, written, "capture exported"),
-            Err(ExportError::Sink(_)) if pieces.is_closed() => tracing::debug!(name, "export given up by its client"),
+            Err(ExportError::Sink(_)) if pieces.is_closed() => {
+                tracing::debug!(name, "export given up by its client")
+            }
             Err(error) => {
                 tracing::warn!(name, %error, "export broke off");
                 // A chunked answer that breaks off is an error to its reader; one that merely ended would look whole.
@@ -64,7 +66,9 @@ pub(super) async fn get(
     let body = Body::from_stream(stream::poll_fn(move |context| arriving.poll_recv(context)));
     let mut answer = (headers, body).into_response();
     if let Some(length) = length {
-        answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(answer)
 }
@@ -75,14 +79,18 @@ fn wanted(params: &mut Params) -> Result<Wanted, ApiError> {
         Some("pcapng") => true,
         Some(other) => {
             let other = crate::snapshots::shown(other);
-            return Err(ApiError::bad_request(format!("`format` must be pcap or pcapng, not \"{other}\"")));
+            return Err(ApiError::bad_request(format!(
+                "`format` must be pcap or pcapng, not \"{other}\""
+            )));
         }
     };
     Ok(Wanted {
         nodes: params.list(&["nodes"])?,
         start: params.moment(&["start_time", "start", "start_ts"])?,
         end: params.moment(&["end_time", "end", "end_ts"])?,
-        bpf: params.text(&["bpf_filter", "bpf"])?.filter(|filter| !filter.trim().is_empty()),
+        bpf: params
+            .text(&["bpf_filter", "bpf"])?
+            .filter(|filter| !filter.trim().is_empty()),
         pcapng,
     })
 }
@@ -95,7 +103,9 @@ struct Pieces {
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        self.to.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(gone)?;
+        self.to
+            .blocking_send(Ok(Bytes::copy_from_slice(bytes)))
+            .map_err(gone)?;
         Ok(bytes.len())
     }
 

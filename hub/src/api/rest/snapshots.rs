@@ -80,7 +80,11 @@ pub(super) async fn create(State(app): State<App>, mut params: Params) -> Result
     })?;
     let asked = asked(&mut params)?;
     let nodes = params.list(&["nodes"])?;
-    let manifest = app.hub.snapshots.create(Create { name, asked, nodes }, crate::now()).await?;
+    let manifest = app
+        .hub
+        .snapshots
+        .create(Create { name, asked, nodes }, crate::now())
+        .await?;
     let mut answer = json!({
         "success": true,
         "id": manifest.id,
@@ -117,13 +121,25 @@ fn asked(params: &mut Params) -> Result<Asked, ApiError> {
 }
 
 pub(super) async fn list(State(app): State<App>) -> Result<Json<All>, ApiError> {
-    let snapshots = app.hub.snapshots.list().await?.into_iter().map(|entry| show(&app, entry)).collect();
+    let snapshots = app
+        .hub
+        .snapshots
+        .list()
+        .await?
+        .into_iter()
+        .map(|entry| show(&app, entry))
+        .collect();
     Ok(Json(All { snapshots }))
 }
 
 pub(super) async fn get(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Full>, ApiError> {
     let entry = app.hub.snapshots.find(&key).await?;
-    let Manifest { nodes, problems, names, .. } = app.hub.snapshots.manifest(&entry).await?;
+    let Manifest {
+        nodes,
+        problems,
+        names,
+        ..
+    } = app.hub.snapshots.manifest(&entry).await?;
     let dissections = app.hub.jobs.list(Some(&entry.id)).await?;
     Ok(Json(Full {
         nodes: nodes.iter().map(node).collect(),
@@ -138,18 +154,26 @@ pub(super) async fn delete(State(app): State<App>, Path(key): Path<String>) -> R
     let entry = app.hub.snapshots.find(&key).await?;
     app.hub.jobs.stop_all(&entry.id).await?;
     for dissection in app.hub.jobs.list(Some(&entry.id)).await? {
-        app.hub.databases.forget(&app.dissection_folder(&entry, &dissection.record.name));
+        app.hub
+            .databases
+            .forget(&app.dissection_folder(&entry, &dissection.record.name));
     }
     app.hub.snapshots.delete(&entry).await?;
-    Ok(Json(json!({ "success": true, "id": entry.id, "name": entry.name })))
+    Ok(Json(
+        json!({ "success": true, "id": entry.id, "name": entry.name }),
+    ))
 }
 
 fn show(app: &App, entry: SnapshotEntry) -> Entry {
-    let progress = app.hub.snapshots.progress(&entry.id).map(|(done, total)| Progress {
-        bytes: done.min(total),
-        bytes_total: total,
-        percent: (done.min(total) * 100).checked_div(total).unwrap_or(0),
-    });
+    let progress = app
+        .hub
+        .snapshots
+        .progress(&entry.id)
+        .map(|(done, total)| Progress {
+            bytes: done.min(total),
+            bytes_total: total,
+            percent: (done.min(total) * 100).checked_div(total).unwrap_or(0),
+        });
     Entry {
         id: entry.id,
         name: entry.name,

@@ -1,8 +1,10 @@
 //! `wiretape-bench dissect`: one HTTP/1 capture, dissected by us and by tshark in turn.
 
 mod capture;
+mod messages;
 mod ours;
 mod pcapng;
+mod random;
 mod traffic;
 mod tshark;
 

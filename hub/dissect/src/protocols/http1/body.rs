@@ -247,7 +247,7 @@ pub(super) fn chunk_size(line: &[u8]) -> Option<u64> {
 
 /// Whether these bytes are the begin of a response; `None` when there are too few to say.
 fn begins_response(bytes: &[u8]) -> Option<bool> {
-    use super::parse::{Found, is_response};
+    use super::probe::{Found, is_response};
     match is_response(bytes) {
         Found::Yes => Some(true),
         Found::No => Some(false),

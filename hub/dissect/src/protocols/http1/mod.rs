@@ -1,13 +1,20 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9112).
 
-mod body;
-mod pair;
+mod probe;
+
 mod parse;
 
-pub(crate) use parse::unframe;
+mod body;
+
+mod pair;
+
+mod content;
+
+pub(crate) use content::unframe;
 
 use body::{Body, Inside};
 use pair::Pairing;
+use probe::Found;
 
 use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
 use crate::Counters;
@@ -52,6 +59,8 @@ pub(crate) struct Frame {
     body_len: u64,
     /// Whether bytes are missing.
     gap: bool,
+    /// Whether it was broken off by a reset.
+    reset: bool,
     headers_cut: bool,
 }
 
@@ -90,13 +99,13 @@ impl Protocol for Http1 {
         for end in End::BOTH {
             let bytes = heads.bytes[end];
             for (client, found) in [
-                (end, parse::is_request(bytes)),
-                (end.other(), parse::is_response(bytes)),
+                (end, probe::is_request(bytes)),
+                (end.other(), probe::is_response(bytes)),
             ] {
                 match found {
-                    parse::Found::Yes => return Verdict::Yes { client },
-                    parse::Found::Maybe if !bytes.is_empty() => verdict = Verdict::Maybe,
-                    parse::Found::Maybe | parse::Found::No => {}
+                    Found::Yes => return Verdict::Yes { client },
+                    Found::Maybe if !bytes.is_empty() => verdict = Verdict::Maybe,
+                    Found::Maybe | Found::No => {}
                 }
             }
         }
@@ -125,13 +134,13 @@ impl Protocol for Http1 {
     fn resync(_: &mut State, input: Input<'_>) -> Option<usize> {
         // A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
         let found = match input.from {
-            Side::Client => parse::is_request(input.bytes),
-            Side::Server => parse::is_response(input.bytes),
+            Side::Client => probe::is_request(input.bytes),
+            Side::Server => probe::is_response(input.bytes),
         };
         let found = match found {
             // The last few bytes of a message may be the first ones seen, and be a method's first.
-            parse::Found::Maybe => input.bytes.len() >= 4,
-            found => found == parse::Found::Yes,
+            Found::Maybe => input.bytes.len() >= 4,
+            found => found == Found::Yes,
         };
         (input.turn && found).then_some(0)
     }
@@ -174,7 +183,9 @@ impl Protocol for Http1 {
         let lane = state.lane(from);
         lane.close = Some(close);
         if let Some(mut message) = lane.message.take() {
-            message.gap |= !lane.body.ends(close == Close::Finished);
+            let whole = lane.body.ends(close == Close::Finished);
+            message.reset = !whole && close == Close::Reset;
+            message.gap |= !whole && !message.reset;
             return Some(message);
         }
         if held.is_empty() || state.next.is_some() {
@@ -195,6 +206,9 @@ impl Protocol for Http1 {
     }
 
     fn memory(state: &State) -> usize {
-        state.pairing.memory()
+        let under_way = [&state.client, &state.server]
+            .into_iter()
+            .filter_map(|lane| lane.message.as_ref());
+        state.pairing.memory() + under_way.map(|message| message.headers.memory()).sum::<usize>()
     }
 }

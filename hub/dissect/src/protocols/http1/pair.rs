@@ -46,6 +46,8 @@ pub(super) struct Pairing {
     /// before it.
     received: u64,
     pipelines: bool,
+    /// Times that too many requests waited, not yet counted.
+    overflows: u64,
     /// Where the first response begins.
     first_base: u64,
     /// Whole requests without a response.
@@ -58,6 +60,7 @@ pub(super) struct Pairing {
 struct PendingRequest {
     ordinal: u64,
     version: &'static str,
+    reset: bool,
     request: Request,
 }
 
@@ -65,6 +68,7 @@ struct PendingAnswer {
     answers: Option<u64>,
     base: u64,
     version: &'static str,
+    reset: bool,
     response: Response,
 }
 
@@ -80,6 +84,7 @@ impl Pairing {
             lost_server: 0,
             received: 0,
             pipelines: false,
+            overflows: 0,
             first_base: 0,
             requests: VecDeque::new(),
             answers: VecDeque::new(),
@@ -92,6 +97,7 @@ impl Pairing {
         let ordinal = self.next_ordinal;
         self.next_ordinal += 1;
         if self.asked.len() >= PENDING {
+            self.overflows += 1;
             self.lost(Side::Server, 0);
             self.asked.pop_front();
         }
@@ -149,6 +155,7 @@ impl Pairing {
         else {
             return;
         };
+        counters.pending_dropped += std::mem::take(&mut self.overflows);
         // Were the request before it answered, then the client would have received more since.
         self.pipelines |= told.span.ack <= self.received;
         self.received = told.span.ack;
@@ -169,6 +176,7 @@ impl Pairing {
         let pending = PendingRequest {
             ordinal,
             version: frame.version,
+            reset: frame.reset,
             request,
         };
         let early = self
@@ -183,10 +191,6 @@ impl Pairing {
         self.bytes += pending.cost();
         self.requests.push_back(pending);
         self.settle(out);
-        if self.requests.len() > PENDING {
-            counters.pending_dropped += 1;
-            self.emit_front(out);
-        }
     }
 
     /// Takes a whole response.
@@ -207,6 +211,7 @@ impl Pairing {
             answers,
             base,
             version: frame.version,
+            reset: frame.reset,
             response: Response {
                 status: Some(status),
                 half: Half {
@@ -401,6 +406,13 @@ impl Pairing {
         let ordinal = request.as_ref().map_or(u64::MAX - 1, |request| request.ordinal);
         if ordinal >= self.lossy_from {
             marks.set(Marks::AFTER_GAP);
+        }
+        let broken = [
+            request.as_ref().map(|request| request.reset),
+            answer.as_ref().map(|answer| answer.reset),
+        ];
+        if broken.contains(&Some(true)) {
+            marks.set(Marks::RESET);
         }
         let version = match (&request, &answer) {
             (Some(request), _) => request.version,

@@ -1,127 +1,16 @@
 //! Heads of messages.
 
 use std::mem::MaybeUninit;
-use std::ops::RangeInclusive;
 
 use httparse::{ParserConfig, Status};
 
-use super::body::{Body, Doubt, Framing, Then, chunk_size};
+use super::body::{Body, Doubt, Framing, Then};
 use super::pair::Asked;
 use super::{Frame, Lane, Start, State};
 use crate::Counters;
 use crate::call::Headers;
-use crate::limits::{CHUNK_LINE, HEAD_BYTES, HEADERS, PROBE_BYTES};
+use crate::limits::{HEAD_BYTES, HEADERS};
 use crate::protocols::{Input, Next, Parsed, Side};
-
-/// What looks like the begin of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    Yes,
-    /// So far; there are too few bytes to say.
-    Maybe,
-    No,
-}
-
-/// Methods by which a request is recognised before its first line is whole: RFC 9110, WebDAV (RFC 4918, 3253, 5323,
-/// 5842), RFC 5789, and the ones that caches and SSDP use. In a connection that is known to be HTTP, any token is one.
-const METHODS: &[&[u8]] = &[
-    b"GET",
-    b"POST",
-    b"PUT",
-    b"HEAD",
-    b"DELETE",
-    b"PATCH",
-    b"OPTIONS",
-    b"CONNECT",
-    b"TRACE",
-    b"PROPFIND",
-    b"PROPPATCH",
-    b"MKCOL",
-    b"COPY",
-    b"MOVE",
-    b"LOCK",
-    b"UNLOCK",
-    b"SEARCH",
-    b"REPORT",
-    b"MKACTIVITY",
-    b"CHECKOUT",
-    b"MERGE",
-    b"PURGE",
-    b"NOTIFY",
-    b"SUBSCRIBE",
-    b"UNSUBSCRIBE",
-    b"M-SEARCH",
-    b"BIND",
-    b"REBIND",
-    b"UNBIND",
-    b"ACL",
-    b"LINK",
-    b"UNLINK",
-    b"SOURCE",
-];
-
-/// The shortest and the longest method that recognition takes from a line that is whole: a late join may see the end
-/// of a line only.
-const METHOD_BYTES: RangeInclusive<usize> = 3..=32;
-
-/// Whether bytes begin a request.
-pub(super) fn is_request(bytes: &[u8]) -> Found {
-    // Line ends before a request are ignored (RFC 9112, section 2.2).
-    let blank = bytes
-        .iter()
-        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-        .count();
-    let bytes = bytes.get(blank..).unwrap_or_default();
-    let Some(space) = bytes
-        .iter()
-        .take(METHOD_BYTES.end() + 1)
-        .position(|byte| *byte == b' ')
-    else {
-        let begins = METHODS.iter().any(|method| method.starts_with(bytes));
-        return if begins { Found::Maybe } else { Found::No };
-    };
-    let (method, target) = bytes.split_at(space);
-    let token = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_');
-    if !METHOD_BYTES.contains(&method.len()) || !method.iter().all(token) {
-        return Found::No;
-    }
-    let target = target.get(1..).unwrap_or_default();
-    let line = target
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .map(|len| target.get(..len).unwrap_or_default());
-    if let Some(line) = line {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let whole = line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0");
-        return if whole { Found::Yes } else { Found::No };
-    }
-    let known = METHODS.contains(&method);
-    let usual = target.starts_with(b"/") || target.starts_with(b"http://") || target.starts_with(b"https://");
-    if target.len() > PROBE_BYTES || target.iter().any(|byte| *byte < b' ' && *byte != b'\r') {
-        Found::No
-    } else if known && usual {
-        Found::Yes
-    } else if known {
-        Found::Maybe
-    } else {
-        Found::No
-    }
-}
-
-/// Whether bytes begin a response.
-pub(super) fn is_response(bytes: &[u8]) -> Found {
-    const PATTERN: &[u8; 12] = b"HTTP/1.v ddd";
-    let fits = bytes.iter().zip(PATTERN).all(|(byte, expected)| match expected {
-        b'v' => matches!(byte, b'0' | b'1'),
-        b'd' => byte.is_ascii_digit(),
-        expected => byte == expected,
-    });
-    match (fits, bytes.len() >= PATTERN.len()) {
-        (false, _) => Found::No,
-        (true, false) => Found::Maybe,
-        (true, true) => Found::Yes,
-    }
-}
 
 impl State {
     /// Takes the head of the next message.
@@ -290,6 +179,7 @@ impl State {
             head_len: 0,
             body_len: 0,
             gap: false,
+            reset: false,
             headers_cut: head.headers_cut,
         };
         (frame, body)
@@ -314,18 +204,18 @@ impl Lane {
 }
 
 /// A head that was parsed.
-struct Head {
+pub(super) struct Head {
     /// Its bytes.
-    len: usize,
-    line: Line,
+    pub len: usize,
+    pub line: Line,
     version: &'static str,
-    headers: Headers,
+    pub headers: Headers,
     headers_cut: bool,
-    framing: Framing,
+    pub framing: Framing,
     upgrade: Option<String>,
 }
 
-enum Line {
+pub(super) enum Line {
     Request {
         method: String,
         path: String,
@@ -338,11 +228,11 @@ enum Line {
 }
 
 /// These bytes are no head.
-struct Malformed;
+pub(super) struct Malformed;
 
 impl Head {
     /// Parses a head; `None` when it is not whole.
-    fn parse(from: Side, bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+    pub fn parse(from: Side, bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         let mut few = [const { MaybeUninit::uninit() }; 64];
         match Self::parse_with(from, bytes, &mut few) {
             Err(httparse::Error::TooManyHeaders) => {
@@ -507,85 +397,6 @@ fn framing(line: &Line, coding: Option<&[u8]>, length: Length) -> Option<Framing
         (Length::Absent, true) => Some(Framing::None),
         (Length::Contradictory, true) => None,
         (Length::Absent | Length::Contradictory, false) => Some(Framing::UntilClose),
-    }
-}
-
-/// A message's content, with its framing taken off.
-pub(crate) struct Content {
-    /// The body as far as it is there, still in its codings.
-    pub bytes: Vec<u8>,
-    /// Codings in the order in which they were applied, those of the transfer last.
-    pub codings: Vec<String>,
-    /// Bytes of the body that are not there.
-    pub missing: u64,
-}
-
-/// Takes the framing off a message; `None` if its head is not whole.
-pub(crate) fn unframe(wire: &[u8], from: Side, request_method: Option<&str>) -> Option<Content> {
-    let head = Head::parse(from, wire).ok()??;
-    let bodiless = match head.line {
-        Line::Request { .. } => false,
-        Line::Response { status } => {
-            request_method == Some("HEAD") || status < 200 || matches!(status, 204 | 304)
-        }
-    };
-    let mut content = Content {
-        bytes: Vec::new(),
-        codings: Vec::new(),
-        missing: 0,
-    };
-    for name in ["content-encoding", "transfer-encoding"] {
-        let fields = head
-            .headers
-            .iter()
-            .filter(|(field, _)| field.eq_ignore_ascii_case(name));
-        let codings = fields.flat_map(|(_, value)| value.split(',')).map(str::trim);
-        content.codings.extend(
-            codings
-                .filter(|coding| !coding.eq_ignore_ascii_case("chunked"))
-                .map(str::to_owned),
-        );
-    }
-    let rest = wire.get(head.len..).unwrap_or_default();
-    match head.framing {
-        _ if bodiless => {}
-        Framing::None => {}
-        Framing::UntilClose => content.bytes = rest.to_vec(),
-        Framing::Length(len) => {
-            let there = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
-            content.bytes = rest.get(..there).unwrap_or_default().to_vec();
-            content.missing = len - there as u64;
-        }
-        Framing::Chunked => {
-            let whole = dechunk(rest, &mut content.bytes);
-            content.missing = u64::from(!whole);
-        }
-    }
-    Some(content)
-}
-
-/// Takes chunks apart; whether the last one was there.
-fn dechunk(mut rest: &[u8], content: &mut Vec<u8>) -> bool {
-    loop {
-        let Some(line_end) = rest.iter().take(CHUNK_LINE).position(|byte| *byte == b'\n') else {
-            return false;
-        };
-        let (line, behind) = rest.split_at(line_end + 1);
-        let Some(size) = chunk_size(line) else {
-            return false;
-        };
-        if size == 0 {
-            return true;
-        }
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let Some(data) = behind.get(..size) else {
-            content.extend_from_slice(behind);
-            return false;
-        };
-        content.extend_from_slice(data);
-        rest = behind.get(size..).unwrap_or_default();
-        rest = rest.strip_prefix(b"\r").unwrap_or(rest);
-        rest = rest.strip_prefix(b"\n").unwrap_or(rest);
     }
 }
 

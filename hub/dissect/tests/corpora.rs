@@ -1,0 +1,217 @@
+//! Captures that other projects made, held against tshark: the same requests and the same responses in every file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wiretape_dissect::testing::{Dissected, Recorded, dissect};
+use wiretape_dissect::{Direction, Link};
+use wiretape_tape::{Chunk, LinkType};
+
+/// Where our answer differs from tshark's, and why.
+const DIFFERENCES: &[(&str, &[&str], &str)] = &[
+    (
+        "client-ip.pcap",
+        &[
+            "200",
+            "POST /biz-inquiry-bff/bff/v1/common/check/polymerization?channel=webportal&terminalType=bff \
+             api-webizft1.intranet.local",
+        ],
+        "on a port that tshark does not take for HTTP, and the rest of the request's body is not in the capture",
+    ),
+    (
+        "istio-tcp-frag.pcap",
+        &["200", "GET /productpage productpage:9080"],
+        "of the response only the first line was captured; ours is marked as having a gap",
+    ),
+    (
+        "communityid.pcap.gz",
+        &["200"],
+        "the capture cut the request within its first line; tshark shows what there is as its path",
+    ),
+    (
+        "tcp-badsegments.pcap",
+        &["GET / localhost"],
+        "made of segments that contradict each other, with holes; ours is marked as having a gap",
+    ),
+];
+
+#[test]
+fn the_same_requests_and_responses_as_tshark() {
+    let Some(files) = captures(&["wireshark", "deepflow/http", "deepflow/tcp"]) else {
+        return;
+    };
+    let (mut compared, mut messages, mut wrong) = (0, 0, Vec::new());
+    for file in files {
+        let packets = read(&file);
+        // What does not name the protocol anywhere need not be asked about: asking takes a second.
+        if !packets
+            .iter()
+            .any(|packet| packet.data.windows(7).any(|bytes| bytes == b"HTTP/1."))
+        {
+            continue;
+        }
+        let ours = ours(&dissect(&packets));
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let theirs = match DIFFERENCES.iter().find(|(known, ..)| *known == name) {
+            Some((_, expected, _)) => Some(expected.iter().map(|line| (*line).to_owned()).collect()),
+            None => tshark(&file),
+        };
+        let Some(theirs) = theirs else { return };
+        compared += 1;
+        messages += theirs.len();
+        if ours != theirs {
+            wrong.push(format!("{name}:\n  ours   {ours:?}\n  tshark {theirs:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    eprintln!("{compared} captures, {messages} messages of HTTP/1 as tshark has them");
+}
+
+#[test]
+fn every_file_of_the_corpora_is_survived() {
+    let Some(files) = captures(&["wireshark", "deepflow"]) else {
+        return;
+    };
+    for file in files {
+        let packets = read(&file);
+        let dissected = dissect(&packets);
+        let router = dissected.router;
+        let told = router.segments + router.not_ip + router.not_tcp + router.truncated + router.malformed;
+        assert!(
+            told <= packets.len() as u64 && told + router.fragments >= packets.len() as u64,
+            "{file:?}"
+        );
+    }
+}
+
+/// Requests and responses as lines, sorted.
+fn ours(dissected: &Dissected) -> Vec<String> {
+    let mut lines = Vec::new();
+    for call in &dissected.calls {
+        if call.request.is_some() {
+            let query = if call.query.is_empty() {
+                String::new()
+            } else {
+                format!("?{}", call.query)
+            };
+            lines.push(format!("{} {}{query} {}", call.method, call.path, call.authority));
+        }
+        if let Some(status) = call.status {
+            lines.push(status.to_string());
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn tshark(file: &Path) -> Option<Vec<String>> {
+    let mut command = Command::new("tshark");
+    command.args([
+        "-n",
+        "-o",
+        "tcp.reassemble_out_of_order:TRUE",
+        "-Y",
+        "http && !tls",
+        "-T",
+        "fields",
+    ]);
+    for field in [
+        "http.request.method",
+        "http.request.uri",
+        "http.host",
+        "http.response.code",
+    ] {
+        command.args(["-e", field]);
+    }
+    command
+        .args(["-E", "separator=/t", "-E", "aggregator=|", "-r"])
+        .arg(file);
+    let Ok(output) = command.output() else {
+        eprintln!("skipped: tshark is not installed");
+        return None;
+    };
+    let mut lines = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let mut fields = line
+            .split('\t')
+            .map(|field| field.split('|').filter(|part| !part.is_empty()));
+        let (Some(methods), Some(uris), Some(hosts), Some(codes)) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let mut hosts = hosts.chain(std::iter::repeat(""));
+        for (method, uri) in methods.zip(uris) {
+            lines.push(format!("{method} {uri} {}", hosts.next().unwrap_or_default()));
+        }
+        // An interim response is no message of a call.
+        lines.extend(
+            codes
+                .filter(|code| !code.starts_with('1') || *code == "101")
+                .map(str::to_owned),
+        );
+    }
+    lines.sort();
+    Some(lines)
+}
+
+fn captures(folders: &[&str]) -> Option<Vec<PathBuf>> {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
+    if !corpora.is_dir() {
+        eprintln!("skipped: no captures in {}", corpora.display());
+        return None;
+    }
+    let mut files = Vec::new();
+    for folder in folders {
+        walk(&corpora.join(folder), &mut files);
+    }
+    files.sort();
+    Some(files)
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.to_string_lossy().contains(".pcap") {
+            files.push(path);
+        }
+    }
+}
+
+fn read(file: &Path) -> Vec<Recorded> {
+    let mut packets = Vec::new();
+    let Ok(mut reader) = wiretape_tape::open(file) else {
+        return packets;
+    };
+    let mut chunk = Chunk::default();
+    while reader.next_chunk(&mut chunk).unwrap_or(false) {
+        for packet in &chunk.packets {
+            let link = match packet.link {
+                LinkType::ETHERNET => Link::Ethernet,
+                LinkType::LINUX_SLL => Link::Sll,
+                LinkType::LINUX_SLL2 => Link::Sll2,
+                LinkType(0 | 108) => Link::Null,
+                LinkType(101 | 228 | 229) => Link::Raw,
+                _ => continue,
+            };
+            packets.push(Recorded {
+                ts: packet.ts,
+                data: chunk.data(packet).to_vec(),
+                orig_len: packet.orig_len,
+                link,
+                direction: Direction::Unknown,
+                tape: 0,
+                interface: packet.interface,
+                cgroup: 0,
+                at: packet.at,
+            });
+        }
+    }
+    packets
+}
