@@ -17,7 +17,7 @@ use wiretape_tape::{Boundaries, Cut};
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An agent, killed when dropped.
+/// An agent, stopped when dropped.
 pub struct Agent {
     child: Child,
     lines: Receiver<String>,
@@ -135,6 +135,7 @@ impl Agent {
         self.child.wait().expect("the agent ends")
     }
 
+    /// Ends it as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("the agent runs");
         self.child.wait().expect("the agent ends");
@@ -247,6 +248,15 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        // By itself it removes its cgroup.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

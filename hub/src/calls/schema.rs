@@ -35,6 +35,21 @@ pub enum Kind {
     Locations,
 }
 
+impl Kind {
+    /// The type as SQL calls it.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Time | Self::MaybeTime => "timestamp(ns), UTC",
+            Self::Word | Self::Text => "text",
+            Self::Int | Self::MaybeInt => "bigint",
+            Self::Small | Self::MaybeSmall => "int",
+            Self::Id => "unsigned bigint",
+            Self::Map => "map(text, text)",
+            Self::Locations => "list(unsigned bigint)",
+        }
+    }
+}
+
 /// One column.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {

@@ -205,3 +205,6 @@ fn literal(literal: &Literal) -> Expr {
         Literal::Time(nanos) => fields::instant(*nanos),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use wiretape_tape::{Cut, Direction, LinkType, Nanos, Packet, Tape, TapeOptions};
 
 use crate::figures::{self, Figure, Goal, median};
+use crate::scratch::Scratch;
 
 /// What an agent has by default.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -38,7 +39,7 @@ pub struct Options {
 
 /// Runs the benchmark.
 pub fn run(options: &Options) -> Result<()> {
-    let dir = tempfile::tempdir_in(&options.dir).context("making a folder for the tape")?;
+    let dir = Scratch::new(&options.dir)?;
     let tape_options = || TapeOptions {
         dir: dir.path().to_owned(),
         node: "bench".to_owned(),

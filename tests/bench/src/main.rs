@@ -8,6 +8,7 @@ mod cut;
 mod dissect;
 mod figures;
 mod record;
+mod scratch;
 mod usage;
 
 use anyhow::Result;

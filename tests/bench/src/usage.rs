@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +13,8 @@ use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
+
+use crate::scratch;
 
 /// CPU time of a process and of the children it waited for, in seconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -75,7 +77,7 @@ pub struct Options {
 
 /// Runs `command` to its end with its stdout in `stdout` and says what it used. It must succeed.
 pub fn of(stdout: &Path, command: &[String]) -> Result<Usage> {
-    let out = Command::new(std::env::current_exe()?)
+    let out = scratch::bound(&std::env::current_exe()?)
         .args(["measure", "--stdout"])
         .arg(stdout)
         .arg("--")
@@ -95,7 +97,7 @@ pub fn measure(options: &Options) -> Result<()> {
     let stdout =
         File::create(&options.stdout).with_context(|| format!("making {}", options.stdout.display()))?;
     let begun = Instant::now();
-    let ended = Command::new(program)
+    let ended = scratch::bound(Path::new(program))
         .args(arguments)
         .stdout(stdout)
         .stderr(Stdio::piped())

@@ -1,8 +1,10 @@
 //! `wiretape-bench dissect`: one HTTP/1 capture, dissected by us and by tshark in turn.
 
 mod capture;
+mod messages;
 mod ours;
 mod pcapng;
+mod random;
 mod traffic;
 mod tshark;
 
@@ -14,6 +16,7 @@ use clap::Args;
 
 use self::capture::Capture;
 use crate::figures::{self, Figure, Goal, median};
+use crate::scratch::Scratch;
 use crate::usage::Usage;
 
 pub use ours::{RunOptions, run_ours};
@@ -73,8 +76,7 @@ pub fn run(options: &Options) -> Result<()> {
         capture.truth.calls
     );
 
-    // Removed at the end, whatever it was.
-    let scratch = tempfile::tempdir_in(&options.dir)?;
+    let scratch = Scratch::new(&options.dir)?;
     // Also brings the file into the page cache for both sides.
     eprintln!("asking {tshark_version} what it finds");
     let theirs = tshark::find(&capture.path, scratch.path())?;
@@ -120,17 +122,16 @@ pub fn run(options: &Options) -> Result<()> {
     figures.insert(0, calls);
     figures.push(Figure::new("stored calls", megabytes(stored), "MB"));
     if options.big {
-        figures.push(big(options)?);
+        figures.push(big(options, &scratch)?);
     }
     figures::print(&figures, options.json)
 }
 
 /// One run over a much larger capture, on as many threads as were asked for at most.
-fn big(options: &Options) -> Result<Figure> {
+fn big(options: &Options, scratch: &Scratch) -> Result<Figure> {
     let capture = capture::prepare(&options.dir, options.megabytes * BIG)?;
-    let scratch = tempfile::tempdir_in(&options.dir)?;
     let threads = options.threads.iter().copied().max().unwrap_or(1);
-    let done = ours::run(&capture.path, &scratch.path().join("dissection"), threads)?;
+    let done = ours::run(&capture.path, &scratch.path().join("big"), threads)?;
     tell(
         &format!(
             "{:.0} MB, wiretape on {threads} thread(s)",

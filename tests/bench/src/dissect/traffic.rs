@@ -5,9 +5,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
+
+use super::messages::{SERVICES, Service, request, response};
+use super::random::Random;
 
 /// Bump when the bytes change, so that a kept capture of an older generator is not taken for this one's.
 pub const VERSION: u32 = 2;
@@ -22,8 +24,6 @@ const SPAN_OF_100K: u64 = 60_000_000_000;
 const LIFE: u64 = SPAN_OF_100K / 5;
 /// Payload of a full segment on Ethernet with TCP timestamps (1500 - 20 - 32).
 const SEGMENT: usize = 1448;
-/// Smallest and largest JSON body.
-const BODY: (u64, u64) = (200, 4096);
 
 /// What the capture says, known from making it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -319,262 +319,10 @@ fn fold(mut sum: u64) -> u16 {
     !(sum as u16)
 }
 
-/// A service that is called.
-struct Service {
-    host: &'static str,
-    port: u16,
-    client: &'static str,
-    routes: &'static [Route],
-}
-
-/// What is asked of it; `*` in the path stands for a number.
-struct Route {
-    method: &'static str,
-    path: &'static str,
-    /// Whether the request has a body.
-    body: bool,
-}
-
-const fn route(method: &'static str, path: &'static str, body: bool) -> Route {
-    Route { method, path, body }
-}
-
-/// Ports are those that Wireshark takes for HTTP without being told.
-const SERVICES: [Service; 5] = [
-    Service {
-        host: "cart-service",
-        port: 80,
-        client: "frontend/2.4.1",
-        routes: &[
-            route("GET", "/v1/carts/*?expand=items", false),
-            route("GET", "/v1/carts/*", false),
-            route("POST", "/v1/carts/*/items", true),
-            route("DELETE", "/v1/carts/*/items/*", false),
-        ],
-    },
-    Service {
-        host: "checkout",
-        port: 8080,
-        client: "cart-service/1.9.0",
-        routes: &[
-            route("POST", "/v1/checkout", true),
-            route("GET", "/v1/checkout/*", false),
-        ],
-    },
-    Service {
-        host: "catalogue",
-        port: 8080,
-        client: "frontend/2.4.1",
-        routes: &[
-            route("GET", "/v2/products?page=*&per_page=20", false),
-            route("GET", "/v2/products/*", false),
-            route("GET", "/v2/products/*/stock", false),
-        ],
-    },
-    Service {
-        host: "payment-service",
-        port: 8000,
-        client: "checkout/3.0.2",
-        routes: &[
-            route("POST", "/v1/payments", true),
-            route("GET", "/v1/payments/*", false),
-        ],
-    },
-    Service {
-        host: "gateway.example.com",
-        port: 80,
-        client: "payment-service/5.1",
-        routes: &[
-            route("PUT", "/charges/*", true),
-            route("GET", "/charges/*", false),
-        ],
-    },
-];
-
-/// A request with 8 to 12 header fields.
-fn request(random: &mut Random, service: &Service, route: &Route) -> Vec<u8> {
-    let body = if route.body { json(random) } else { Vec::new() };
-    let mut out = Vec::with_capacity(640 + body.len());
-    out.extend(route.method.as_bytes());
-    out.push(b' ');
-    let mut parts = route.path.split('*');
-    out.extend(parts.next().unwrap_or_default().as_bytes());
-    for part in parts {
-        field(&mut out, format_args!("{}", 1000 + random.below(90_000)));
-        out.extend(part.as_bytes());
-    }
-    out.extend(b" HTTP/1.1\r\n");
-    let trace = (random.next(), random.next(), random.next());
-    field(&mut out, format_args!("Host: {}\r\n", service.host));
-    field(&mut out, format_args!("User-Agent: {}\r\n", service.client));
-    out.extend(b"Accept: application/json\r\nConnection: keep-alive\r\n");
-    field(
-        &mut out,
-        format_args!(
-            "traceparent: 00-{:016x}{:016x}-{:016x}-01\r\n",
-            trace.0, trace.1, trace.2
-        ),
-    );
-    field(&mut out, format_args!("X-Request-Id: {:016x}\r\n", random.next()));
-    field(
-        &mut out,
-        format_args!("X-Forwarded-For: 203.0.113.{}\r\n", random.below(250)),
-    );
-    let more = random.below(4);
-    out.extend(b"X-Tenant: shop\r\n");
-    if more > 0 {
-        out.extend(b"Accept-Language: en\r\n");
-    }
-    if more > 1 {
-        field(
-            &mut out,
-            format_args!("X-Deadline-Ms: {}\r\n", 500 + random.below(4) * 500),
-        );
-    }
-    if route.body {
-        out.extend(b"Content-Type: application/json\r\n");
-        field(&mut out, format_args!("Content-Length: {}\r\n", body.len()));
-    } else if more > 2 {
-        field(
-            &mut out,
-            format_args!("If-None-Match: \"{:08x}\"\r\n", random.next() as u32),
-        );
-    }
-    out.extend(b"\r\n");
-    out.extend(body);
-    out
-}
-
-/// A response with 8 to 12 header fields.
-fn response(random: &mut Random, route: &Route, status: u16) -> Vec<u8> {
-    let bodiless = status == 204 || status == 304;
-    let body = if bodiless { Vec::new() } else { json(random) };
-    let mut out = Vec::with_capacity(512 + body.len());
-    field(&mut out, format_args!("HTTP/1.1 {status} {}\r\n", reason(status)));
-    out.extend(b"Server: envoy\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n");
-    if !bodiless {
-        out.extend(b"Content-Type: application/json\r\n");
-        field(&mut out, format_args!("Content-Length: {}\r\n", body.len()));
-    } else {
-        out.extend(b"Age: 0\r\nVia: 1.1 mesh\r\n");
-    }
-    field(&mut out, format_args!("X-Request-Id: {:016x}\r\n", random.next()));
-    field(
-        &mut out,
-        format_args!("X-Envoy-Upstream-Service-Time: {}\r\n", random.below(40)),
-    );
-    out.extend(b"Cache-Control: no-cache\r\nVary: Accept\r\n");
-    let more = random.below(4);
-    if more > 0 && route.method == "GET" {
-        field(
-            &mut out,
-            format_args!("ETag: \"{:08x}\"\r\n", random.next() as u32),
-        );
-    }
-    if more > 1 {
-        field(
-            &mut out,
-            format_args!("X-Ratelimit-Remaining: {}\r\n", random.below(1000)),
-        );
-    }
-    if status == 503 || status == 429 {
-        out.extend(b"Retry-After: 1\r\n");
-    }
-    out.extend(b"\r\n");
-    out.extend(body);
-    out
-}
-
-/// Appends formatted text; a `Vec` takes all, so there is no error.
-fn field(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text);
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        204 => "No Content",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        404 => "Not Found",
-        429 => "Too Many Requests",
-        503 => "Service Unavailable",
-        _ => "Internal Server Error",
-    }
-}
-
-/// A JSON object: many small ones, few large ones (density falls with the square of the length).
-fn json(random: &mut Random) -> Vec<u8> {
-    let (least, most) = BODY;
-    let length = (least * 1000 / (random.below(1_000_000) + 1).isqrt()).clamp(least, most) as usize;
-    let mut out = Vec::with_capacity(length + 64);
-    field(
-        &mut out,
-        format_args!("{{\"id\":{},\"items\":[", random.below(1_000_000)),
-    );
-    let mut first = true;
-    while out.len() + 90 < length {
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        field(
-            &mut out,
-            format_args!(
-                "{{\"sku\":\"{:08x}\",\"name\":\"Article {}\",\"price\":{}.99}}",
-                random.next() as u32,
-                random.below(10_000),
-                random.below(500)
-            ),
-        );
-    }
-    out.extend(b"],\"note\":\"");
-    out.resize((length - 2).max(out.len()), b'.');
-    out.extend(b"\"}");
-    out
-}
-
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit` (which must not be 0), good enough for traffic.
-    fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
-    }
-
-    /// Mostly success, some of everything else.
-    fn status(&mut self, method: &str) -> u16 {
-        match (self.below(1000), method) {
-            (0..20, _) => 404,
-            (20..30, _) => 400,
-            (30..55, _) => 503,
-            (55..60, _) => 500,
-            (60..65, _) => 429,
-            (65..145, "GET") => 304,
-            (_, "POST") => 201,
-            (_, "DELETE") => 204,
-            _ => 200,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dissect::messages::BODY;
 
     const CALLS: u64 = 2000;
 

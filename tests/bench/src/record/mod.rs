@@ -5,6 +5,7 @@ mod scene;
 mod tally;
 mod workload;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -19,6 +20,7 @@ use self::scene::{End, RECEIVER, Scene};
 use self::tally::Tally;
 use self::workload::Report;
 use crate::figures::{self, Figure, Goal, median};
+use crate::scratch::Scratch;
 
 pub use workload::{ReceiveOptions, SendOptions, receive, send};
 
@@ -87,20 +89,21 @@ impl Run {
 
 /// Runs the benchmark.
 pub fn run(options: &Options) -> Result<()> {
+    let scratch = Scratch::new(&options.dir)?;
     let scene = Scene::new()?;
     let (mut nobody, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=options.runs {
-        nobody.push(one(Who::Nobody, number, &scene, options)?);
-        ours.push(one(Who::Wiretape, number, &scene, options)?);
-        theirs.push(one(Who::Tcpdump, number, &scene, options)?);
+        nobody.push(one(Who::Nobody, number, &scene, &scratch, options)?);
+        ours.push(one(Who::Wiretape, number, &scene, &scratch, options)?);
+        theirs.push(one(Who::Tcpdump, number, &scene, &scratch, options)?);
     }
     figures::print(&figures(&nobody, &ours, &theirs), options.json)
 }
 
 /// Starts a recorder, sends, stops it, and reads what it wrote.
-fn one(who: Who, number: u64, scene: &Scene, options: &Options) -> Result<Run> {
-    let dir = tempfile::tempdir_in(&options.dir).context("making a folder to record to")?;
-    let recorder = Recorder::start(who, scene, dir.path())?;
+fn one(who: Who, number: u64, scene: &Scene, scratch: &Scratch, options: &Options) -> Result<Run> {
+    let dir = scratch.folder(&format!("{who:?}-{number}"))?;
+    let recorder = Recorder::start(who, scene, &dir)?;
 
     let this = std::env::current_exe()?;
     let mut receive = scene.command(End::Receiver, &this);
@@ -124,6 +127,7 @@ fn one(who: Who, number: u64, scene: &Scene, options: &Options) -> Result<Run> {
 
     let outcome = recorder.map(Recorder::stop).transpose()?.unwrap_or_default();
     let tally = tally::tally(&outcome.files, sender.packets)?;
+    fs::remove_dir_all(&dir)?;
     let run = Run {
         sender,
         receiver,

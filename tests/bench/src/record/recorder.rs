@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::scene::{End, INTERFACE, Scene};
+use crate::scratch::bound;
 use crate::usage::Cpu;
 
 /// Memory for bursts, the same for both: the agent's default.
@@ -116,7 +117,8 @@ fn agent(scene: &Scene, dir: &Path) -> Result<Recorder> {
         program.display()
     );
     let listen = free_address()?;
-    let mut command = Command::new(program);
+    // It moves to a cgroup of its own, so its end does not come with the scene's.
+    let mut command = bound(&program);
     command.args([
         "--backend",
         "ebpf",

@@ -8,10 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::signal::unix::{SignalKind, signal};
 
-/// Names begin with this, then comes the process id of the benchmark.
-const PREFIX: &str = "wiretape-bench-";
+use crate::scratch::{PREFIX, bound, on_signal, stale};
+
 /// The receiver's address and the sender's.
 pub const RECEIVER: &str = "10.213.0.2";
 const SENDER: &str = "10.213.0.1";
@@ -54,8 +53,9 @@ impl Scene {
             nix::unistd::geteuid().is_root(),
             "recording needs root: run it with sudo"
         );
-        sweep();
-        let mut names = Names::of(std::process::id(), cgroup_root()?);
+        let root = cgroup_root()?;
+        sweep(&root);
+        let mut names = Names::of(std::process::id(), &root);
         names.stats = fs::read_to_string(STATS).ok();
         let scene = Self { names };
         let names = scene.names.clone();
@@ -126,7 +126,7 @@ impl Scene {
 
     /// A command in the network namespace of an end. Not `ip netns exec`: that hides the cgroups.
     pub fn command(&self, end: End, program: &Path) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = bound(Path::new("nsenter"));
         command
             .arg(format!("--net=/run/netns/{}", self.names.namespace(end)))
             .arg(program);
@@ -162,7 +162,7 @@ struct Names {
 }
 
 impl Names {
-    fn of(id: u32, root: PathBuf) -> Self {
+    fn of(id: u32, root: &Path) -> Self {
         Self {
             id,
             cgroup: root.join(format!("{PREFIX}{id}")),
@@ -206,42 +206,13 @@ fn remove_cgroup(cgroup: &Path) {
 }
 
 /// Removes what benchmarks have left that were killed without warning.
-fn sweep() {
-    let Ok(root) = cgroup_root() else { return };
-    let Ok(entries) = fs::read_dir(&root) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let id = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX))
-            .and_then(|id| id.parse().ok());
-        if let Some(id) = id.filter(|id: &u32| !Path::new("/proc").join(id.to_string()).exists()) {
-            Names::of(id, root.clone()).tear_down();
-        }
+fn sweep(root: &Path) {
+    for id in stale(root) {
+        let mut left = Names::of(id, root);
+        // Whatever it was before, it is off on a machine that nobody looks into.
+        left.stats = Some("0".to_owned());
+        left.tear_down();
     }
-}
-
-/// Runs `last` on Ctrl-C or SIGTERM, then ends the process. By handlers, not by a blocked mask, which the recorders
-/// would inherit.
-fn on_signal(last: impl FnOnce() + Send + 'static) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let (mut interrupt, mut terminate) = {
-        let _context = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
-        last();
-        std::process::exit(130);
-    });
-    Ok(())
 }
 
 /// Where the cgroup v2 hierarchy is mounted.

@@ -1,0 +1,150 @@
+//! Bodies, read from the segments long after the dissection.
+
+use std::fs;
+use std::io::Write as _;
+
+use serde_json::json;
+use wiretape_dissect::testing::Talk;
+use wiretape_hub::query::{self, Database, PREVIEW};
+
+use crate::captures::{START, ask, dissect_packets};
+
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A call whose request has `body`, and whose response has `answer` (head and body).
+fn talk(body: &[u8], answer: &[u8]) -> Talk {
+    let mut talk = Talk::new("10.0.0.1:40000", "10.0.0.2:80", START, (1, 2));
+    talk.handshake();
+    talk.ask(
+        [
+            format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(),
+            body,
+        ]
+        .concat(),
+    );
+    talk.answer(answer);
+    talk.close();
+    talk
+}
+
+#[tokio::test]
+async fn bodies_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "Grüße ".repeat(900);
+    let packed = gzipped(&text);
+    let (first, second) = packed.split_at(packed.len() / 2);
+    let mut answer =
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for part in [first, second, b""] {
+        answer.extend(format!("{:x}\r\n", part.len()).bytes());
+        answer.extend(part);
+        answer.extend(b"\r\n");
+    }
+    let db = dissect_packets(dir.path(), &talk(&[0, 159, 146, 150], &answer).packets);
+
+    let call = &ask(&db, "").await.calls[0];
+    assert_eq!(
+        (&call["req_body"], &call["req_body_encoding"]),
+        (&json!("AJ+Slg=="), &json!("base64"))
+    );
+    // The limit cuts an umlaut in two, which is then left out.
+    let preview = call["resp_body"].as_str().unwrap();
+    assert!(
+        text.starts_with(preview) && (PREVIEW - 1..=PREVIEW).contains(&preview.len()),
+        "{}",
+        preview.len()
+    );
+    assert_eq!(
+        (&call["resp_body_truncated"], call.get("resp_body_encoding")),
+        (&json!(true), None)
+    );
+
+    let details = query::call_details(&db, call["id"].as_str().unwrap(), Some(1 << 20))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&details["resp_body"], &details["truncated"]),
+        (&json!(text), &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn long_body_is_cut_and_read_no_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = "x".repeat(1 << 20);
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let db = dissect_packets(dir.path(), &talk(b"", answer.as_bytes()).packets);
+    let call = &ask(&db, "").await.calls[0];
+    assert_eq!(call["resp_size"], 1 << 20);
+    assert_eq!(call["marks"], json!(["packets_cut"]));
+    assert_eq!(
+        (&call["resp_body"], &call["resp_body_truncated"]),
+        (&json!("x".repeat(PREVIEW)), &json!(true))
+    );
+    let details = query::call_details(&db, call["id"].as_str().unwrap(), Some(100_000))
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            details["resp_body"].as_str().unwrap().len(),
+            &details["truncated"]
+        ),
+        (100_000, &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn snapshot_that_was_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = dir.path().join("before");
+    dissect_packets(
+        &before,
+        &talk(b"asked", b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nanswered").packets,
+    );
+    let after = dir.path().join("after");
+    fs::rename(&before, &after).unwrap();
+    let db = Database::open(&after.join("dissections").join("d")).unwrap();
+    let call = &ask(&db, "").await.calls[0];
+    assert_eq!(
+        (&call["req_body"], &call["resp_body"]),
+        (&json!("asked"), &json!("answered"))
+    );
+}
+
+#[tokio::test]
+async fn body_whose_segment_is_gone_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dissect_packets(
+        dir.path(),
+        &talk(b"asked", b"HTTP/1.1 204 No Content\r\n\r\n").packets,
+    );
+    fs::remove_dir_all(dir.path().join("segments")).unwrap();
+    let call = &ask(&db, "").await.calls[0];
+    assert_eq!((&call["req_body"], &call["resp_body"]), (&json!(""), &json!("")));
+    let error = call["req_body_error"].as_str().unwrap();
+    assert!(error.contains("cannot read its packets"), "{error}");
+    assert!(call.get("resp_body_error").is_none(), "that one has none");
+}
+
+#[tokio::test]
+async fn body_with_a_hole_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = "y".repeat(4000);
+    let mut packets = talk(body.as_bytes(), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").packets;
+    // Of handshake (3) and request (3 packets), the one in the middle.
+    packets.remove(4);
+    let db = dissect_packets(dir.path(), &packets);
+    let call = &ask(&db, "").await.calls[0];
+    assert!(
+        call["marks"].as_array().unwrap().contains(&json!("request_gap")),
+        "{call}"
+    );
+    let error = call["req_body_error"].as_str().unwrap();
+    assert!(error.contains("are not in the segments"), "{error}");
+    assert!(body.starts_with(call["req_body"].as_str().unwrap()));
+    assert_eq!(call["resp_body"], "ok");
+}

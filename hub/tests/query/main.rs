@@ -1,0 +1,11 @@
+//! From captures to answers: dissection jobs, the table of calls, and questions to it.
+
+mod captures;
+
+mod answers;
+mod bodies;
+mod corpora;
+mod jobs;
+mod names;
+mod offline;
+mod schema;

@@ -1,0 +1,26 @@
+//! `docs/schema.md` says what the table is.
+
+use std::path::Path;
+
+use wiretape_dissect::Marks;
+use wiretape_hub::calls::schema::{COLUMNS, VERSION, schema};
+
+#[test]
+fn document_is_in_step() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    assert!(document.contains(&format!("The version is {VERSION}.")));
+    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| `")).collect();
+    let schema = schema();
+    let columns = COLUMNS.iter().zip(schema.fields()).map(|(column, field)| {
+        assert_eq!(column.name, field.name());
+        let (name, doc) = (column.name, column.doc);
+        let null = if field.is_nullable() { "NULL" } else { "" };
+        format!("| `{name}` | {} | {null} | {doc} |", column.kind.sql())
+    });
+    let marks = Marks::NAMES
+        .iter()
+        .map(|(mark, name)| format!("| `{name}` | {} |", mark.0));
+    let expected: Vec<String> = columns.chain(marks).collect();
+    assert_eq!(rows, expected, "the table should be:\n{}", expected.join("\n"));
+}
