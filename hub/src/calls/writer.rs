@@ -21,7 +21,6 @@ const ROW_GROUP_ROWS: usize = 64 * 1024;
 /// early, so that memory does not grow with the number of workers.
 const ROW_GROUP_MEMORY: usize = 48 << 20;
 
-
 /// Rows of a page: what a query decompresses at least for one call.
 const PAGE_ROWS: usize = 8 * 1024;
 
