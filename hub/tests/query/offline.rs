@@ -114,8 +114,12 @@ fn bad_input_is_explained() {
     fs::write(&notes, "not a capture").unwrap();
     let gone = dir.path().join("gone.pcap");
     let cases: [(&[&str], &[PathBuf], &str); 4] = [
-        (&["--kfl", "src.podd == 1"], &[notes.clone()], "src.podd"),
-        (&[], &[notes], "not a capture"),
+        (
+            &["--kfl", "src.podd == 1"],
+            std::slice::from_ref(&notes),
+            "src.podd",
+        ),
+        (&[], std::slice::from_ref(&notes), "not a capture"),
         (&[], &[gone], "no such file"),
         (&[], &[dir.path().to_owned()], "no such file"),
     ];
