@@ -74,7 +74,7 @@ const NEEDS: &[Need] = &[
                 .into_iter()
                 .all(has_program)
         },
-        meet: Meet::Packages(&["tcpdump", "tshark", "nginx-light", "wrk", "curl"]),
+        meet: Meet::Packages(&["tcpdump", "tshark", "nginx", "wrk", "curl"]),
     },
 ];
 
@@ -208,9 +208,7 @@ impl Apt {
             self.updated = true;
         }
         let mut install = Command::new("apt-get");
-        install
-            .args(["install", "-y", "-q", "--no-install-recommends"])
-            .args(packages);
+        install.args(["install", "-y", "-q"]).args(packages);
         // tshark asks whether everybody may capture, and nginx would start: neither is wanted.
         install
             .env("DEBIAN_FRONTEND", "noninteractive")
