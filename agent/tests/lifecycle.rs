@@ -15,17 +15,6 @@ fn workload_process() {
     workload::main();
 }
 
-fn segments(tape: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(tape)
-        .expect("a tape")
-        .map(|entry| entry.expect("an entry").path());
-    let mut segments: Vec<_> = entries
-        .filter(|path| path.extension().is_some_and(|kind| kind == "pcapng"))
-        .collect();
-    segments.sort();
-    segments
-}
-
 #[test]
 fn sigterm_seals_the_tape() {
     if common::cannot_record() {
@@ -39,7 +28,7 @@ fn sigterm_seals_the_tape() {
     Workload::start("datagrams 50 100", &cgroup.child("shop"), None).finish();
     // At once: what still waits in the ring is taken out.
     assert!(agent.stop().success());
-    let segments = segments(dir.path());
+    let segments = packets::segments(dir.path());
     let [segment] = segments.as_slice() else {
         panic!("one segment: {segments:?}")
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wiretape_tape::{Chunk, Direction, LinkType};
 
@@ -32,8 +32,8 @@ pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
-/// All packets of a tape's segments, in order.
-pub fn read_tape(dir: &Path) -> Vec<Recorded> {
+/// A tape's segments, in order.
+pub fn segments(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir)
         .expect("a tape")
         .map(|entry| entry.expect("an entry").path());
@@ -41,7 +41,12 @@ pub fn read_tape(dir: &Path) -> Vec<Recorded> {
         .filter(|path| path.extension().is_some_and(|kind| kind == "pcapng"))
         .collect();
     segments.sort();
-    segments.iter().flat_map(|path| read(path)).collect()
+    segments
+}
+
+/// All packets of a tape's segments, in order.
+pub fn read_tape(dir: &Path) -> Vec<Recorded> {
+    segments(dir).iter().flat_map(|path| read(path)).collect()
 }
 
 /// All packets of a file, without their link header.
@@ -122,10 +127,14 @@ pub fn stream(segments: &[Segment], source: u16, target: u16) -> Vec<u8> {
         .expect("a SYN")
         .seq
         .wrapping_add(1);
-    let parts: BTreeMap<u32, &[u8]> = of_stream()
-        .filter(|segment| !segment.payload.is_empty())
-        .map(|segment| (segment.seq.wrapping_sub(first), segment.payload.as_slice()))
-        .collect();
+    let mut parts: BTreeMap<u32, &[u8]> = BTreeMap::new();
+    for segment in of_stream().filter(|segment| !segment.payload.is_empty()) {
+        // A part that is sent again may be shorter than what it began with: the longest counts.
+        let part = parts.entry(segment.seq.wrapping_sub(first)).or_default();
+        if segment.payload.len() > part.len() {
+            *part = &segment.payload;
+        }
+    }
     let mut bytes = Vec::new();
     for (at, payload) in parts {
         let at = at as usize;
