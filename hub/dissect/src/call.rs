@@ -125,6 +125,8 @@ pub enum Outcome {
     ClientError,
     /// The server failed (5xx).
     ServerError,
+    /// The server said that time ran out: its own, or that of whom it had asked (408, 504, gRPC's DEADLINE_EXCEEDED).
+    Timeout,
     /// The connection ended or the recording went on for long without an answer.
     NoResponse,
     /// Not to be told from what was recorded.
@@ -139,6 +141,7 @@ impl Outcome {
             Self::Ok => "ok",
             Self::ClientError => "client_error",
             Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
             Self::NoResponse => "no_response",
             Self::Unknown => "unknown",
         }

@@ -154,7 +154,7 @@ fields! {
         Protocol, Text, "protocol", ["proto", "protocol.name", "protocol.abbr"], "Protocol, in any case.";
         Timestamp, Time, "timestamp", ["ts"], "When the call began.";
         ElapsedTime, Int, "elapsed_time", [], "From the request's first byte to the last of the response, in µs.";
-        Outcome, Text, "outcome", [], "`ok`, `client_error`, `server_error`, `no_response` or `unknown`.";
+        Outcome, Text, "outcome", [], "`ok`, `client_error`, `server_error`, `timeout`, `no_response` or `unknown`.";
         Marks, List, "marks", [], "What is incomplete about the call: `no_response`, `request_gap`, `reset` ..";
         Outgoing, Bool, "outgoing", [], "Recorded on the client's side.";
         Id, Text, "id", [], "Id, as answers show it.";

@@ -20,7 +20,7 @@ pub struct Macro {
 pub static MACROS: &[Macro] = &[
     Macro {
         name: "error",
-        filter: r#"outcome in ["client_error", "server_error", "no_response"]"#,
+        filter: r#"outcome in ["client_error", "server_error", "timeout", "no_response"]"#,
         doc: "The call failed, whatever its protocol calls that.",
     },
     Macro {

@@ -126,7 +126,7 @@ pub const COLUMNS: &[Column] = &[
     column(
         "outcome",
         Kind::Word,
-        "`ok`, `client_error`, `server_error`, `no_response` or `unknown`",
+        "`ok`, `client_error`, `server_error`, `timeout`, `no_response` or `unknown`",
     ),
     column(
         "elapsed_ns",

@@ -448,6 +448,8 @@ impl PendingAnswer {
 /// The status across protocols (RFC 9110, section 15).
 fn outcome(status: i32) -> Outcome {
     match status {
+        // A server that waited in vain for the client, a gateway for the server behind it.
+        408 | 504 => Outcome::Timeout,
         400..500 => Outcome::ClientError,
         500..600 => Outcome::ServerError,
         100..400 => Outcome::Ok,
