@@ -55,9 +55,8 @@ impl MapColumn {
 
     /// Appends an entry to the row under way.
     pub fn entry(&mut self, key: &str, value: &str) {
-        let repeated = self.entries > 0;
-        self.keys.push_key(key, repeated);
-        self.values.push(value, repeated);
+        self.keys.push_key(key);
+        self.values.push(value);
         self.entries += 1;
     }
 
@@ -73,7 +72,6 @@ impl MapColumn {
 
     /// Appends a header field, its name in lower case.
     pub fn field(&mut self, name: &str, value: &str) {
-        let repeated = self.entries > 0;
         if self.names.generation != self.keys.generation() {
             self.names = Names {
                 generation: self.keys.generation(),
@@ -81,24 +79,22 @@ impl MapColumn {
             };
         }
         match self.names.find(name) {
-            Some(id) => self.keys.push_id(id, repeated),
+            Some(id) => self.keys.push_id(id),
             None => {
                 let lower = name.to_ascii_lowercase();
-                if let Some(id) = self.keys.push_key(&lower, repeated) {
+                if let Some(id) = self.keys.push_key(&lower) {
                     self.names.learn(name, id);
                 }
             }
         }
-        self.values.push(value, repeated);
+        self.values.push(value);
         self.entries += 1;
     }
 
     /// Ends the row.
     pub fn end_row(&mut self) {
-        if self.entries == 0 {
-            self.keys.push_none();
-            self.values.push_none();
-        }
+        self.keys.end_row(self.entries);
+        self.values.end_row(self.entries);
         self.entries = 0;
     }
 
