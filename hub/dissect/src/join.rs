@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::call::{Marks, Observation, Outcome};
+use crate::call::{Marks, Observation, Outcome, Value};
 use crate::limits::{HELD, HELD_CALLS};
 use crate::protocols::{Half, Request, Transaction};
 use crate::segment::Observer;
@@ -119,12 +119,14 @@ impl View {
             _ => mine.marks.0 | theirs.marks.0,
         };
         mine.marks = Marks((mine.marks.0 & theirs.marks.0 & !Marks::RESET.0) | (reset & Marks::RESET.0));
+        let mut better_fields = false;
         if better(
             mine.request.as_ref().map(|r: &Request| &r.half),
             theirs.request.as_ref().map(|r| &r.half),
         ) {
             mine.request = theirs.request;
             mine.version = theirs.version;
+            better_fields = true;
         }
         if better(
             mine.response.as_ref().map(|r| &r.half),
@@ -132,8 +134,12 @@ impl View {
         ) {
             mine.response = theirs.response;
             mine.outcome = theirs.outcome;
+            better_fields = true;
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
+        }
+        if better_fields {
+            unite(&mut mine.fields, theirs.fields);
         }
         let sides = &mut self.sides;
         sides.client = sides.client.or(other.sides.client);
@@ -146,6 +152,28 @@ impl View {
             request.half.cost() + request.path.len() + request.query.len() + request.authority.len()
         });
         size_of::<Held>() + request + self.response().map_or(0, Half::cost)
+    }
+}
+
+/// Takes over the fields of the half that another observer saw better: those that are not known, and longer texts.
+fn unite(mine: &mut Vec<(&'static str, Value)>, theirs: Vec<(&'static str, Value)>) {
+    for (name, value) in theirs {
+        match mine.iter_mut().find(|(known, _)| *known == name) {
+            None => mine.push((name, value)),
+            Some((_, Value::Text(known))) => {
+                if let Value::Text(text) = value
+                    && text.len() > known.len()
+                {
+                    *known = text;
+                }
+            }
+            Some((_, Value::Int(known))) => {
+                if let Value::Int(number) = value {
+                    *known = number.max(*known);
+                }
+            }
+            Some((_, Value::Bool(_))) => {}
+        }
     }
 }
 
