@@ -19,6 +19,8 @@ pub(crate) struct Order {
     heard: Heard,
     /// Whether messages may be missing.
     after_gap: bool,
+    /// Whether it could ever be relied on, so that it is certain who asks.
+    proved: bool,
     trial: Vec<Pair>,
     /// Names of the fields that tell the bytes of the question, of the answer, and of both.
     sizes: [&'static str; 3],
@@ -76,6 +78,7 @@ impl Order {
             trust: if joined { Trust::Lost } else { Trust::Certain },
             heard: Heard::Nothing,
             after_gap: false,
+            proved: !joined,
             trial: Vec::new(),
             sizes,
             closed: [None; 2],
@@ -211,6 +214,11 @@ impl Order {
         }
     }
 
+    /// Whether it is certain who asks and who answers.
+    pub fn proved(&self) -> bool {
+        self.proved
+    }
+
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
         self.memory
@@ -229,6 +237,7 @@ impl Order {
 
     fn confirm(&mut self, out: &mut Vec<Transaction>) {
         self.memory = 0;
+        self.proved |= !self.trial.is_empty();
         for pair in std::mem::take(&mut self.trial) {
             let whole = self.complete(pair.whole());
             out.push(whole);

@@ -13,7 +13,7 @@ use pair::{Pairing, Reply};
 use probe::Found;
 use resp::{Kind, Read, Reader, Texts};
 
-use super::{Gapped, Heads, Info, Input, Missing, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
 use crate::Counters;
 use crate::flow::End;
 use crate::limits::{COMMAND_BYTES, REPLY_BYTES, RESP_LINE};
@@ -71,9 +71,7 @@ impl Protocol for Redis {
             {
                 return Verdict::Yes { client: end };
             }
-            if reply == Found::Yes && command != Found::Likely
-                || fits(reply) && fits(probe::is_command(other))
-            {
+            if reply == Found::Yes && command == Found::No || fits(reply) && fits(probe::is_command(other)) {
                 return Verdict::Yes { client: end.other() };
             }
             if command != Found::No || reply != Found::No {
@@ -110,6 +108,9 @@ impl Protocol for Redis {
             Side::Client => {
                 let found = probe::is_command(input.bytes);
                 input.turn && (found != Found::No && (found != Found::Maybe || input.bytes.starts_with(b"*")))
+            }
+            Side::Server if !state.pairing.proved() && probe::is_command(input.bytes) == Found::Yes => {
+                input.turn
             }
             Side::Server => {
                 let mut reader = Reader::within(REPLY_BYTES);
@@ -222,6 +223,10 @@ impl State {
 
     /// Reads a reply, or a push.
     fn reply(&mut self, bytes: &[u8], counters: &mut Counters) -> Parsed<Frame> {
+        if !self.pairing.proved() && !self.server.is_open() && probe::is_command(bytes) == Found::Yes {
+            // What was seen first was not what it looked like: this end asks. It is recognised anew.
+            return Parsed::Switch(Next::Tunnel);
+        }
         if !self.server.is_open()
             && bytes.starts_with(b"+")
             && let Some(end) = bytes.iter().position(|byte| *byte == b'\n')

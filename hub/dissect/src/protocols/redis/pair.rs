@@ -111,6 +111,11 @@ impl Pairing {
         self.next.clone()
     }
 
+    /// Whether it is certain which end is the client.
+    pub fn proved(&self) -> bool {
+        self.order.proved()
+    }
+
     /// Messages of one direction may be missing from here on.
     pub fn lose(&mut self, side: Side) {
         match side {
