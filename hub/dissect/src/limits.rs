@@ -107,6 +107,18 @@ pub const RESP_DEPTH: usize = 32;
 /// Bytes of a line that is not whole. A server takes 64 KiB of an inline command, but what is typed is short.
 pub const RESP_LINE: usize = 16 << 10;
 
+// --- PostgreSQL ---------------------------------------------------------------------------------------------------
+
+/// Bytes of a statement that are kept: what people write, and the begin of what programs generate.
+pub const STATEMENT_BYTES: usize = 2048;
+
+/// Bytes of the statements that a connection has prepared. Drivers keep a few hundred, most of them short; a shard has
+/// room for the full of twenty connections.
+pub const STATEMENTS_BYTES: usize = 64 << 10;
+
+/// Bytes of a message that is not whole: its head, a name, and the statement as far as it is kept.
+pub const MESSAGE_LOOKED: usize = 8 << 10;
+
 // --- joining ------------------------------------------------------------------------------------------------------
 
 /// Calls of one observer that wait for the other observer's view of them.

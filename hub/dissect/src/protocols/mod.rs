@@ -5,6 +5,7 @@
 
 pub(crate) mod http1;
 mod order;
+mod postgresql;
 mod redis;
 mod registry;
 

@@ -1,0 +1,539 @@
+//! Which answer is that to which question, and what errors mean.
+
+use std::collections::VecDeque;
+
+use super::backend::{Answer, Ends, Failure};
+use super::frontend::Question;
+use super::statement::{Prepared, Statement};
+use crate::Counters;
+use crate::call::{Marks, Outcome, Value};
+use crate::limits::PENDING;
+use crate::protocols::order::{Asked, Order, cost};
+use crate::protocols::{Half, Request, Response, Side, Span, Transaction};
+use crate::tcp::Close;
+
+/// The version of the protocol.
+const VERSION: &str = "3.0";
+
+/// What waits for its other half.
+pub(super) struct Pairing {
+    order: Order,
+    waiting: VecDeque<Waiting>,
+    memory: usize,
+    /// Whether the server passes over everything up to the next sync, after an error.
+    skipping: bool,
+    user: String,
+    database: String,
+    /// Directions in which messages may be missing since the last frame.
+    lost_client: bool,
+    lost_server: bool,
+}
+
+struct Waiting {
+    kind: Kind,
+    asked: Transaction,
+    so_far: Option<SoFar>,
+}
+
+/// What ends the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// That the server is ready, or an error that ends the connection.
+    Startup,
+    /// That the server is ready.
+    Query,
+    /// That a statement is done.
+    Execute,
+    /// That it is described.
+    Prepare,
+    /// That the server is ready; no call, unless it fails.
+    Sync,
+}
+
+/// What has come of an answer.
+struct SoFar {
+    half: Half,
+    reset: bool,
+    rows: u64,
+    copied: u64,
+    notices: u64,
+    tags: Vec<String>,
+    error: Option<Failure>,
+    /// The state of the transaction.
+    state: Option<u8>,
+}
+
+/// A message that was seen as the bytes of `span`.
+pub(super) fn half(span: Span, gap: bool) -> Half {
+    Half {
+        body_len: span.end - span.start,
+        gap: gap || span.missing > 0,
+        span,
+        ..Half::default()
+    }
+}
+
+impl Pairing {
+    /// A connection that was seen from its begin, or not.
+    pub fn new(joined: bool) -> Self {
+        let sizes = [
+            "postgresql_request_size",
+            "postgresql_response_size",
+            "postgresql_total_size",
+        ];
+        Self {
+            order: Order::new(joined, sizes),
+            waiting: VecDeque::new(),
+            memory: 0,
+            skipping: false,
+            user: String::new(),
+            database: String::new(),
+            lost_client: false,
+            lost_server: false,
+        }
+    }
+
+    /// Messages of one direction may be missing from here on.
+    pub fn lose(&mut self, side: Side) {
+        match side {
+            Side::Client => self.lost_client = true,
+            Side::Server => self.lost_server = true,
+        }
+    }
+
+    /// Takes a question.
+    pub fn question(
+        &mut self,
+        question: Question,
+        half: Half,
+        reset: bool,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
+        self.settle(out);
+        if let Question::Copied(_) = question {
+            return self.copied(&half.span);
+        }
+        if let Question::Startup { user, database } = &question {
+            self.user.clone_from(user);
+            self.database.clone_from(database);
+        }
+        let synced = matches!(question, Question::Prepare { synced: true, .. });
+        let (kind, asked) = self.asked(question, half, reset);
+        let Some(kind) = kind else {
+            // Another connection's server is spoken to, which does not answer.
+            return self.order.alone(asked, out);
+        };
+        let span = asked.request.as_ref().map(|request| request.half.span.clone());
+        let span = span.unwrap_or_default();
+        match self.order.ask(&span, !self.waiting.is_empty(), out) {
+            Asked::Waits => {}
+            Asked::Anew => self.give_up(out),
+            Asked::Alone if kind == Kind::Sync => return,
+            Asked::Alone => return self.order.alone(asked, out),
+        }
+        if self.waiting.len() >= PENDING {
+            counters.pending_dropped += 1;
+            self.order.contradict(out);
+            self.give_up(out);
+            return self.order.alone(asked, out);
+        }
+        if self.skipping && matches!(kind, Kind::Execute | Kind::Prepare) {
+            self.skipped(asked, out);
+        } else {
+            self.wait(kind, asked);
+        }
+        if synced {
+            let end = Span {
+                start: span.end,
+                ..span
+            };
+            let (_, sync) = self.asked(Question::Sync, self::half(end, false), reset);
+            self.wait(Kind::Sync, sync);
+        } else if kind == Kind::Sync {
+            self.skipping = false;
+        }
+        self.skipping &= !synced;
+    }
+
+    /// Takes an answer, or a part of one.
+    pub fn answer(&mut self, answer: Answer, half: Half, reset: bool, out: &mut Vec<Transaction>) {
+        self.settle(out);
+        if !self.order.hear(&half.span) {
+            self.order.contradict(out);
+            self.give_up(out);
+        }
+        let ends = answer.ends;
+        let fatal = answer.error.as_ref().is_some_and(Failure::is_fatal);
+        let failed = answer.error.is_some();
+        if ends == Ends::Notification {
+            return self.orphan(answer, half, reset, out);
+        }
+        let front = self.waiting.front();
+        let fits = front.is_some_and(|front| {
+            let received = front.asked.request.as_ref();
+            received.is_some_and(|request| self.order.fits(&request.half.span, &half.span))
+                && front.kind.takes(ends)
+        });
+        if !fits {
+            // A server that shuts down says so unasked.
+            if !fatal {
+                self.order.contradict(out);
+                self.give_up(out);
+            }
+            return self.orphan(answer, half, reset, out);
+        }
+        let Some(front) = self.waiting.front_mut() else {
+            return;
+        };
+        let kind = front.kind;
+        match &mut front.so_far {
+            Some(so_far) => so_far.add(answer, &half.span),
+            None => front.so_far = Some(SoFar::new(answer, half, reset)),
+        }
+        let done = match kind {
+            Kind::Startup => matches!(ends, Ends::Ready(_)) || failed,
+            Kind::Query | Kind::Sync => matches!(ends, Ends::Ready(_)) || fatal,
+            Kind::Execute => ends == Ends::Statement,
+            Kind::Prepare => true,
+        };
+        // What was cut off has been answered, as far as it will be known.
+        if !done && ends != Ends::Nothing {
+            return;
+        }
+        if kind == Kind::Execute && ends == Ends::Description {
+            return;
+        }
+        self.answered(out);
+        if kind == Kind::Prepare && matches!(ends, Ends::Ready(_)) {
+            self.waiting.pop_front_if(|front| front.kind == Kind::Sync);
+        }
+        if failed && matches!(kind, Kind::Execute | Kind::Prepare) {
+            self.skip(out);
+        }
+    }
+
+    /// One direction has ended.
+    pub fn end(&mut self, side: Side, close: Close) {
+        self.order.end(side, close);
+    }
+
+    /// Gives everything that waits.
+    pub fn close(&mut self, out: &mut Vec<Transaction>) {
+        self.settle(out);
+        self.memory = 0;
+        let mut waiting = std::mem::take(&mut self.waiting);
+        // What was answered in part has an answer.
+        while let Some(front) = waiting.pop_front_if(|front| front.so_far.is_some()) {
+            self.give(front, out);
+        }
+        waiting.retain(|waiting| waiting.kind != Kind::Sync);
+        self.order
+            .close(waiting.into_iter().map(|waiting| waiting.asked), out);
+    }
+
+    /// Bytes that wait, roughly.
+    pub fn memory(&self) -> usize {
+        self.memory + self.order.memory() + self.user.len() + self.database.len()
+    }
+
+    /// Draws the consequences of what was lost since the last frame.
+    fn settle(&mut self, out: &mut Vec<Transaction>) {
+        for (side, lost) in [
+            (Side::Server, std::mem::take(&mut self.lost_server)),
+            (Side::Client, std::mem::take(&mut self.lost_client)),
+        ] {
+            if lost && !self.order.lose(side, out) {
+                self.give_up(out);
+            }
+        }
+    }
+
+    /// Gives the questions that wait, without answers.
+    fn give_up(&mut self, out: &mut Vec<Transaction>) {
+        self.memory = 0;
+        self.skipping = false;
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.kind != Kind::Sync {
+                self.order.alone(waiting.asked, out);
+            }
+            if let Some(so_far) = waiting.so_far {
+                self.order.alone(so_far.transaction(), out);
+            }
+        }
+    }
+
+    fn wait(&mut self, kind: Kind, asked: Transaction) {
+        self.memory += cost(&asked);
+        self.waiting.push_back(Waiting {
+            kind,
+            asked,
+            so_far: None,
+        });
+    }
+
+    /// Gives the first question that waits, with its answer.
+    fn answered(&mut self, out: &mut Vec<Transaction>) {
+        if let Some(front) = self.waiting.pop_front() {
+            self.memory -= cost(&front.asked);
+            self.give(front, out);
+        }
+    }
+
+    fn give(&mut self, waiting: Waiting, out: &mut Vec<Transaction>) {
+        let Waiting { kind, asked, so_far } = waiting;
+        let Some(so_far) = so_far else { return };
+        if kind != Kind::Sync || so_far.error.is_some() {
+            self.order.pair(asked, so_far.transaction(), out);
+        }
+    }
+
+    /// Gives the questions that the server passes over, after an error.
+    fn skip(&mut self, out: &mut Vec<Transaction>) {
+        while let Some(waiting) = self.waiting.pop_front_if(|front| front.kind != Kind::Sync) {
+            self.memory -= cost(&waiting.asked);
+            self.skipped(waiting.asked, out);
+        }
+        self.skipping = self.waiting.is_empty();
+    }
+
+    fn skipped(&mut self, mut asked: Transaction, out: &mut Vec<Transaction>) {
+        asked.fields.push(("postgresql_skipped", Value::Bool(true)));
+        self.order.alone(asked, out);
+    }
+
+    /// Gives an answer that answers nothing, or nothing that is known.
+    fn orphan(&mut self, answer: Answer, half: Half, reset: bool, out: &mut Vec<Transaction>) {
+        let (ends, channel) = (answer.ends, answer.channel.clone());
+        let mut transaction = SoFar::new(answer, half, reset).transaction();
+        if ends == Ends::Notification {
+            transaction.fields = vec![
+                ("postgresql_command", Value::Text("NOTIFY".to_owned())),
+                ("postgresql_channel", Value::Text(channel)),
+            ];
+        } else if matches!(ends, Ends::Ready(_) | Ends::Description) && transaction.outcome == Outcome::Ok {
+            // It tells of no statement, and no error.
+            return;
+        }
+        self.order.alone(transaction, out);
+    }
+
+    /// A table has followed the question that waits.
+    fn copied(&mut self, span: &Span) {
+        let front = self.waiting.front_mut();
+        if let Some(request) = front.and_then(|front| front.asked.request.as_mut()) {
+            request.half.span.extend(span);
+            request.half.body_len = request.half.span.end - request.half.span.start;
+            request.half.gap |= span.missing > 0;
+        }
+    }
+
+    fn asked(&self, question: Question, half: Half, reset: bool) -> (Option<Kind>, Transaction) {
+        let mut fields = Vec::new();
+        let text = |text: &str| Value::Text(text.to_owned());
+        let of_statement = |statement: &Statement, fields: &mut Vec<_>| {
+            fields.push(("postgresql_query", text(&statement.text)));
+            (statement.verb.clone(), statement.table.clone())
+        };
+        let named = |name: &str| (name.to_owned(), String::new());
+        let (kind, (method, path)) = match question {
+            Question::Startup { database, .. } => (Some(Kind::Startup), ("STARTUP".to_owned(), database)),
+            Question::Query(statement) => (Some(Kind::Query), of_statement(&statement, &mut fields)),
+            Question::Execute(Prepared::Known(statement)) => {
+                (Some(Kind::Execute), of_statement(&statement, &mut fields))
+            }
+            Question::Execute(Prepared::Unknown(name)) => {
+                fields.push(("postgresql_statement", Value::Text(name)));
+                fields.push(("unresolved", text("postgresql_query")));
+                (Some(Kind::Execute), named("EXECUTE"))
+            }
+            Question::Prepare { statement, .. } => {
+                let (_, table) = of_statement(&statement, &mut fields);
+                (Some(Kind::Prepare), ("PARSE".to_owned(), table))
+            }
+            Question::Function(number) => (Some(Kind::Query), ("FUNCTION".to_owned(), number.to_string())),
+            Question::Sync | Question::Copied(_) => (Some(Kind::Sync), named("SYNC")),
+            Question::Cancel => (None, named("CANCEL")),
+        };
+        for (name, known) in [
+            ("postgresql_user", &self.user),
+            ("postgresql_database", &self.database),
+        ] {
+            if !known.is_empty() {
+                fields.push((name, text(known)));
+            }
+        }
+        let transaction = Transaction {
+            version: VERSION,
+            request: Some(Request {
+                method,
+                path,
+                half,
+                ..Request::default()
+            }),
+            marks: marks(reset),
+            fields,
+            ..Transaction::default()
+        };
+        (kind, transaction)
+    }
+}
+
+impl Kind {
+    /// Whether an answer that ends so can be to it.
+    fn takes(self, ends: Ends) -> bool {
+        match self {
+            Self::Startup | Self::Query => ends != Ends::Notification,
+            Self::Execute => !matches!(ends, Ends::Ready(_)),
+            Self::Prepare => true,
+            // Nothing but an error of the end itself, as of a deferred constraint.
+            Self::Sync => ends != Ends::Description,
+        }
+    }
+}
+
+impl SoFar {
+    fn new(answer: Answer, half: Half, reset: bool) -> Self {
+        let mut so_far = Self {
+            half,
+            reset,
+            rows: 0,
+            copied: 0,
+            notices: 0,
+            tags: Vec::new(),
+            error: None,
+            state: None,
+        };
+        so_far.take(answer);
+        so_far
+    }
+
+    fn add(&mut self, answer: Answer, span: &Span) {
+        self.half.span.extend(span);
+        self.half.body_len = self.half.span.end - self.half.span.start;
+        self.half.gap |= span.missing > 0;
+        self.take(answer);
+    }
+
+    fn take(&mut self, answer: Answer) {
+        self.copied += answer.copied;
+        self.notices += answer.notices;
+        if let Ends::Ready(state) = answer.ends {
+            self.state = Some(state);
+        }
+        let count = answer
+            .tag
+            .rsplit(' ')
+            .next()
+            .and_then(|count| count.parse::<u64>().ok());
+        // What was done says how many; what was not finished has only the rows that came.
+        self.rows = self.rows.saturating_add(count.unwrap_or(answer.rows));
+        // As many as statements can be told apart by in a line.
+        if !answer.tag.is_empty() && self.tags.len() < TAGS {
+            let verb = answer
+                .tag
+                .trim_end_matches(|char: char| char.is_ascii_digit() || char == ' ');
+            self.tags.push(verb.to_owned());
+        }
+        self.error = answer.error.or_else(|| self.error.take());
+    }
+
+    fn transaction(self) -> Transaction {
+        let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
+        let mut fields = vec![("postgresql_success", Value::Bool(self.error.is_none()))];
+        if !self.tags.is_empty() {
+            fields.push(("postgresql_command", Value::Text(self.tags.join(", "))));
+            fields.push(("postgresql_rows", int(self.rows)));
+        }
+        for (name, number) in [
+            ("postgresql_copied_bytes", self.copied),
+            ("postgresql_notices", self.notices),
+        ] {
+            if number > 0 {
+                fields.push((name, int(number)));
+            }
+        }
+        let state = match self.state {
+            Some(b'I') => "idle",
+            Some(b'T') => "transaction",
+            Some(b'E') => "failed transaction",
+            _ => "",
+        };
+        if !state.is_empty() {
+            fields.push(("postgresql_state", Value::Text(state.to_owned())));
+        }
+        let outcome = self
+            .error
+            .as_ref()
+            .map_or(Outcome::Ok, |error| outcome(&error.code));
+        if let Some(error) = self.error {
+            fields.push(("error", Value::Text(error.code.clone())));
+            fields.push(("postgresql_error_code", Value::Text(error.code)));
+            fields.push(("postgresql_error_message", Value::Text(error.message)));
+        }
+        Transaction {
+            version: VERSION,
+            response: Some(Response {
+                status: None,
+                half: self.half,
+            }),
+            outcome,
+            marks: marks(self.reset),
+            fields,
+            ..Transaction::default()
+        }
+    }
+}
+
+/// Statements of one text whose ends are told one by one.
+const TAGS: usize = 16;
+
+impl Failure {
+    /// Whether the connection ends with it.
+    fn is_fatal(&self) -> bool {
+        matches!(self.severity.as_str(), "FATAL" | "PANIC")
+    }
+}
+
+fn marks(reset: bool) -> Marks {
+    if reset { Marks::RESET } else { Marks::default() }
+}
+
+/// Whose fault an error is, by its SQLSTATE (PostgreSQL's manual, appendix A).
+fn outcome(code: &str) -> Outcome {
+    match code {
+        // The statement's time ran out, the lock's, that of an idle transaction or session. A user who cancels has
+        // the same code as the first, and has waited for too long as well.
+        "57014" | "55P03" | "25P03" | "25P04" | "57P05" => Outcome::Timeout,
+        _ => match code.get(..2) {
+            // Connections, rollbacks for others' sake, resources, operators, the system, its configuration, foreign
+            // data, the inside.
+            Some("08" | "40" | "53" | "57" | "58" | "F0" | "HV" | "XX") => Outcome::ServerError,
+            _ => Outcome::ClientError,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_fault_an_error_is() {
+        for (code, whose) in [
+            ("22012", Outcome::ClientError),
+            ("23505", Outcome::ClientError),
+            ("42P01", Outcome::ClientError),
+            ("28P01", Outcome::ClientError),
+            ("40P01", Outcome::ServerError),
+            ("53300", Outcome::ServerError),
+            ("57P01", Outcome::ServerError),
+            ("58030", Outcome::ServerError),
+            ("XX000", Outcome::ServerError),
+            ("57014", Outcome::Timeout),
+            ("55P03", Outcome::Timeout),
+        ] {
+            assert_eq!(outcome(code), whose, "{code}");
+        }
+    }
+}
