@@ -214,6 +214,11 @@ impl Order {
         }
     }
 
+    /// Whether the first question that waits is the one that is answered next.
+    pub fn is_certain(&self) -> bool {
+        matches!(self.trust, Trust::Certain | Trust::Draining)
+    }
+
     /// Whether it is certain who asks and who answers.
     pub fn proved(&self) -> bool {
         self.proved

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::backend::{Answer, Ends, Failure};
 use super::frontend::Question;
 use super::statement::{Prepared, Statement};
+use super::wire::HEADER_BYTES;
 use crate::Counters;
 use crate::call::{Marks, Outcome, Value};
 use crate::limits::PENDING;
@@ -32,6 +33,8 @@ pub(super) struct Pairing {
 struct Waiting {
     kind: Kind,
     asked: Transaction,
+    /// Bytes of it, roughly.
+    cost: usize,
     so_far: Option<SoFar>,
 }
 
@@ -61,6 +64,8 @@ struct SoFar {
     error: Option<Failure>,
     /// The state of the transaction.
     state: Option<u8>,
+    /// Whether it was seen how it ended.
+    ended: bool,
 }
 
 /// A message that was seen as the bytes of `span`.
@@ -111,8 +116,8 @@ impl Pairing {
         out: &mut Vec<Transaction>,
     ) {
         self.settle(out);
-        if let Question::Copied(_) = question {
-            return self.copied(&half.span);
+        if let Question::Copied(bytes) = question {
+            return self.copied(bytes, &half.span);
         }
         if let Question::Startup { user, database } = &question {
             self.user.clone_from(user);
@@ -138,14 +143,15 @@ impl Pairing {
             self.give_up(out);
             return self.order.alone(asked, out);
         }
-        if self.skipping && matches!(kind, Kind::Execute | Kind::Prepare) {
+        if self.skipping && kind != Kind::Sync {
             self.skipped(asked, out);
         } else {
             self.wait(kind, asked);
         }
         if synced {
+            // The last of its bytes.
             let end = Span {
-                start: span.end,
+                start: span.end.saturating_sub(HEADER_BYTES as u64),
                 ..span
             };
             let (_, sync) = self.asked(Question::Sync, self::half(end, false), reset);
@@ -201,9 +207,6 @@ impl Pairing {
         if !done && ends != Ends::Nothing {
             return;
         }
-        if kind == Kind::Execute && ends == Ends::Description {
-            return;
-        }
         self.answered(out);
         if kind == Kind::Prepare && matches!(ends, Ends::Ready(_)) {
             self.waiting.pop_front_if(|front| front.kind == Kind::Sync);
@@ -243,7 +246,20 @@ impl Pairing {
             (Side::Server, std::mem::take(&mut self.lost_server)),
             (Side::Client, std::mem::take(&mut self.lost_client)),
         ] {
-            if lost && !self.order.lose(side, out) {
+            if !lost {
+                continue;
+            }
+            // What has come of an answer until now is certain to be that to the first question.
+            let begun = self.waiting.front_mut().and_then(|front| front.so_far.as_mut());
+            if side == Side::Server
+                && self.order.is_certain()
+                && let Some(begun) = begun
+            {
+                begun.half.gap = true;
+                begun.ended = false;
+                self.answered(out);
+            }
+            if !self.order.lose(side, out) {
                 self.give_up(out);
             }
         }
@@ -264,10 +280,12 @@ impl Pairing {
     }
 
     fn wait(&mut self, kind: Kind, asked: Transaction) {
-        self.memory += cost(&asked);
+        let cost = cost(&asked);
+        self.memory += cost;
         self.waiting.push_back(Waiting {
             kind,
             asked,
+            cost,
             so_far: None,
         });
     }
@@ -275,13 +293,15 @@ impl Pairing {
     /// Gives the first question that waits, with its answer.
     fn answered(&mut self, out: &mut Vec<Transaction>) {
         if let Some(front) = self.waiting.pop_front() {
-            self.memory -= cost(&front.asked);
+            self.memory -= front.cost;
             self.give(front, out);
         }
     }
 
     fn give(&mut self, waiting: Waiting, out: &mut Vec<Transaction>) {
-        let Waiting { kind, asked, so_far } = waiting;
+        let Waiting {
+            kind, asked, so_far, ..
+        } = waiting;
         let Some(so_far) = so_far else { return };
         if kind != Kind::Sync || so_far.error.is_some() {
             self.order.pair(asked, so_far.transaction(), out);
@@ -291,7 +311,7 @@ impl Pairing {
     /// Gives the questions that the server passes over, after an error.
     fn skip(&mut self, out: &mut Vec<Transaction>) {
         while let Some(waiting) = self.waiting.pop_front_if(|front| front.kind != Kind::Sync) {
-            self.memory -= cost(&waiting.asked);
+            self.memory -= waiting.cost;
             self.skipped(waiting.asked, out);
         }
         self.skipping = self.waiting.is_empty();
@@ -319,9 +339,12 @@ impl Pairing {
     }
 
     /// A table has followed the question that waits.
-    fn copied(&mut self, span: &Span) {
-        let front = self.waiting.front_mut();
-        if let Some(request) = front.and_then(|front| front.asked.request.as_mut()) {
+    fn copied(&mut self, bytes: u64, span: &Span) {
+        let Some(front) = self.waiting.front_mut() else {
+            return;
+        };
+        front.asked.fields.push(("postgresql_copied_bytes", int(bytes)));
+        if let Some(request) = &mut front.asked.request {
             request.half.span.extend(span);
             request.half.body_len = request.half.span.end - request.half.span.start;
             request.half.gap |= span.missing > 0;
@@ -403,6 +426,7 @@ impl SoFar {
             tags: Vec::new(),
             error: None,
             state: None,
+            ended: false,
         };
         so_far.take(answer);
         so_far
@@ -416,6 +440,7 @@ impl SoFar {
     }
 
     fn take(&mut self, answer: Answer) {
+        self.ended = answer.ends != Ends::Nothing;
         self.copied += answer.copied;
         self.notices += answer.notices;
         if let Ends::Ready(state) = answer.ends {
@@ -439,13 +464,15 @@ impl SoFar {
     }
 
     fn transaction(self) -> Transaction {
-        let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
-        let mut fields = vec![("postgresql_success", Value::Bool(self.error.is_none()))];
+        let mut fields = Vec::new();
+        if self.ended {
+            fields.push(("postgresql_success", Value::Bool(self.error.is_none())));
+        }
         if !self.tags.is_empty() {
             fields.push(("postgresql_command", Value::Text(self.tags.join(", "))));
-            fields.push(("postgresql_rows", int(self.rows)));
         }
         for (name, number) in [
+            ("postgresql_rows", self.rows),
             ("postgresql_copied_bytes", self.copied),
             ("postgresql_notices", self.notices),
         ] {
@@ -493,6 +520,10 @@ impl Failure {
     fn is_fatal(&self) -> bool {
         matches!(self.severity.as_str(), "FATAL" | "PANIC")
     }
+}
+
+fn int(number: u64) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn marks(reset: bool) -> Marks {
