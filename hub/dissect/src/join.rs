@@ -119,11 +119,25 @@ impl View {
             _ => mine.marks.0 | theirs.marks.0,
         };
         mine.marks = Marks((mine.marks.0 & theirs.marks.0 & !Marks::RESET.0) | (reset & Marks::RESET.0));
+        let without_gap = |half: Option<&Half>| half.is_some_and(|half| !half.gap);
+        let all_theirs = without_gap(theirs.request.as_ref().map(|r| &r.half))
+            && without_gap(theirs.response.as_ref().map(|r| &r.half));
         let mut better_fields = false;
-        if better(
-            mine.request.as_ref().map(|r: &Request| &r.half),
-            theirs.request.as_ref().map(|r| &r.half),
-        ) {
+        let unresolved = |transaction: &Transaction| {
+            let mut names = transaction.fields.iter().map(|(name, _)| *name);
+            transaction.request.is_none() || names.any(|name| name == "unresolved")
+        };
+        let resolves = unresolved(mine) && !unresolved(&theirs);
+        if resolves {
+            mine.fields
+                .retain(|(name, _)| !matches!(*name, "unresolved" | "postgresql_portal"));
+        }
+        if resolves
+            || better(
+                mine.request.as_ref().map(|r: &Request| &r.half),
+                theirs.request.as_ref().map(|r| &r.half),
+            )
+        {
             mine.request = theirs.request;
             mine.version = theirs.version;
             better_fields = true;
@@ -138,7 +152,9 @@ impl View {
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
         }
-        if better_fields {
+        if better_fields && all_theirs {
+            mine.fields = theirs.fields;
+        } else if better_fields {
             unite(&mut mine.fields, theirs.fields);
         }
         let sides = &mut self.sides;

@@ -494,7 +494,7 @@ fn joined_before_an_answer() {
     check(
         &dissect(&talk.packets[8..]),
         &[
-            "- = SELECT 2 no_request joined",
+            "- = SELECT 2 no_request response_gap joined",
             "SELECT b = SELECT 2 joined",
             "SELECT c = SELECT 2 joined",
         ],

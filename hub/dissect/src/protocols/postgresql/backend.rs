@@ -136,6 +136,11 @@ impl Backend {
         open.then_some(answer)
     }
 
+    /// Whether a message or an answer is under way.
+    pub fn is_open(&self) -> bool {
+        self.left > 0 || self.open
+    }
+
     fn passed(&self, used: usize) -> Read {
         if self.open {
             Read::Part(used)

@@ -156,6 +156,11 @@ impl Frontend {
         question
     }
 
+    /// Whether a message or a question is under way.
+    pub fn is_open(&self) -> bool {
+        self.left > 0 || self.open
+    }
+
     fn passed(&self, used: usize) -> Read {
         if self.open || self.ends.is_some() {
             Read::Part(used)
@@ -302,8 +307,9 @@ mod tests {
         match question {
             Question::Startup { user, database } => format!("startup {user} {database}"),
             Question::Query(statement) => format!("query {}", statement.text),
-            Question::Execute(Prepared::Known(statement)) => format!("execute {}", statement.text),
+            Question::Execute(Prepared::Known(_, statement)) => format!("execute {}", statement.text),
             Question::Execute(Prepared::Unknown(name)) => format!("execute unknown {name}"),
+            Question::Execute(Prepared::Portal(name)) => format!("execute portal {name}"),
             Question::Prepare { statement, synced } => format!("prepare {} {synced}", statement.text),
             Question::Function(number) => format!("function {number}"),
             Question::Sync => "sync".to_owned(),

@@ -95,6 +95,10 @@ impl Protocol for Postgresql {
         if let Some(next) = &state.next {
             return Parsed::Switch(next.clone());
         }
+        if !state.pairing.proved() && !state.is_open(input.from) && is_across(input) {
+            // What was seen first was not what it looked like. It is recognised anew.
+            return Parsed::Switch(Next::Tunnel);
+        }
         let parsed = match input.from {
             Side::Client => state.question(input.bytes, counters),
             Side::Server => state.answer(input.bytes),
@@ -106,13 +110,14 @@ impl Protocol for Postgresql {
         parsed
     }
 
-    fn resync(_: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
         // A row may hold anything, but it is not its sender's turn in the middle of one.
         let found = match input.from {
             Side::Client => probe::is_frontend(input.bytes),
             Side::Server => probe::is_backend(input.bytes),
         };
-        (input.turn && found != Found::No).then_some(0)
+        let fits = found != Found::No || !state.pairing.proved() && is_across(input);
+        (input.turn && fits).then_some(0)
     }
 
     fn gap(state: &mut State, from: Side, _: &[u8], gap: Missing) -> Gapped<Frame> {
@@ -176,7 +181,23 @@ impl Protocol for Postgresql {
     }
 }
 
+/// Whether bytes are what the other end should say.
+fn is_across(input: Input<'_>) -> bool {
+    let (frontend, backend) = (probe::is_frontend(input.bytes), probe::is_backend(input.bytes));
+    match input.from {
+        Side::Client => (frontend, backend) == (Found::No, Found::Yes),
+        Side::Server => (frontend, backend) == (Found::Yes, Found::No),
+    }
+}
+
 impl State {
+    fn is_open(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.client.is_open(),
+            Side::Server => self.server.is_open(),
+        }
+    }
+
     /// The place in one direction is lost.
     fn lose(&mut self, side: Side) {
         if side == Side::Client {

@@ -98,6 +98,11 @@ impl Pairing {
         }
     }
 
+    /// Whether it is certain which end is the client.
+    pub fn proved(&self) -> bool {
+        self.order.proved()
+    }
+
     /// Messages of one direction may be missing from here on.
     pub fn lose(&mut self, side: Side) {
         match side {
@@ -194,7 +199,7 @@ impl Pairing {
         };
         let kind = front.kind;
         match &mut front.so_far {
-            Some(so_far) => so_far.add(answer, &half.span),
+            Some(so_far) => so_far.add(answer, &half),
             None => front.so_far = Some(SoFar::new(answer, half, reset)),
         }
         let done = match kind {
@@ -227,7 +232,10 @@ impl Pairing {
         self.memory = 0;
         let mut waiting = std::mem::take(&mut self.waiting);
         // What was answered in part has an answer.
-        while let Some(front) = waiting.pop_front_if(|front| front.so_far.is_some()) {
+        while let Some(mut front) = waiting.pop_front_if(|front| front.so_far.is_some()) {
+            if let Some(so_far) = &mut front.so_far {
+                so_far.half.gap = true;
+            }
             self.give(front, out);
         }
         waiting.retain(|waiting| waiting.kind != Kind::Sync);
@@ -273,7 +281,8 @@ impl Pairing {
             if waiting.kind != Kind::Sync {
                 self.order.alone(waiting.asked, out);
             }
-            if let Some(so_far) = waiting.so_far {
+            if let Some(mut so_far) = waiting.so_far {
+                so_far.half.gap = true;
                 self.order.alone(so_far.transaction(), out);
             }
         }
@@ -323,7 +332,10 @@ impl Pairing {
     }
 
     /// Gives an answer that answers nothing, or nothing that is known.
-    fn orphan(&mut self, answer: Answer, half: Half, reset: bool, out: &mut Vec<Transaction>) {
+    fn orphan(&mut self, answer: Answer, mut half: Half, reset: bool, out: &mut Vec<Transaction>) {
+        // Without its question, it is not known of how many such parts an answer is.
+        let fatal = answer.error.as_ref().is_some_and(Failure::is_fatal);
+        half.gap |= answer.ends == Ends::Statement && !fatal;
         let (ends, channel) = (answer.ends, answer.channel.clone());
         let mut transaction = SoFar::new(answer, half, reset).transaction();
         if ends == Ends::Notification {
@@ -362,11 +374,19 @@ impl Pairing {
         let (kind, (method, path)) = match question {
             Question::Startup { database, .. } => (Some(Kind::Startup), ("STARTUP".to_owned(), database)),
             Question::Query(statement) => (Some(Kind::Query), of_statement(&statement, &mut fields)),
-            Question::Execute(Prepared::Known(statement)) => {
+            Question::Execute(Prepared::Known(name, statement)) => {
+                if !name.is_empty() {
+                    fields.push(("postgresql_statement", Value::Text(name)));
+                }
                 (Some(Kind::Execute), of_statement(&statement, &mut fields))
             }
             Question::Execute(Prepared::Unknown(name)) => {
                 fields.push(("postgresql_statement", Value::Text(name)));
+                fields.push(("unresolved", text("postgresql_query")));
+                (Some(Kind::Execute), named("EXECUTE"))
+            }
+            Question::Execute(Prepared::Portal(name)) => {
+                fields.push(("postgresql_portal", Value::Text(name)));
                 fields.push(("unresolved", text("postgresql_query")));
                 (Some(Kind::Execute), named("EXECUTE"))
             }
@@ -432,10 +452,10 @@ impl SoFar {
         so_far
     }
 
-    fn add(&mut self, answer: Answer, span: &Span) {
-        self.half.span.extend(span);
+    fn add(&mut self, answer: Answer, half: &Half) {
+        self.half.span.extend(&half.span);
         self.half.body_len = self.half.span.end - self.half.span.start;
-        self.half.gap |= span.missing > 0;
+        self.half.gap |= half.gap;
         self.take(answer);
     }
 

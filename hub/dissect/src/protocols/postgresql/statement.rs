@@ -21,10 +21,12 @@ pub(super) struct Statement {
 /// What an `Execute` runs.
 #[derive(Clone, Debug)]
 pub(super) enum Prepared {
-    /// This.
-    Known(Arc<Statement>),
+    /// A statement that was prepared under this name.
+    Known(String, Arc<Statement>),
     /// A statement of this name, whose text was not seen.
     Unknown(String),
+    /// What was bound to this portal, which was not seen either.
+    Portal(String),
 }
 
 /// A word of a statement, and how deep in parentheses it stands.
@@ -216,7 +218,7 @@ impl Statements {
     pub fn bind(&mut self, portal: &str, statement: &str) {
         let known = self.statements.iter().rev().find(|(name, _)| name == statement);
         let prepared = match known {
-            Some((_, statement)) => Prepared::Known(Arc::clone(statement)),
+            Some((name, statement)) => Prepared::Known(name.clone(), Arc::clone(statement)),
             None => Prepared::Unknown(statement.to_owned()),
         };
         self.portals.retain(|(name, _)| name != portal);
@@ -230,7 +232,7 @@ impl Statements {
     pub fn portal(&self, portal: &str) -> Prepared {
         let known = self.portals.iter().find(|(name, _)| name == portal);
         known.map_or_else(
-            || Prepared::Unknown(portal.to_owned()),
+            || Prepared::Portal(portal.to_owned()),
             |(_, prepared)| prepared.clone(),
         )
     }
@@ -330,7 +332,7 @@ mod tests {
         statements.bind("old", "0");
         statements.bind("new", "99");
         assert!(matches!(statements.portal("old"), Prepared::Unknown(name) if name == "0"));
-        assert!(matches!(statements.portal("new"), Prepared::Known(_)));
+        assert!(matches!(statements.portal("new"), Prepared::Known(..)));
         for n in 0..100 {
             statements.close(&n.to_string());
         }

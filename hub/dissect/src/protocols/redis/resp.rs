@@ -96,6 +96,12 @@ impl Texts {
         (0..self.ends.len()).filter_map(|n| self.get(n))
     }
 
+    /// Keeps nothing more: what comes next does not stand next.
+    pub fn close(&mut self) {
+        self.cut = true;
+        self.budget = 0;
+    }
+
     /// Begins the next one.
     pub fn begin(&mut self) {
         // An empty string counts like a byte, so that the number of strings is bounded as well.
@@ -212,6 +218,9 @@ impl Reader {
             return None;
         };
         self.seen.gap = true;
+        if to == To::Text {
+            self.seen.texts.close();
+        }
         let inside = len.min(left);
         self.inside = Inside::String {
             left: left - inside,
