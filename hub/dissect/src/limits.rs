@@ -112,6 +112,9 @@ pub const RESP_LINE: usize = 16 << 10;
 /// Bytes of a statement that are kept: what people write, and the begin of what programs generate.
 pub const STATEMENT_BYTES: usize = 2048;
 
+/// Bytes of a statement that are looked at, for its table stands behind all of its columns.
+pub const STATEMENT_LOOKED: usize = 6 << 10;
+
 /// Bytes of the statements that a connection has prepared. Drivers keep a few hundred, most of them short; a shard has
 /// room for the full of twenty connections.
 pub const STATEMENTS_BYTES: usize = 64 << 10;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::statement::{Prepared, Statement, Statements, kept};
+use super::statement::{Prepared, Statement, Statements};
 use super::wire::{CANCEL, Fields, GSSENC, HEADER_BYTES, Header, SSL, header};
 use crate::Counters;
-use crate::limits::STATEMENT_BYTES;
+use crate::limits::STATEMENT_LOOKED;
 
 /// A question, or what else a client says that matters to the answers.
 #[derive(Debug)]
@@ -183,12 +183,12 @@ impl Frontend {
             0 => return startup(fields),
             b'Q' => {
                 let text = fields.text().unwrap_or(content);
-                return Some(Question::Query(Statement::new(kept(text, counters))));
+                return Some(Question::Query(Statement::new(text, counters)));
             }
             b'P' => {
                 let name = name(&mut fields);
                 let text = fields.text().unwrap_or_else(|| fields.rest());
-                let statement = Arc::new(Statement::new(kept(text, counters)));
+                let statement = Arc::new(Statement::new(text, counters));
                 self.statements.parse(&name, Arc::clone(&statement), counters);
                 self.parsed = Some(statement);
             }
@@ -200,11 +200,7 @@ impl Frontend {
             }
             b'E' => return Some(Question::Execute(self.statements.portal(&name(&mut fields)))),
             b'D' => self.described |= fields.byte() == Some(b'S'),
-            b'C' => {
-                if fields.byte() == Some(b'S') {
-                    self.statements.close(&name(&mut fields));
-                }
-            }
+            b'C' if fields.byte() == Some(b'S') => self.statements.close(&name(&mut fields)),
             b'F' => return Some(Question::Function(fields.number().unwrap_or_default())),
             b'S' => {
                 return Some(match self.parsed.take() {
@@ -236,8 +232,8 @@ impl Frontend {
 fn looked(kind: u8) -> usize {
     match kind {
         0 | b'B' | b'C' | b'D' | b'E' => NAMES_BYTES,
-        b'Q' => STATEMENT_BYTES + 1,
-        b'P' => NAMES_BYTES + STATEMENT_BYTES + 1,
+        b'Q' => STATEMENT_LOOKED + 1,
+        b'P' => NAMES_BYTES + STATEMENT_LOOKED + 1,
         b'F' => 4,
         _ => 0,
     }

@@ -184,7 +184,7 @@ impl Pairing {
         let fits = front.is_some_and(|front| {
             let received = front.asked.request.as_ref();
             received.is_some_and(|request| self.order.fits(&request.half.span, &half.span))
-                && front.kind.takes(ends)
+                && front.kind.takes(ends, failed)
         });
         if !fits {
             // A server that shuts down says so unasked.
@@ -424,13 +424,13 @@ impl Pairing {
 
 impl Kind {
     /// Whether an answer that ends so can be to it.
-    fn takes(self, ends: Ends) -> bool {
+    fn takes(self, ends: Ends, failed: bool) -> bool {
         match self {
             Self::Startup | Self::Query => ends != Ends::Notification,
             Self::Execute => !matches!(ends, Ends::Ready(_)),
-            Self::Prepare => true,
+            Self::Prepare => ends != Ends::Statement || failed,
             // Nothing but an error of the end itself, as of a deferred constraint.
-            Self::Sync => ends != Ends::Description,
+            Self::Sync => matches!(ends, Ends::Ready(_) | Ends::Nothing) || failed,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::Counters;
-use crate::limits::{STATEMENT_BYTES, STATEMENTS_BYTES};
+use crate::limits::{STATEMENT_BYTES, STATEMENT_LOOKED, STATEMENTS_BYTES};
 
 /// The text of a statement, as it is shown.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,10 +53,12 @@ const BETWEEN: &[&str] = &[
 ];
 
 impl Statement {
-    /// A statement of which so many bytes were kept.
-    pub fn new(text: &[u8]) -> Self {
-        let text = shown(&String::from_utf8_lossy(text));
-        let words = words(&text);
+    /// A statement, of which no more is looked at than the limit.
+    pub fn new(whole: &[u8], counters: &mut Counters) -> Self {
+        let looked = whole.get(..STATEMENT_LOOKED).unwrap_or(whole);
+        let raw = String::from_utf8_lossy(looked);
+        let mut text = shown(&raw);
+        let words = words(&raw);
         let is =
             |word: &Word<'_>, known: &[&str]| known.iter().any(|known| word.text.eq_ignore_ascii_case(known));
         let with = words.first().is_some_and(|word| is(word, &["WITH"]));
@@ -94,6 +96,10 @@ impl Statement {
                     break;
                 }
             }
+        }
+        if text.len() > STATEMENT_BYTES || looked.len() < whole.len() {
+            counters.texts_cut += 1;
+            text.truncate(text.floor_char_boundary(STATEMENT_BYTES));
         }
         Self { text, verb, table }
     }
@@ -136,12 +142,14 @@ fn shown(text: &str) -> String {
     shown
 }
 
+/// Words of a statement that are looked at: what is longer is values.
+const WORDS: usize = 1024;
+
 /// The words of a statement, without literals, comments and signs. Names keep their dots and quotes.
 fn words(text: &str) -> Vec<Word<'_>> {
     let mut words = Vec::new();
     let (mut depth, mut rest) = (0_usize, text);
-    // What matters stands at the begin.
-    while words.len() < 256
+    while words.len() < WORDS
         && let Some(first) = rest.chars().next()
     {
         let until = |end: &str| rest.find(end).map_or(rest.len(), |at| at + end.len());
@@ -161,8 +169,7 @@ fn words(text: &str) -> Vec<Word<'_>> {
                     .map_or(rest.len() - 1, |at| at + 1)
             }
             '/' if rest.starts_with("/*") => until("*/"),
-            // Line ends have become spaces, so where such a comment ends is not to be told.
-            '-' if rest.starts_with("--") => rest.len(),
+            '-' if rest.starts_with("--") => until("\n"),
             _ if is_word(first) => {
                 let mut quoted = false;
                 let end = rest.find(|char| {
@@ -261,19 +268,13 @@ fn cost(name: &str, statement: &Statement) -> usize {
     size_of::<(String, Arc<Statement>)>() + size_of::<Statement>() + name.len() + statement.text.len()
 }
 
-/// As much of a statement as is kept.
-pub(super) fn kept<'a>(text: &'a [u8], counters: &mut Counters) -> &'a [u8] {
-    counters.texts_cut += u64::from(text.len() > STATEMENT_BYTES);
-    text.get(..STATEMENT_BYTES).unwrap_or(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
     fn check(text: &str, verb: &str, table: &str) {
-        let statement = Statement::new(text.as_bytes());
+        let statement = Statement::new(text.as_bytes(), &mut Counters::default());
         assert_eq!((statement.verb.as_str(), statement.table.as_str()), (verb, table));
     }
 
@@ -292,6 +293,7 @@ mod tests {
             "events",
         );
         check("SELECT 'x from y' FROM z", "SELECT", "z");
+        check("SELECT a -- from b\n FROM c", "SELECT", "c");
         check("SELECT * FROM (SELECT * FROM inner_one) s", "SELECT", "inner_one");
         check("INSERT INTO cart (a) SELECT b FROM c", "INSERT", "cart");
         check("UPDATE ONLY stock SET n = 1", "UPDATE", "stock");
@@ -308,7 +310,7 @@ mod tests {
 
     #[test]
     fn space_and_passwords_are_not_shown() {
-        let text = |text: &str| Statement::new(text.as_bytes()).text;
+        let text = |text: &str| Statement::new(text.as_bytes(), &mut Counters::default()).text;
         assert_eq!(text(" SELECT\n\t 'a  b'  ,  1 "), "SELECT 'a  b' , 1");
         assert_eq!(
             text("ALTER ROLE a PASSWORD 'x y' LOGIN"),
@@ -324,7 +326,7 @@ mod tests {
             let text = format!("SELECT '{}'", "x".repeat(1000));
             statements.parse(
                 &n.to_string(),
-                Arc::new(Statement::new(text.as_bytes())),
+                Arc::new(Statement::new(text.as_bytes(), &mut Counters::default())),
                 &mut counters,
             );
         }

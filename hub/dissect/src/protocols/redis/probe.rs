@@ -33,7 +33,7 @@ pub(super) fn is_command(bytes: &[u8]) -> Found {
         }
         None => return Found::No,
     };
-    if !count.is_some_and(|count| count > 0) {
+    if count.is_none_or(|count| count == 0) {
         return Found::No;
     }
     let Some(rest) = rest.strip_prefix(b"$") else {
