@@ -18,7 +18,11 @@ pub(super) enum Question {
     Execute(Prepared),
     /// A statement is prepared, and not run before the server has answered. `synced` says that a [`Self::Sync`] follows in
     /// the same breath.
-    Prepare { statement: Arc<Statement>, synced: bool },
+    Prepare {
+        name: String,
+        statement: Arc<Statement>,
+        synced: bool,
+    },
     /// A function is called by its number.
     Function(u32),
     /// The end of questions that fail together.
@@ -54,7 +58,7 @@ pub(super) struct Frontend {
     ends: Option<Question>,
     /// Whether a question has begun, and what its messages have said so far.
     open: bool,
-    parsed: Option<Arc<Statement>>,
+    parsed: Option<(String, Arc<Statement>)>,
     /// Whether the server is asked what the statement is.
     described: bool,
     copied: u64,
@@ -146,7 +150,8 @@ impl Frontend {
     pub fn cut(&mut self) -> Option<Question> {
         let question = self.ends.take().or_else(|| {
             let parsed = self.parsed.take();
-            parsed.map(|statement| Question::Prepare {
+            parsed.map(|(name, statement)| Question::Prepare {
+                name,
                 statement,
                 synced: false,
             })
@@ -190,7 +195,7 @@ impl Frontend {
                 let text = fields.text().unwrap_or_else(|| fields.rest());
                 let statement = Arc::new(Statement::new(text, counters));
                 self.statements.parse(&name, Arc::clone(&statement), counters);
-                self.parsed = Some(statement);
+                self.parsed = Some((name, statement));
             }
             b'B' => {
                 let portal = name(&mut fields);
@@ -204,7 +209,8 @@ impl Frontend {
             b'F' => return Some(Question::Function(fields.number().unwrap_or_default())),
             b'S' => {
                 return Some(match self.parsed.take() {
-                    Some(statement) => Question::Prepare {
+                    Some((name, statement)) => Question::Prepare {
+                        name,
                         statement,
                         synced: true,
                     },
@@ -212,7 +218,8 @@ impl Frontend {
                 });
             }
             b'H' if self.described => {
-                return self.parsed.take().map(|statement| Question::Prepare {
+                return self.parsed.take().map(|(name, statement)| Question::Prepare {
+                    name,
                     statement,
                     synced: false,
                 });
@@ -306,7 +313,9 @@ mod tests {
             Question::Execute(Prepared::Known(_, statement)) => format!("execute {}", statement.text),
             Question::Execute(Prepared::Unknown(name)) => format!("execute unknown {name}"),
             Question::Execute(Prepared::Portal(name)) => format!("execute portal {name}"),
-            Question::Prepare { statement, synced } => format!("prepare {} {synced}", statement.text),
+            Question::Prepare {
+                statement, synced, ..
+            } => format!("prepare {} {synced}", statement.text),
             Question::Function(number) => format!("function {number}"),
             Question::Sync => "sync".to_owned(),
             Question::Copied(bytes) => format!("copied {bytes}"),

@@ -390,7 +390,10 @@ impl Pairing {
                 fields.push(("unresolved", text("postgresql_query")));
                 (Some(Kind::Execute), named("EXECUTE"))
             }
-            Question::Prepare { statement, .. } => {
+            Question::Prepare { name, statement, .. } => {
+                if !name.is_empty() {
+                    fields.push(("postgresql_statement", Value::Text(name)));
+                }
                 let (_, table) = of_statement(&statement, &mut fields);
                 (Some(Kind::Prepare), ("PARSE".to_owned(), table))
             }
