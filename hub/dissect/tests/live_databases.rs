@@ -285,7 +285,6 @@ impl Drop for Postgres {
 
 /// Runs a program to its end, which must be a good one.
 fn run(program: &str, arguments: &[&str]) -> Output {
-    // A server that stays must not keep the test's own output open.
     let output = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())

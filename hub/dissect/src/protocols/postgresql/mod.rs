@@ -10,6 +10,8 @@ mod frontend;
 
 mod backend;
 
+mod so_far;
+
 mod pair;
 
 use backend::{Answer, Backend};
@@ -22,6 +24,9 @@ use crate::Counters;
 use crate::flow::End;
 use crate::limits::MESSAGE_LOOKED;
 use crate::tcp::Close;
+
+/// The version of the protocol, the only one since 2003.
+const VERSION: &str = "3.0";
 
 /// The protocol; see the module.
 pub(crate) struct Postgresql;

@@ -1,6 +1,6 @@
 //! What a command is called, which key it is about, and how it is shown.
 
-use super::resp::Texts;
+use super::seen::Texts;
 use crate::limits::{COMMAND_BYTES, KEY_BYTES};
 
 /// A command, as it is shown.
@@ -54,270 +54,208 @@ enum At {
     Channel(usize),
 }
 
-/// Commands whose name says nothing without the word behind it (`COMMAND LIST` of Redis 7.4, those with subcommands).
-const CONTAINERS: &[&str] = &[
-    "ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DEBUG", "FUNCTION", "LATENCY", "MEMORY", "MODULE",
-    "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO",
-];
+/// Whether a command's name says nothing without the word behind it (`COMMAND LIST` of Redis 7.4, those with subcommands).
+fn is_container(verb: &str) -> bool {
+    matches!(
+        verb,
+        "ACL"
+            | "CLIENT"
+            | "CLUSTER"
+            | "COMMAND"
+            | "CONFIG"
+            | "DEBUG"
+            | "FUNCTION"
+            | "LATENCY"
+            | "MEMORY"
+            | "MODULE"
+            | "OBJECT"
+            | "PUBSUB"
+            | "SCRIPT"
+            | "SENTINEL"
+            | "SLOWLOG"
+            | "XGROUP"
+            | "XINFO"
+    )
+}
 
-/// Commands without a key, or with one that is not their first argument. All others name a key first.
-const PLACES: &[(At, &[&str])] = &[
-    (
-        At::Nowhere,
-        &[
-            "ACL",
-            "ASKING",
-            "AUTH",
-            "BGREWRITEAOF",
-            "BGSAVE",
-            "CLIENT",
-            "CLUSTER",
-            "COMMAND",
-            "CONFIG",
-            "DBSIZE",
-            "DISCARD",
-            "ECHO",
-            "EXEC",
-            "FAILOVER",
-            "FLUSHALL",
-            "FLUSHDB",
-            "FUNCTION",
-            "HELLO",
-            "INFO",
-            "KEYS",
-            "LASTSAVE",
-            "LATENCY",
-            "LOLWUT",
-            "MODULE",
-            "MONITOR",
-            "MULTI",
-            "PING",
-            "PSYNC",
-            "PUBSUB",
-            "QUIT",
-            "RANDOMKEY",
-            "READONLY",
-            "READWRITE",
-            "REPLCONF",
-            "REPLICAOF",
-            "RESET",
-            "ROLE",
-            "SAVE",
-            "SCAN",
-            "SCRIPT",
-            "SELECT",
-            "SENTINEL",
-            "SHUTDOWN",
-            "SLAVEOF",
-            "SLOWLOG",
-            "SWAPDB",
-            "SYNC",
-            "TIME",
-            "UNWATCH",
-            "WAIT",
-            "WAITAOF",
-        ],
-    ),
-    (
-        At::Key(2),
-        &["BITOP", "DEBUG", "MEMORY", "OBJECT", "XGROUP", "XINFO"],
-    ),
-    (At::Key(3), &["MIGRATE"]),
-    (
-        At::Counted(1),
-        &[
-            "LMPOP",
-            "SINTERCARD",
-            "ZDIFF",
-            "ZINTER",
-            "ZINTERCARD",
-            "ZMPOP",
-            "ZUNION",
-        ],
-    ),
-    (
-        At::Counted(2),
-        &[
-            "BLMPOP",
-            "BZMPOP",
-            "EVAL",
-            "EVALSHA",
-            "EVALSHA_RO",
-            "EVAL_RO",
-            "FCALL",
-            "FCALL_RO",
-        ],
-    ),
-    (At::Streams, &["XREAD", "XREADGROUP"]),
-    (
-        At::Channel(1),
-        &[
-            "PSUBSCRIBE",
-            "PUBLISH",
-            "PUNSUBSCRIBE",
-            "SPUBLISH",
-            "SSUBSCRIBE",
-            "SUBSCRIBE",
-            "SUNSUBSCRIBE",
-            "UNSUBSCRIBE",
-        ],
-    ),
-];
+/// Where commands have their first key that have none, or not as their first argument.
+fn listed(verb: &str) -> Option<At> {
+    let place = match verb {
+        "ACL" | "ASKING" | "AUTH" | "BGREWRITEAOF" | "BGSAVE" | "CLIENT" | "CLUSTER" | "COMMAND"
+        | "CONFIG" | "DBSIZE" | "DISCARD" | "ECHO" | "EXEC" | "FAILOVER" | "FLUSHALL" | "FLUSHDB"
+        | "FUNCTION" | "HELLO" | "INFO" | "KEYS" | "LASTSAVE" | "LATENCY" | "LOLWUT" | "MODULE"
+        | "MONITOR" | "MULTI" | "PING" | "PSYNC" | "PUBSUB" | "QUIT" | "RANDOMKEY" | "READONLY"
+        | "READWRITE" | "REPLCONF" | "REPLICAOF" | "RESET" | "ROLE" | "SAVE" | "SCAN" | "SCRIPT"
+        | "SELECT" | "SENTINEL" | "SHUTDOWN" | "SLAVEOF" | "SLOWLOG" | "SWAPDB" | "SYNC" | "TIME"
+        | "UNWATCH" | "WAIT" | "WAITAOF" => At::Nowhere,
+        "BITOP" | "DEBUG" | "MEMORY" | "OBJECT" | "XGROUP" | "XINFO" => At::Key(2),
+        "MIGRATE" => At::Key(3),
+        "LMPOP" | "SINTERCARD" | "ZDIFF" | "ZINTER" | "ZINTERCARD" | "ZMPOP" | "ZUNION" => At::Counted(1),
+        "BLMPOP" | "BZMPOP" | "EVAL" | "EVALSHA" | "EVALSHA_RO" | "EVAL_RO" | "FCALL" | "FCALL_RO" => {
+            At::Counted(2)
+        }
+        "XREAD" | "XREADGROUP" => At::Streams,
+        "PSUBSCRIBE" | "PUBLISH" | "PUNSUBSCRIBE" | "SPUBLISH" | "SSUBSCRIBE" | "SUBSCRIBE"
+        | "SUNSUBSCRIBE" | "UNSUBSCRIBE" => At::Channel(1),
+        _ => return None,
+    };
+    Some(place)
+}
 
-/// Names by which a command is recognised, beside those in the tables above.
-const USUAL: &[&str] = &[
-    "APPEND",
-    "BLMOVE",
-    "BLPOP",
-    "BRPOP",
-    "BRPOPLPUSH",
-    "BZPOPMAX",
-    "BZPOPMIN",
-    "BITCOUNT",
-    "BITFIELD",
-    "BITPOS",
-    "COPY",
-    "DECR",
-    "DECRBY",
-    "DEL",
-    "DUMP",
-    "EXISTS",
-    "EXPIRE",
-    "EXPIREAT",
-    "EXPIRETIME",
-    "GEOADD",
-    "GEODIST",
-    "GEOPOS",
-    "GEORADIUS",
-    "GEOSEARCH",
-    "GET",
-    "GETBIT",
-    "GETDEL",
-    "GETEX",
-    "GETRANGE",
-    "GETSET",
-    "HDEL",
-    "HEXISTS",
-    "HGET",
-    "HGETALL",
-    "HINCRBY",
-    "HINCRBYFLOAT",
-    "HKEYS",
-    "HLEN",
-    "HMGET",
-    "HMSET",
-    "HSCAN",
-    "HSET",
-    "HSETNX",
-    "HSTRLEN",
-    "HVALS",
-    "INCR",
-    "INCRBY",
-    "INCRBYFLOAT",
-    "LINDEX",
-    "LINSERT",
-    "LLEN",
-    "LMOVE",
-    "LPOP",
-    "LPOS",
-    "LPUSH",
-    "LPUSHX",
-    "LRANGE",
-    "LREM",
-    "LSET",
-    "LTRIM",
-    "MGET",
-    "MOVE",
-    "MSET",
-    "MSETNX",
-    "PERSIST",
-    "PEXPIRE",
-    "PEXPIREAT",
-    "PFADD",
-    "PFCOUNT",
-    "PFMERGE",
-    "PSETEX",
-    "PTTL",
-    "RENAME",
-    "RENAMENX",
-    "RESTORE",
-    "RPOP",
-    "RPOPLPUSH",
-    "RPUSH",
-    "RPUSHX",
-    "SADD",
-    "SCARD",
-    "SDIFF",
-    "SET",
-    "SETBIT",
-    "SETEX",
-    "SETNX",
-    "SETRANGE",
-    "SINTER",
-    "SISMEMBER",
-    "SMEMBERS",
-    "SMISMEMBER",
-    "SMOVE",
-    "SORT",
-    "SPOP",
-    "SRANDMEMBER",
-    "SREM",
-    "SSCAN",
-    "STRLEN",
-    "SUBSTR",
-    "SUNION",
-    "TOUCH",
-    "TTL",
-    "TYPE",
-    "UNLINK",
-    "WATCH",
-    "XACK",
-    "XADD",
-    "XAUTOCLAIM",
-    "XCLAIM",
-    "XDEL",
-    "XLEN",
-    "XPENDING",
-    "XRANGE",
-    "XREVRANGE",
-    "XTRIM",
-    "ZADD",
-    "ZCARD",
-    "ZCOUNT",
-    "ZINCRBY",
-    "ZLEXCOUNT",
-    "ZMSCORE",
-    "ZPOPMAX",
-    "ZPOPMIN",
-    "ZRANGE",
-    "ZRANGEBYLEX",
-    "ZRANGEBYSCORE",
-    "ZRANGESTORE",
-    "ZRANK",
-    "ZREM",
-    "ZREMRANGEBYRANK",
-    "ZREMRANGEBYSCORE",
-    "ZREVRANGE",
-    "ZREVRANGEBYSCORE",
-    "ZREVRANK",
-    "ZSCAN",
-    "ZSCORE",
-];
+/// Whether it is one of the other commands that servers have, by which connections are recognised.
+fn is_usual(verb: &str) -> bool {
+    matches!(
+        verb,
+        "APPEND"
+            | "BLMOVE"
+            | "BLPOP"
+            | "BRPOP"
+            | "BRPOPLPUSH"
+            | "BZPOPMAX"
+            | "BZPOPMIN"
+            | "BITCOUNT"
+            | "BITFIELD"
+            | "BITPOS"
+            | "COPY"
+            | "DECR"
+            | "DECRBY"
+            | "DEL"
+            | "DUMP"
+            | "EXISTS"
+            | "EXPIRE"
+            | "EXPIREAT"
+            | "EXPIRETIME"
+            | "GEOADD"
+            | "GEODIST"
+            | "GEOPOS"
+            | "GEORADIUS"
+            | "GEOSEARCH"
+            | "GET"
+            | "GETBIT"
+            | "GETDEL"
+            | "GETEX"
+            | "GETRANGE"
+            | "GETSET"
+            | "HDEL"
+            | "HEXISTS"
+            | "HGET"
+            | "HGETALL"
+            | "HINCRBY"
+            | "HINCRBYFLOAT"
+            | "HKEYS"
+            | "HLEN"
+            | "HMGET"
+            | "HMSET"
+            | "HSCAN"
+            | "HSET"
+            | "HSETNX"
+            | "HSTRLEN"
+            | "HVALS"
+            | "INCR"
+            | "INCRBY"
+            | "INCRBYFLOAT"
+            | "LINDEX"
+            | "LINSERT"
+            | "LLEN"
+            | "LMOVE"
+            | "LPOP"
+            | "LPOS"
+            | "LPUSH"
+            | "LPUSHX"
+            | "LRANGE"
+            | "LREM"
+            | "LSET"
+            | "LTRIM"
+            | "MGET"
+            | "MOVE"
+            | "MSET"
+            | "MSETNX"
+            | "PERSIST"
+            | "PEXPIRE"
+            | "PEXPIREAT"
+            | "PFADD"
+            | "PFCOUNT"
+            | "PFMERGE"
+            | "PSETEX"
+            | "PTTL"
+            | "RENAME"
+            | "RENAMENX"
+            | "RESTORE"
+            | "RPOP"
+            | "RPOPLPUSH"
+            | "RPUSH"
+            | "RPUSHX"
+            | "SADD"
+            | "SCARD"
+            | "SDIFF"
+            | "SET"
+            | "SETBIT"
+            | "SETEX"
+            | "SETNX"
+            | "SETRANGE"
+            | "SINTER"
+            | "SISMEMBER"
+            | "SMEMBERS"
+            | "SMISMEMBER"
+            | "SMOVE"
+            | "SORT"
+            | "SPOP"
+            | "SRANDMEMBER"
+            | "SREM"
+            | "SSCAN"
+            | "STRLEN"
+            | "SUBSTR"
+            | "SUNION"
+            | "TOUCH"
+            | "TTL"
+            | "TYPE"
+            | "UNLINK"
+            | "WATCH"
+            | "XACK"
+            | "XADD"
+            | "XAUTOCLAIM"
+            | "XCLAIM"
+            | "XDEL"
+            | "XLEN"
+            | "XPENDING"
+            | "XRANGE"
+            | "XREVRANGE"
+            | "XTRIM"
+            | "ZADD"
+            | "ZCARD"
+            | "ZCOUNT"
+            | "ZINCRBY"
+            | "ZLEXCOUNT"
+            | "ZMSCORE"
+            | "ZPOPMAX"
+            | "ZPOPMIN"
+            | "ZRANGE"
+            | "ZRANGEBYLEX"
+            | "ZRANGEBYSCORE"
+            | "ZRANGESTORE"
+            | "ZRANK"
+            | "ZREM"
+            | "ZREMRANGEBYRANK"
+            | "ZREMRANGEBYSCORE"
+            | "ZREVRANGE"
+            | "ZREVRANGEBYSCORE"
+            | "ZREVRANK"
+            | "ZSCAN"
+            | "ZSCORE"
+    )
+}
 
 /// The longest name of a command.
 pub(super) const NAME_BYTES: usize = 32;
 
 /// Whether a word names a command that servers have, or a module's (`JSON.GET`).
 pub(super) fn is_known(name: &[u8]) -> bool {
-    let Ok(name) = std::str::from_utf8(name) else {
+    if !is_name(name) {
         return false;
-    };
-    let has = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-    let of_module = name.len() <= NAME_BYTES
-        && name
-            .split_once('.')
-            .is_some_and(|(module, name)| is_name(module.as_bytes()) && is_name(name.as_bytes()));
-    has(USUAL) || PLACES.iter().any(|(_, names)| has(names)) || of_module
+    }
+    let name = text(name).to_ascii_uppercase();
+    // What stands before the dot is the module's name.
+    is_usual(&name) || is_container(&name) || listed(&name).is_some() || name.contains('.')
 }
 
 /// Whether a word may name a command.
@@ -331,7 +269,7 @@ impl Command {
     pub fn new(words: &Texts, count: u64) -> Self {
         let upper = |n: usize| words.get(n).map(|word| text(word).to_ascii_uppercase());
         let verb = upper(0).unwrap_or_default();
-        let sub = upper(1).filter(|_| CONTAINERS.contains(&verb.as_str()));
+        let sub = upper(1).filter(|_| is_container(&verb));
         let place = place(&verb, sub.as_deref());
         let word = |n: usize| words.get(n).map(shown);
         let (key, channel) = match place {
@@ -380,11 +318,10 @@ fn place(verb: &str, sub: Option<&str>) -> At {
         ("MEMORY" | "DEBUG", _) => false,
         _ => true,
     };
-    let listed = PLACES.iter().find(|(_, names)| names.contains(&verb));
-    match listed {
-        _ if !keyed => At::Nowhere,
-        Some((place, _)) => *place,
-        None => At::Key(1),
+    if keyed {
+        listed(verb).unwrap_or(At::Key(1))
+    } else {
+        At::Nowhere
     }
 }
 

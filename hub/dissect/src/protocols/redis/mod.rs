@@ -2,6 +2,8 @@
 
 mod probe;
 
+mod seen;
+
 mod resp;
 
 mod command;
@@ -11,7 +13,8 @@ mod pair;
 use command::{Command, is_name};
 use pair::{Pairing, Reply};
 use probe::Found;
-use resp::{Kind, Read, Reader, Texts};
+use resp::{Read, Reader};
+use seen::{Kind, Texts};
 
 use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
 use crate::Counters;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::command::{Command, Effect, shown};
-use super::resp::{Kind, Seen};
+use super::seen::{Kind, Seen};
 use crate::Counters;
 use crate::call::{Marks, Outcome, Value};
 use crate::limits::PENDING;

@@ -2,7 +2,8 @@
 
 use super::command::{is_known, is_name};
 use super::pair::MESSAGES;
-use super::resp::{Kind, Read, Reader, number};
+use super::resp::{Read, Reader, number};
+use super::seen::Kind;
 use crate::Counters;
 
 /// What bytes look like.
