@@ -104,7 +104,7 @@ counters! {
         headers_cut,
         /// Commands, statements and replies whose text is longer than what is kept of it.
         texts_cut,
-        /// Prepared statements whose text was forgotten, because a connection had too many.
+        /// Prepared statements and portals that were forgotten, because a connection had too many.
         statements_forgotten,
         /// Lines in which a Redis server tells what other connections ask (`MONITOR`).
         monitored,

@@ -119,6 +119,12 @@ pub const STATEMENT_LOOKED: usize = 6 << 10;
 /// room for the full of twenty connections.
 pub const STATEMENTS_BYTES: usize = 64 << 10;
 
+/// Portals of a connection. Drivers have one, or one for each cursor.
+pub const PORTALS: usize = 16;
+
+/// Command tags of one text of many statements: as many as can be told apart in a line.
+pub const TAGS: usize = 16;
+
 /// Bytes of a message that is not whole: its head, a name, and the statement as far as it is kept.
 pub const MESSAGE_LOOKED: usize = 8 << 10;
 

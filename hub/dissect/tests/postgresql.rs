@@ -590,6 +590,22 @@ fn more_questions_wait_than_are_kept() {
 }
 
 #[test]
+fn more_statements_in_a_text_than_are_told_one_by_one() {
+    let mut talk = started();
+    talk.ask(query("SELECT 1"))
+        .answer([done("SELECT 1").repeat(17), ready()].concat());
+    let dissected = dissect(&talk.packets);
+    assert_eq!(
+        text(&dissected.calls[1], "postgresql_command")
+            .matches("SELECT")
+            .count(),
+        16
+    );
+    assert_eq!(text(&dissected.calls[1], "postgresql_rows"), "17");
+    assert_eq!(dissected.counters.texts_cut, 1);
+}
+
+#[test]
 fn a_statement_longer_than_is_kept() {
     let mut talk = started();
     talk.ask(query(&format!("SELECT {} FROM a", "1, ".repeat(3000))));

@@ -462,6 +462,40 @@ fn more_commands_wait_than_are_kept() {
 }
 
 #[test]
+fn an_error_longer_than_is_kept() {
+    let mut talk = talk();
+    talk.ask(GET).answer(format!("-ERR {}\r\n", "x".repeat(1000)));
+    let dissected = dissect(&talk.packets);
+    assert_eq!(text(&dissected.calls[0], "redis_error").len(), 256);
+    assert_eq!(dissected.counters.texts_cut, 1);
+}
+
+#[test]
+fn joined_before_a_client_that_always_has_commands_under_way() {
+    let value = |n: usize| format!("${n}\r\n{}\r\n", "x".repeat(n));
+    let mut talk = talk();
+    talk.ask(command("GET 10"));
+    for n in 11..111 {
+        talk.ask(command(&format!("GET {n}"))).answer(value(n - 1));
+    }
+    // There is no place at which everything is answered, but 64 pairs without a contradiction.
+    let dissected = dissect(&talk.packets[3..]);
+    assert_eq!(dissected.calls.len(), 101);
+    for call in dissected.calls.iter().filter(|call| call.response.is_some()) {
+        let size = value(call.path.parse().unwrap()).len();
+        assert_eq!(text(call, "redis_response_size"), size.to_string());
+    }
+    assert_eq!(
+        dissected
+            .calls
+            .iter()
+            .filter(|call| call.response.is_none())
+            .count(),
+        1
+    );
+}
+
+#[test]
 fn a_line_without_an_end() {
     let mut talk = talk();
     talk.ask(GET).answer(format!("+{}", "x".repeat(20_000)));

@@ -60,17 +60,6 @@ struct Pair {
     answer: Transaction,
 }
 
-/// What becomes of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// It waits for its answer.
-    Waits,
-    /// It waits for its answer; those before it do not any longer.
-    Anew,
-    /// Its answer could not be told from others.
-    Alone,
-}
-
 impl Order {
     /// A connection that was seen from its begin, or not.
     pub fn new(joined: bool, sizes: [&'static str; 3]) -> Self {
@@ -86,28 +75,30 @@ impl Order {
         }
     }
 
-    /// A question begins. `waiting` says whether earlier ones wait for their answers.
-    pub fn ask(&mut self, span: &Span, waiting: bool, out: &mut Vec<Transaction>) -> Asked {
+    /// A question begins; whether its answer can be told from others, so that it is worth waiting for. `waiting` says
+    /// whether earlier ones wait for theirs.
+    pub fn ask(&mut self, span: &Span, waiting: bool, out: &mut Vec<Transaction>) -> bool {
         if self.trust == Trust::Draining && !waiting {
             self.trust = Trust::Lost;
         }
         match self.trust {
-            Trust::Certain => return Asked::Waits,
-            Trust::Draining => return Asked::Alone,
-            Trust::Trial if !self.quiet(span) => return Asked::Waits,
-            Trust::Trial if !waiting => {
-                self.confirm(out);
-                return Asked::Waits;
+            Trust::Certain => true,
+            Trust::Draining => false,
+            Trust::Trial => {
+                if !waiting && self.quiet(span) {
+                    self.confirm(out);
+                }
+                true
             }
-            Trust::Lost if !self.quiet(span) => return Asked::Alone,
-            Trust::Trial | Trust::Lost => {}
+            Trust::Lost if !self.quiet(span) => false,
+            Trust::Lost => {
+                self.trust = Trust::Trial;
+                if matches!(self.heard, Heard::Nothing) {
+                    self.heard = Heard::From(span.ack);
+                }
+                true
+            }
         }
-        self.refute(out);
-        self.trust = Trust::Trial;
-        if matches!(self.heard, Heard::Nothing) {
-            self.heard = Heard::From(span.ack);
-        }
-        Asked::Anew
     }
 
     /// The server said something, be it an answer or not; whether it may be what comes next.

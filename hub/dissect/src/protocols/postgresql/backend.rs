@@ -17,6 +17,8 @@ pub(super) struct Answer {
     pub error: Option<Failure>,
     /// The channel of a notification.
     pub channel: String,
+    /// Whether there is more text in it than is kept.
+    pub cut: bool,
 }
 
 /// What ends with it.
@@ -171,7 +173,7 @@ impl Backend {
             }
             b'I' | b's' => Ends::Statement,
             b'E' => {
-                self.answer.error = Some(failure(fields));
+                self.answer.error = Some(failure(fields, &mut self.answer.cut));
                 Ends::Statement
             }
             b'Z' => Ends::Ready(fields.byte().unwrap_or_default()),
@@ -218,7 +220,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..REPLY_BYTES).unwrap_or(bytes)).into_owned()
 }
 
-fn failure(mut fields: Fields<'_>) -> Failure {
+fn failure(mut fields: Fields<'_>, cut: &mut bool) -> Failure {
     let mut failure = Failure::default();
     while let Some(kind) = fields.byte().filter(|kind| *kind != 0) {
         let value = fields.text().unwrap_or_else(|| fields.rest());
@@ -227,7 +229,10 @@ fn failure(mut fields: Fields<'_>) -> Failure {
             b'S' if failure.severity.is_empty() => failure.severity = text(value),
             b'V' => failure.severity = text(value),
             b'C' => failure.code = text(value),
-            b'M' => failure.message = text(value),
+            b'M' => {
+                *cut |= value.len() > REPLY_BYTES;
+                failure.message = text(value);
+            }
             _ => {}
         }
     }

@@ -199,7 +199,7 @@ impl Frontend {
             }
             b'B' => {
                 let portal = name(&mut fields);
-                self.statements.bind(&portal, &name(&mut fields));
+                self.statements.bind(&portal, &name(&mut fields), counters);
                 // It is run next, and its answer is that to the whole.
                 self.parsed = None;
             }

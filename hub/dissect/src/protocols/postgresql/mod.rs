@@ -170,7 +170,7 @@ impl Protocol for Postgresql {
         let half = pair::half(span, frame.gap);
         match frame.message {
             Message::Question(question) => state.pairing.question(question, half, frame.reset, counters, out),
-            Message::Answer(answer) => state.pairing.answer(answer, half, frame.reset, out),
+            Message::Answer(answer) => state.pairing.answer(answer, half, frame.reset, counters, out),
         }
         if frame.cut {
             state.pairing.lose(from);

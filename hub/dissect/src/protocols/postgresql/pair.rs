@@ -11,7 +11,7 @@ use super::wire::HEADER_BYTES;
 use crate::Counters;
 use crate::call::{Outcome, Value};
 use crate::limits::PENDING;
-use crate::protocols::order::{Asked, Order, cost};
+use crate::protocols::order::{Order, cost};
 use crate::protocols::{Half, Request, Side, Span, Transaction};
 use crate::tcp::Close;
 
@@ -120,11 +120,11 @@ impl Pairing {
         };
         let span = asked.request.as_ref().map(|request| request.half.span.clone());
         let span = span.unwrap_or_default();
-        match self.order.ask(&span, !self.waiting.is_empty(), out) {
-            Asked::Waits => {}
-            Asked::Anew => self.give_up(out),
-            Asked::Alone if kind == Kind::Sync => return,
-            Asked::Alone => return self.order.alone(asked, out),
+        if !self.order.ask(&span, !self.waiting.is_empty(), out) {
+            if kind != Kind::Sync {
+                self.order.alone(asked, out);
+            }
+            return;
         }
         if self.waiting.len() >= PENDING {
             counters.pending_dropped += 1;
@@ -152,7 +152,14 @@ impl Pairing {
     }
 
     /// Takes an answer, or a part of one.
-    pub fn answer(&mut self, answer: Answer, half: Half, reset: bool, out: &mut Vec<Transaction>) {
+    pub fn answer(
+        &mut self,
+        answer: Answer,
+        half: Half,
+        reset: bool,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
         self.settle(out);
         if !self.order.hear(&half.span) {
             self.order.contradict(out);
@@ -185,6 +192,9 @@ impl Pairing {
         match &mut front.so_far {
             Some(so_far) => so_far.add(answer, &half),
             None => front.so_far = Some(SoFar::new(answer, half, reset)),
+        }
+        if let Some(so_far) = &mut front.so_far {
+            counters.texts_cut += u64::from(std::mem::take(&mut so_far.cut));
         }
         let done = match kind {
             Kind::Startup => matches!(ends, Ends::Ready(_)) || failed,

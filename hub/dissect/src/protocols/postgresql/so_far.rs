@@ -3,6 +3,7 @@
 use super::VERSION;
 use super::backend::{Answer, Ends, Failure};
 use crate::call::{Marks, Outcome, Value};
+use crate::limits::TAGS;
 use crate::protocols::{Half, Response, Transaction};
 
 /// What has come of an answer.
@@ -18,6 +19,8 @@ pub(super) struct SoFar {
     state: Option<u8>,
     /// Whether it was seen how it ended.
     pub ended: bool,
+    /// Whether it has more text than is kept, since that was asked last.
+    pub cut: bool,
 }
 
 impl SoFar {
@@ -33,6 +36,7 @@ impl SoFar {
             error: None,
             state: None,
             ended: false,
+            cut: false,
         };
         so_far.take(answer);
         so_far
@@ -60,7 +64,7 @@ impl SoFar {
             .and_then(|count| count.parse::<u64>().ok());
         // What was done says how many; what was not finished has only the rows that came.
         self.rows = self.rows.saturating_add(count.unwrap_or(answer.rows));
-        // As many as statements can be told apart by in a line.
+        self.cut |= answer.cut || !answer.tag.is_empty() && self.tags.len() == TAGS;
         if !answer.tag.is_empty() && self.tags.len() < TAGS {
             let verb = answer
                 .tag
@@ -119,9 +123,6 @@ impl SoFar {
         }
     }
 }
-
-/// Statements of one text whose ends are told one by one.
-const TAGS: usize = 16;
 
 impl Failure {
     /// Whether the connection ends with it.

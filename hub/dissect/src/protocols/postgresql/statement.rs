@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::Counters;
-use crate::limits::{STATEMENT_BYTES, STATEMENT_LOOKED, STATEMENTS_BYTES};
+use crate::limits::{PORTALS, STATEMENT_BYTES, STATEMENT_LOOKED, STATEMENTS_BYTES};
 
 /// The text of a statement, as it is shown.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -204,9 +204,6 @@ pub(super) struct Statements {
     memory: usize,
 }
 
-/// Portals of a connection. Drivers have one, or one for each cursor.
-const PORTALS: usize = 16;
-
 impl Statements {
     /// A statement is prepared.
     pub fn parse(&mut self, name: &str, statement: Arc<Statement>, counters: &mut Counters) {
@@ -222,7 +219,7 @@ impl Statements {
     }
 
     /// A statement is bound to a portal.
-    pub fn bind(&mut self, portal: &str, statement: &str) {
+    pub fn bind(&mut self, portal: &str, statement: &str, counters: &mut Counters) {
         let known = self.statements.iter().rev().find(|(name, _)| name == statement);
         let prepared = match known {
             Some((name, statement)) => Prepared::Known(name.clone(), Arc::clone(statement)),
@@ -231,6 +228,7 @@ impl Statements {
         self.portals.retain(|(name, _)| name != portal);
         self.portals.push_back((portal.to_owned(), prepared));
         if self.portals.len() > PORTALS {
+            counters.statements_forgotten += 1;
             self.portals.pop_front();
         }
     }
@@ -331,13 +329,25 @@ mod tests {
             );
         }
         assert!(statements.memory() <= STATEMENTS_BYTES && counters.statements_forgotten > 0);
-        statements.bind("old", "0");
-        statements.bind("new", "99");
+        statements.bind("old", "0", &mut counters);
+        statements.bind("new", "99", &mut counters);
         assert!(matches!(statements.portal("old"), Prepared::Unknown(name) if name == "0"));
         assert!(matches!(statements.portal("new"), Prepared::Known(..)));
         for n in 0..100 {
             statements.close(&n.to_string());
         }
         assert_eq!(statements.memory(), 0);
+    }
+
+    #[test]
+    fn the_oldest_portal_is_forgotten_at_the_limit() {
+        let mut statements = Statements::default();
+        let mut counters = Counters::default();
+        for n in 0..=PORTALS {
+            statements.bind(&n.to_string(), "s", &mut counters);
+        }
+        assert_eq!(counters.statements_forgotten, 1);
+        assert!(matches!(statements.portal("0"), Prepared::Portal(name) if name == "0"));
+        assert!(matches!(statements.portal("1"), Prepared::Unknown(name) if name == "s"));
     }
 }

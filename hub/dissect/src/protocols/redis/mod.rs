@@ -239,10 +239,13 @@ impl State {
             return Parsed::Skip { used: end + 1 };
         }
         match self.server.read(bytes, counters) {
-            Read::Done(used) => match self.take(Side::Server) {
-                Some(frame) => Parsed::Frame { used, frame },
-                None => Parsed::Invalid,
-            },
+            Read::Done(used) => {
+                counters.texts_cut += u64::from(self.server.seen.error_cut);
+                match self.take(Side::Server) {
+                    Some(frame) => Parsed::Frame { used, frame },
+                    None => Parsed::Invalid,
+                }
+            }
             Read::Partly(used) => Parsed::Part { used },
             Read::More => Parsed::More {
                 at_least: bytes.len() + 1,

@@ -7,7 +7,7 @@ use super::seen::{Kind, Seen};
 use crate::Counters;
 use crate::call::{Marks, Outcome, Value};
 use crate::limits::PENDING;
-use crate::protocols::order::{Asked, Order, cost};
+use crate::protocols::order::{Order, cost};
 use crate::protocols::{Half, Next, Request, Response, Side, Span, Transaction};
 use crate::tcp::Close;
 
@@ -134,13 +134,11 @@ impl Pairing {
         out: &mut Vec<Transaction>,
     ) {
         self.settle(out);
-        let asked = self.order.ask(&half.span, !self.waiting.is_empty(), out);
+        let waits = self.order.ask(&half.span, !self.waiting.is_empty(), out);
         let (effect, arguments) = (command.effect, command.arguments);
         let transaction = self.asked(command, half, reset);
-        match asked {
-            Asked::Waits => {}
-            Asked::Anew => self.give_up(out),
-            Asked::Alone => return self.order.alone(transaction, out),
+        if !waits {
+            return self.order.alone(transaction, out);
         }
         let silent = match (effect, self.replies) {
             (Effect::RepliesOn, _) => {

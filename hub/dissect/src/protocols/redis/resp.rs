@@ -2,7 +2,7 @@
 
 use super::seen::{Kind, Seen, Texts};
 use crate::Counters;
-use crate::limits::{REPLY_BYTES, RESP_DEPTH};
+use crate::limits::RESP_DEPTH;
 
 /// How far reading got.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Reader {
         let (content, line_end) = rest.get(..taken)?.split_at(content);
         match to {
             To::Text => self.seen.texts.add(content),
-            To::Error => add(&mut self.seen.error, content),
+            To::Error => self.seen.add_error(content),
             To::Nothing => {}
         }
         let expected: &[u8] = if left == 1 { b"\n" } else { b"\r\n" };
@@ -231,7 +231,7 @@ impl Reader {
             }
             (Kind::Error, _) => {
                 if self.seen.error.is_empty() {
-                    add(&mut self.seen.error, line);
+                    self.seen.add_error(line);
                 }
                 self.value_ends()
             }
@@ -363,11 +363,6 @@ fn scalar(kind: Kind, line: &[u8]) -> bool {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
         }
     }
-}
-
-fn add(text: &mut Vec<u8>, bytes: &[u8]) {
-    let room = REPLY_BYTES.saturating_sub(text.len());
-    text.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
 }
 
 #[cfg(test)]

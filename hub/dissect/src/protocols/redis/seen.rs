@@ -1,5 +1,7 @@
 //! What is kept of a value.
 
+use crate::limits::REPLY_BYTES;
+
 /// What a value turned out to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -53,10 +55,21 @@ pub(super) struct Seen {
     pub texts: Texts,
     /// The first error in it.
     pub error: Vec<u8>,
+    /// Whether there is more of that.
+    pub error_cut: bool,
     /// Whether bytes are missing.
     pub gap: bool,
     /// Whether it has anything that version 2 has not.
     pub resp3: bool,
+}
+
+impl Seen {
+    /// Keeps more of an error.
+    pub fn add_error(&mut self, bytes: &[u8]) {
+        let room = REPLY_BYTES.saturating_sub(self.error.len());
+        self.error_cut |= bytes.len() > room;
+        self.error.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
 }
 
 /// Strings, as many bytes of them as are kept.
