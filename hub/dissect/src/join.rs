@@ -295,7 +295,8 @@ impl Join {
         Some(view)
     }
 
-    fn note(&mut self, view: &View) {
+    /// Notes what has gone out.
+    pub fn note(&mut self, view: &View) {
         if let Some(half) = view.request() {
             self.last_request = self.last_request.max(half.span.start);
             self.last_ack = half.span.ack;
