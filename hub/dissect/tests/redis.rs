@@ -427,6 +427,21 @@ fn redis_on_port_80_and_http_on_6379() {
 }
 
 #[test]
+fn a_nats_client_is_not_taken_for_one_of_redis() {
+    let mut talk = talk();
+    talk.answer("INFO {\"verbose\":true}\r\n")
+        .ask("CONNECT {\"verbose\":true}\r\n")
+        .answer("+OK\r\n");
+    talk.ask("PING\r\n")
+        .answer("PONG\r\n")
+        .ask("SUB a 1\r\n")
+        .answer("+OK\r\n")
+        .ask("PING\r\n")
+        .answer("PONG\r\n");
+    check(&dissect(&talk.packets), &[]);
+}
+
+#[test]
 fn two_observers_give_one_call_with_the_fields_of_both() {
     let mut talk = talk();
     talk.ask(GET).answer(HELLO).ask(SET).answer("+OK\r\n").close();

@@ -402,6 +402,22 @@ fn a_table_is_copied_in_and_out() {
 }
 
 #[test]
+fn a_table_is_copied_in_by_a_prepared_statement() {
+    let mut talk = started();
+    // The server does not answer a sync while it takes a table.
+    talk.ask(at_once("COPY a FROM STDIN"))
+        .answer([message(b'1', b""), message(b'2', b""), message(b'G', b"\0\0\0")].concat());
+    talk.ask([message(b'd', "1\n"), message(b'c', b""), sync()].concat())
+        .answer([done("COPY 1"), ready()].concat());
+    talk.ask(query("SELECT 1"))
+        .answer([rows(1), done("SELECT 1"), ready()].concat());
+    check(
+        &dissect(&talk.packets),
+        &["STARTUP shop =", "COPY a = COPY 1", "SELECT = SELECT 1"],
+    );
+}
+
+#[test]
 fn a_function_is_called_by_its_number() {
     let mut talk = started();
     talk.ask(message(b'F', b"\0\0\x03\xe8\0\0\0\0\0\0"))

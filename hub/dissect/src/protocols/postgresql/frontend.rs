@@ -238,7 +238,9 @@ impl Frontend {
 /// How much of a message's content is looked at.
 fn looked(kind: u8) -> usize {
     match kind {
-        0 | b'B' | b'C' | b'D' | b'E' => NAMES_BYTES,
+        // User and database stand among other settings.
+        0 => 4 * NAMES_BYTES,
+        b'B' | b'C' | b'D' | b'E' => NAMES_BYTES,
         b'Q' => STATEMENT_LOOKED + 1,
         b'P' => NAMES_BYTES + STATEMENT_LOOKED + 1,
         b'F' => 4,

@@ -130,7 +130,10 @@ impl Pairing {
             counters.pending_dropped += 1;
             self.order.contradict(out);
             self.give_up(out);
-            return self.order.alone(asked, out);
+            if kind != Kind::Sync {
+                self.order.alone(asked, out);
+            }
+            return;
         }
         if self.skipping && kind != Kind::Sync {
             self.skipped(asked, out);
@@ -346,6 +349,12 @@ impl Pairing {
 
     /// A table has followed the question that waits.
     fn copied(&mut self, bytes: u64, span: &Span) {
+        // A sync that comes while a server takes a table is not answered; the client sends another one behind it.
+        while self.waiting.len() > 1
+            && let Some(sync) = self.waiting.pop_back_if(|back| back.kind == Kind::Sync)
+        {
+            self.memory -= sync.cost;
+        }
         let Some(front) = self.waiting.front_mut() else {
             return;
         };

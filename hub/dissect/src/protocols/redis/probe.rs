@@ -85,7 +85,10 @@ fn is_inline(bytes: &[u8]) -> Found {
     };
     let name = words.split(|byte| *byte == b' ').next().unwrap_or_default();
     let http = words.windows(6).any(|part| part == b" HTTP/");
-    if is_known(name) && !http && words.iter().all(|byte| (b' '..0x7f).contains(byte)) {
+    if name.eq_ignore_ascii_case(b"PING") {
+        // NATS has it as well, and says `+OK`, too.
+        Found::Maybe
+    } else if is_known(name) && !http && words.iter().all(|byte| (b' '..0x7f).contains(byte)) {
         Found::Likely
     } else {
         Found::No
@@ -99,7 +102,9 @@ pub(super) fn is_reply(bytes: &[u8]) -> Found {
     };
     match sign {
         b'+' => match line(rest) {
-            Some((b"OK" | b"PONG" | b"QUEUED" | b"RESET", _)) => Found::Likely,
+            // With its sign, nobody else's.
+            Some((b"PONG", _)) => Found::Yes,
+            Some((b"OK" | b"QUEUED" | b"RESET", _)) => Found::Likely,
             Some((words, _)) if is_monitored(words) => Found::Likely,
             Some(_) => Found::No,
             None if rest.len() < INLINE_BYTES => Found::Maybe,
@@ -161,7 +166,7 @@ mod tests {
             ("*2\r\n:1\r\n", Found::No),
             ("*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", Found::No),
             ("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", Found::No),
-            ("PING\r\n", Found::Likely),
+            ("PING\r\n", Found::Maybe),
             ("GET k\r\n", Found::Likely),
             ("GET / HTTP/1.1\r\n", Found::No),
             ("EHLO x\r\n", Found::No),
@@ -181,6 +186,7 @@ mod tests {
             ("*2\r\n:1\r\n", Found::Yes),
             ("%2\r\n+a\r\n", Found::Yes),
             (">3\r\n$7\r\nmessage\r\n", Found::Yes),
+            ("+PONG\r\n", Found::Yes),
             ("+OK\r\n", Found::Likely),
             ("-MOVED 1 10.0.0.1:6379\r\n", Found::Likely),
             ("+OK POP3 ready\r\n", Found::No),
