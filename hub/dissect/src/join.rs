@@ -191,6 +191,18 @@ fn unite(mine: &mut Vec<(&'static str, Value)>, theirs: Vec<(&'static str, Value
             Some((_, Value::Bool(_))) => {}
         }
     }
+    // What needs both halves is told anew.
+    let size = |fields: &[(&str, Value)], suffix: &str| {
+        let field = fields.iter().find(|(name, _)| name.ends_with(suffix));
+        match field {
+            Some((_, Value::Int(size))) => *size,
+            _ => 0,
+        }
+    };
+    let total = size(mine, "_request_size").saturating_add(size(mine, "_response_size"));
+    if let Some((_, Value::Int(known))) = mine.iter_mut().find(|(name, _)| name.ends_with("_total_size")) {
+        *known = total;
+    }
 }
 
 /// Whether another observer has more of a message.
