@@ -261,9 +261,9 @@ impl Postgres {
             control: programs.join("pg_ctl"),
             data,
         };
-        let options = format!("-p {} -h 127.0.0.1 -k {}", place.port, server.data);
+        let options = format!("-p {} -h 127.0.0.1 -k {} -c fsync=off", place.port, server.data);
         let log = format!("{}/log", server.data);
-        server.control(&["initdb", "-o", "-A trust"]);
+        server.control(&["initdb", "-o", "-A trust -N"]);
         server.control(&["start", "-w", "-l", &log, "-o", &options]);
         Some(server)
     }
