@@ -173,7 +173,10 @@ impl Rows {
     }
 
     /// Hands over each leaf of the table's schema, in its order, to end the row group. There are no rows then.
-    pub fn finish<E>(&mut self, take: &mut dyn FnMut(&mut dyn Leaf) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn finish<E>(
+        &mut self,
+        take: &mut dyn FnMut(&mut dyn Leaf) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.rows = 0;
         self.each_leaf(take)
     }

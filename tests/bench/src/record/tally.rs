@@ -39,7 +39,7 @@ pub fn tally(files: &[PathBuf], sent: u64) -> Result<Tally> {
         {
             for packet in &chunk.packets {
                 let range = packet.data.start as usize..packet.data.end as usize;
-                let bytes = chunk.bytes.get(range).unwrap_or_default();
+                let bytes = chunk.bytes().get(range).unwrap_or_default();
                 let Some(number) = number(packet.link, bytes) else {
                     continue;
                 };
