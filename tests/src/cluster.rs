@@ -18,8 +18,6 @@ use crate::run::Run;
 
 /// How long an agent or the hub may take until it is well.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
-/// A packet can be in a cut so long after it passed, at the latest: it waits in the kernel's buffer, then in the tape's.
-const RECORDED_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is asked.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -179,11 +177,6 @@ impl Cluster {
     /// The hub's API.
     pub fn api(&self) -> Api {
         Api::new(self.hub.address)
-    }
-
-    /// Waits until what has passed up to now can be in a snapshot.
-    pub async fn recorded(&self) {
-        tokio::time::sleep(RECORDED_WITHIN).await;
     }
 
     /// The run's folder.

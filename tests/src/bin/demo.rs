@@ -116,7 +116,6 @@ async fn demo(cli: &Cli) -> anyhow::Result<ExitCode> {
         truth.calls.len()
     ));
 
-    cluster.recorded().await;
     let evidence = investigation::investigate(&cluster.api(), voice, &cli.pcap).await?;
     let report = Report::new(&evidence, began, cli.time_scale);
     voice.say(format!("\n{}\n{report}", "-".repeat(100)));

@@ -36,7 +36,6 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
     cluster.start_agent(0).await?;
     let back = now_ms();
     let truth = shop.close().await?;
-    cluster.recorded().await;
 
     let calls = all_calls(&cluster.api(), "after").await?;
     let held = Held::new(&calls, &truth);
@@ -84,7 +83,6 @@ async fn hub_restarted_in_the_middle() -> anyhow::Result<()> {
     }
     let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
     let truth = Shop::open(&mut cluster, QUICK)?.close().await?;
-    cluster.recorded().await;
     let api = cluster.api();
     let before = snapshot(&api, "before").await?;
     assert_eq!(before["status"], "completed", "{before}");
@@ -132,7 +130,6 @@ async fn one_node_down_is_named() -> anyhow::Result<()> {
     }
     let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
     let truth = Shop::open(&mut cluster, QUICK)?.close().await?;
-    cluster.recorded().await;
     let api = cluster.api();
     // Once, so that the hub has met all of them.
     api.get("/mcp/data-boundaries", &[]).await?.ok()?;

@@ -53,7 +53,6 @@ async fn nginx_under_curl_and_wrk() -> anyhow::Result<()> {
         &wrk.map(str::to_owned),
     )?;
     nginx.stop()?;
-    cluster.recorded().await;
 
     let log = log(&cluster.folder().join("access.log"))?;
     let mut found = BTreeMap::new();

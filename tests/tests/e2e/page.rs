@@ -33,7 +33,6 @@ async fn play(recording: Recording) -> anyhow::Result<()> {
     let shop = Shop::open(&mut cluster, QUICK)?;
     let began = shop.began;
     let truth = shop.close().await?;
-    cluster.recorded().await;
     let capture = cluster.folder().join("failing.pcap");
     let evidence = investigate(&cluster.api(), Voice::Silent, &capture).await?;
 

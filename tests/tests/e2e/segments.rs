@@ -32,7 +32,6 @@ async fn recorded_as_made(recording: Recording) -> anyhow::Result<()> {
     let mut cluster = Cluster::without_hub(workload::pods(), recording, None).await?;
     let shop = Shop::open(&mut cluster, QUICK)?;
     let truth = shop.close().await?;
-    cluster.recorded().await;
     for node in &cluster.nodes {
         let api = Api::new(node.agent.address);
         let cut = json!({ "id": "all", "start": 0, "end": i64::MAX });
