@@ -10,11 +10,11 @@ use wiretape_tests::investigation::{Voice, investigate};
 use wiretape_tests::report::Report;
 use wiretape_tests::workload::{self, Shop};
 
-use crate::tools::{QUICK, possible, tshark};
+use crate::tools::{QUICK, possible, possible_with_ebpf, tshark};
 
 #[tokio::test]
 async fn the_page_runs_step_by_step() -> anyhow::Result<()> {
-    if !possible("the_page_runs_step_by_step", &["tshark"]) {
+    if !possible_with_ebpf("the_page_runs_step_by_step", &["tshark"]) {
         return Ok(());
     }
     play(Recording::Ebpf).await

@@ -9,11 +9,11 @@ use wiretape_tests::api::Api;
 use wiretape_tests::cluster::{Cluster, Node, Recording};
 use wiretape_tests::workload::{self, Shop};
 
-use crate::tools::{Http, QUICK, possible, tshark};
+use crate::tools::{Http, QUICK, possible, possible_with_ebpf, tshark};
 
 #[tokio::test]
 async fn segments_open_in_tshark() -> anyhow::Result<()> {
-    if !possible("segments_open_in_tshark", &["tshark"]) {
+    if !possible_with_ebpf("segments_open_in_tshark", &["tshark"]) {
         return Ok(());
     }
     recorded_as_made(Recording::Ebpf).await
