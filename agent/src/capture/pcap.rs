@@ -221,16 +221,17 @@ impl Link {
                     .get(4..8)
                     .and_then(|bytes| bytes.first_chunk())
                     .map_or(0, |b| u32::from_be_bytes(*b));
+                let kind = data.get(10).copied().map(u16::from);
                 (
                     LinkType::LINUX_SLL2,
                     ifindex,
-                    cooked_direction(data.get(10).copied().map(u16::from)),
+                    cooked_direction(u16_at(data, 8), kind),
                 )
             }
-            // LINKTYPE_LINUX_SLL: packet type 2.
+            // LINKTYPE_LINUX_SLL: packet type 2, ARPHRD 2.
             Self::Cooked1 => {
-                let kind = data.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
-                (LinkType::LINUX_SLL, 0, cooked_direction(kind))
+                let direction = cooked_direction(u16_at(data, 2), u16_at(data, 0));
+                (LinkType::LINUX_SLL, 0, direction)
             }
             Self::Ethernet { own, ifindex } => {
                 let direction = match (own, data.get(6..12)) {
@@ -245,14 +246,26 @@ impl Link {
     }
 }
 
+/// Loopback in the kernel's `if_arp.h`.
+const ARPHRD_LOOPBACK: u16 = 772;
+
 /// Packet types of the kernel's `if_packet.h`: 0 to us, 1 broadcast, 2 multicast, 3 to somebody else, 4 sent
 /// by us.
-fn cooked_direction(kind: Option<u16>) -> Direction {
-    match kind {
-        Some(0..=2) => Direction::In,
-        Some(4) => Direction::Out,
+fn cooked_direction(hardware: Option<u16>, kind: Option<u16>) -> Direction {
+    match (hardware, kind) {
+        // What passes over it passes twice, and libpcap leaves out the sending. What is left is neither end's view
+        // of a connection: as received, requests would all be the server's, and responses the client's.
+        (Some(ARPHRD_LOOPBACK), _) => Direction::Unknown,
+        (_, Some(0..=2)) => Direction::In,
+        (_, Some(4)) => Direction::Out,
         _ => Direction::Unknown,
     }
+}
+
+fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    data.get(at..)?
+        .first_chunk()
+        .map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 fn nanos(header: &pcap::PacketHeader) -> Nanos {
@@ -300,12 +313,28 @@ mod tests {
             (LinkType::LINUX_SLL2, 3, Direction::Out)
         );
         assert_eq!(
-            Link::Cooked1.describe(&[0, 0]),
+            Link::Cooked1.describe(&[0, 0, 0, 1]),
             (LinkType::LINUX_SLL, 0, Direction::In)
         );
         assert_eq!(
             Link::Cooked2.describe(&[0; 3]),
             (LinkType::LINUX_SLL2, 0, Direction::Unknown)
+        );
+    }
+
+    #[test]
+    fn a_packet_on_the_loopback_interface_is_neither_sent_nor_received() {
+        let mut data = [0; 20];
+        data[7] = 1;
+        data[8..10].copy_from_slice(&ARPHRD_LOOPBACK.to_be_bytes());
+        assert_eq!(
+            Link::Cooked2.describe(&data),
+            (LinkType::LINUX_SLL2, 1, Direction::Unknown)
+        );
+        let [high, low] = ARPHRD_LOOPBACK.to_be_bytes();
+        assert_eq!(
+            Link::Cooked1.describe(&[0, 0, high, low]),
+            (LinkType::LINUX_SLL, 0, Direction::Unknown)
         );
     }
 
