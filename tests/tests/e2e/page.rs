@@ -6,7 +6,7 @@ use wiretape_shop::truth::{Sent, Truth};
 use wiretape_tests::call::Call;
 use wiretape_tests::cluster::{Cluster, Recording};
 use wiretape_tests::held::Held;
-use wiretape_tests::investigation::{Voice, investigate};
+use wiretape_tests::investigation::{DB, Voice, investigate};
 use wiretape_tests::report::Report;
 use wiretape_tests::workload::{self, Shop};
 
@@ -37,6 +37,13 @@ async fn play(recording: Recording) -> anyhow::Result<()> {
     let evidence = investigate(&cluster.api(), Voice::Silent, &capture).await?;
 
     assert_eq!(evidence.lost_packets, 0);
+    // No stream lacks a byte: nobody is taken for an observer of a connection who sees only one side of it.
+    let dissection = cluster
+        .api()
+        .get(&format!("/mcp/dissections/{DB}"), &[])
+        .await?
+        .ok()?;
+    assert_eq!(dissection["counters"]["dissect.gap_bytes"], 0, "{dissection}");
     // Every call is found, none twice, none with another's answer.
     let held = Held::new(&evidence.calls, &truth);
     assert!(held.agrees(), "{held}");

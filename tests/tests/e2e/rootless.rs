@@ -2,15 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
+use wiretape_tests::run::MARK;
 use wiretape_tests::{binaries, rootless};
 
-use crate::tools::{possible, possible_with_ebpf};
+use crate::tools::{aloud, possible, possible_with_ebpf};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A user and group that own nothing (Debian's nobody and nogroup).
 const NOBODY: &str = "65534";
@@ -71,6 +76,39 @@ fn a_user_without_namespaces_is_shown_what_can_be_done_with_files() -> anyhow::R
 }
 
 #[test]
+fn nothing_is_left_of_a_users_demo_that_is_killed() -> anyhow::Result<()> {
+    if !possible_as_another_user("nothing_is_left_of_a_users_demo_that_is_killed") {
+        return Ok(());
+    }
+    let stage = stage()?;
+    let mut killed = command(as_nobody(&[]), stage.path(), &["--time-scale", "1"])?
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    // It becomes what it runs, so the run is of the same process.
+    let name = format!("wiretape-{}-", killed.id());
+    let folder = || -> anyhow::Result<Option<PathBuf>> {
+        for entry in fs::read_dir(std::env::temp_dir())? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&name) {
+                return Ok(Some(entry.path()));
+            }
+        }
+        Ok(None)
+    };
+    // Up to its last part: the users, who come from outside.
+    until("the shop's users", || {
+        Ok(folder()?.is_some_and(|folder| folder.join("users.log").exists()))
+    })?;
+    assert!(!processes_of(&name)?.is_empty());
+    killed.kill()?;
+    killed.wait()?;
+    until("the end of all of it", || {
+        Ok(folder()?.is_none() && processes_of(&name)?.is_empty())
+    })
+}
+
+#[test]
 fn root_without_ebpf_gets_the_whole_demo_by_libpcap() -> anyhow::Result<()> {
     if !possible_with_ebpf("root_without_ebpf_gets_the_whole_demo_by_libpcap", &["setpriv"]) {
         return Ok(());
@@ -94,7 +132,9 @@ fn root_without_ebpf_gets_the_whole_demo_by_libpcap() -> anyhow::Result<()> {
 /// Only the machine's root can become another user.
 fn possible_as_another_user(test: &str) -> bool {
     if rootless::is_inside() {
-        eprintln!("{test} is left out: it needs the machine's root, to become another user");
+        aloud(&format!(
+            "{test} is left out: it needs the machine's root, to become another user"
+        ));
         return false;
     }
     possible(test, &["setpriv", "unshare"])
@@ -116,26 +156,47 @@ fn as_nobody(then: &[&str]) -> Vec<String> {
     nobody.iter().chain(then).map(|word| (*word).to_owned()).collect()
 }
 
+/// The processes of runs that are called so.
+fn processes_of(run: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let mark = format!("{MARK}={run}");
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc")? {
+        let process = process?.path();
+        // What is no process has none, and one that has ended meanwhile has none any more.
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable.starts_with(mark.as_bytes()))
+        {
+            found.push(process);
+        }
+    }
+    Ok(found)
+}
+
+fn until(what: &str, is_so: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while !is_so()? {
+        ensure!(Instant::now() < until, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// Runs a quick demo, with its programs and files in `folder`.
-fn demo(mut words: Vec<String>, folder: &Path) -> anyhow::Result<Output> {
+fn demo(words: Vec<String>, folder: &Path) -> anyhow::Result<Output> {
+    Ok(command(words, folder, &["--json", "--time-scale", "30"])?.output()?)
+}
+
+fn command(mut words: Vec<String>, folder: &Path, flags: &[&str]) -> anyhow::Result<Command> {
     words.push(folder.join("wiretape-demo").display().to_string());
     let pcap = folder.join("failing.pcap").display().to_string();
-    for word in [
-        "--json",
-        "--listen",
-        "127.0.0.1:0",
-        "--time-scale",
-        "30",
-        "--pcap",
-        &pcap,
-    ] {
-        words.push(word.to_owned());
-    }
+    let always = ["--listen", "127.0.0.1:0", "--pcap", &pcap];
+    words.extend(always.iter().chain(flags).map(|word| (*word).to_owned()));
     let (program, arguments) = words.split_first().context("the demo at least")?;
-    Ok(Command::new(program)
-        .args(arguments)
-        .current_dir(folder)
-        .output()?)
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder);
+    Ok(command)
 }
 
 /// What a demo said, and its report.

@@ -1,7 +1,7 @@
 //! What several tests need.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -28,14 +28,18 @@ pub const QUICK: Play = Play {
 /// Whether the test can run here. Says why not.
 pub fn possible(test: &str, programs: &[&str]) -> bool {
     if !is_root() {
-        eprintln!("{test} is left out: it needs root, or a user namespace, for network namespaces");
+        aloud(&format!(
+            "{test} is left out: it needs root, or a user namespace, for network namespaces"
+        ));
         return false;
     }
     for program in programs {
         if Command::new(program).arg("--version").output().is_err()
             && Command::new(program).arg("-v").output().is_err()
         {
-            eprintln!("{test} is left out: {program} is not installed, run `cargo xtask setup`");
+            aloud(&format!(
+                "{test} is left out: {program} is not installed, run `cargo xtask setup`"
+            ));
             return false;
         }
     }
@@ -45,10 +49,16 @@ pub fn possible(test: &str, programs: &[&str]) -> bool {
 /// The same for a test of eBPF itself.
 pub fn possible_with_ebpf(test: &str, programs: &[&str]) -> bool {
     if let Some(why) = ebpf_is_refused() {
-        eprintln!("{test} is left out: eBPF cannot run here ({why})");
+        aloud(&format!("{test} is left out: eBPF cannot run here ({why})"));
         return false;
     }
     possible(test, programs)
+}
+
+/// Says something that is to be heard of a test that passes, too: what `eprintln` prints is held back then.
+pub fn aloud(line: &str) {
+    // Without a standard error there is nobody to hear it.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// How to record where either will do. Says when it is not eBPF.
@@ -56,7 +66,7 @@ pub fn recording(test: &str) -> Recording {
     match ebpf_is_refused() {
         None => Recording::Ebpf,
         Some(why) => {
-            eprintln!("{test} runs on libpcap: eBPF cannot run here ({why})");
+            aloud(&format!("{test} runs on libpcap: eBPF cannot run here ({why})"));
             Recording::Libpcap
         }
     }
