@@ -100,7 +100,11 @@ async fn demo(cli: &Cli, voice: Voice) -> anyhow::Result<ExitCode> {
         Err(error) if recording == Recording::Ebpf && error.is::<AgentNotWell>() => {
             // The end of the agent's log says why.
             let told = format!("{error:#}");
-            let why = told.lines().last().unwrap_or_default();
+            let last = told.lines().last().unwrap_or_default();
+            // Without the time and the level.
+            let why = last
+                .split_once("ERROR wiretape_agent: ")
+                .map_or(last, |(_, why)| why);
             voice.say(format!(
                 "eBPF cannot run here, so libpcap records instead ({why})"
             ));

@@ -58,7 +58,7 @@ pub fn possible_with_ebpf(test: &str, programs: &[&str]) -> bool {
 /// Says something that is to be heard of a test that passes, too: what `eprintln` prints is held back then.
 pub fn aloud(line: &str) {
     // Without a standard error there is nobody to hear it.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// How to record where either will do. Says when it is not eBPF.
