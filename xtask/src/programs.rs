@@ -84,7 +84,9 @@ pub fn finish(command: &mut Command) -> Result<()> {
         .status()
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if !status.success() {
-        let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+        let args = command.get_args().map(|arg| arg.to_string_lossy());
+        // A whole script among them tells nobody anything.
+        let args: Vec<_> = args.filter(|arg| !arg.contains('\n')).collect();
         bail!(
             "`{} {}` failed: {status}",
             command.get_program().to_string_lossy(),
