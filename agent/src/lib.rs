@@ -14,6 +14,8 @@ pub mod attribution;
 
 pub mod recorder;
 
+pub mod drain;
+
 pub mod status;
 
 pub mod health;

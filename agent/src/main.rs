@@ -2,6 +2,7 @@
 
 use std::future::IntoFuture;
 use std::io::IsTerminal;
+use std::net;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use wiretape_agent::attribution::workloads::Workloads;
 use wiretape_agent::attribution::{Attributed, Reload};
-use wiretape_agent::capture::{self, Opened};
+use wiretape_agent::capture::{self, Opened, Waker};
 use wiretape_agent::config::{Backend, Config};
+use wiretape_agent::drain::Drain;
 use wiretape_agent::own_cgroup::{Hierarchy, OwnCgroup};
 use wiretape_agent::recorder::{POLL, Recording, wall_clock};
 use wiretape_agent::status::Status;
@@ -51,13 +53,20 @@ fn run(config: &Config) -> Result<()> {
     // First of all: sockets stay in the cgroup in which they were made.
     let own = enter_own_cgroup(config);
     let own_id = own.as_ref().and_then(|own| own.as_ref().ok()).map(|own| own.id);
+    let listener = listen(config)?;
+    // Whoever gave port 0 gets another, and libpcap is to leave out the one that it became.
+    let config = &Config {
+        listen: listener.local_addr()?,
+        ..config.clone()
+    };
     let workloads = Workloads::open(config.workloads.as_deref(), recorded_cgroup(config))?;
 
+    let waker = Waker::new().context("no event can be waited for")?;
     let Opened {
         capture,
         backend,
         why,
-    } = capture::open(config, own_id)?;
+    } = capture::open(config, own_id, &waker)?;
     tracing::info!("recording by {backend}: {why}");
     if let (Some(Err(error)), "ebpf") = (&own, backend) {
         tracing::warn!("the agent's own traffic is recorded, because it has no cgroup of its own: {error:#}");
@@ -86,17 +95,36 @@ fn run(config: &Config) -> Result<()> {
     };
     let attributed = Attributed::start(Box::new(workloads), since)?;
     let reload = attributed.reloader();
-    let recording = Recording::start(capture, tape, attributed, Arc::clone(&status))?;
+    let drain = Drain::new(waker);
+    let recording = Recording::start(capture, tape, attributed, Arc::clone(&status), drain.clone())?;
 
-    let served = serve(config, shelf, status, reload);
+    let served = serve(listener, shelf, status, drain, reload);
     if !recording.stop(LAST_FLUSH) {
         tracing::error!("the tape is not sealed in time, the next start will do it");
     }
     served
 }
 
+/// Before anything is recorded: the agent's own traffic is told by its address where there are no cgroups.
+fn listen(config: &Config) -> Result<net::TcpListener> {
+    let listener = net::TcpListener::bind(config.listen).with_context(|| {
+        format!(
+            "{} cannot be listened on, choose another by --listen",
+            config.listen
+        )
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// Serves until told to stop.
-fn serve(config: &Config, shelf: Shelf, status: Arc<Status>, reload: Reload) -> Result<()> {
+fn serve(
+    listener: net::TcpListener,
+    shelf: Shelf,
+    status: Arc<Status>,
+    drain: Drain,
+    reload: Reload,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -106,18 +134,14 @@ fn serve(config: &Config, shelf: Shelf, status: Arc<Status>, reload: Reload) -> 
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
-        let listener = TcpListener::bind(config.listen).await.with_context(|| {
-            format!(
-                "{} cannot be listened on, choose another by --listen",
-                config.listen
-            )
-        })?;
+        let listener = TcpListener::from_std(listener)?;
         // Whoever gave port 0 learns here which it became.
         tracing::info!("serving on {}", listener.local_addr()?);
         let routes = server::routes(
             shelf.clone(),
             Arc::clone(&status),
-            metrics::registry(status, shelf.clone()),
+            drain.clone(),
+            metrics::registry(status, shelf.clone(), drain),
         );
         let (stop, stopped) = oneshot::channel::<()>();
         let mut server = tokio::spawn(

@@ -12,10 +12,11 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 use wiretape_tape::{Nanos, Shelf};
 
+use crate::drain::Drain;
 use crate::status::Status;
 
 /// A registry of everything the agent counts. Read from where it is counted, at the time of the question.
-pub fn registry(status: Arc<Status>, shelf: Shelf) -> Registry {
+pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain) -> Registry {
     let mut registry = Registry::with_prefix("wiretape_agent");
     let backend = vec![("name", status.backend.to_owned()), ("why", status.why.clone())];
     registry.register(
@@ -23,13 +24,14 @@ pub fn registry(status: Arc<Status>, shelf: Shelf) -> Registry {
         "Where packets come from, and why from there",
         Info::new(backend),
     );
-    registry.register_collector(Box::new(Counted { status, shelf }));
+    registry.register_collector(Box::new(Counted { status, shelf, drain }));
     registry
 }
 
 struct Counted {
     status: Arc<Status>,
     shelf: Shelf,
+    drain: Drain,
 }
 
 impl fmt::Debug for Counted {
@@ -122,6 +124,13 @@ impl Collector for Counted {
             "cuts_expired",
             "Cuts that nobody released in time",
             tape.cuts_expired,
+        )?;
+
+        counter(
+            out,
+            "cuts_late",
+            "Cuts that were made though not all that had been seen was on the tape",
+            self.drain.late(),
         )?;
 
         gauge(out, "segments", "Segments on the ring", boundaries.segments)?;

@@ -11,12 +11,16 @@ use anyhow::{Context, Result};
 use wiretape_tape::{Nanos, Tape, TapeError};
 
 use crate::attribution::{Attributed, ledger};
-use crate::capture::{self, Capture, CaptureError, Polled};
+use crate::capture::{self, Capture, CaptureError, Mark, Polled};
+use crate::drain::Drain;
 use crate::status::Status;
 
 /// How long a packet may wait in the capture's buffer. Part of the second after which it can be in a
 /// snapshot, and what an idle node is woken for.
 pub const POLL: Duration = Duration::from_millis(100);
+
+/// How often the recorder comes round while a cut waits for it.
+const HASTE: Duration = Duration::from_millis(5);
 
 /// How often the counters are read.
 const COUNT: Duration = Duration::from_secs(1);
@@ -44,6 +48,7 @@ impl Recording {
         tape: Tape,
         attributed: Attributed,
         status: Arc<Status>,
+        drain: Drain,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = channel();
@@ -52,6 +57,8 @@ impl Recording {
             tape,
             attributed,
             status: Arc::clone(&status),
+            drain: drain.clone(),
+            draining: None,
             told: HashSet::new(),
             counted: None,
             lost: 0,
@@ -65,7 +72,7 @@ impl Recording {
             .spawn(move || {
                 // Dropped last, also by a panic: whoever waits learns of the end.
                 let _end = end;
-                let _alarm = Alarm(status);
+                let _alarm = Alarm { status, drain };
                 recorder.run(&stopping);
             })
             .context("the recorder's thread cannot be started")?;
@@ -80,13 +87,17 @@ impl Recording {
     }
 }
 
-/// Reports a recorder that panics.
-struct Alarm(Arc<Status>);
+/// Releases those who wait for a recorder that has ended, and reports one that panics.
+struct Alarm {
+    status: Arc<Status>,
+    drain: Drain,
+}
 
 impl Drop for Alarm {
     fn drop(&mut self) {
+        self.drain.end();
         if thread::panicking() {
-            self.0
+            self.status
                 .failed("the recorder's thread panicked: see the agent's log".to_owned());
         }
     }
@@ -97,6 +108,9 @@ struct Recorder {
     tape: Tape,
     attributed: Attributed,
     status: Arc<Status>,
+    drain: Drain,
+    /// Whom the recorder serves, and up to where.
+    draining: Option<(u64, Mark)>,
     /// Cgroups that the attribution knows of.
     told: HashSet<u64>,
     counted: Option<Instant>,
@@ -140,8 +154,13 @@ impl Recorder {
         while !stop.load(Ordering::Relaxed) {
             self.round(POLL)?;
         }
-        self.capture.stop();
         let begun = Instant::now();
+        // What libpcap has not handed over before it stops is gone.
+        let mark = self.capture.mark()?;
+        while !self.capture.is_past(&mark)? && begun.elapsed() < DRAIN {
+            self.round(HASTE)?;
+        }
+        self.capture.stop();
         while self.round(Duration::ZERO)? != Polled::Packets(0) && begun.elapsed() < DRAIN {}
         self.count(wall_clock())
     }
@@ -151,6 +170,7 @@ impl Recorder {
         for (ifindex, name) in self.capture.new_interfaces() {
             self.tape.interface_name(ifindex, &name);
         }
+        let timeout = self.hasten(timeout)?;
         let Self {
             capture,
             tape,
@@ -180,6 +200,12 @@ impl Recorder {
                 outcome = Err(error);
             }
         })?;
+        if let Some((number, mark)) = self.draining
+            && self.capture.is_past(&mark)?
+        {
+            self.drain.served(number);
+            self.draining = None;
+        }
         let now = wall_clock();
         self.status.came_round(packets, bytes, now);
         for name in self.attributed.names() {
@@ -195,6 +221,18 @@ impl Recorder {
         } else {
             polled
         })
+    }
+
+    /// How long the next poll may wait, when cuts may be waiting.
+    fn hasten(&mut self, timeout: Duration) -> Result<Duration, CaptureError> {
+        if self.draining.is_some() {
+            return Ok(timeout.min(HASTE));
+        }
+        let Some(number) = self.drain.asked() else {
+            return Ok(timeout);
+        };
+        self.draining = Some((number, self.capture.mark()?));
+        Ok(Duration::ZERO)
     }
 
     /// Reads the counters, and tells the tape of what was lost on the way to it.

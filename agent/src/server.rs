@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 use wiretape_tape::{Boundaries, Cut, CutError, Name, Nanos, Shelf};
 
+use crate::drain::{DRAIN_WITHIN, Drain};
 use crate::health::Health;
 use crate::recorder::wall_clock;
 use crate::status::Status;
@@ -37,11 +38,12 @@ pub const EXPIRE: Duration = Duration::from_secs(60);
 struct Served {
     shelf: Shelf,
     status: Arc<Status>,
+    drain: Drain,
     metrics: Arc<Registry>,
 }
 
 /// The routes.
-pub fn routes(shelf: Shelf, status: Arc<Status>, metrics: Registry) -> Router {
+pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, metrics: Registry) -> Router {
     Router::new()
         .route("/boundaries", get(boundaries))
         .route("/cuts", axum::routing::post(make_cut))
@@ -61,6 +63,7 @@ pub fn routes(shelf: Shelf, status: Arc<Status>, metrics: Registry) -> Router {
         .with_state(Served {
             shelf,
             status,
+            drain,
             metrics: Arc::new(metrics),
         })
 }
@@ -78,6 +81,7 @@ struct Order {
     end: Nanos,
 }
 
+/// Cuts once all that had been seen when the order came is on the tape.
 async fn make_cut(
     State(served): State<Served>,
     body: Result<Bytes, BytesRejection>,
@@ -88,6 +92,12 @@ async fn make_cut(
         Refusal::new(StatusCode::BAD_REQUEST, &format!("{wanted}: {error}"))
     })?;
     blocking(move || {
+        if !served.drain.wait(DRAIN_WITHIN) {
+            tracing::warn!(
+                id = order.id,
+                "the cut may lack the newest packets: the recorder is behind"
+            );
+        }
         Ok(Json(served.shelf.cut(
             &order.id,
             order.start,

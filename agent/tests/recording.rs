@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::agent::Agent;
-use common::packets::{self, FIN, SYN, Segment, stream};
+use common::packets::{FIN, SYN, Segment, stream};
 use common::places::{Cgroup, Link, RIGHT, cgroup_id};
 use common::workload::{self, Workload, bytes};
 use nix::sys::signal::Signal;
@@ -34,12 +34,7 @@ fn every_packet_of_a_connection_is_recorded() {
     workload.finish();
     let seen = agent.settle();
 
-    let fetched = tempfile::tempdir().expect("a folder");
-    let recorded: Vec<_> = agent
-        .collect("all", fetched.path())
-        .iter()
-        .flat_map(|path| packets::read(path))
-        .collect();
+    let recorded = agent.recorded("all");
     assert_eq!(recorded.len() as u64, seen);
     let shop = cgroup_id(&cgroup.path.join("shop"));
     assert!(
@@ -105,12 +100,7 @@ fn gso_packets_are_whole() {
     agent.settle();
     assert_eq!(agent.boundaries().lost, 0);
 
-    let fetched = tempfile::tempdir().expect("a folder");
-    let recorded = agent
-        .collect("all", fetched.path())
-        .iter()
-        .flat_map(|path| packets::read(path))
-        .collect::<Vec<_>>();
+    let recorded = agent.recorded("all");
     for packet in &recorded {
         assert_eq!(
             packet.orig_len as usize,
@@ -164,12 +154,7 @@ fn own_traffic_is_not_recorded() {
     agent.wait_for("packets left out", |agent| {
         agent.metric("wiretape_agent_excluded_total") > 100
     });
-    let fetched = tempfile::tempdir().expect("a folder");
-    let recorded = agent
-        .collect("all", fetched.path())
-        .iter()
-        .flat_map(|path| packets::read(path))
-        .collect::<Vec<_>>();
+    let recorded = agent.recorded("all");
     let segments = recorded
         .iter()
         .filter_map(|packet| Some((packet.direction, packet.segment()?)));

@@ -18,8 +18,6 @@ use crate::run::Run;
 
 /// How long an agent or the hub may take until it is well.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
-/// A packet can be in a cut so long after it passed, at the latest: it waits in the kernel's buffer, then in the tape's.
-const RECORDED_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is asked.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -37,6 +35,14 @@ pub enum Recording {
 pub struct AgentNotWell {
     /// Its node.
     pub node: String,
+}
+
+impl AgentNotWell {
+    fn of(node: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for AgentNotWell {
@@ -84,8 +90,6 @@ pub struct Node {
     pub namespace: Namespace,
     /// Its pods.
     pub pods: Vec<Pod>,
-    /// The sub-tree that is recorded.
-    cgroup: PathBuf,
     /// Its agent.
     pub agent: Agent,
 }
@@ -181,11 +185,6 @@ impl Cluster {
         Api::new(self.hub.address)
     }
 
-    /// Waits until what has passed up to now can be in a snapshot.
-    pub async fn recorded(&self) {
-        tokio::time::sleep(RECORDED_WITHIN).await;
-    }
-
     /// The run's folder.
     pub fn folder(&self) -> &Path {
         self.run.folder()
@@ -196,10 +195,8 @@ impl Cluster {
     /// # Errors
     /// A name or address that is taken.
     pub fn outsider(&mut self, name: &str, address: IpAddr) -> anyhow::Result<Place> {
-        Ok(Place {
-            namespace: Some(self.switch.plug(name, &[address])?),
-            cgroup: self.run.cgroup(&format!("outside/{name}"))?,
-        })
+        let namespace = self.switch.plug(name, &[address])?;
+        Place::new(&self.run, &format!("outside/{name}"), Some(namespace))
     }
 
     /// Where the processes of a service's pod live.
@@ -209,10 +206,8 @@ impl Cluster {
     pub fn place(&self, service: &str) -> anyhow::Result<Place> {
         for node in &self.nodes {
             if let Some(pod) = node.pods.iter().find(|pod| pod.service == service) {
-                return Ok(Place {
-                    cgroup: node.cgroup.join(pod.name()),
-                    namespace: Some(node.namespace.clone()),
-                });
+                let cgroup = format!("{}/{}", node.name, pod.name());
+                return Place::new(&self.run, &cgroup, Some(node.namespace.clone()));
             }
         }
         bail!("no node has a pod of {service}");
@@ -248,16 +243,14 @@ impl Node {
         let name = format!("node-{number}");
         let addresses: Vec<_> = pods.iter().map(|pod| pod.address).collect();
         let namespace = switch.plug(&name, &addresses)?;
-        let cgroup = run.cgroup(&name)?;
         for pod in &pods {
             run.cgroup(&format!("{name}/{}", pod.name()))?;
         }
-        let agent = Agent::new(run, &name, &namespace, &cgroup, &pods, recording)?;
+        let agent = Agent::new(run, &name, &namespace, &pods, recording)?;
         Ok(Self {
             name,
             namespace,
             pods,
-            cgroup,
             agent,
         })
     }
@@ -268,16 +261,11 @@ impl Agent {
         run: &Run,
         node: &str,
         namespace: &Namespace,
-        recorded: &Path,
         pods: &[Pod],
         recording: Recording,
     ) -> anyhow::Result<Self> {
         let workloads = run.folder().join(format!("{node}.yaml"));
         write_workloads(&workloads, pods)?;
-        let mut place = Place {
-            cgroup: run.cgroup(&format!("agents/{node}"))?,
-            namespace: None,
-        };
         let mut arguments: Vec<OsString> = vec![
             "--node-name".into(),
             node.into(),
@@ -287,51 +275,46 @@ impl Agent {
             workloads.into(),
         ];
         let mut flag = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
-        let address = match recording {
+        let (address, namespace) = match recording {
             // Cgroups are seen from any namespace.
             Recording::Ebpf => {
+                let recorded = run.cgroup(node)?.with_context(|| {
+                    let why = run.lacks_cgroups().unwrap_or_default();
+                    format!("there are no cgroups to attach programs to: {why}")
+                });
+                let recorded = recorded.with_context(|| AgentNotWell::of(node))?;
                 let address = free_address()?;
                 flag("--backend", "ebpf".into());
                 flag("--cgroup", recorded.into());
                 flag("--listen", address.to_string().into());
-                address
+                (address, None)
             }
             // Interfaces are seen from their own only.
             Recording::Libpcap => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
                 let address = listener.local_addr()?;
                 namespace.forward(listener, AGENT_INSIDE)?;
-                place.namespace = Some(namespace.clone());
                 flag("--backend", "pcap".into());
                 flag("--interface", "any".into());
                 flag("--listen", AGENT_INSIDE.to_string().into());
-                address
+                (address, Some(namespace.clone()))
             }
         };
         Ok(Self {
             process: None,
             address,
-            place,
+            place: Place::new(run, &format!("agents/{node}"), namespace)?,
             arguments,
         })
     }
 
     async fn start(&mut self, run: &Run, node: &str, program: &Path) -> anyhow::Result<()> {
         let name = format!("agent-{node}");
-        let process = Process::start(
-            &name,
-            &self.place,
-            run.folder(),
-            program,
-            &self.arguments,
-            Talk::No,
-        )?;
-        let process = self.process.insert(process);
-        until_well(process, &Api::new(self.address), "/health")
+        let (place, folder) = (&self.place, run.folder());
+        let process = Process::start(&name, place, folder, program, &self.arguments, Talk::No)?;
+        until_well(self.process.insert(process), &Api::new(self.address), "/health")
             .await
-            .with_context(|| AgentNotWell {
-                node: node.to_owned(),
-            })
+            .with_context(|| AgentNotWell::of(node))
     }
 }
 
@@ -352,30 +335,19 @@ impl Hub {
         for node in nodes {
             arguments.extend(["--node".into(), format!("http://{}", node.agent.address).into()]);
         }
-        let place = Place {
-            cgroup: run.cgroup("hub")?,
-            namespace: None,
-        };
         Ok(Self {
             process: None,
             address,
             data,
-            place,
+            place: Place::new(run, "hub", None)?,
             arguments,
         })
     }
 
     async fn start(&mut self, run: &Run, program: &Path) -> anyhow::Result<()> {
-        let process = Process::start(
-            "hub",
-            &self.place,
-            run.folder(),
-            program,
-            &self.arguments,
-            Talk::No,
-        )?;
-        let process = self.process.insert(process);
-        until_well(process, &Api::new(self.address), "/healthz").await
+        let (place, folder) = (&self.place, run.folder());
+        let process = Process::start("hub", place, folder, program, &self.arguments, Talk::No)?;
+        until_well(self.process.insert(process), &Api::new(self.address), "/healthz").await
     }
 }
 

@@ -2,6 +2,7 @@
 //! node has its own agent, and one hub answers for all. On it runs the shop; its truth is held against the hub's answers.
 
 pub mod binaries;
+pub mod rootless;
 pub mod run;
 
 pub mod network;
@@ -14,5 +15,6 @@ pub mod api;
 pub mod call;
 pub mod held;
 pub mod investigation;
+pub mod offline;
 pub mod packets;
 pub mod report;

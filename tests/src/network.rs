@@ -1,6 +1,6 @@
 //! Network namespaces on one switch: each a machine of its own, as far as the traffic can tell.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -10,6 +10,9 @@ use anyhow::{Context, ensure};
 use nix::sched::{CloneFlags, setns};
 
 use crate::run::Run;
+
+/// Where `ip` has namespaces.
+pub const NAMESPACES: &str = "/run/netns";
 
 /// A switch that namespaces are plugged into; itself a namespace, so that nothing of it is seen from outside.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ pub struct Namespace {
 impl Namespace {
     /// Its path, for entering it.
     pub fn path(&self) -> String {
-        format!("/run/netns/{}", self.name)
+        namespace_path(&self.name)
     }
 
     /// Passes connections to `listener`, which is on this machine, on to an address within the namespace, until this
@@ -125,18 +128,32 @@ fn join(a: TcpStream, b: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a namespace and leaves it where `ip` looks for it. Not by `ip netns add`, which wants to go back to where it
+/// came from: into the machine's own namespace only the machine's root may.
 fn add_namespace(name: &str) -> anyhow::Result<()> {
-    ip(&["netns", "add", name]).context("this machine allows no network namespaces")
+    let path = namespace_path(name);
+    fs::create_dir_all(NAMESPACES).with_context(|| format!("cannot make {NAMESPACES}"))?;
+    File::create(&path).with_context(|| format!("cannot make {path}"))?;
+    run("unshare", "util-linux", &[&format!("--net={path}"), "true"])
+        .context("this machine allows no network namespaces")
+}
+
+fn namespace_path(name: &str) -> String {
+    format!("{NAMESPACES}/{name}")
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("ip")
+    run("ip", "iproute2", arguments)
+}
+
+fn run(program: &str, package: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program)
         .args(arguments)
         .output()
-        .context("cannot run `ip` (package iproute2)")?;
+        .with_context(|| format!("cannot run `{program}` (package {package})"))?;
     ensure!(
         output.status.success(),
-        "ip {}: {}",
+        "{program} {}: {}",
         arguments.join(" "),
         String::from_utf8_lossy(&output.stderr).trim()
     );

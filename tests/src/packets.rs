@@ -88,22 +88,41 @@ fn is_ip(sll2_header: &[u8]) -> bool {
 
 /// Connections that were opened, each once however often its SYN was recorded, with the time of the first.
 pub fn opened(segments: &[Segment]) -> BTreeMap<(Ends, u32), Nanos> {
-    let mut opened = BTreeMap::new();
-    for segment in segments.iter().filter(|segment| segment.opens) {
-        let first: &mut Nanos = opened
+    firsts(segments.iter().filter(|segment| segment.opens))
+}
+
+/// Connections that were reset by the first of the two ends, with the time.
+pub fn reset(segments: &[Segment]) -> BTreeMap<(Ends, u32), Nanos> {
+    firsts(segments.iter().filter(|segment| segment.resets))
+}
+
+/// When each was first recorded. Ports are used again within seconds, so the ends alone do not name a connection.
+fn firsts<'a>(segments: impl Iterator<Item = &'a Segment>) -> BTreeMap<(Ends, u32), Nanos> {
+    let mut firsts = BTreeMap::new();
+    for segment in segments {
+        let first: &mut Nanos = firsts
             .entry(((segment.src, segment.dst), segment.seq))
             .or_insert(segment.ts);
         *first = segment.ts.min(*first);
     }
-    opened
+    firsts
 }
 
-/// Connections that were reset by the first of the two ends, with the time.
-pub fn reset(segments: &[Segment]) -> BTreeMap<Ends, Nanos> {
-    let mut reset = BTreeMap::new();
-    for segment in segments.iter().filter(|segment| segment.resets) {
-        let first: &mut Nanos = reset.entry((segment.src, segment.dst)).or_insert(segment.ts);
-        *first = segment.ts.min(*first);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_seen_twice_is_one_and_one_on_ports_used_again_is_another() {
+        let reset_at = |ts, seq| Segment {
+            ts,
+            src: SocketAddr::from(([10, 77, 3, 11], 51617)),
+            dst: SocketAddr::from(([203, 0, 113, 10], 443)),
+            seq,
+            opens: false,
+            resets: true,
+        };
+        let resets = reset(&[reset_at(20, 7), reset_at(10, 7), reset_at(30, 8)]);
+        assert_eq!(resets.into_values().collect::<Vec<_>>(), [10, 30]);
     }
-    reset
 }

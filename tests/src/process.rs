@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::network::Namespace;
+use crate::run::{MARK, Run};
 
 /// How long a process may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,8 +23,8 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// How much of a log an error quotes, in bytes.
 const LOG_TAIL: usize = 2000;
 
-/// Moves itself into the cgroup, then into the namespace (`-` for none), then becomes the program.
-const ENTER: &str = r#"echo $$ > "$1/cgroup.procs" || exit
+/// Moves itself into the cgroup, then into the namespace (`-` for none of either), then becomes the program.
+const ENTER: &str = r#"[ "$1" = - ] || echo $$ > "$1/cgroup.procs" || exit
 namespace=$2
 shift 2
 [ "$namespace" = - ] && exec "$@"
@@ -32,10 +33,25 @@ exec nsenter --net="$namespace" "$@""#;
 /// Where a process lives.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Its cgroup.
-    pub cgroup: PathBuf,
-    /// Its network namespace; the machine's own when there is none.
-    pub namespace: Option<Namespace>,
+    run: String,
+    /// `None` where there are no cgroups.
+    cgroup: Option<PathBuf>,
+    namespace: Option<Namespace>,
+}
+
+impl Place {
+    /// In a cgroup below the run's, which is made if it is not there, and in a network namespace; in the machine's own
+    /// for `None`.
+    ///
+    /// # Errors
+    /// The cgroup cannot be made.
+    pub fn new(run: &Run, cgroup: &str, namespace: Option<Namespace>) -> anyhow::Result<Self> {
+        Ok(Self {
+            run: run.name().to_owned(),
+            cgroup: run.cgroup(cgroup)?,
+            namespace,
+        })
+    }
 }
 
 /// A process of the run. It ends with the run.
@@ -68,7 +84,7 @@ impl Process {
         let mut command = Command::new("sh");
         command
             .args(["-c", ENTER, "enter"])
-            .arg(&place.cgroup)
+            .arg(place.cgroup.as_deref().unwrap_or(Path::new("-")))
             .arg(
                 place
                     .namespace
@@ -77,6 +93,7 @@ impl Process {
             )
             .arg(program)
             .args(arguments)
+            .env(MARK, &place.run)
             .stderr(file.try_clone()?)
             // A Ctrl-C is for the run, which ends its processes in order.
             .process_group(0);

@@ -10,17 +10,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, bail, ensure};
 
+use crate::network::NAMESPACES;
+
 /// What takes a run away.
 const CLEANUP: &str = include_str!("cleanup.sh");
 /// What every run's name begins with.
 const PREFIX: &str = "wiretape";
+
+/// The variable in the environment of a run's processes that names the run: where there are no cgroups, it tells which
+/// they are.
+pub const MARK: &str = "WIRETAPE_RUN";
 
 /// One run. Dropping it ends every process of it and removes its cgroups, namespaces and files; if this process is
 /// killed instead, a shell that waits beside it does the same.
 #[derive(Debug)]
 pub struct Run {
     name: String,
-    cgroup: PathBuf,
+    /// Its cgroup, or why it has none.
+    cgroup: Result<PathBuf, String>,
     folder: PathBuf,
     cleaner: Child,
 }
@@ -29,29 +36,28 @@ impl Run {
     /// Begins a run, after taking away what is left of runs whose process is gone.
     ///
     /// # Errors
-    /// Not root, no cgroup v2 hierarchy, or no network namespaces: the error says what is missing.
+    /// Not root, or no folder can be made: the error says what is missing. No cgroups is no error: nothing but eBPF
+    /// needs them.
     pub fn begin() -> anyhow::Result<Self> {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         ensure!(is_root(), "making network namespaces needs root");
-        let hierarchy = cgroup_hierarchy()?;
-        sweep(&hierarchy);
+        let hierarchy = cgroup_hierarchy();
+        sweep(hierarchy.as_deref().ok());
         let pid = std::process::id();
         let born = born(pid).context("/proc does not tell when this process began")?;
         let ordinal = RUNS.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}-{pid}-{born}-{ordinal}");
-        let cgroup = hierarchy.join(&name);
+        let cgroup = hierarchy.map(|hierarchy| hierarchy.join(&name));
         let folder = std::env::temp_dir().join(&name);
         // The cleaner comes first, so that nothing is ever made that nobody would take away.
-        let cleaner = cleanup(&name, &cgroup, &folder, Stdio::piped())?;
+        let cleaner = cleanup(&name, cgroup.as_deref().ok(), &folder, Stdio::piped())?;
         let run = Self {
             name,
-            cgroup,
+            cgroup: cgroup.and_then(make_cgroup).map_err(|error| format!("{error:#}")),
             folder,
             cleaner,
         };
         fs::create_dir_all(&run.folder).with_context(|| format!("cannot make {}", run.folder.display()))?;
-        fs::create_dir(&run.cgroup)
-            .with_context(|| format!("cannot make cgroup {}", run.cgroup.display()))?;
         Ok(run)
     }
 
@@ -65,14 +71,22 @@ impl Run {
         &self.folder
     }
 
-    /// A cgroup below the run's own.
+    /// A cgroup below the run's own; `None` where there are none.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn cgroup(&self, path: &str) -> anyhow::Result<PathBuf> {
-        let cgroup = self.cgroup.join(path);
+    pub fn cgroup(&self, path: &str) -> anyhow::Result<Option<PathBuf>> {
+        let Ok(cgroup) = &self.cgroup else {
+            return Ok(None);
+        };
+        let cgroup = cgroup.join(path);
         fs::create_dir_all(&cgroup).with_context(|| format!("cannot make cgroup {}", cgroup.display()))?;
-        Ok(cgroup)
+        Ok(Some(cgroup))
+    }
+
+    /// Why there are no cgroups, where there are none.
+    pub fn lacks_cgroups(&self) -> Option<&str> {
+        self.cgroup.as_ref().err().map(String::as_str)
     }
 }
 
@@ -102,10 +116,16 @@ fn cgroup_hierarchy() -> anyhow::Result<PathBuf> {
     bail!("no cgroup v2 hierarchy is mounted");
 }
 
+fn make_cgroup(path: PathBuf) -> anyhow::Result<PathBuf> {
+    fs::create_dir(&path).with_context(|| format!("cannot make cgroup {}", path.display()))?;
+    Ok(path)
+}
+
 /// Takes away what is left of runs whose process is gone.
-fn sweep(hierarchy: &Path) {
-    for folder in [hierarchy, &std::env::temp_dir(), Path::new("/run/netns")] {
-        // Without /run/netns there are no namespaces to take away.
+fn sweep(hierarchy: Option<&Path>) {
+    let (files, namespaces) = (std::env::temp_dir(), Path::new(NAMESPACES));
+    for folder in hierarchy.into_iter().chain([files.as_path(), namespaces]) {
+        // Without their folder there are no namespaces to take away.
         let Ok(entries) = fs::read_dir(folder) else {
             continue;
         };
@@ -116,8 +136,8 @@ fn sweep(hierarchy: &Path) {
             };
             let swept = cleanup(
                 &name,
-                &hierarchy.join(&name),
-                &std::env::temp_dir().join(&name),
+                hierarchy.map(|hierarchy| hierarchy.join(&name)).as_deref(),
+                &files.join(&name),
                 Stdio::null(),
             );
             if let Err(error) = swept.and_then(|mut cleaner| cleaner.wait()) {
@@ -145,10 +165,10 @@ fn born(pid: u32) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-fn cleanup(name: &str, cgroup: &Path, folder: &Path, stdin: Stdio) -> io::Result<Child> {
+fn cleanup(name: &str, cgroup: Option<&Path>, folder: &Path, stdin: Stdio) -> io::Result<Child> {
     Command::new("sh")
-        .args(["-c", CLEANUP, "cleanup", name])
-        .arg(cgroup)
+        .args(["-c", CLEANUP, "cleanup", &format!("{MARK}={name}"), name])
+        .arg(cgroup.unwrap_or(Path::new("")))
         .arg(folder)
         .stdin(stdin)
         .stdout(Stdio::null())

@@ -4,6 +4,7 @@
 
 mod check;
 mod programs;
+mod rootless;
 mod setup;
 mod step;
 

@@ -106,73 +106,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_new_cgroup_holds_since_its_first_packet() {
+    fn since(since: Nanos, name: Name) -> Name {
+        Name { since, ..name }
+    }
+
+    fn until(until: Nanos, name: Name) -> Name {
+        Name {
+            until: Some(until),
+            ..name
+        }
+    }
+
+    /// A ledger that has seen a packet of cgroup 7 at 100, and asked for its name at 150.
+    fn surveyed(survey: Vec<Name>) -> (Ledger, Vec<Name>) {
         let mut ledger = Ledger::default();
         ledger.expect(7, 100);
         assert_eq!(ledger.cgroups(), [7]);
-        assert_eq!(
-            ledger.enter(vec![named(7, "nginx")], 250),
-            [Name {
-                since: 100,
-                ..named(7, "nginx")
-            }]
-        );
+        let changes = ledger.enter(survey, 150);
+        (ledger, changes)
+    }
+
+    #[test]
+    fn a_new_cgroup_holds_since_its_first_packet() {
+        let (mut ledger, changes) = surveyed(vec![named(7, "nginx")]);
+        assert_eq!(changes, [since(100, named(7, "nginx"))]);
         assert_eq!(ledger.enter(vec![named(7, "nginx")], 350), []);
     }
 
     #[test]
     fn a_process_that_replaced_itself_ends_the_old_name() {
-        let mut ledger = Ledger::default();
-        ledger.expect(7, 100);
-        ledger.enter(vec![named(7, "sh")], 150);
+        let (mut ledger, _) = surveyed(vec![named(7, "sh")]);
         let changes = ledger.enter(vec![named(7, "nginx")], 200);
-        assert_eq!(
-            changes,
-            [
-                Name {
-                    since: 100,
-                    until: Some(200),
-                    ..named(7, "sh")
-                },
-                Name {
-                    since: 200,
-                    ..named(7, "nginx")
-                }
-            ]
-        );
+        let old = until(200, since(100, named(7, "sh")));
+        assert_eq!(changes, [old, since(200, named(7, "nginx"))]);
     }
 
     #[test]
     fn a_cgroup_without_processes_keeps_its_name_until_it_is_gone() {
-        let mut ledger = Ledger::default();
-        ledger.expect(7, 100);
-        ledger.enter(vec![named(7, "curl")], 150);
+        let (mut ledger, _) = surveyed(vec![named(7, "curl")]);
         assert_eq!(ledger.enter(vec![named(7, "")], 200), []);
-        assert_eq!(
-            ledger.enter(vec![], 300),
-            [Name {
-                since: 100,
-                until: Some(300),
-                ..named(7, "curl")
-            }]
-        );
+        let gone = until(300, since(100, named(7, "curl")));
+        assert_eq!(ledger.enter(vec![], 300), [gone]);
         assert_eq!(ledger.cgroups(), [0_u64; 0]);
     }
 
     #[test]
     fn an_unnamed_cgroup_is_asked_for_again() {
-        let mut ledger = Ledger::default();
-        ledger.expect(7, 100);
-        assert_eq!(ledger.enter(vec![], 150), []);
+        let (mut ledger, changes) = surveyed(vec![]);
+        assert_eq!(changes, []);
         assert_eq!(ledger.cgroups(), [7]);
-        assert_eq!(
-            ledger.enter(vec![named(7, "nginx")], 250),
-            [Name {
-                since: 100,
-                ..named(7, "nginx")
-            }]
-        );
+        let named_late = ledger.enter(vec![named(7, "nginx")], 250);
+        assert_eq!(named_late, [since(100, named(7, "nginx"))]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wiretape_tape::Packet;
 
-use super::{Capture, CaptureCounters, CaptureError, Polled};
+use super::{Capture, CaptureCounters, CaptureError, Mark, Polled, Waker};
 use crate::own_cgroup::CgroupId;
 
 #[cfg(ebpf_programs)]
@@ -21,7 +21,12 @@ impl EbpfCapture {
     ///
     /// # Errors
     /// Always [`CaptureError::NotBuilt`].
-    pub fn open(_recorded: &Path, _excluded: &[CgroupId], _ring_bytes: u32) -> Result<Self, CaptureError> {
+    pub fn open(
+        _recorded: &Path,
+        _excluded: &[CgroupId],
+        _ring_bytes: u32,
+        _waker: &Waker,
+    ) -> Result<Self, CaptureError> {
         Err(CaptureError::NotBuilt)
     }
 }
@@ -29,6 +34,14 @@ impl EbpfCapture {
 #[cfg(not(ebpf_programs))]
 impl Capture for EbpfCapture {
     fn poll(&mut self, _: Duration, _: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError> {
+        match *self {}
+    }
+
+    fn mark(&mut self) -> Result<Mark, CaptureError> {
+        match *self {}
+    }
+
+    fn is_past(&mut self, _: &Mark) -> Result<bool, CaptureError> {
         match *self {}
     }
 
@@ -48,14 +61,16 @@ impl Capture for EbpfCapture {
 #[cfg(ebpf_programs)]
 mod programs {
     use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::time::Instant;
 
     use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
     use aya::programs::cgroup_skb::CgroupSkbLink;
     use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError};
     use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
     use aya_log::EbpfLogger;
-    use nix::errno::Errno;
-    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::epoll::EpollFlags;
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     use nix::sys::time::TimeValLike;
     use nix::time::{ClockId, clock_gettime};
@@ -65,6 +80,7 @@ mod programs {
     use wiretape_tape::{Direction, LinkType, Nanos};
 
     use super::super::MAX_BATCH;
+    use super::super::wake::Wait;
     use super::*;
 
     /// The programs, as `build.rs` built them.
@@ -85,10 +101,12 @@ mod programs {
         ring: RingBuf<MapData>,
         counters: PerCpuArray<MapData, Counters>,
         logger: EbpfLogger<ToTracing>,
-        wake: Epoll,
+        wait: Wait,
         clock: WallClock,
         /// Not yet told.
         interfaces: Vec<(u32, String)>,
+        /// Records taken out of the ring since the start.
+        taken: u64,
         /// The last poll left packets in the ring, so the next need not wait.
         behind: bool,
     }
@@ -98,7 +116,12 @@ mod programs {
         ///
         /// # Errors
         /// When the kernel refuses, or more is to be excluded than the programs check.
-        pub fn open(recorded: &Path, excluded: &[CgroupId], ring_bytes: u32) -> Result<Self, CaptureError> {
+        pub fn open(
+            recorded: &Path,
+            excluded: &[CgroupId],
+            ring_bytes: u32,
+            waker: &Waker,
+        ) -> Result<Self, CaptureError> {
             if excluded.len() > MAX_EXCLUSIONS {
                 return Err(CaptureError::TooManyExclusions {
                     given: excluded.len(),
@@ -127,14 +150,9 @@ mod programs {
                 .map_err(|_| CaptureError::Missing("the map AYA_LOGS"))?;
             let ring = RingBuf::try_from(take_map(&mut ebpf, "PACKETS")?)?;
             let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
-            let wake = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from)?;
             // Edge-triggered: the ring counts as readable whenever it holds anything, but the agent is to
             // sleep until the programs wake it.
-            wake.add(
-                &ring,
-                EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0),
-            )
-            .map_err(std::io::Error::from)?;
+            let wait = Wait::new(&ring, EpollFlags::EPOLLIN | EpollFlags::EPOLLET, waker)?;
 
             let cgroup = File::open(recorded)?;
             let mut links = Vec::new();
@@ -151,9 +169,10 @@ mod programs {
                 ring,
                 counters,
                 logger,
-                wake,
+                wait,
                 clock,
                 interfaces,
+                taken: 0,
                 behind: false,
             })
         }
@@ -202,17 +221,14 @@ mod programs {
             sink: &mut dyn FnMut(&Packet<'_>),
         ) -> Result<Polled, CaptureError> {
             if !self.behind {
-                let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::MAX);
-                match self.wake.wait(&mut [EpollEvent::empty()], timeout) {
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(errno) => return Err(std::io::Error::from(errno).into()),
-                }
+                self.wait.wait(timeout)?;
             }
             self.logger.flush();
             self.clock.refresh()?;
             let mut handed = 0;
             while handed < MAX_BATCH {
                 let Some(item) = self.ring.next() else { break };
+                self.taken += 1;
                 let Some((record, data)) = parse(&item) else {
                     continue;
                 };
@@ -234,6 +250,23 @@ mod programs {
             }
             self.behind = handed == MAX_BATCH;
             Ok(Polled::Packets(handed))
+        }
+
+        /// Records stand in the ring in the order in which the programs reserved them, so those of packets that
+        /// have passed a program by now are among the first `packets` of all.
+        fn mark(&mut self) -> Result<Mark, CaptureError> {
+            // Read in this order, since packets come by meanwhile: too many only makes the wait longer, and
+            // ends it at an empty ring.
+            let none = self.counters()?;
+            let seen = self.counters()?.seen;
+            Ok(Mark {
+                at: Instant::now(),
+                packets: seen.saturating_sub(none.excluded + none.lost()),
+            })
+        }
+
+        fn is_past(&mut self, mark: &Mark) -> Result<bool, CaptureError> {
+            Ok(self.taken >= mark.packets || is_empty(&self.ring)?)
         }
 
         fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
@@ -258,6 +291,13 @@ mod programs {
         fn stop(&mut self) {
             self.links.clear();
         }
+    }
+
+    /// Whether the ring holds nothing, not even a record that a program is still writing, at which reading stops.
+    fn is_empty(ring: &RingBuf<MapData>) -> Result<bool, CaptureError> {
+        let mut readable = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut readable, PollTimeout::ZERO).map_err(std::io::Error::from)?;
+        Ok(ready == 0)
     }
 
     /// Takes a record of the ring apart; `None` for a kind that this agent does not know.

@@ -6,9 +6,13 @@ pub mod pcap;
 
 pub mod replay;
 
+mod wake;
+
+pub use wake::Waker;
+
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use wiretape_tape::{Packet, ReadError};
@@ -18,12 +22,24 @@ use crate::own_cgroup::{CgroupError, CgroupId, Hierarchy};
 
 /// A source of packets. Belongs to one thread, the recorder's.
 pub trait Capture: Send {
-    /// Waits until it is worth while, `timeout` at most, then hands every packet there is to `sink`, in
-    /// batches of a bounded number.
+    /// Waits until it is worth while or it is woken, `timeout` at most, then hands every packet there is to
+    /// `sink`, in batches of a bounded number.
     ///
     /// # Errors
     /// When the source has failed for good.
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError>;
+
+    /// Marks where the packets that have come by up to now end.
+    ///
+    /// # Errors
+    /// When the source cannot say.
+    fn mark(&mut self) -> Result<Mark, CaptureError>;
+
+    /// Whether all packets up to `mark` have been handed over, or are counted as lost.
+    ///
+    /// # Errors
+    /// When the source cannot say.
+    fn is_past(&mut self, mark: &Mark) -> Result<bool, CaptureError>;
 
     /// What has been counted since the start.
     ///
@@ -46,6 +62,15 @@ pub enum Polled {
     Packets(usize),
     /// There will be no more.
     Ended,
+}
+
+/// A point in the order of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// When it was made.
+    at: Instant,
+    /// No more packets than so many, from the start on, come before it.
+    packets: u64,
 }
 
 /// The most packets that one poll hands over, so that the recorder comes to its other duties under any load.
@@ -173,15 +198,19 @@ pub struct Opened {
     pub why: String,
 }
 
-/// Opens the source that the configuration asks for; `own` is the agent's own cgroup.
+/// Opens the source that the configuration asks for; `own` is the agent's own cgroup, and `waker` ends a poll.
 ///
 /// # Errors
 /// When the source asked for cannot be opened, or none of those that `auto` may choose.
-pub fn open(config: &Config, own: Option<CgroupId>) -> Result<Opened, CaptureError> {
+pub fn open(config: &Config, own: Option<CgroupId>, waker: &Waker) -> Result<Opened, CaptureError> {
     match config.backend {
-        Backend::Ebpf => Ok(opened(open_ebpf(config, own)?, "ebpf", "asked for".to_owned())),
+        Backend::Ebpf => Ok(opened(
+            open_ebpf(config, own, waker)?,
+            "ebpf",
+            "asked for".to_owned(),
+        )),
         Backend::Pcap => Ok(opened(
-            pcap::PcapCapture::open(config)?,
+            pcap::PcapCapture::open(config, waker)?,
             "pcap",
             "asked for".to_owned(),
         )),
@@ -190,12 +219,12 @@ pub fn open(config: &Config, own: Option<CgroupId>) -> Result<Opened, CaptureErr
             "replay",
             "asked for".to_owned(),
         )),
-        Backend::Auto => open_any(config, own),
+        Backend::Auto => open_any(config, own, waker),
     }
 }
 
-fn open_any(config: &Config, own: Option<CgroupId>) -> Result<Opened, CaptureError> {
-    let ebpf = match open_ebpf(config, own) {
+fn open_any(config: &Config, own: Option<CgroupId>, waker: &Waker) -> Result<Opened, CaptureError> {
+    let ebpf = match open_ebpf(config, own, waker) {
         Ok(capture) => {
             return Ok(opened(
                 capture,
@@ -209,7 +238,7 @@ fn open_any(config: &Config, own: Option<CgroupId>) -> Result<Opened, CaptureErr
         }
         Err(error) => causes(&error),
     };
-    match pcap::PcapCapture::open(config) {
+    match pcap::PcapCapture::open(config, waker) {
         Ok(capture) => Ok(opened(capture, "pcap", format!("eBPF cannot be used: {ebpf}"))),
         Err(error) => Err(CaptureError::Neither {
             ebpf,
@@ -218,7 +247,11 @@ fn open_any(config: &Config, own: Option<CgroupId>) -> Result<Opened, CaptureErr
     }
 }
 
-fn open_ebpf(config: &Config, own: Option<CgroupId>) -> Result<ebpf::EbpfCapture, CaptureError> {
+fn open_ebpf(
+    config: &Config,
+    own: Option<CgroupId>,
+    waker: &Waker,
+) -> Result<ebpf::EbpfCapture, CaptureError> {
     let hierarchy = Hierarchy::find()?;
     let recorded = match &config.cgroup {
         Some(path) => hierarchy.resolve(path)?.0,
@@ -228,7 +261,7 @@ fn open_ebpf(config: &Config, own: Option<CgroupId>) -> Result<ebpf::EbpfCapture
     for path in &config.exclude_cgroup {
         excluded.push(hierarchy.resolve(path)?.1);
     }
-    ebpf::EbpfCapture::open(&recorded, &excluded, config.buffer_size)
+    ebpf::EbpfCapture::open(&recorded, &excluded, config.buffer_size, waker)
 }
 
 fn opened(capture: impl Capture + 'static, backend: &'static str, why: String) -> Opened {

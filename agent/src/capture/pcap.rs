@@ -6,12 +6,12 @@ use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::EpollFlags;
 use pcap::{Active, Linktype, Precision};
 use wiretape_tape::{Direction, LinkType, Nanos, Packet};
 
-use super::{Capture, CaptureCounters, CaptureError, MAX_BATCH, Polled};
+use super::wake::Wait;
+use super::{Capture, CaptureCounters, CaptureError, MAX_BATCH, Mark, Polled, Waker};
 use crate::config::Config;
 
 /// More than any packet: GSO makes them up to 64 KiB, BIG TCP up to 512 KiB, of which libpcap's own limit is
@@ -21,12 +21,17 @@ const SNAPLEN: i32 = 256 * 1024;
 /// How long the kernel may gather packets before it hands a block over, in milliseconds.
 const BLOCK_MILLIS: i32 = 100;
 
+/// After this time the kernel has handed over the block that a packet is in, full or not: its timer fires each
+/// [`BLOCK_MILLIS`], and on a busy machine later than it should.
+const BLOCK_LIFETIME: Duration = Duration::from_millis(2 * BLOCK_MILLIS as u64);
+
 /// How often the list of interfaces is looked at.
 const INTERFACES_LIFETIME: Duration = Duration::from_secs(1);
 
 /// A live capture.
 pub struct PcapCapture {
     capture: pcap::Capture<Active>,
+    wait: Wait,
     interface: String,
     link: Link,
     counters: CaptureCounters,
@@ -34,6 +39,8 @@ pub struct PcapCapture {
     dropped: u32,
     interfaces: HashMap<u32, String>,
     interfaces_read: Option<Instant>,
+    /// When the last poll began that took out all blocks there were.
+    emptied: Option<Instant>,
     stopped: bool,
 }
 
@@ -54,45 +61,16 @@ impl PcapCapture {
     ///
     /// # Errors
     /// What libpcap says: no such interface, no permission.
-    pub fn open(config: &Config) -> Result<Self, CaptureError> {
+    pub fn open(config: &Config, waker: &Waker) -> Result<Self, CaptureError> {
         let interface = config.interface.clone();
-        Self::try_open(config).map_err(|source| CaptureError::Pcap { interface, source })
-    }
-
-    fn try_open(config: &Config) -> Result<Self, pcap::Error> {
-        let mut capture = pcap::Capture::from_device(config.interface.as_str())?
-            .promisc(false)
-            .snaplen(SNAPLEN)
-            .timeout(BLOCK_MILLIS)
-            .buffer_size(i32::try_from(config.buffer_size).unwrap_or(i32::MAX))
-            .precision(Precision::Nano)
-            .open()?
-            .setnonblock()?;
-        let cooked2 = Linktype(i32::from(LinkType::LINUX_SLL2.0));
-        if capture.list_datalinks()?.contains(&cooked2) {
-            capture.set_datalink(cooked2)?;
-        }
-        // Without cgroups, the agent's own traffic can only be told by its port. Were it recorded, every cut
-        // that the hub fetches would be recorded in its turn.
-        capture.filter(&format!("not tcp port {}", config.listen.port()), true)?;
-        let ifindex = sysfs(&config.interface, "ifindex")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        let link = match LinkType(u16::try_from(capture.get_datalink().0).unwrap_or(0)) {
-            LinkType::LINUX_SLL2 => Link::Cooked2,
-            LinkType::LINUX_SLL => Link::Cooked1,
-            LinkType::ETHERNET => {
-                let own = sysfs(&config.interface, "address").and_then(|text| ethernet_address(&text));
-                Link::Ethernet { own, ifindex }
-            }
-            // libpcap numbers raw IP as the host does; files number it 101.
-            LinkType(12 | 14) => Link::Other {
-                number: LinkType::RAW.0,
-                ifindex,
-            },
-            LinkType(number) => Link::Other { number, ifindex },
-        };
+        let (capture, link) =
+            open_interface(config).map_err(|source| CaptureError::Pcap { interface, source })?;
+        // SAFETY: the descriptor is open as long as `capture` is, which lives through this call. Closing it takes
+        // it out of the set that is waited for.
+        #[expect(unsafe_code, reason = "the pcap crate lends the descriptor as a number only")]
+        let fd = unsafe { BorrowedFd::borrow_raw(capture.as_raw_fd()) };
         Ok(Self {
+            wait: Wait::new(fd, EpollFlags::EPOLLIN, waker)?,
             capture,
             interface: config.interface.clone(),
             link,
@@ -100,6 +78,7 @@ impl PcapCapture {
             dropped: 0,
             interfaces: HashMap::new(),
             interfaces_read: None,
+            emptied: None,
             stopped: false,
         })
     }
@@ -119,21 +98,50 @@ impl PcapCapture {
     }
 }
 
+/// The interface of the configuration, and what it says beside each packet.
+fn open_interface(config: &Config) -> Result<(pcap::Capture<Active>, Link), pcap::Error> {
+    let mut capture = pcap::Capture::from_device(config.interface.as_str())?
+        .promisc(false)
+        .snaplen(SNAPLEN)
+        .timeout(BLOCK_MILLIS)
+        .buffer_size(i32::try_from(config.buffer_size).unwrap_or(i32::MAX))
+        .precision(Precision::Nano)
+        .open()?
+        .setnonblock()?;
+    let cooked2 = Linktype(i32::from(LinkType::LINUX_SLL2.0));
+    if capture.list_datalinks()?.contains(&cooked2) {
+        capture.set_datalink(cooked2)?;
+    }
+    // Without cgroups, the agent's own traffic can only be told by its port. Were it recorded, every cut
+    // that the hub fetches would be recorded in its turn.
+    capture.filter(&format!("not tcp port {}", config.listen.port()), true)?;
+    let ifindex = sysfs(&config.interface, "ifindex")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    let link = match LinkType(u16::try_from(capture.get_datalink().0).unwrap_or(0)) {
+        LinkType::LINUX_SLL2 => Link::Cooked2,
+        LinkType::LINUX_SLL => Link::Cooked1,
+        LinkType::ETHERNET => {
+            let own = sysfs(&config.interface, "address").and_then(|text| ethernet_address(&text));
+            Link::Ethernet { own, ifindex }
+        }
+        // libpcap numbers raw IP as the host does; files number it 101.
+        LinkType(12 | 14) => Link::Other {
+            number: LinkType::RAW.0,
+            ifindex,
+        },
+        LinkType(number) => Link::Other { number, ifindex },
+    };
+    Ok((capture, link))
+}
+
 impl Capture for PcapCapture {
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError> {
         if self.stopped {
             return Ok(Polled::Packets(0));
         }
-        // SAFETY: the descriptor belongs to `self.capture`, which outlives the borrow.
-        #[expect(unsafe_code, reason = "the pcap crate lends the descriptor as a number only")]
-        let fd = unsafe { BorrowedFd::borrow_raw(self.capture.as_raw_fd()) };
-        match poll(
-            &mut [PollFd::new(fd, PollFlags::POLLIN)],
-            PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX),
-        ) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(std::io::Error::from(errno).into()),
-        }
+        self.wait.wait(timeout)?;
+        let begun = Instant::now();
         let (link, counters) = (&self.link, &mut self.counters);
         let dispatched = self.capture.dispatch(Some(MAX_BATCH), |packet| {
             let (link, ifindex, direction) = link.describe(packet.data);
@@ -152,11 +160,28 @@ impl Capture for PcapCapture {
                 cookie: 0,
             });
         });
-        match dispatched {
-            Ok(handed) => Ok(Polled::Packets(handed)),
-            Err(pcap::Error::TimeoutExpired) => Ok(Polled::Packets(0)),
-            Err(source) => Err(self.failed(source)),
+        let handed = match dispatched {
+            Ok(handed) => handed,
+            Err(pcap::Error::TimeoutExpired) => 0,
+            Err(source) => return Err(self.failed(source)),
+        };
+        if handed < MAX_BATCH {
+            self.emptied = Some(begun);
         }
+        Ok(Polled::Packets(handed))
+    }
+
+    /// The kernel gathers packets in blocks that it does not show before it hands them over, so a mark is a time.
+    fn mark(&mut self) -> Result<Mark, CaptureError> {
+        Ok(Mark {
+            at: Instant::now(),
+            packets: u64::MAX,
+        })
+    }
+
+    fn is_past(&mut self, mark: &Mark) -> Result<bool, CaptureError> {
+        let emptied = |since: Instant| self.emptied.is_some_and(|emptied| emptied >= since);
+        Ok(self.stopped || emptied(mark.at + BLOCK_LIFETIME))
     }
 
     fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
@@ -196,16 +221,17 @@ impl Link {
                     .get(4..8)
                     .and_then(|bytes| bytes.first_chunk())
                     .map_or(0, |b| u32::from_be_bytes(*b));
+                let kind = data.get(10).copied().map(u16::from);
                 (
                     LinkType::LINUX_SLL2,
                     ifindex,
-                    cooked_direction(data.get(10).copied().map(u16::from)),
+                    cooked_direction(u16_at(data, 8), kind),
                 )
             }
-            // LINKTYPE_LINUX_SLL: packet type 2.
+            // LINKTYPE_LINUX_SLL: packet type 2, ARPHRD 2.
             Self::Cooked1 => {
-                let kind = data.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
-                (LinkType::LINUX_SLL, 0, cooked_direction(kind))
+                let direction = cooked_direction(u16_at(data, 2), u16_at(data, 0));
+                (LinkType::LINUX_SLL, 0, direction)
             }
             Self::Ethernet { own, ifindex } => {
                 let direction = match (own, data.get(6..12)) {
@@ -220,14 +246,26 @@ impl Link {
     }
 }
 
+/// Loopback in the kernel's `if_arp.h`.
+const ARPHRD_LOOPBACK: u16 = 772;
+
 /// Packet types of the kernel's `if_packet.h`: 0 to us, 1 broadcast, 2 multicast, 3 to somebody else, 4 sent
 /// by us.
-fn cooked_direction(kind: Option<u16>) -> Direction {
-    match kind {
-        Some(0..=2) => Direction::In,
-        Some(4) => Direction::Out,
+fn cooked_direction(hardware: Option<u16>, kind: Option<u16>) -> Direction {
+    match (hardware, kind) {
+        // What passes over it passes twice, and libpcap leaves out the sending. What is left is neither end's view
+        // of a connection: as received, requests would all be the server's, and responses the client's.
+        (Some(ARPHRD_LOOPBACK), _) => Direction::Unknown,
+        (_, Some(0..=2)) => Direction::In,
+        (_, Some(4)) => Direction::Out,
         _ => Direction::Unknown,
     }
+}
+
+fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    data.get(at..)?
+        .first_chunk()
+        .map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 fn nanos(header: &pcap::PacketHeader) -> Nanos {
@@ -275,12 +313,28 @@ mod tests {
             (LinkType::LINUX_SLL2, 3, Direction::Out)
         );
         assert_eq!(
-            Link::Cooked1.describe(&[0, 0]),
+            Link::Cooked1.describe(&[0, 0, 0, 1]),
             (LinkType::LINUX_SLL, 0, Direction::In)
         );
         assert_eq!(
             Link::Cooked2.describe(&[0; 3]),
             (LinkType::LINUX_SLL2, 0, Direction::Unknown)
+        );
+    }
+
+    #[test]
+    fn a_packet_on_the_loopback_interface_is_neither_sent_nor_received() {
+        let mut data = [0; 20];
+        data[7] = 1;
+        data[8..10].copy_from_slice(&ARPHRD_LOOPBACK.to_be_bytes());
+        assert_eq!(
+            Link::Cooked2.describe(&data),
+            (LinkType::LINUX_SLL2, 1, Direction::Unknown)
+        );
+        let [high, low] = ARPHRD_LOOPBACK.to_be_bytes();
+        assert_eq!(
+            Link::Cooked1.describe(&[0, 0, high, low]),
+            (LinkType::LINUX_SLL, 0, Direction::Unknown)
         );
     }
 

@@ -2,11 +2,11 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wiretape_tape::{Chunk, ChunkReader, Packet, ReadError};
 
-use super::{Capture, CaptureCounters, CaptureError, Polled};
+use super::{Capture, CaptureCounters, CaptureError, Mark, Polled};
 use crate::config::Config;
 
 /// A file being replayed.
@@ -73,6 +73,18 @@ impl Capture for Replay {
         let handed = chunk.packets.len();
         self.read(chunk)?;
         Ok(Polled::Packets(handed))
+    }
+
+    /// A packet of a file comes by when it is handed over.
+    fn mark(&mut self) -> Result<Mark, CaptureError> {
+        Ok(Mark {
+            at: Instant::now(),
+            packets: self.counters.seen,
+        })
+    }
+
+    fn is_past(&mut self, mark: &Mark) -> Result<bool, CaptureError> {
+        Ok(self.counters.seen >= mark.packets)
     }
 
     fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {

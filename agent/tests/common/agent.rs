@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use wiretape_tape::{Boundaries, Cut};
 
+use super::packets::{self, Recorded};
+
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -243,6 +245,13 @@ impl Agent {
             204
         );
         fetched
+    }
+
+    /// All packets of a cut that is made now.
+    pub fn recorded(&self, id: &str) -> Vec<Recorded> {
+        let fetched = tempfile::tempdir().expect("a folder");
+        let segments = self.collect(id, fetched.path());
+        segments.iter().flat_map(|path| packets::read(path)).collect()
     }
 }
 

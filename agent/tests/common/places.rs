@@ -16,6 +16,13 @@ fn unique() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Whether cgroups can be made. Root of a user namespace makes none.
+pub fn may_make_cgroups() -> bool {
+    let root = Hierarchy::find().expect("a hierarchy").root().to_owned();
+    let path = root.join(format!("wiretape-test-{}", unique()));
+    fs::create_dir(&path).and_then(|()| fs::remove_dir(&path)).is_ok()
+}
+
 /// A cgroup, removed with all its processes when dropped.
 pub struct Cgroup {
     pub path: PathBuf,

@@ -14,7 +14,9 @@ use wiretape_shop::story;
 use wiretape_tests::cluster::{AgentNotWell, Cluster, Recording};
 use wiretape_tests::held::Held;
 use wiretape_tests::investigation::{self, DB, Evidence, SNAPSHOT, Voice};
+use wiretape_tests::offline;
 use wiretape_tests::report::Report;
+use wiretape_tests::rootless;
 use wiretape_tests::run::is_root;
 use wiretape_tests::workload::{self, Play, Shop};
 
@@ -49,12 +51,10 @@ struct Cli {
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
+    let voice = if cli.json { Voice::Aside } else { Voice::Aloud };
     if !is_root() {
-        println!(
-            "The demo needs root for network namespaces and eBPF; what runs without: `wiretape-hub dissect FILE` on any \
-             capture."
-        );
-        return Ok(ExitCode::FAILURE);
+        let Err(refusal) = rootless::begin_anew();
+        return without_namespaces(&cli, voice, &refusal);
     }
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
         let mut terminated = signal(SignalKind::terminate())?;
         // Whichever way the demo ends, the cluster is dropped with it, and everything of it goes.
         tokio::select! {
-            ended = demo(&cli) => ended,
+            ended = demo(&cli, voice) => ended,
             _ = interrupted.recv() => {
                 eprintln!("\nstopped; taking everything down");
                 Ok(ExitCode::from(130))
@@ -72,14 +72,39 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn demo(cli: &Cli) -> anyhow::Result<ExitCode> {
-    let voice = if cli.json { Voice::Aside } else { Voice::Aloud };
+/// Neither root nor a user namespace: nothing can be recorded.
+fn without_namespaces(cli: &Cli, voice: Voice, refusal: &anyhow::Error) -> anyhow::Result<ExitCode> {
+    voice.say(format!(
+        "Nothing can be recorded: the demo's nodes need root, or a user namespace ({refusal:#}). What runs without is \
+         `wiretape-hub dissect` on any capture, here on one that is made up."
+    ));
+    let folder = tempfile::tempdir()?;
+    offline::show(&folder.path().join("made-up.pcapng"), voice)?;
+    if cli.json {
+        println!("{}", json!({ "recorded": false, "why": format!("{refusal:#}") }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn demo(cli: &Cli, voice: Voice) -> anyhow::Result<ExitCode> {
     voice.say("Starting three nodes with an agent each, and a hub");
-    let mut cluster = match Cluster::start(workload::pods(), Recording::Ebpf, Some(cli.listen)).await {
-        Err(error) if error.is::<AgentNotWell>() => {
+    let recording = if rootless::is_inside() {
+        voice.say(
+            "Not root, so the nodes are in a user namespace: without eBPF and cgroups, which need root; libpcap records",
+        );
+        Recording::Libpcap
+    } else {
+        Recording::Ebpf
+    };
+    let mut cluster = match Cluster::start(workload::pods(), recording, Some(cli.listen)).await {
+        Err(error) if recording == Recording::Ebpf && error.is::<AgentNotWell>() => {
             // The end of the agent's log says why.
             let told = format!("{error:#}");
-            let why = told.lines().last().unwrap_or_default();
+            let last = told.lines().last().unwrap_or_default();
+            // Without the time and the level.
+            let why = last
+                .split_once("ERROR wiretape_agent: ")
+                .map_or(last, |(_, why)| why);
             voice.say(format!(
                 "eBPF cannot run here, so libpcap records instead ({why})"
             ));
@@ -116,7 +141,6 @@ async fn demo(cli: &Cli) -> anyhow::Result<ExitCode> {
         truth.calls.len()
     ));
 
-    cluster.recorded().await;
     let evidence = investigation::investigate(&cluster.api(), voice, &cli.pcap).await?;
     let report = Report::new(&evidence, began, cli.time_scale);
     voice.say(format!("\n{}\n{report}", "-".repeat(100)));

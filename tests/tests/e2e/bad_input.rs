@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use wiretape_tests::binaries;
-use wiretape_tests::cluster::{Cluster, Pod, Recording};
+use wiretape_tests::cluster::{Cluster, Pod};
 use wiretape_tests::process::{Process, Talk};
 
-use crate::tools::{all_calls, possible};
+use crate::tools::{all_calls, possible, recording};
 
 const WEB: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 31);
 
@@ -110,7 +110,12 @@ async fn bad_requests_are_explained_and_change_nothing() -> anyhow::Result<()> {
     if !possible("bad_requests_are_explained_and_change_nothing", &["curl"]) {
         return Ok(());
     }
-    let cluster = Cluster::start(vec![vec![Pod::new("web", WEB)]], Recording::Ebpf, None).await?;
+    let cluster = Cluster::start(
+        vec![vec![Pod::new("web", WEB)]],
+        recording("bad_requests_are_explained_and_change_nothing"),
+        None,
+    )
+    .await?;
     // Something has to be on the tape: curl talks to nobody.
     let place = cluster.place("web")?;
     let arguments = ["-s", "--max-time", "2", &format!("http://{WEB}:9/")];

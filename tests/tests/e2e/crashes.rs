@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 use wiretape_shop::truth::{Sent, Truth};
-use wiretape_tests::cluster::{Cluster, Recording};
+use wiretape_tests::cluster::Cluster;
 use wiretape_tests::held::Held;
 use wiretape_tests::workload::{self, Shop};
 
-use crate::tools::{QUICK, all_calls, dissect, now_ms, possible, settled, snapshot};
+use crate::tools::{QUICK, all_calls, dissect, now_ms, possible, recording, settled, snapshot};
 
 /// What a killed agent may lose (`--flush`), with room for the flush itself.
 const LAST_SECOND: u64 = 1500;
@@ -22,7 +22,7 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
     if !possible("agent_killed_in_the_middle", &[]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
+    let mut cluster = Cluster::start(workload::pods(), recording("agent_killed_in_the_middle"), None).await?;
     let shop = Shop::open(&mut cluster, QUICK)?;
     tokio::time::sleep(shop.remaining() / 2).await;
     // The frontend's node, where most of what passes is on no other tape.
@@ -36,7 +36,6 @@ async fn agent_killed_in_the_middle() -> anyhow::Result<()> {
     cluster.start_agent(0).await?;
     let back = now_ms();
     let truth = shop.close().await?;
-    cluster.recorded().await;
 
     let calls = all_calls(&cluster.api(), "after").await?;
     let held = Held::new(&calls, &truth);
@@ -82,9 +81,9 @@ async fn hub_restarted_in_the_middle() -> anyhow::Result<()> {
     if !possible("hub_restarted_in_the_middle", &[]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
+    let mut cluster =
+        Cluster::start(workload::pods(), recording("hub_restarted_in_the_middle"), None).await?;
     let truth = Shop::open(&mut cluster, QUICK)?.close().await?;
-    cluster.recorded().await;
     let api = cluster.api();
     let before = snapshot(&api, "before").await?;
     assert_eq!(before["status"], "completed", "{before}");
@@ -130,9 +129,8 @@ async fn one_node_down_is_named() -> anyhow::Result<()> {
     if !possible("one_node_down_is_named", &[]) {
         return Ok(());
     }
-    let mut cluster = Cluster::start(workload::pods(), Recording::Ebpf, None).await?;
+    let mut cluster = Cluster::start(workload::pods(), recording("one_node_down_is_named"), None).await?;
     let truth = Shop::open(&mut cluster, QUICK)?.close().await?;
-    cluster.recorded().await;
     let api = cluster.api();
     // Once, so that the hub has met all of them.
     api.get("/mcp/data-boundaries", &[]).await?.ok()?;

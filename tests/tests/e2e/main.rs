@@ -1,7 +1,8 @@
 //! End to end: real agents, the real hub, real traffic between network namespaces, and parties that are not ours.
 //!
-//! These tests need root and eBPF; without, each says so and passes. The programs are those of the release folder:
-//! `cargo build --release` first (`cargo xtask test` does).
+//! Where eBPF cannot run they record by libpcap, and those about eBPF say so and pass; so do all, where there are no
+//! namespaces (root, or a user namespace, in which `cargo xtask test` runs them without root). The programs are those
+//! of the release folder: `cargo build --release` first (`cargo xtask test` does).
 
 mod tools;
 
@@ -16,3 +17,5 @@ mod crashes;
 mod bad_input;
 
 mod cleanup;
+
+mod rootless;

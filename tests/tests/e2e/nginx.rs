@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use wiretape_tests::cluster::{Cluster, Pod, Recording};
+use wiretape_tests::cluster::{Cluster, Pod};
 use wiretape_tests::process::{Process, Talk};
 
-use crate::tools::{all_calls, possible, tshark};
+use crate::tools::{all_calls, possible, recording, tshark};
 
 const WEB: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 21);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 21);
@@ -25,7 +25,7 @@ async fn nginx_under_curl_and_wrk() -> anyhow::Result<()> {
         return Ok(());
     }
     let pods = vec![vec![Pod::new("web", WEB)], vec![Pod::new("client", CLIENT)]];
-    let cluster = Cluster::start(pods, Recording::Ebpf, None).await?;
+    let cluster = Cluster::start(pods, recording("nginx_under_curl_and_wrk"), None).await?;
     let mut nginx = start_nginx(&cluster)?;
 
     for (arguments, number) in curls(cluster.folder())?.into_iter().zip(0..) {
@@ -53,7 +53,6 @@ async fn nginx_under_curl_and_wrk() -> anyhow::Result<()> {
         &wrk.map(str::to_owned),
     )?;
     nginx.stop()?;
-    cluster.recorded().await;
 
     let log = log(&cluster.folder().join("access.log"))?;
     let mut found = BTreeMap::new();

@@ -6,15 +6,15 @@ use wiretape_shop::truth::{Sent, Truth};
 use wiretape_tests::call::Call;
 use wiretape_tests::cluster::{Cluster, Recording};
 use wiretape_tests::held::Held;
-use wiretape_tests::investigation::{Voice, investigate};
+use wiretape_tests::investigation::{DB, Voice, investigate};
 use wiretape_tests::report::Report;
 use wiretape_tests::workload::{self, Shop};
 
-use crate::tools::{QUICK, possible, tshark};
+use crate::tools::{QUICK, possible, possible_with_ebpf, tshark};
 
 #[tokio::test]
 async fn the_page_runs_step_by_step() -> anyhow::Result<()> {
-    if !possible("the_page_runs_step_by_step", &["tshark"]) {
+    if !possible_with_ebpf("the_page_runs_step_by_step", &["tshark"]) {
         return Ok(());
     }
     play(Recording::Ebpf).await
@@ -33,11 +33,17 @@ async fn play(recording: Recording) -> anyhow::Result<()> {
     let shop = Shop::open(&mut cluster, QUICK)?;
     let began = shop.began;
     let truth = shop.close().await?;
-    cluster.recorded().await;
     let capture = cluster.folder().join("failing.pcap");
     let evidence = investigate(&cluster.api(), Voice::Silent, &capture).await?;
 
     assert_eq!(evidence.lost_packets, 0);
+    // No stream lacks a byte: nobody is taken for an observer of a connection who sees only one side of it.
+    let dissection = cluster
+        .api()
+        .get(&format!("/mcp/dissections/{DB}"), &[])
+        .await?
+        .ok()?;
+    assert_eq!(dissection["counters"]["dissect.gap_bytes"], 0, "{dissection}");
     // Every call is found, none twice, none with another's answer.
     let held = Held::new(&evidence.calls, &truth);
     assert!(held.agrees(), "{held}");

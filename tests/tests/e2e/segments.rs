@@ -9,11 +9,11 @@ use wiretape_tests::api::Api;
 use wiretape_tests::cluster::{Cluster, Node, Recording};
 use wiretape_tests::workload::{self, Shop};
 
-use crate::tools::{Http, QUICK, possible, tshark};
+use crate::tools::{Http, QUICK, possible, possible_with_ebpf, tshark};
 
 #[tokio::test]
 async fn segments_open_in_tshark() -> anyhow::Result<()> {
-    if !possible("segments_open_in_tshark", &["tshark"]) {
+    if !possible_with_ebpf("segments_open_in_tshark", &["tshark"]) {
         return Ok(());
     }
     recorded_as_made(Recording::Ebpf).await
@@ -32,7 +32,6 @@ async fn recorded_as_made(recording: Recording) -> anyhow::Result<()> {
     let mut cluster = Cluster::without_hub(workload::pods(), recording, None).await?;
     let shop = Shop::open(&mut cluster, QUICK)?;
     let truth = shop.close().await?;
-    cluster.recorded().await;
     for node in &cluster.nodes {
         let api = Api::new(node.agent.address);
         let cut = json!({ "id": "all", "start": 0, "end": i64::MAX });

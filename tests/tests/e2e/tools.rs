@@ -1,14 +1,20 @@
 //! What several tests need.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use wiretape_tests::api::Api;
+use wiretape_tests::binaries;
 use wiretape_tests::call::Call;
+use wiretape_tests::cluster::Recording;
 use wiretape_tests::run::is_root;
 use wiretape_tests::workload::Play;
 
@@ -22,18 +28,79 @@ pub const QUICK: Play = Play {
 /// Whether the test can run here. Says why not.
 pub fn possible(test: &str, programs: &[&str]) -> bool {
     if !is_root() {
-        eprintln!("{test} is left out: it needs root for network namespaces and eBPF");
+        aloud(&format!(
+            "{test} is left out: it needs root, or a user namespace, for network namespaces"
+        ));
         return false;
     }
     for program in programs {
-        if Command::new(program).arg("--version").output().is_err()
-            && Command::new(program).arg("-v").output().is_err()
-        {
-            eprintln!("{test} is left out: {program} is not installed, run `cargo xtask setup`");
+        // Debian keeps servers in a folder that a user's PATH lacks.
+        let there = |program: &str| Command::new(program).arg("-v").output().is_ok();
+        if !there(program) && !there(&format!("/usr/sbin/{program}")) {
+            aloud(&format!(
+                "{test} is left out: {program} is not installed, run `cargo xtask setup`"
+            ));
             return false;
         }
     }
     true
+}
+
+/// The same for a test of eBPF itself.
+pub fn possible_with_ebpf(test: &str, programs: &[&str]) -> bool {
+    if let Some(why) = ebpf_is_refused() {
+        aloud(&format!("{test} is left out: eBPF cannot run here ({why})"));
+        return false;
+    }
+    possible(test, programs)
+}
+
+/// Says something that is to be heard of a test that passes, too: what `eprintln` prints is held back then.
+pub fn aloud(line: &str) {
+    // Without a standard error there is nobody to hear it.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// How to record where either will do. Says when it is not eBPF.
+pub fn recording(test: &str) -> Recording {
+    match ebpf_is_refused() {
+        None => Recording::Ebpf,
+        Some(why) => {
+            aloud(&format!("{test} runs on libpcap: eBPF cannot run here ({why})"));
+            Recording::Libpcap
+        }
+    }
+}
+
+/// Why eBPF cannot run here, if it cannot: what an agent says that is to record by it.
+fn ebpf_is_refused() -> Option<&'static str> {
+    static REFUSED: OnceLock<Option<String>> = OnceLock::new();
+    let refused = REFUSED.get_or_init(|| match try_ebpf() {
+        Ok(refused) => refused,
+        Err(error) => Some(format!("{error:#}")),
+    });
+    refused.as_deref()
+}
+
+fn try_ebpf() -> anyhow::Result<Option<String>> {
+    let tape = tempfile::tempdir()?;
+    let mut agent = Command::new(binaries::find("wiretape-agent")?)
+        .args(["--backend", "ebpf", "--listen", "127.0.0.1:0", "--tape"])
+        .arg(tape.path())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let log = BufReader::new(agent.stderr.take().context("just asked for")?);
+    let mut last = String::new();
+    for line in log.lines() {
+        last = line?;
+        if last.contains("serving on") {
+            kill(Pid::from_raw(i32::try_from(agent.id())?), Signal::SIGTERM)?;
+            agent.wait()?;
+            return Ok(None);
+        }
+    }
+    agent.wait()?;
+    Ok(Some(last))
 }
 
 /// What tshark finds of HTTP in a capture.
