@@ -10,7 +10,8 @@ pub struct Call {
     /// The connection: a hash of its addresses and its first packet's time, so it does not depend on threads or order
     /// of files.
     pub stream: u64,
-    /// Ordinal of the call in its connection, from 0, in order of the request (or response) on the wire.
+    /// Ordinal of the call in its connection, from 0, in order of the request (or response) on the wire; in order of
+    /// their ends where calls lie one among the other (HTTP/2).
     pub index: u32,
     /// Lower case, as in the API: `http`.
     pub protocol: &'static str,
@@ -172,6 +173,9 @@ impl Marks {
     /// Whole messages of the connection may be on no tape before this call; its request and response were matched by
     /// their acknowledgement numbers, for a client that does not pipeline.
     pub const AFTER_GAP: Self = Self(1 << 8);
+    /// Header fields are missing that were told in short, by reference to what was sent before the recording began or in
+    /// a gap. The field `unresolved_headers` says how many.
+    pub const HEADERS_UNRESOLVED: Self = Self(1 << 9);
 
     /// Every flag with its name in answers.
     pub const NAMES: &[(Self, &'static str)] = &[
@@ -184,6 +188,7 @@ impl Marks {
         (Self::HEADERS_CUT, "headers_cut"),
         (Self::RESET, "reset"),
         (Self::AFTER_GAP, "after_gap"),
+        (Self::HEADERS_UNRESOLVED, "headers_unresolved"),
     ];
 
     /// Adds a flag.

@@ -354,7 +354,9 @@ impl<P: Protocol> Dissector for Driver<P> {
             }
         };
         for transaction in out.iter_mut().skip(first) {
-            transaction.protocol = P::INFO.name;
+            if transaction.protocol.is_empty() {
+                transaction.protocol = P::INFO.name;
+            }
             transaction.client = self.client;
             transaction.marks.set(self.marks);
         }
@@ -429,6 +431,15 @@ impl Lane {
 }
 
 impl Span {
+    /// Takes over when another part of the same message passed, and in which packets.
+    pub(crate) fn add_packets(&mut self, part: &Self) {
+        self.last = self.last.max(part.last);
+        self.packets_cut |= part.packets_cut;
+        for at in &part.packets {
+            self.add_location(*at);
+        }
+    }
+
     fn carried_by(&mut self, stamp: &Stamp) {
         self.last = stamp.ts;
         if stamp.at_first != stamp.at {

@@ -87,6 +87,25 @@ pub const CHUNK_LINE: usize = 4 << 10;
 /// Requests of one connection that wait for their answers.
 pub const PENDING: usize = 1024;
 
+// --- HTTP/2 ---------------------------------------------------------------------------------------------------------
+
+/// Bytes of one direction's dynamic table that are kept. 64 KiB is what browsers allow; all others keep to 4 KiB.
+pub const HPACK_TABLE: usize = 64 << 10;
+
+/// The same where the connection is older than the recording and nothing was said of the size: four times the usual.
+pub const HPACK_TABLE_UNTOLD: usize = 16 << 10;
+
+/// Streams of one connection that are open. Servers allow 100 to 250 at a time.
+pub const STREAMS: usize = 1024;
+
+/// Bytes that the open streams of one connection hold: a third of what a shard does.
+pub const STREAM_BYTES: usize = 512 << 10;
+
+// --- gRPC -----------------------------------------------------------------------------------------------------------
+
+/// Bytes of the trailers that gRPC-Web has in its body. Servers limit real ones to 8 KiB.
+pub const WEB_TRAILERS: usize = 8 << 10;
+
 // --- joining ------------------------------------------------------------------------------------------------------
 
 /// Calls of one observer that wait for the other observer's view of them.

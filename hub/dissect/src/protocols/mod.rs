@@ -3,7 +3,9 @@
 //! A protocol is three functions over bytes: `probe` (is it this one?), `parse` (bytes to one frame) and `pair` (frames
 //! to transactions). It sees no packets, no time and no buffers of its own: the [driver](crate::driver) keeps those.
 
+pub(crate) mod grpc;
 pub(crate) mod http1;
+pub(crate) mod http2;
 mod registry;
 
 pub use registry::{PROTOCOLS, Registration, find};
@@ -158,12 +160,15 @@ pub struct Span {
 /// A request with its response, or one of the two.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
-    /// The protocol's name. The driver sets it, and `client`.
+    /// The protocol's name. The driver sets it, unless it is set, and `client`.
     pub protocol: &'static str,
     /// The end that asked.
     pub client: End,
     /// Version as spoken.
     pub version: &'static str,
+    /// The number of its stream, in a protocol whose calls lie one among the other; then calls may come in any order. 0 in
+    /// one whose calls follow one another, and come in order of their requests.
+    pub stream: u32,
     /// The half that the client sent.
     pub request: Option<Request>,
     /// The half that the server sent.
@@ -215,6 +220,8 @@ pub struct Half {
     pub gap: bool,
     /// Whether header fields were cut at a limit.
     pub headers_cut: bool,
+    /// Header fields that are there, but cannot be known from what was recorded.
+    pub unresolved: u32,
 }
 
 impl Half {

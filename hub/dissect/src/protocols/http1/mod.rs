@@ -11,6 +11,7 @@ mod pair;
 mod content;
 
 pub(crate) use content::unframe;
+pub(crate) use pair::outcome;
 
 use body::{Body, Inside};
 use pair::Pairing;

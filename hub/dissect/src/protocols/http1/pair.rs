@@ -171,6 +171,7 @@ impl Pairing {
                 body_len: frame.body_len,
                 gap: frame.gap,
                 headers_cut: frame.headers_cut,
+                unresolved: 0,
             },
         };
         let pending = PendingRequest {
@@ -221,6 +222,7 @@ impl Pairing {
                     body_len: frame.body_len,
                     gap: frame.gap,
                     headers_cut: frame.headers_cut,
+                    unresolved: 0,
                 },
             },
         };
@@ -446,7 +448,7 @@ impl PendingAnswer {
 }
 
 /// The status across protocols (RFC 9110, section 15).
-fn outcome(status: i32) -> Outcome {
+pub(crate) fn outcome(status: i32) -> Outcome {
     match status {
         // A server that waited in vain for the client, a gateway for the server behind it.
         408 | 504 => Outcome::Timeout,
