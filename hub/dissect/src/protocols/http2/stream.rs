@@ -133,11 +133,14 @@ impl Stream {
         }
     }
 
-    /// Payload goes by.
-    pub fn payload(&mut self, from: Side, bytes: &[u8]) {
-        if let Some(messages) = &mut self.part(from).messages {
-            messages.take(bytes);
-        }
+    /// Payload goes by. Gives how much more the stream costs.
+    pub fn payload(&mut self, from: Side, bytes: &[u8]) -> usize {
+        let Some(messages) = &mut self.part(from).messages else {
+            return 0;
+        };
+        let before = messages.cost();
+        messages.take(bytes);
+        messages.cost() - before
     }
 
     /// Payload was never seen.
