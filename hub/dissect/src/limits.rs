@@ -114,6 +114,9 @@ pub const HELD_CALLS: usize = 256;
 /// How long a call waits for the other observer, by packet time. Clocks of nodes may differ by this.
 pub const HELD: Nanos = 5 * SECOND;
 
+/// Streams of one connection whose calls are remembered to be out, so that a view which comes later is known as such.
+pub const OUT_STREAMS: usize = 1024;
+
 // --- bodies on demand ---------------------------------------------------------------------------------------------
 
 /// Bytes of a body that are given when nothing else is asked for: what a person or an assistant reads at once.

@@ -3,7 +3,7 @@
 mod wire;
 
 use wire::{PREFACE, Wire, data, frame, go_away, headers, literal, reset, settings, trailers};
-use wiretape_dissect::testing::{Dissected, Talk, Who, dissect};
+use wiretape_dissect::testing::{Dissected, Recorded, Talk, Who, dissect};
 use wiretape_dissect::{Call, Marks, Outcome, Value};
 
 /// Method, path, status, outcome, marks.
@@ -655,4 +655,109 @@ fn a_table_of_another_size() {
         .map(|call| call.request.as_ref().unwrap().headers.get("x-a"))
         .collect();
     assert_eq!(values, [Some("1"); 2]);
+}
+
+/// Both sockets' packets, in order of their skewed times.
+fn both_ends(talk: &Talk, skew: u64) -> [Vec<Recorded>; 2] {
+    [
+        talk.seen_by(Who::Client, 0, 0),
+        talk.seen_by(Who::Server, 1, skew),
+    ]
+}
+
+fn merged(seen: [Vec<Recorded>; 2]) -> Vec<Recorded> {
+    let mut packets = seen.concat();
+    packets.sort_by_key(|packet| packet.ts);
+    packets
+}
+
+/// Something of each node was met before, as on tapes that begin earlier.
+fn earlier() -> Vec<Recorded> {
+    let mut talk = Talk::new(
+        "10.0.0.1:39999",
+        "10.0.0.2:81",
+        Talk::usual().now - 10_000_000_000,
+        (1, 2),
+    );
+    talk.handshake();
+    merged(both_ends(&talk, 0))
+}
+
+/// Interleaved calls that end in another order than they began.
+fn interleaved() -> Talk {
+    let mut talk = begun();
+    talk.step = 5_000_000;
+    for n in 0..4_u32 {
+        let (slow, fast) = (4 * n + 1, 4 * n + 3);
+        talk.ask(
+            [
+                Wire::get(&format!("/slow{n}")).end(slow),
+                Wire::post(&format!("/fast{n}")).on(fast),
+            ]
+            .concat(),
+        );
+        talk.answer([Wire::status(200).on(fast), data(fast, b"f", true)].concat());
+        talk.ask(data(fast, b"x", true));
+        talk.answer([Wire::status(404).on(slow), data(slow, b"s", true)].concat());
+    }
+    talk
+}
+
+#[test]
+fn interleaved_calls_recorded_at_both_ends() {
+    let talk = interleaved();
+    for skew in [0, 1_000_000, 12_000_000, 3_000_000_000] {
+        let packets = [earlier(), merged(both_ends(&talk, skew))].concat();
+        let dissected = dissect(&packets);
+        assert_eq!(
+            (dissected.calls.len(), dissected.counters.calls_joined),
+            (8, 8),
+            "{skew}: {:#?}",
+            dissected.counters
+        );
+        for call in &dissected.calls {
+            assert!(call.client_side.is_some() && call.server_side.is_some());
+        }
+    }
+}
+
+#[test]
+fn interleaved_calls_of_which_each_end_lost_something() {
+    let talk = interleaved();
+    let [mut client, mut server] = both_ends(&talk, 50_000);
+    // The client's node lost a request, the server's node a response, of other calls.
+    client.remove(10);
+    server.remove(15);
+    let dissected = dissect(&merged([client, server]));
+    let mut told: Vec<String> = dissected.calls.iter().map(tell).collect();
+    told.sort();
+    told.dedup();
+    assert_eq!((told.len(), dissected.calls.len()), (8, 8), "{told:#?}");
+    for call in &dissected.calls {
+        assert!(
+            call.request.is_some() && call.response.is_some(),
+            "{}",
+            tell(call)
+        );
+    }
+}
+
+#[test]
+fn one_end_joins_late_and_the_other_knows_the_fields() {
+    let talk = long_lived();
+    let [client, server] = both_ends(&talk, 50);
+    let dissected = dissect(&merged([client, server[8..].to_vec()]));
+    assert_eq!(dissected.calls.len(), 6, "{:#?}", dissected.counters);
+    for call in &dissected.calls {
+        assert!(!call.marks.has(Marks::HEADERS_UNRESOLVED) && int(call, "unresolved_headers").is_none());
+        assert!(call.path == "/even" || call.path == "/odd");
+    }
+    assert!(dissected.counters.calls_joined >= 4);
+}
+
+#[test]
+fn a_view_that_comes_too_late_is_dropped() {
+    let talk = interleaved();
+    let dissected = dissect(&merged(both_ends(&talk, 9_000_000_000)));
+    assert_eq!((dissected.calls.len(), dissected.counters.twins_late), (8, 8));
 }

@@ -7,8 +7,10 @@ use super::{Decoder, Field};
 /// One encoder's blocks of one connection, with what they mean.
 struct Story {
     name: String,
-    cases: Vec<(Vec<u8>, Vec<(String, String)>)>,
+    cases: Vec<(Vec<u8>, Fields)>,
 }
+
+type Fields = Vec<(String, String)>;
 
 /// Blocks that are looked at behind each join: a table that is out of step shows in the first few.
 const BEHIND_A_JOIN: usize = 24;
