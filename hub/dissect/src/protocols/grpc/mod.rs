@@ -45,16 +45,17 @@ impl Call<'_> {
     pub fn describe(&self, fields: &mut Vec<(&'static str, Value)>) -> Option<Grpc> {
         let headers = || [self.request, self.response].into_iter().flatten();
         let web_trailers = self.answered.map(Messages::trailers);
-        let by_content = headers()
+        let mut content = headers()
             .filter_map(|headers| headers.get("content-type"))
-            .any(|content| Framing::of(content).is_some());
-        // Where the content's type was said before we came, other fields may tell.
-        let by_name = || {
-            headers()
+            .peekable();
+        let is_grpc = match content.peek() {
+            Some(_) => content.any(|content| Framing::of(content).is_some()),
+            // Where the content's type was said before we came, other fields may tell.
+            None => headers()
                 .flat_map(Headers::iter)
-                .any(|(name, _)| name.starts_with("grpc-"))
+                .any(|(name, _)| name.starts_with("grpc-")),
         };
-        if !by_content && !by_name() {
+        if !is_grpc {
             return None;
         }
         let trailer = |name: &str| {

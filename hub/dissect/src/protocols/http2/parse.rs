@@ -142,8 +142,9 @@ impl Lane {
     /// The header block is whole, or as whole as it gets.
     fn finish(&mut self, block: Block, damaged: bool) -> Frame {
         let mut head = Head::decode(&mut self.decoder, &block.bytes);
+        // Of a long one, the first fields are shown.
         head.cut |= block.long;
-        head.damaged |= damaged;
+        head.damaged = damaged || (head.damaged && !block.long);
         self.tally.cut += u64::from(head.cut);
         self.tally.long += u64::from(block.long);
         self.tally.unresolved += u64::from(head.unresolved);
@@ -177,20 +178,11 @@ impl Block {
     fn add(&mut self, header: &Header, payload: &[u8]) -> Option<()> {
         let (part, promised) = block_of(header, payload)?;
         self.promised = self.promised.or(promised);
-        if self.bytes.len() + part.len() > HEAD_BYTES {
-            self.drop_bytes();
-        }
-        if !self.long {
-            self.bytes.extend_from_slice(part);
-        }
+        let room = HEAD_BYTES - self.bytes.len().min(HEAD_BYTES);
+        self.long |= part.len() > room;
+        self.bytes.extend(part.iter().take(room));
         self.len += (HEADER + payload.len()) as u64;
         Some(())
-    }
-
-    /// There are too many. What a part of them would do to the table is of no use.
-    fn drop_bytes(&mut self) {
-        self.long = true;
-        self.bytes = Vec::new();
     }
 }
 
@@ -347,7 +339,7 @@ impl State {
         let used = HEADER + payload.len();
         let ends = header.has(END_HEADERS);
         if payload.len() < header.len as usize {
-            block.drop_bytes();
+            block.long = true;
             block.len += header.whole() as u64;
             lane.block = Some(block);
             lane.phase = Phase::Long {
