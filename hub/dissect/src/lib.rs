@@ -42,7 +42,7 @@ mod counters;
 #[doc(hidden)]
 pub mod testing;
 
-pub use body::{Body, BodyLimits, MessageBytes, read_body};
+pub use body::{About, Body, BodyLimits, MessageBytes, body_of, read_body};
 pub use call::{Call, Headers, Marks, Message, Observation, Outcome, PACKETS_PER_MESSAGE, Peer, Value};
 pub use counters::{Counters, RouterCounters};
 pub use flow::{End, Ends, FlowKey};

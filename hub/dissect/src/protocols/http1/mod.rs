@@ -10,7 +10,7 @@ mod pair;
 
 mod content;
 
-pub(crate) use content::unframe;
+pub(crate) use content::{Content, unframe};
 pub(crate) use pair::outcome;
 
 use body::{Body, Inside};

@@ -8,6 +8,9 @@ pub(super) const HEADER: usize = 9;
 /// The largest payload before a peer has said that it takes more (RFC 9113, section 6.5.2).
 pub(super) const USUAL_PAYLOAD: u32 = 1 << 14;
 
+/// The largest payload that a frame can have (RFC 9113, section 4.2).
+pub(super) const MOST_PAYLOAD: u32 = (1 << 24) - 1;
+
 /// What a client says first (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -16,6 +16,10 @@ mod stream;
 
 mod outcome;
 
+mod content;
+
+pub(crate) use content::{Scattered, unframe};
+
 use frame::ErrorCode;
 use head::Head;
 use parse::Lane;

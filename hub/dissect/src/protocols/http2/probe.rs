@@ -1,6 +1,6 @@
 //! What looks like HTTP/2, from its preface or from the middle.
 
-use super::frame::{END_HEADERS, HEADER, Header, Kind, PREFACE, USUAL_PAYLOAD};
+use super::frame::{END_HEADERS, HEADER, Header, Kind, MOST_PAYLOAD, PREFACE, USUAL_PAYLOAD};
 use super::head::{Head, block_of};
 use super::hpack::Decoder;
 use crate::protocols::Side;
@@ -48,6 +48,11 @@ pub(super) fn next_frame(bytes: &[u8], from: Side, most: u32) -> Option<usize> {
     begins
         .map(|(at, _)| at)
         .find(|at| is_frame(bytes.get(*at..).unwrap_or_default(), from, most, *at == 0))
+}
+
+/// Whether these may be frames, as far as the bytes reach; at least one begins.
+pub(super) fn is_chain(bytes: &[u8]) -> bool {
+    Chain::of(bytes, None, MOST_PAYLOAD).is_some()
 }
 
 /// Whether a frame begins here, where one is expected to begin sooner or later.
