@@ -36,6 +36,8 @@ mod call;
 
 mod body;
 
+pub mod protobuf;
+
 mod counters;
 
 // Always built, not behind a feature: with one, the hub would be built once for its tests and once for use.

@@ -106,6 +106,13 @@ pub const STREAM_BYTES: usize = 512 << 10;
 /// Bytes of the trailers that gRPC-Web has in its body. Servers limit real ones to 8 KiB.
 pub const WEB_TRAILERS: usize = 8 << 10;
 
+/// Fields of one protobuf message that are told, those of messages inside it included: more than a person reads.
+pub const PROTOBUF_FIELDS: usize = 4096;
+
+/// How deep messages inside messages are looked into. Protobuf's own parsers give up at 100; without a schema, what looks
+/// like a message deep inside another one is rarely one.
+pub const PROTOBUF_DEPTH: usize = 16;
+
 // --- joining ------------------------------------------------------------------------------------------------------
 
 /// Calls of one observer that wait for the other observer's view of them.

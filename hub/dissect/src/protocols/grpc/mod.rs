@@ -40,6 +40,12 @@ pub(crate) fn messages_of(headers: &Headers, unresolved: bool) -> Option<Box<Mes
     Some(Box::new(Messages::new(framing)))
 }
 
+/// What looks at a body's messages, by the content's type.
+pub(crate) fn messages_in(content_type: &[u8]) -> Option<Box<Messages>> {
+    let content = std::str::from_utf8(content_type).ok()?;
+    Some(Box::new(Messages::new(Framing::of(content)?)))
+}
+
 impl Call<'_> {
     /// Tells what gRPC says of itself; `None` if this is not gRPC, as far as can be told.
     pub fn describe(&self, fields: &mut Vec<(&'static str, Value)>) -> Option<Grpc> {

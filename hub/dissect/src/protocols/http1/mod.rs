@@ -17,6 +17,7 @@ use body::{Body, Inside};
 use pair::Pairing;
 use probe::Found;
 
+use super::grpc::Messages;
 use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
 use crate::Counters;
 use crate::call::Headers;
@@ -63,6 +64,8 @@ pub(crate) struct Frame {
     /// Whether it was broken off by a reset.
     reset: bool,
     headers_cut: bool,
+    /// What goes by in its body, if that is gRPC-Web.
+    messages: Option<Box<Messages>>,
 }
 
 /// What the first line said, and how the message hangs together with those of the other direction.
@@ -162,6 +165,9 @@ impl Protocol for Http1 {
         message.gap = true;
         let Inside { body, ended, lost } = lane.body.gap(gap.len);
         message.body_len += body;
+        if let Some(messages) = &mut message.messages {
+            messages.skip(gap.len);
+        }
         // Behind the message's own bytes, others may be missing.
         let lost = lost || body < gap.len;
         let frame = if ended || lost {

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 
 use super::{Frame, Start};
 use crate::Counters;
-use crate::call::{Marks, Outcome};
+use crate::call::{Marks, Outcome, Value};
 use crate::limits::PENDING;
+use crate::protocols::grpc::{self, Messages};
 use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction};
 use crate::tcp::Close;
 
@@ -61,6 +62,7 @@ struct PendingRequest {
     ordinal: u64,
     version: &'static str,
     reset: bool,
+    messages: Option<Box<Messages>>,
     request: Request,
 }
 
@@ -69,6 +71,7 @@ struct PendingAnswer {
     base: u64,
     version: &'static str,
     reset: bool,
+    messages: Option<Box<Messages>>,
     response: Response,
 }
 
@@ -178,6 +181,7 @@ impl Pairing {
             ordinal,
             version: frame.version,
             reset: frame.reset,
+            messages: frame.messages,
             request,
         };
         let early = self
@@ -213,6 +217,7 @@ impl Pairing {
             base,
             version: frame.version,
             reset: frame.reset,
+            messages: frame.messages,
             response: Response {
                 status: Some(status),
                 half: Half {
@@ -422,28 +427,57 @@ impl Pairing {
             (None, None) => return,
         };
         let status = answer.as_ref().and_then(|answer| answer.response.status);
+        let mut fields = Vec::new();
+        let grpc = describe_grpc(request.as_ref(), answer.as_ref(), &mut fields);
         out.push(Transaction {
+            protocol: if grpc.is_some() { "grpc" } else { "" },
             version,
             request: request.map(|pending| pending.request),
             response: answer.map(|pending| pending.response),
-            outcome: status.map_or(Outcome::Unknown, outcome),
+            outcome: match (status, grpc.and_then(|grpc| grpc.status)) {
+                (Some(200), Some(status)) => grpc::outcome(status),
+                (Some(200), None) if grpc.is_some() => Outcome::Unknown,
+                (status, _) => status.map_or(Outcome::Unknown, outcome),
+            },
             marks,
+            fields,
             ..Transaction::default()
         });
     }
+}
+
+/// What gRPC-Web has to tell, if it is spoken.
+fn describe_grpc(
+    request: Option<&PendingRequest>,
+    answer: Option<&PendingAnswer>,
+    fields: &mut Vec<(&'static str, Value)>,
+) -> Option<grpc::Grpc> {
+    let asked = request.and_then(|request| request.messages.as_deref());
+    let answered = answer.and_then(|answer| answer.messages.as_deref());
+    asked.or(answered)?;
+    let call = grpc::Call {
+        path: request.map_or("", |request| &request.request.path),
+        request: request.map(|request| &request.request.half.headers),
+        response: answer.map(|answer| &answer.response.half.headers),
+        asked,
+        answered,
+    };
+    call.describe(fields)
 }
 
 impl PendingRequest {
     fn cost(&self) -> usize {
         let request = &self.request;
         let text = request.method.len() + request.path.len() + request.query.len() + request.authority.len();
-        size_of::<Self>() + text + request.half.cost()
+        let messages = self.messages.as_ref().map_or(0, |messages| messages.cost());
+        size_of::<Self>() + text + request.half.cost() + messages
     }
 }
 
 impl PendingAnswer {
     fn cost(&self) -> usize {
-        size_of::<Self>() + self.response.half.cost()
+        let messages = self.messages.as_ref().map_or(0, |messages| messages.cost());
+        size_of::<Self>() + self.response.half.cost() + messages
     }
 }
 
