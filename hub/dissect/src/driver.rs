@@ -2,7 +2,7 @@
 
 use crate::flow::{End, Ends};
 use crate::protocols::{
-    Gapped, Input, Missing, Next, Parsed, Protocol, Side, Span, Told as Framed, Transaction,
+    Gapped, Input, Missing, Next, Parsed, Protocol, Request, Side, Span, Told as Framed, Transaction,
 };
 use crate::tcp::{Close, Event, Stamp, Told};
 use crate::{Counters, Marks, PACKETS_PER_MESSAGE};
@@ -11,6 +11,9 @@ use crate::{Counters, Marks, PACKETS_PER_MESSAGE};
 pub trait Dissector: Send {
     /// Takes what is next, gives the transactions that have become complete.
     fn tell(&mut self, told: Told<'_>, counters: &mut Counters, out: &mut Vec<Transaction>) -> Fate;
+
+    /// A request that was made before the switch to this protocol is to be answered in it.
+    fn answering(&mut self, request: Request);
 
     /// Which end is the client.
     fn client(&self) -> End;
@@ -361,6 +364,10 @@ impl<P: Protocol> Dissector for Driver<P> {
             transaction.marks.set(self.marks);
         }
         fate
+    }
+
+    fn answering(&mut self, request: Request) {
+        P::answering(&mut self.state, request);
     }
 
     fn client(&self) -> End {

@@ -335,7 +335,7 @@ fn tunnels() {
 fn an_upgrade_from_http_1() {
     let mut talk = Talk::usual();
     talk.handshake();
-    talk.ask("GET /up HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n");
+    talk.ask("GET /up?x=y HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n");
     let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
     talk.answer(
         [
@@ -349,13 +349,15 @@ fn an_upgrade_from_http_1() {
     talk.ask([PREFACE, &settings(), &Wire::get("/next").end(3)].concat());
     talk.answer(Wire::status(404).end(3));
     let dissected = dissect(&talk.packets);
-    check(
-        &dissected,
-        &[
-            "GET /up 101 ok",
-            "- 200 ok no_request",
-            "GET /next 404 client_error",
-        ],
+    check(&dissected, &["GET /up 200 ok", "GET /next 404 client_error"]);
+    let call = &dissected.calls[0];
+    assert_eq!(
+        (call.version, call.query.as_str(), call.authority.as_str()),
+        ("HTTP/2", "x=y", "shop")
+    );
+    assert_eq!(
+        call.request.as_ref().unwrap().headers.get("http2-settings"),
+        Some("AAA")
     );
 }
 

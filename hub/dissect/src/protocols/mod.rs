@@ -105,10 +105,12 @@ pub enum Parsed<F> {
 }
 
 /// What comes after a switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Next {
     /// The protocol of this name.
     Named(String),
+    /// The protocol of this name, which answers a request that was made before the switch.
+    Answering(String, Box<Request>),
     /// Anything: a tunnel, whose content is to be recognised.
     Tunnel,
 }
@@ -247,6 +249,9 @@ pub trait Protocol: Send + 'static {
 
     /// Begins. `joined` says that the connection's begin was not recorded.
     fn begin(joined: bool) -> Self::State;
+
+    /// A request that was made before the switch to this protocol is to be answered in it.
+    fn answering(_: &mut Self::State, _: Request) {}
 
     /// Takes bytes of one direction.
     fn parse(state: &mut Self::State, input: Input<'_>, counters: &mut Counters) -> Parsed<Self::Frame>;

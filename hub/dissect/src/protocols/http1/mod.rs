@@ -204,7 +204,13 @@ impl Protocol for Http1 {
     fn pair(state: &mut State, told: Told<Frame>, counters: &mut Counters, out: &mut Vec<Transaction>) {
         match told.from {
             Side::Client => state.pairing.request(told, counters, out),
-            Side::Server => state.pairing.response(told, out),
+            Side::Server => {
+                if let Some(next) = state.answered_later(&told.frame) {
+                    state.next = Some(next);
+                    return;
+                }
+                state.pairing.response(told, out);
+            }
         }
     }
 
@@ -217,5 +223,20 @@ impl Protocol for Http1 {
             .into_iter()
             .filter_map(|lane| lane.message.as_ref());
         state.pairing.memory() + under_way.map(|message| message.headers.memory()).sum::<usize>()
+    }
+}
+
+impl State {
+    /// HTTP/2 answers the request that has asked for it, by which 101 is no more than an interim response (RFC 7540,
+    /// section 3.2).
+    fn answered_later(&mut self, frame: &Frame) -> Option<Next> {
+        let (Some(Next::Named(name)), Start::Response { answers, .. }) = (&self.next, &frame.start) else {
+            return None;
+        };
+        if !name.eq_ignore_ascii_case("h2c") {
+            return None;
+        }
+        let request = self.pairing.take_request((*answers)?)?;
+        Some(Next::Answering(name.clone(), Box::new(request)))
     }
 }

@@ -198,6 +198,16 @@ impl Pairing {
         self.settle(out);
     }
 
+    /// Takes a request away that is answered elsewhere; it waits as the only one.
+    pub fn take_request(&mut self, ordinal: u64) -> Option<Request> {
+        let only = self.requests.len() == 1;
+        let pending = self
+            .requests
+            .pop_front_if(|pending| only && pending.ordinal == ordinal)?;
+        self.bytes -= pending.cost();
+        Some(pending.request)
+    }
+
     /// Takes a whole response.
     pub fn response(&mut self, told: Told<Frame>, out: &mut Vec<Transaction>) {
         let frame = told.frame;

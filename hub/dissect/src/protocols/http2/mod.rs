@@ -26,7 +26,9 @@ use parse::Lane;
 use probe::Found;
 use streams::Streams;
 
-use super::{Gapped, Heads, Info, Input, Missing, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use super::{
+    Gapped, Heads, Info, Input, Missing, Parsed, Protocol, Request, Side, Told, Transaction, Verdict,
+};
 use crate::Counters;
 use crate::flow::End;
 use crate::limits::HEAD_BYTES;
@@ -109,6 +111,10 @@ impl Protocol for Http2 {
             preface_ack: None,
             server_from: None,
         }
+    }
+
+    fn answering(state: &mut State, request: Request) {
+        state.streams.answering(request);
     }
 
     fn parse(state: &mut State, input: Input<'_>, _: &mut Counters) -> Parsed<Frame> {

@@ -55,6 +55,32 @@ impl Stream {
         stream
     }
 
+    /// A request that is whole, and was not made in frames.
+    pub fn asked(request: Request) -> Self {
+        let Request {
+            method,
+            mut path,
+            query,
+            authority,
+            half,
+        } = request;
+        if !query.is_empty() {
+            path.push('?');
+            path.push_str(&query);
+        }
+        Self {
+            method,
+            path,
+            authority,
+            request: Part {
+                half: Some(half),
+                over: true,
+                ..Part::default()
+            },
+            ..Self::default()
+        }
+    }
+
     /// Takes a header block: a head, an interim response or trailers.
     pub fn headers(&mut self, from: Side, block: HeaderBlock, span: Span) {
         if from == Side::Server && block.head.is_interim() {

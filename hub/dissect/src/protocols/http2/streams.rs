@@ -11,7 +11,7 @@ use super::stream::Stream;
 use super::{Frame, HeaderBlock};
 use crate::Counters;
 use crate::limits::{STREAM_BYTES, STREAMS};
-use crate::protocols::{Side, Span, Told, Transaction};
+use crate::protocols::{Request, Side, Span, Told, Transaction};
 use crate::tcp::Close;
 
 /// Every stream of a connection that is open.
@@ -76,6 +76,15 @@ impl Streams {
             }
         }
         while self.bytes > STREAM_BYTES && self.drop_oldest(counters, out) {}
+    }
+
+    /// The request by which HTTP/1 was left is answered on the first stream (RFC 7540, section 3.2).
+    pub fn answering(&mut self, request: Request) {
+        const FIRST: u32 = 1;
+        let stream = Stream::asked(request);
+        self.asked.add(FIRST);
+        self.bytes += stream.cost();
+        self.open.insert(FIRST, stream);
     }
 
     /// Payload of a stream's data goes by.
