@@ -1,8 +1,11 @@
-//! Frames of HTTP/2, as a peer would write them.
+//! Frames of HTTP/2, as a peer would write them, and calls told in short.
 
 #![allow(dead_code, reason = "each test that includes it uses a part of it")]
 
 use std::collections::VecDeque;
+
+use wiretape_dissect::testing::{Dissected, Talk};
+use wiretape_dissect::{Call, Value};
 
 /// What a client says first.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -169,4 +172,57 @@ impl Encoder {
         }
         block
     }
+}
+
+/// Method, path, status, outcome, marks.
+pub fn tell(call: &Call) -> String {
+    let request = match &call.request {
+        Some(_) => format!("{} {}", call.method, call.path),
+        None => "-".to_owned(),
+    };
+    let status = call.status.map_or("-".to_owned(), |status| status.to_string());
+    let marks: Vec<&str> = call.marks.names().collect();
+    format!("{request} {status} {} {}", call.outcome.as_str(), marks.join(" "))
+        .trim()
+        .to_owned()
+}
+
+/// All calls, told in short.
+#[track_caller]
+pub fn check(dissected: &Dissected, expected: &[&str]) {
+    let mut calls: Vec<&Call> = dissected.calls.iter().collect();
+    calls.sort_by_key(|call| (call.stream, call.index));
+    let told: Vec<String> = calls.into_iter().map(tell).collect();
+    assert_eq!(told, expected, "{:#?}", dissected.counters);
+}
+
+/// A field of a call.
+pub fn field<'c>(call: &'c Call, name: &str) -> Option<&'c Value> {
+    call.fields
+        .iter()
+        .find(|(field, _)| *field == name)
+        .map(|(_, value)| value)
+}
+
+/// A field that is a text.
+pub fn text<'c>(call: &'c Call, name: &str) -> Option<&'c str> {
+    match field(call, name) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// A field that is a number.
+pub fn int(call: &Call, name: &str) -> Option<i64> {
+    match field(call, name) {
+        Some(Value::Int(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+/// A connection whose preface and settings are exchanged.
+pub fn begun() -> Talk {
+    let mut talk = Talk::usual();
+    talk.handshake().ask(PREFACE).ask(settings()).answer(settings());
+    talk
 }

@@ -163,6 +163,3 @@ impl<'b> Reader<'b> {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod stories;
