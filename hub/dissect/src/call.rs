@@ -225,6 +225,14 @@ struct Field {
 }
 
 impl Headers {
+    /// No fields, and room for some.
+    pub fn with_room(text: usize, fields: usize) -> Self {
+        Self {
+            text: String::with_capacity(text),
+            fields: Vec::with_capacity(fields),
+        }
+    }
+
     /// The fields of a head, given as parts of it. The head is kept as it is: one copy for all of them.
     pub fn of_head<'h>(head: &'h [u8], fields: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>) -> Self {
         let mut headers = Self {
@@ -253,7 +261,10 @@ impl Headers {
     /// Appends a field. Bytes that are not UTF-8 are shown as U+FFFD.
     pub fn push(&mut self, name: &str, value: &[u8]) {
         let name = self.append(name);
-        let value = self.append(&String::from_utf8_lossy(value));
+        let value = match std::str::from_utf8(value) {
+            Ok(value) => self.append(value),
+            Err(_) => self.append(&String::from_utf8_lossy(value)),
+        };
         self.fields.push(Field { name, value });
     }
 

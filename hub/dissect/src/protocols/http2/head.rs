@@ -5,11 +5,16 @@ use super::hpack::{Decoder, Field};
 use crate::call::Headers;
 use crate::limits::{HEAD_BYTES, HEADERS};
 
+/// Bytes of text and number of fields that most heads do not go beyond.
+const USUAL_TEXT: usize = 256;
+const USUAL_FIELDS: usize = 8;
+
 /// A header block, decoded.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     pub method: Option<String>,
-    pub scheme: Option<String>,
+    /// Whether there is a scheme, which only requests have.
+    pub scheme: bool,
     pub path: Option<String>,
     pub authority: Option<String>,
     /// What an extended CONNECT asks for (RFC 8441, section 4).
@@ -28,7 +33,10 @@ pub(super) struct Head {
 impl Head {
     /// Decodes a header block. All of it passes the decoder, however much is kept.
     pub fn decode(decoder: &mut Decoder, block: &[u8]) -> Self {
-        let mut head = Self::default();
+        let mut head = Self {
+            headers: Headers::with_room(USUAL_TEXT.max(block.len()), USUAL_FIELDS),
+            ..Self::default()
+        };
         let mut kept = 0;
         let decoded = decoder.decode(block, &mut |field| match field {
             Field::Unresolved => head.unresolved += 1,
@@ -47,9 +55,8 @@ impl Head {
 
     /// Whether it is the head of a request; trailers have no such fields.
     pub fn is_request(&self) -> bool {
-        [&self.method, &self.scheme, &self.path, &self.authority]
-            .into_iter()
-            .any(Option::is_some)
+        let texts = [&self.method, &self.path, &self.authority];
+        self.scheme || texts.into_iter().any(Option::is_some)
     }
 
     /// Whether it is a response that another one follows (RFC 9110, section 15.2).
@@ -73,10 +80,13 @@ impl Head {
     fn add(&mut self, name: &[u8], value: &[u8]) {
         let pseudo = match name {
             b":method" => &mut self.method,
-            b":scheme" => &mut self.scheme,
             b":path" => &mut self.path,
             b":authority" => &mut self.authority,
             b":protocol" => &mut self.protocol,
+            b":scheme" => {
+                self.scheme = true;
+                return;
+            }
             b":status" => {
                 self.status = std::str::from_utf8(value)
                     .ok()

@@ -140,8 +140,8 @@ impl Lane {
     }
 
     /// The header block is whole, or as whole as it gets.
-    fn finish(&mut self, block: Block, damaged: bool) -> Frame {
-        let mut head = Head::decode(&mut self.decoder, &block.bytes);
+    fn finish(&mut self, block: &Block, bytes: &[u8], damaged: bool) -> Frame {
+        let mut head = Head::decode(&mut self.decoder, bytes);
         // Of a long one, the first fields are shown.
         head.cut |= block.long;
         head.damaged = damaged || (head.damaged && !block.long);
@@ -180,7 +180,7 @@ impl Block {
         self.promised = self.promised.or(promised);
         let room = HEAD_BYTES - self.bytes.len().min(HEAD_BYTES);
         self.long |= part.len() > room;
-        self.bytes.extend(part.iter().take(room));
+        self.bytes.extend_from_slice(part.get(..room).unwrap_or(part));
         self.len += (HEADER + payload.len()) as u64;
         Some(())
     }
@@ -206,7 +206,7 @@ impl State {
                 if rest == 0 {
                     lane.phase = Phase::Boundary;
                     if ends && let Some(block) = lane.block.take() {
-                        let frame = lane.finish(block, false);
+                        let frame = lane.finish(&block, &block.bytes, false);
                         return Parsed::Frame {
                             used: used as usize,
                             frame,
@@ -335,6 +335,20 @@ impl State {
 
     fn block(&mut self, from: Side, header: Header, payload: &[u8]) -> Parsed<Frame> {
         let lane = self.lane(from);
+        if lane.block.is_none() && header.has(END_HEADERS) && payload.len() == header.len as usize {
+            // The common case: all of it is in one frame, and decoded where it is.
+            let Some((bytes, promised)) = block_of(&header, payload) else {
+                self.lost(from);
+                return Parsed::Invalid;
+            };
+            let mut block = Block::new(&header);
+            block.promised = promised;
+            block.len = header.whole() as u64;
+            return Parsed::Frame {
+                used: header.whole(),
+                frame: lane.finish(&block, bytes, false),
+            };
+        }
         let mut block = lane.block.take().unwrap_or_else(|| Block::new(&header));
         let used = HEADER + payload.len();
         let ends = header.has(END_HEADERS);
@@ -356,7 +370,7 @@ impl State {
             lane.block = Some(block);
             return Parsed::Part { used };
         }
-        let frame = lane.finish(block, false);
+        let frame = lane.finish(&block, &block.bytes, false);
         Parsed::Frame { used, frame }
     }
 
@@ -462,7 +476,7 @@ impl Lane {
             // What is there may be less than what stands before the block.
             let _nothing_of_it = block.add(&header, payload);
         }
-        Some(self.finish(block, true))
+        Some(self.finish(&block, &block.bytes, true))
     }
 }
 

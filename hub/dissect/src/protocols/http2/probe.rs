@@ -5,6 +5,10 @@ use super::head::{Head, block_of};
 use super::hpack::Decoder;
 use crate::protocols::Side;
 
+/// Bytes that are looked at for each byte in which a frame is looked for. A chain of frames is looked at once; what looks
+/// like a chain from many places is made to be expensive.
+const SEARCH_WORK: usize = 8;
+
 /// What looks like the begin of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -27,7 +31,8 @@ pub(super) fn recognise(bytes: &[u8]) -> Found {
     if PREFACE.starts_with(bytes) || (bytes.len() < HEADER && bytes.starts_with(&[0])) {
         return Found::Maybe;
     }
-    match Chain::of(bytes, None, USUAL_PAYLOAD) {
+    let mut work = bytes.len().saturating_mul(SEARCH_WORK);
+    match Chain::of(bytes, None, USUAL_PAYLOAD, &mut work) {
         Some(Chain {
             sender: Some(sender), ..
         }) => Found::Yes(sender),
@@ -42,22 +47,30 @@ pub(super) fn next_frame(bytes: &[u8], from: Side, most: u32) -> Option<usize> {
     if from == Side::Client && bytes.starts_with(PREFACE) {
         return Some(0);
     }
+    let mut work = bytes.len().saturating_mul(SEARCH_WORK);
     // The first byte of a length is zero, unless frames may be very long.
     let highest = (most >> 16) as u8;
     let begins = bytes.iter().enumerate().filter(|(_, byte)| **byte <= highest);
-    begins
-        .map(|(at, _)| at)
-        .find(|at| is_frame(bytes.get(*at..).unwrap_or_default(), from, most, *at == 0))
+    begins.map(|(at, _)| at).find(|at| {
+        is_frame(
+            bytes.get(*at..).unwrap_or_default(),
+            from,
+            most,
+            *at == 0,
+            &mut work,
+        )
+    })
 }
 
 /// Whether these may be frames, as far as the bytes reach; at least one begins.
 pub(super) fn is_chain(bytes: &[u8]) -> bool {
-    Chain::of(bytes, None, MOST_PAYLOAD).is_some()
+    let mut work = bytes.len().saturating_mul(SEARCH_WORK);
+    Chain::of(bytes, None, MOST_PAYLOAD, &mut work).is_some()
 }
 
 /// Whether a frame begins here, where one is expected to begin sooner or later.
-fn is_frame(bytes: &[u8], from: Side, most: u32, first: bool) -> bool {
-    let Some(chain) = Chain::of(bytes, Some(from), most) else {
+fn is_frame(bytes: &[u8], from: Side, most: u32, first: bool, work: &mut usize) -> bool {
+    let Some(chain) = Chain::of(bytes, Some(from), most, work) else {
         return false;
     };
     match chain.frames {
@@ -83,17 +96,20 @@ struct Chain {
 }
 
 impl Chain {
-    /// `None` if these are none.
-    fn of(bytes: &[u8], from: Option<Side>, most: u32) -> Option<Self> {
+    /// `None` if these are none, or if they are not worth the `work` that is left for looking.
+    fn of(bytes: &[u8], from: Option<Side>, most: u32, work: &mut usize) -> Option<Self> {
         let mut chain = Self::default();
         let mut rest = bytes;
         while let Some(header) = Header::read(rest) {
+            let of_block = matches!(header.kind, Kind::Headers | Kind::PushPromise);
+            let cost = if of_block { header.whole() } else { HEADER };
+            *work = work.checked_sub(cost.min(rest.len()))?;
             if !header.is_plausible(from, most) {
                 return None;
             }
             let payload = rest.get(HEADER..header.whole());
             if let Some(payload) = payload
-                && matches!(header.kind, Kind::Headers | Kind::PushPromise)
+                && of_block
             {
                 chain.look_into(&header, payload, from)?;
             }
@@ -182,6 +198,15 @@ mod tests {
         );
         assert_eq!(recognise(&[0; 100]), Found::No);
         assert_eq!(recognise(b"GET / HTTP/1.1\r\n\r\n"), Found::No);
+    }
+
+    #[test]
+    fn looking_costs_no_more_than_a_few_times_the_bytes() {
+        // Frames of headers at every twelfth byte, each of which holds a thousand others; at the end it is none. To look
+        // into each from every place would take minutes.
+        let mut bytes = b"\x00\x3f\xff\x01\x04\x00\x00\x00\x01\x82\x82\x82".repeat(60_000);
+        bytes.push(0x80);
+        assert_eq!(next_frame(&bytes, Side::Client, USUAL_PAYLOAD), None);
     }
 
     #[test]

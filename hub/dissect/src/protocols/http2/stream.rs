@@ -253,11 +253,15 @@ impl Stream {
             status: self.status,
             half,
         });
-        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let mut path = self.path;
+        let query = match path.find('?') {
+            Some(at) => path.split_off(at).split_off(1),
+            None => String::new(),
+        };
         let request = self.request.half.map(|half| Request {
             method: self.method,
-            path: path.to_owned(),
-            query: query.to_owned(),
+            path,
+            query,
             authority: self.authority,
             half,
         });

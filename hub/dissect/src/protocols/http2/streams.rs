@@ -17,7 +17,7 @@ use crate::tcp::Close;
 /// Every stream of a connection that is open.
 #[derive(Default)]
 pub(super) struct Streams {
-    open: BTreeMap<u32, Stream>,
+    open: BTreeMap<u32, Box<Stream>>,
     /// Requests of clients, and promises of servers.
     asked: Seen,
     promised: Seen,
@@ -66,7 +66,7 @@ impl Streams {
             }
             Frame::GoAway { last, code } => return self.go_away(from, last, code, out),
         };
-        if self.open.get(&stream).is_some_and(Stream::is_done) {
+        if self.open.get(&stream).is_some_and(|open| open.is_done()) {
             self.finish(stream, out);
         }
         if std::mem::take(&mut self.lost) {
@@ -84,7 +84,7 @@ impl Streams {
         let stream = Stream::asked(request);
         self.asked.add(FIRST);
         self.bytes += stream.cost();
-        self.open.insert(FIRST, stream);
+        self.open.insert(FIRST, Box::new(stream));
     }
 
     /// Payload of a stream's data goes by.
@@ -190,7 +190,7 @@ impl Streams {
             self.drop_oldest(counters, out);
         }
         self.bytes += stream.cost();
-        self.open.insert(number, stream);
+        self.open.insert(number, Box::new(stream));
     }
 
     fn go_away(&mut self, by: Side, last: u32, code: ErrorCode, out: &mut Vec<Transaction>) {
