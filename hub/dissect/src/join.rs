@@ -319,12 +319,7 @@ impl Join {
                 return None;
             }
         }
-        if self.out.len() >= OUT_STREAMS
-            && let Some(oldest) = self.out.pop_front()
-        {
-            self.forgotten = self.forgotten.max(oldest);
-        }
-        self.out.push_back(stream);
+        self.note(&view);
         Some(view)
     }
 
@@ -339,7 +334,17 @@ impl Join {
                 .any(|held| view.is_twin(&held.view) || held.view.is_behind(view))
     }
 
-    fn note(&mut self, view: &View) {
+    /// Notes what has gone out.
+    pub fn note(&mut self, view: &View) {
+        if view.stream() != 0 {
+            if self.out.len() >= OUT_STREAMS
+                && let Some(oldest) = self.out.pop_front()
+            {
+                self.forgotten = self.forgotten.max(oldest);
+            }
+            self.out.push_back(view.stream());
+            return;
+        }
         if let Some(half) = view.request() {
             self.last_request = self.last_request.max(half.span.start);
             self.last_ack = half.span.ack;

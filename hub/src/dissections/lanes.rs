@@ -3,28 +3,30 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use wiretape_dissect::Segment;
+use wiretape_dissect::{SHARDS, Segment};
 
 use super::chunks::Lease;
 use super::worker::Worker;
 use crate::calls::WriteError;
 
 /// Segments of a batch: enough that a channel costs nothing by comparison, few enough that workers are kept busy.
-const BATCH: usize = 1024;
+const BATCH: usize = 2048;
 
 /// Batches that may wait for a worker. The reader stops when a worker is so far behind.
 pub(super) const WAITING: usize = 8;
 
-/// Segments of one worker's shards in order of time, with the chunks that hold their bytes.
+/// Segments of one worker's shards, with the chunks that hold their bytes.
 #[derive(Default)]
 pub(super) struct Batch {
-    items: Vec<Item>,
+    /// By shard, and in order of time within each: what a shard has to look at for a segment is still at hand when its
+    /// next one comes.
+    shards: Vec<Vec<Item>>,
+    segments: usize,
     chunks: Vec<Arc<Lease>>,
     datagrams: Vec<Vec<u8>>,
 }
 
 struct Item {
-    shard: u16,
     segment: Segment,
     bytes: Bytes,
 }
@@ -40,22 +42,38 @@ enum Bytes {
 
 impl Batch {
     /// Hands over each segment with its shard and payload.
-    pub(super) fn each(&self, mut take: impl FnMut(u16, &Segment, &[u8])) {
-        for item in &self.items {
-            let packet = match item.bytes {
-                Bytes::Chunk { slot, start, end } => self
-                    .chunks
-                    .get(slot as usize)
-                    .and_then(|chunk| chunk.bytes.get(start as usize..end as usize)),
-                Bytes::Datagram(slot) => self.datagrams.get(slot as usize).map(Vec::as_slice),
-            };
-            let payload = packet.map_or(&[][..], |packet| item.segment.payload(packet));
-            take(item.shard, &item.segment, payload);
+    pub(super) fn each(&self, mut take: impl FnMut(usize, &Segment, &[u8])) {
+        for (shard, items) in self.shards.iter().enumerate() {
+            for item in items {
+                let packet = match item.bytes {
+                    Bytes::Chunk { slot, start, end } => self
+                        .chunks
+                        .get(slot as usize)
+                        .and_then(|chunk| chunk.bytes().get(start as usize..end as usize)),
+                    Bytes::Datagram(slot) => self.datagrams.get(slot as usize).map(Vec::as_slice),
+                };
+                let payload = packet.map_or(&[][..], |packet| item.segment.payload(packet));
+                take(shard, &item.segment, payload);
+            }
+        }
+    }
+
+    fn push(&mut self, shard: u16, item: Item) {
+        let shard = usize::from(shard);
+        if self.shards.len() <= shard {
+            self.shards.resize_with(SHARDS, Vec::new);
+        }
+        if let Some(items) = self.shards.get_mut(shard) {
+            items.push(item);
+            self.segments += 1;
         }
     }
 
     fn clear(&mut self) {
-        self.items.clear();
+        for items in &mut self.shards {
+            items.clear();
+        }
+        self.segments = 0;
         self.chunks.clear();
         self.datagrams.clear();
     }
@@ -151,11 +169,7 @@ impl<'j> Lanes<'j> {
             start: at.start,
             end: at.end,
         };
-        filling.batch.items.push(Item {
-            shard,
-            segment,
-            bytes,
-        });
+        filling.batch.push(shard, Item { segment, bytes });
         self.send_if_full(shard)
     }
 
@@ -169,11 +183,8 @@ impl<'j> Lanes<'j> {
         let batch = &mut self.filling(shard).batch;
         let slot = u32::try_from(batch.datagrams.len()).unwrap_or(u32::MAX);
         batch.datagrams.push(datagram);
-        batch.items.push(Item {
-            shard,
-            segment,
-            bytes: Bytes::Datagram(slot),
-        });
+        let bytes = Bytes::Datagram(slot);
+        batch.push(shard, Item { segment, bytes });
         self.send_if_full(shard)
     }
 
@@ -197,12 +208,12 @@ impl<'j> Lanes<'j> {
 
     fn send_if_full(&mut self, shard: u16) -> Result<(), WorkerGone> {
         match self {
-            Self::Here(here) if here.batch.batch.items.len() >= BATCH => here.work(),
+            Self::Here(here) if here.batch.batch.segments >= BATCH => here.work(),
             Self::Here(_) => Ok(()),
             Self::Threads(lanes) => {
                 let lane = usize::from(shard) % lanes.len();
                 let lane = &mut lanes[lane];
-                if lane.batch.batch.items.len() >= BATCH {
+                if lane.batch.batch.segments >= BATCH {
                     lane.send()
                 } else {
                     Ok(())
@@ -235,7 +246,7 @@ impl Here<'_> {
 
 impl Lane {
     fn send(&mut self) -> Result<(), WorkerGone> {
-        if self.batch.batch.items.is_empty() {
+        if self.batch.batch.segments == 0 {
             return Ok(());
         }
         let next = self.emptied.try_recv().unwrap_or_default();
