@@ -225,8 +225,8 @@ impl Connection {
             client,
             version,
             stream,
-            request,
-            response,
+            mut request,
+            mut response,
             outcome,
             mut marks,
             mut fields,
@@ -257,6 +257,18 @@ impl Connection {
             .sum();
         if unresolved > 0 {
             fields.push(("unresolved_headers", Value::Int(unresolved.into())));
+        }
+        let halves = [
+            request.as_mut().map(|request| &mut request.half),
+            response.as_mut().map(|response| &mut response.half),
+        ];
+        for half in halves.into_iter().flatten() {
+            // The same may be told by both, and by what concerns both.
+            for field in half.fields.drain(..) {
+                if fields.iter().all(|(name, _)| *name != field.0) {
+                    fields.push(field);
+                }
+            }
         }
         let status = response.as_ref().and_then(|response| response.status);
         let request = request.unwrap_or_default();

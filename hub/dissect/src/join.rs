@@ -139,8 +139,9 @@ impl View {
 
     /// Takes over what another observer saw better.
     fn merge(&mut self, other: Self) {
-        let (mine, mut theirs) = (&mut self.transaction, other.transaction);
-        let mut other_fields = std::mem::take(&mut theirs.fields);
+        // What is carried inside is known by what it tells.
+        let theirs_tell_more = other.told() > self.told();
+        let (mine, theirs) = (&mut self.transaction, other.transaction);
         // What one of them is sure of, is sure; a reset that only one has seen was one nevertheless, unless the other
         // has the whole call.
         let whole =
@@ -151,14 +152,12 @@ impl View {
             _ => mine.marks.0 | theirs.marks.0,
         };
         mine.marks = Marks((mine.marks.0 & theirs.marks.0 & !Marks::RESET.0) | (reset & Marks::RESET.0));
-        let mut taken = false;
         if better(
             mine.request.as_ref().map(|r: &Request| &r.half),
             theirs.request.as_ref().map(|r| &r.half),
         ) {
             mine.request = theirs.request;
             mine.version = theirs.version;
-            taken = true;
         }
         if better(
             mine.response.as_ref().map(|r| &r.half),
@@ -166,18 +165,14 @@ impl View {
         ) {
             mine.response = theirs.response;
             mine.outcome = theirs.outcome;
-            taken = true;
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
         }
-        // Who has seen more has more to tell of it; the other may have what is missing there.
-        if taken {
+        if theirs_tell_more {
             mine.protocol = theirs.protocol;
-            std::mem::swap(&mut mine.fields, &mut other_fields);
         }
-        let known = mine.fields.len();
-        for field in other_fields {
-            if mine.fields.iter().take(known).all(|(name, _)| *name != field.0) {
+        for field in theirs.fields {
+            if mine.fields.iter().all(|(name, _)| *name != field.0) {
                 mine.fields.push(field);
             }
         }
@@ -186,6 +181,12 @@ impl View {
         sides.client = sides.client.or(other.sides.client);
         sides.server = sides.server.or(other.sides.server);
         sides.unknown = sides.unknown.or(other.sides.unknown);
+    }
+
+    /// How many fields its halves tell of.
+    fn told(&self) -> usize {
+        let halves = [self.request(), self.response()];
+        halves.into_iter().flatten().map(|half| half.fields.len()).sum()
     }
 
     fn cost(&self) -> usize {

@@ -98,8 +98,8 @@ pub const HPACK_TABLE_UNTOLD: usize = 16 << 10;
 /// Streams of one connection that are open. Servers allow 100 to 250 at a time.
 pub const STREAMS: usize = 1024;
 
-/// Bytes that the open streams of one connection hold: a third of what a shard does.
-pub const STREAM_BYTES: usize = 512 << 10;
+/// Bytes that the open streams of one connection hold: half of what a shard does.
+pub const STREAM_BYTES: usize = 768 << 10;
 
 // --- gRPC -----------------------------------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ pub struct Transaction {
     pub outcome: Outcome,
     /// What concerns both halves. What concerns one is told by its own fields.
     pub marks: Marks,
-    /// The protocol's own fields.
+    /// The protocol's own fields that concern both halves. What one of them tells is with it.
     pub fields: Vec<(&'static str, Value)>,
 }
 
@@ -224,12 +224,15 @@ pub struct Half {
     pub headers_cut: bool,
     /// Header fields that are there, but cannot be known from what was recorded.
     pub unresolved: u32,
+    /// The protocol's own fields that this half alone tells of.
+    pub fields: Vec<(&'static str, Value)>,
 }
 
 impl Half {
     /// Bytes that it holds, roughly.
     pub fn cost(&self) -> usize {
-        self.headers.memory() + self.span.packets.len() * size_of::<u64>()
+        let fields = self.fields.len() * size_of::<(&str, Value)>();
+        self.headers.memory() + self.span.packets.len() * size_of::<u64>() + fields
     }
 }
 

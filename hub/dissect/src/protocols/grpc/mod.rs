@@ -22,11 +22,14 @@ pub(crate) struct Call<'a> {
     pub answered: Option<&'a Messages>,
 }
 
-/// What makes a call one of gRPC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What gRPC says of a call.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Grpc {
     /// How it ended, as the server says.
     pub status: Option<i32>,
+    /// Fields that the request tells, and the response.
+    pub asked: Vec<(&'static str, Value)>,
+    pub answered: Vec<(&'static str, Value)>,
 }
 
 /// What looks at a body's messages, if its header fields say that it has any. Where they are `unresolved` and do not say
@@ -48,9 +51,8 @@ pub(crate) fn messages_in(content_type: &[u8]) -> Option<Box<Messages>> {
 
 impl Call<'_> {
     /// Tells what gRPC says of itself; `None` if this is not gRPC, as far as can be told.
-    pub fn describe(&self, fields: &mut Vec<(&'static str, Value)>) -> Option<Grpc> {
+    pub fn describe(&self) -> Option<Grpc> {
         let headers = || [self.request, self.response].into_iter().flatten();
-        let web_trailers = self.answered.map(Messages::trailers);
         let mut content = headers()
             .filter_map(|headers| headers.get("content-type"))
             .peekable();
@@ -64,59 +66,68 @@ impl Call<'_> {
         if !is_grpc {
             return None;
         }
+        let web_trailers = self.answered.map(Messages::trailers);
         let trailer = |name: &str| {
             let header = self.response.and_then(|headers| headers.get(name));
             header.or_else(|| web_trailers.as_ref().and_then(|trailers| trailers.get(name)))
         };
-        let mut text = |name, text: &str| fields.push((name, Value::Text(text.to_owned())));
+        let status: Option<i32> = trailer("grpc-status").and_then(|status| status.trim().parse().ok());
+        let text = |text: &str| Value::Text(text.to_owned());
+
+        let mut asked = Vec::new();
         if let Some((service, method)) = self.path.trim_start_matches('/').rsplit_once('/') {
-            text("grpc_service", service);
-            text("grpc_method", method);
-        }
-        let status = trailer("grpc-status").and_then(|status| status.trim().parse().ok());
-        if let Some(message) = trailer("grpc-message").filter(|message| !message.is_empty()) {
-            text("grpc_message", &percent_decoded(message));
-        }
-        if let Some(status) = status.filter(|status| *status != 0) {
-            text("error", &status_name(status));
-        }
-        let encoding = |headers: Option<&Headers>| headers?.get("grpc-encoding").map(str::to_owned);
-        if let Some(encoding) = encoding(self.request).or_else(|| encoding(self.response)) {
-            text("grpc_encoding", &encoding);
-        }
-        let mut number = |name, number: i64| fields.push((name, Value::Int(number)));
-        if let Some(status) = status {
-            number("grpc_status", status.into());
+            asked.push(("grpc_service", text(service)));
+            asked.push(("grpc_method", text(method)));
         }
         let deadline = self.request.and_then(|headers| headers.get("grpc-timeout"));
         if let Some(micros) = deadline.and_then(timeout_micros) {
-            number("grpc_timeout", micros);
+            asked.push(("grpc_timeout", Value::Int(micros)));
         }
-        let names = [
-            [
-                "grpc_request_messages",
-                "grpc_request_message_bytes",
-                "grpc_request_compressed",
-            ],
-            [
-                "grpc_response_messages",
-                "grpc_response_message_bytes",
-                "grpc_response_compressed",
-            ],
-        ];
-        for ([count, bytes, compressed], messages) in names.into_iter().zip([self.asked, self.answered]) {
+        let mut answered = Vec::new();
+        if let Some(status) = status {
+            answered.push(("grpc_status", Value::Int(status.into())));
+        }
+        if let Some(status) = status.filter(|status| *status != 0) {
+            answered.push(("error", Value::Text(status_name(status))));
+        }
+        if let Some(message) = trailer("grpc-message").filter(|message| !message.is_empty()) {
+            answered.push(("grpc_message", Value::Text(percent_decoded(message))));
+        }
+        for (fields, headers, messages, names) in [
+            (&mut asked, self.request, self.asked, ASKED),
+            (&mut answered, self.response, self.answered, ANSWERED),
+        ] {
+            if let Some(encoding) = headers.and_then(|headers| headers.get("grpc-encoding")) {
+                fields.push(("grpc_encoding", text(encoding)));
+            }
             // Where some were lost, nobody knows how many there were.
             if let Some(seen) = messages.and_then(Messages::seen) {
-                number(count, i64::try_from(seen.count).unwrap_or(i64::MAX));
-                number(bytes, i64::try_from(seen.bytes).unwrap_or(i64::MAX));
-                if seen.compressed > 0 {
-                    number(compressed, i64::try_from(seen.compressed).unwrap_or(i64::MAX));
-                }
+                let numbers = [seen.count, seen.bytes, seen.compressed];
+                let told = names.into_iter().zip(numbers);
+                fields.extend(
+                    told.map(|(name, number)| (name, Value::Int(i64::try_from(number).unwrap_or(i64::MAX)))),
+                );
             }
         }
-        Some(Grpc { status })
+        Some(Grpc {
+            status,
+            asked,
+            answered,
+        })
     }
 }
+
+/// Names of what is told of each direction's messages: how many, their bytes, how many are compressed.
+const ASKED: [&str; 3] = [
+    "grpc_request_messages",
+    "grpc_request_message_bytes",
+    "grpc_request_compressed",
+];
+const ANSWERED: [&str; 3] = [
+    "grpc_response_messages",
+    "grpc_response_message_bytes",
+    "grpc_response_compressed",
+];
 
 /// Names of status codes, from 0 on.
 const STATUS: [&str; 17] = [

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use super::{Frame, Start};
 use crate::Counters;
-use crate::call::{Marks, Outcome, Value};
+use crate::call::{Marks, Outcome};
 use crate::limits::PENDING;
 use crate::protocols::grpc::{self, Messages};
 use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction};
@@ -175,6 +175,7 @@ impl Pairing {
                 gap: frame.gap,
                 headers_cut: frame.headers_cut,
                 unresolved: 0,
+                fields: Vec::new(),
             },
         };
         let pending = PendingRequest {
@@ -238,6 +239,7 @@ impl Pairing {
                     gap: frame.gap,
                     headers_cut: frame.headers_cut,
                     unresolved: 0,
+                    fields: Vec::new(),
                 },
             },
         };
@@ -437,20 +439,19 @@ impl Pairing {
             (None, None) => return,
         };
         let status = answer.as_ref().and_then(|answer| answer.response.status);
-        let mut fields = Vec::new();
-        let grpc = describe_grpc(request.as_ref(), answer.as_ref(), &mut fields);
+        let (mut request, mut answer) = (request, answer);
+        let grpc = describe_grpc(request.as_mut(), answer.as_mut());
         out.push(Transaction {
             protocol: if grpc.is_some() { "grpc" } else { "" },
             version,
             request: request.map(|pending| pending.request),
             response: answer.map(|pending| pending.response),
-            outcome: match (status, grpc.and_then(|grpc| grpc.status)) {
+            outcome: match (status, grpc.as_ref().and_then(|grpc| grpc.status)) {
                 (Some(200), Some(status)) => grpc::outcome(status),
                 (Some(200), None) if grpc.is_some() => Outcome::Unknown,
                 (status, _) => status.map_or(Outcome::Unknown, outcome),
             },
             marks,
-            fields,
             ..Transaction::default()
         });
     }
@@ -458,21 +459,27 @@ impl Pairing {
 
 /// What gRPC-Web has to tell, if it is spoken.
 fn describe_grpc(
-    request: Option<&PendingRequest>,
-    answer: Option<&PendingAnswer>,
-    fields: &mut Vec<(&'static str, Value)>,
+    request: Option<&mut PendingRequest>,
+    answer: Option<&mut PendingAnswer>,
 ) -> Option<grpc::Grpc> {
-    let asked = request.and_then(|request| request.messages.as_deref());
-    let answered = answer.and_then(|answer| answer.messages.as_deref());
+    let asked = request.as_ref().and_then(|request| request.messages.as_deref());
+    let answered = answer.as_ref().and_then(|answer| answer.messages.as_deref());
     asked.or(answered)?;
     let call = grpc::Call {
-        path: request.map_or("", |request| &request.request.path),
-        request: request.map(|request| &request.request.half.headers),
-        response: answer.map(|answer| &answer.response.half.headers),
+        path: request.as_ref().map_or("", |request| &request.request.path),
+        request: request.as_ref().map(|request| &request.request.half.headers),
+        response: answer.as_ref().map(|answer| &answer.response.half.headers),
         asked,
         answered,
     };
-    call.describe(fields)
+    let mut grpc = call.describe()?;
+    if let Some(request) = request {
+        request.request.half.fields = std::mem::take(&mut grpc.asked);
+    }
+    if let Some(answer) = answer {
+        answer.response.half.fields = std::mem::take(&mut grpc.answered);
+    }
+    Some(grpc)
 }
 
 impl PendingRequest {

@@ -222,7 +222,7 @@ impl Stream {
     }
 
     /// The call, as far as it came.
-    pub fn transaction(self, number: u32) -> Transaction {
+    pub fn transaction(mut self, number: u32) -> Transaction {
         let mut fields = vec![("http2_stream", Value::Int(number.into()))];
         let mut marks = Marks::default();
         if self.reset {
@@ -241,14 +241,25 @@ impl Stream {
             asked: self.request.messages.as_deref(),
             answered: self.response.messages.as_deref(),
         };
-        let grpc = call.describe(&mut fields);
+        let grpc = call.describe();
+        let is_grpc = grpc.is_some();
         let told = match (self.status, grpc.as_ref().and_then(|grpc| grpc.status)) {
             (None | Some(200), Some(status)) => grpc::outcome(status),
-            (Some(200), None) if grpc.is_some() => Outcome::Unknown,
+            (Some(200), None) if is_grpc => Outcome::Unknown,
             (Some(status), _) => http1::outcome(status),
             (None, None) => Outcome::Unknown,
         };
         let outcome = self.ending(told, &mut fields);
+        if let Some(grpc) = grpc {
+            for (part, told) in [
+                (&mut self.request, grpc.asked),
+                (&mut self.response, grpc.answered),
+            ] {
+                if let Some(half) = &mut part.half {
+                    half.fields = told;
+                }
+            }
+        }
         let response = self.response.half.map(|half| Response {
             status: self.status,
             half,
@@ -266,7 +277,7 @@ impl Stream {
             half,
         });
         Transaction {
-            protocol: if grpc.is_some() { "grpc" } else { "http" },
+            protocol: if is_grpc { "grpc" } else { "http" },
             version: "HTTP/2",
             stream: number,
             request,
@@ -318,6 +329,7 @@ impl Part {
             body_len: 0,
             headers_cut: head.cut,
             unresolved: head.unresolved,
+            fields: Vec::new(),
         });
     }
 
