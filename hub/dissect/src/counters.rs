@@ -112,6 +112,14 @@ counters! {
         streams_unknown,
         /// Streams given up early, because too many of a connection were open, or held too many bytes.
         streams_dropped,
+        /// Commands, statements and replies whose text is longer than what is kept of it.
+        texts_cut,
+        /// Prepared statements and portals that were forgotten, because a connection had too many.
+        statements_forgotten,
+        /// Lines in which a Redis server tells what other connections ask (`MONITOR`).
+        monitored,
+        /// Times that values were inside each other beyond the limit.
+        too_deep,
         /// Times that so many requests of a connection waited for their answers that they were given up.
         pending_dropped,
         /// Calls that came out.

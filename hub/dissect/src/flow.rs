@@ -71,7 +71,9 @@ pub struct FlowKey {
 impl FlowKey {
     /// The key of a packet, and the end that sent it.
     pub fn new(source: ([u8; 16], u16), destination: ([u8; 16], u16)) -> (Self, End) {
-        let (from, low, high) = if source <= destination {
+        // As numbers, for bytes are compared by a call.
+        let order = |(address, port): ([u8; 16], u16)| (u128::from_be_bytes(address), port);
+        let (from, low, high) = if order(source) <= order(destination) {
             (End::Low, source, destination)
         } else {
             (End::High, destination, source)
@@ -128,10 +130,9 @@ impl Hash for FlowKey {
 fn mixed(addresses: &[[u8; 16]; 2], ports: [u16; 2]) -> u64 {
     let mut hash = u64::from(ports[0]) << 16 | u64::from(ports[1]);
     for address in addresses {
-        let (high, low) = address.split_at(8);
-        for half in [high, low] {
-            hash = mix(hash ^ half.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-        }
+        let address = u128::from_be_bytes(*address);
+        hash = mix(hash ^ (address >> 64) as u64);
+        hash = mix(hash ^ address as u64);
     }
     hash
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::call::{Marks, Observation, Outcome};
+use crate::call::{Marks, Observation, Outcome, Value};
 use crate::limits::{HELD, HELD_CALLS, OUT_STREAMS};
 use crate::protocols::{Half, Request, Transaction};
 use crate::segment::Observer;
@@ -152,12 +152,28 @@ impl View {
             _ => mine.marks.0 | theirs.marks.0,
         };
         mine.marks = Marks((mine.marks.0 & theirs.marks.0 & !Marks::RESET.0) | (reset & Marks::RESET.0));
-        if better(
-            mine.request.as_ref().map(|r: &Request| &r.half),
-            theirs.request.as_ref().map(|r| &r.half),
-        ) {
+        let without_gap = |half: Option<&Half>| half.is_some_and(|half| !half.gap);
+        let all_theirs = without_gap(theirs.request.as_ref().map(|r| &r.half))
+            && without_gap(theirs.response.as_ref().map(|r| &r.half));
+        let mut better_fields = false;
+        let unresolved = |transaction: &Transaction| {
+            let mut names = transaction.fields.iter().map(|(name, _)| *name);
+            transaction.request.is_none() || names.any(|name| name == "unresolved")
+        };
+        let resolves = unresolved(mine) && !unresolved(&theirs);
+        if resolves {
+            mine.fields
+                .retain(|(name, _)| !matches!(*name, "unresolved" | "postgresql_portal"));
+        }
+        if resolves
+            || better(
+                mine.request.as_ref().map(|r: &Request| &r.half),
+                theirs.request.as_ref().map(|r| &r.half),
+            )
+        {
             mine.request = theirs.request;
             mine.version = theirs.version;
+            better_fields = true;
         }
         if better(
             mine.response.as_ref().map(|r| &r.half),
@@ -165,16 +181,22 @@ impl View {
         ) {
             mine.response = theirs.response;
             mine.outcome = theirs.outcome;
+            better_fields = true;
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
         }
+        if mine.stream != 0 {
+            // Each half has brought its own.
+            let missing = |(name, _): &(&str, Value)| mine.fields.iter().all(|(known, _)| known != name);
+            let more: Vec<_> = theirs.fields.into_iter().filter(missing).collect();
+            mine.fields.extend(more);
+        } else if better_fields && all_theirs {
+            mine.fields = theirs.fields;
+        } else if better_fields {
+            unite(&mut mine.fields, theirs.fields);
+        }
         if theirs_tell_more {
             mine.protocol = theirs.protocol;
-        }
-        for field in theirs.fields {
-            if mine.fields.iter().all(|(name, _)| *name != field.0) {
-                mine.fields.push(field);
-            }
         }
         self.joined = true;
         let sides = &mut self.sides;
@@ -194,6 +216,40 @@ impl View {
             request.half.cost() + request.path.len() + request.query.len() + request.authority.len()
         });
         size_of::<Held>() + request + self.response().map_or(0, Half::cost)
+    }
+}
+
+/// Takes over the fields of the half that another observer saw better: those that are not known, and longer texts.
+fn unite(mine: &mut Vec<(&'static str, Value)>, theirs: Vec<(&'static str, Value)>) {
+    for (name, value) in theirs {
+        match mine.iter_mut().find(|(known, _)| *known == name) {
+            None => mine.push((name, value)),
+            Some((_, Value::Text(known))) => {
+                if let Value::Text(text) = value
+                    && text.len() > known.len()
+                {
+                    *known = text;
+                }
+            }
+            Some((_, Value::Int(known))) => {
+                if let Value::Int(number) = value {
+                    *known = number.max(*known);
+                }
+            }
+            Some((_, Value::Bool(_))) => {}
+        }
+    }
+    // What needs both halves is told anew.
+    let size = |fields: &[(&str, Value)], suffix: &str| {
+        let field = fields.iter().find(|(name, _)| name.ends_with(suffix));
+        match field {
+            Some((_, Value::Int(size))) => *size,
+            _ => 0,
+        }
+    };
+    let total = size(mine, "_request_size").saturating_add(size(mine, "_response_size"));
+    if let Some((_, Value::Int(known))) = mine.iter_mut().find(|(name, _)| name.ends_with("_total_size")) {
+        *known = total;
     }
 }
 

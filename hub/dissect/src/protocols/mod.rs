@@ -6,6 +6,9 @@
 pub(crate) mod grpc;
 pub(crate) mod http1;
 pub(crate) mod http2;
+mod order;
+mod postgresql;
+mod redis;
 mod registry;
 
 pub use registry::{PROTOCOLS, Registration, find};
@@ -157,6 +160,19 @@ pub struct Span {
     pub packets_cut: bool,
     /// Bytes of it that were never seen.
     pub missing: u64,
+}
+
+impl Span {
+    /// Takes over what stands behind it in the same direction.
+    pub(crate) fn extend(&mut self, later: &Self) {
+        self.end = later.end;
+        self.last = later.last;
+        self.missing += later.missing;
+        self.packets_cut |= later.packets_cut;
+        for &at in &later.packets {
+            self.add_location(at);
+        }
+    }
 }
 
 /// A request with its response, or one of the two.

@@ -1,6 +1,6 @@
 //! The one list of protocols.
 
-use super::{Heads, Info, Protocol, Verdict, http1, http2};
+use super::{Heads, Info, Protocol, Verdict, http1, http2, postgresql, redis};
 use crate::call::Marks;
 use crate::driver::{Dissector, Driver};
 use crate::flow::End;
@@ -17,7 +17,12 @@ pub struct Registration {
 }
 
 /// Every protocol, in the order in which they are asked.
-pub static PROTOCOLS: &[Registration] = &[register::<http1::Http1>(), register::<http2::Http2>()];
+pub static PROTOCOLS: &[Registration] = &[
+    register::<http1::Http1>(),
+    register::<http2::Http2>(),
+    register::<postgresql::Postgresql>(),
+    register::<redis::Redis>(),
+];
 
 /// The protocol of a name or alias, in any case.
 pub fn find(name: &str) -> Option<&'static Registration> {

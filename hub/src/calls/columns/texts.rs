@@ -33,7 +33,7 @@ impl TextColumn {
     }
 
     /// Appends an entry to the row under way.
-    pub fn push(&mut self, text: &str) {
+    pub fn push(&mut self, text: &[u8]) {
         append(text, &mut self.texts);
     }
 
@@ -75,7 +75,8 @@ impl Leaf for TextColumn {
 }
 
 /// Appends a text behind its length.
-pub(super) fn append(text: &str, out: &mut Vec<u8>) {
+pub(super) fn append(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 4);
     out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
 }

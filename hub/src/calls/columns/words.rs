@@ -123,7 +123,7 @@ impl WordColumn {
             }
             return Some(id);
         }
-        append(word, &mut self.texts);
+        append(word.as_bytes(), &mut self.texts);
         if self.compared {
             self.compare(word);
         }
@@ -240,7 +240,7 @@ impl Dictionary {
 
     fn add(&mut self, word: &str) -> u32 {
         let id = self.numbers.len() as u32;
-        append(word, &mut self.body);
+        append(word.as_bytes(), &mut self.body);
         self.numbers.insert(word.into(), id);
         id
     }
