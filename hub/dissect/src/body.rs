@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::flow::{End, FlowKey};
 use crate::limits::{BODY_BYTES, MESSAGE_BYTES, ZSTD_WINDOW_LOG};
-use crate::protocols::{Side, http1};
+use crate::protocols::{Side, http1, http2};
 use crate::{Message, Segment};
 
 /// How much of a body is wanted.
@@ -38,6 +38,51 @@ pub struct Body {
     pub decoded: bool,
 }
 
+/// What is known of a message whose body is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// [`Call::version`](crate::Call): it says how the body is framed.
+    pub version: &'a str,
+    /// Method of the request.
+    pub method: Option<&'a str>,
+    /// Whether it is the response.
+    pub is_response: bool,
+    /// The message's Content-Encoding, empty if it has none: HTTP/2 has its header fields in a shape that cannot be read
+    /// again without what came before. HTTP/1's are read from its bytes.
+    pub encoding: &'a str,
+    /// [`Message::body_len`].
+    pub body_len: u64,
+}
+
+/// Takes the body out of a message that was put together from its packets.
+pub fn body_of(bytes: &MessageBytes, about: About<'_>, limits: BodyLimits) -> Body {
+    if !is_interleaved(about.version) {
+        return read_body(bytes.wire(), about.method, about.is_response, limits);
+    }
+    let there = http2::Scattered {
+        bytes: &bytes.bytes,
+        runs: &bytes.runs,
+    };
+    let body = http2::unframe(&there, about.body_len);
+    decode(
+        http1::Content {
+            missing: about.body_len.saturating_sub(body.len() as u64),
+            bytes: body,
+            codings: about
+                .encoding
+                .split(',')
+                .map(|coding| coding.trim().to_owned())
+                .collect(),
+        },
+        limits,
+    )
+}
+
+/// Whether between the parts of a message lie those of others.
+fn is_interleaved(version: &str) -> bool {
+    version == "HTTP/2"
+}
+
 /// Takes the body out of an HTTP/1 message's bytes: takes the chunks apart and inflates gzip, deflate, br and zstd.
 ///
 /// `request_method` is that of the request which a response answers: the response to a HEAD has no body. What is given
@@ -47,6 +92,11 @@ pub fn read_body(wire: &[u8], request_method: Option<&str>, is_response: bool, l
     let Some(content) = http1::unframe(wire, side, request_method) else {
         return Body::default();
     };
+    decode(content, limits)
+}
+
+/// Undoes the codings of a body.
+fn decode(content: http1::Content, limits: BodyLimits) -> Body {
     let most = limits.bytes.min(crate::BODY_BYTES_MAX);
     let mut body = Body {
         bytes: content.bytes,
@@ -124,22 +174,31 @@ pub struct MessageBytes {
     /// Runs of bytes that are there: begin and end, in order, not touching.
     runs: Vec<(usize, usize)>,
     wire_len: u64,
+    /// Bytes of the stream, from the message's first on, that are kept.
+    most: usize,
+    /// Whether others' bytes lie between the message's own.
+    interleaved: bool,
 }
 
 impl MessageBytes {
-    /// Begins with nothing. `from` sent the message `to` the other end.
-    pub fn new(message: &Message, from: SocketAddr, to: SocketAddr) -> Self {
+    /// Begins with nothing. `from` sent the message `to` the other end, in this version of its protocol.
+    pub fn new(message: &Message, version: &str, from: SocketAddr, to: SocketAddr) -> Self {
         let (flow, from) = FlowKey::new(key(from), key(to));
-        let len = usize::try_from(message.wire_len)
-            .unwrap_or(MESSAGE_BYTES)
-            .min(MESSAGE_BYTES);
+        let interleaved = is_interleaved(version);
+        let len = usize::try_from(message.wire_len).unwrap_or(MESSAGE_BYTES);
         Self {
             flow,
             from,
             seq: message.seq,
-            bytes: vec![0; len],
+            bytes: Vec::new(),
             runs: Vec::new(),
             wire_len: message.wire_len,
+            most: if interleaved {
+                MESSAGE_BYTES
+            } else {
+                len.min(MESSAGE_BYTES)
+            },
+            interleaved,
         }
     }
 
@@ -157,7 +216,10 @@ impl MessageBytes {
                 (0, payload.get(before..).unwrap_or_default())
             }
         };
-        let end = (start + payload.len()).min(self.bytes.len());
+        let end = (start + payload.len()).min(self.most);
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
         let mut at = start;
         while at < end {
             let next = self.runs.iter().find(|(_, run_end)| *run_end > at);
@@ -175,13 +237,17 @@ impl MessageBytes {
         }
     }
 
-    /// Whether nothing is missing.
+    /// Whether nothing is missing. That cannot be told by the bytes if those of others lie between them.
     pub fn is_complete(&self) -> bool {
-        self.missing() == 0
+        !self.interleaved && self.missing() == 0
     }
 
-    /// Bytes of the message that are missing or beyond what is kept.
+    /// Bytes of the message that are missing or beyond what is kept; 0 if others' lie between them, where only the body
+    /// tells what it misses.
     pub fn missing(&self) -> u64 {
+        if self.interleaved {
+            return 0;
+        }
         let there: usize = self.runs.iter().map(|(start, end)| end - start).sum();
         self.wire_len - there as u64
     }

@@ -10,7 +10,8 @@ pub struct Call {
     /// The connection: a hash of its addresses and its first packet's time, so it does not depend on threads or order
     /// of files.
     pub stream: u64,
-    /// Ordinal of the call in its connection, from 0, in order of the request (or response) on the wire.
+    /// Ordinal of the call in its connection, from 0, in order of the request (or response) on the wire; in order of
+    /// their ends where calls lie one among the other (HTTP/2).
     pub index: u32,
     /// Lower case, as in the API: `http`.
     pub protocol: &'static str,
@@ -172,6 +173,9 @@ impl Marks {
     /// Whole messages of the connection may be on no tape before this call; its request and response were matched by
     /// their acknowledgement numbers, for a client that does not pipeline.
     pub const AFTER_GAP: Self = Self(1 << 8);
+    /// Header fields are missing that were told in short, by reference to what was sent before the recording began or in
+    /// a gap. The field `unresolved_headers` says how many.
+    pub const HEADERS_UNRESOLVED: Self = Self(1 << 9);
 
     /// Every flag with its name in answers.
     pub const NAMES: &[(Self, &'static str)] = &[
@@ -184,6 +188,7 @@ impl Marks {
         (Self::HEADERS_CUT, "headers_cut"),
         (Self::RESET, "reset"),
         (Self::AFTER_GAP, "after_gap"),
+        (Self::HEADERS_UNRESOLVED, "headers_unresolved"),
     ];
 
     /// Adds a flag.
@@ -220,6 +225,14 @@ struct Field {
 }
 
 impl Headers {
+    /// No fields, and room for some.
+    pub fn with_room(text: usize, fields: usize) -> Self {
+        Self {
+            text: String::with_capacity(text),
+            fields: Vec::with_capacity(fields),
+        }
+    }
+
     /// The fields of a head, given as parts of it. The head is kept as it is: one copy for all of them.
     pub fn of_head<'h>(head: &'h [u8], fields: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>) -> Self {
         let mut headers = Self {
@@ -248,7 +261,10 @@ impl Headers {
     /// Appends a field. Bytes that are not UTF-8 are shown as U+FFFD.
     pub fn push(&mut self, name: &str, value: &[u8]) {
         let name = self.append(name);
-        let value = self.append(&String::from_utf8_lossy(value));
+        let value = match std::str::from_utf8(value) {
+            Ok(value) => self.append(value),
+            Err(_) => self.append(&String::from_utf8_lossy(value)),
+        };
         self.fields.push(Field { name, value });
     }
 

@@ -1,6 +1,6 @@
 //! One connection, with everyone who saw it.
 
-use crate::call::{Call, Message, Peer};
+use crate::call::{Call, Message, Peer, Value};
 use crate::flow::{End, Ends, FlowKey, mix};
 use crate::join::{Join, View};
 use crate::limits::VANTAGES;
@@ -224,11 +224,12 @@ impl Connection {
             protocol,
             client,
             version,
-            request,
-            response,
+            stream,
+            mut request,
+            mut response,
             outcome,
             mut marks,
-            fields,
+            mut fields,
         } = view.transaction;
         let index = self.index;
         self.index += 1;
@@ -250,6 +251,25 @@ impl Connection {
                 Some(half) => mark_half(&mut marks, half, gap),
             }
         }
+        let unresolved: u32 = halves
+            .iter()
+            .filter_map(|(half, ..)| Some((*half)?.unresolved))
+            .sum();
+        if unresolved > 0 {
+            fields.push(("unresolved_headers", Value::Int(unresolved.into())));
+        }
+        let halves = [
+            request.as_mut().map(|request| &mut request.half),
+            response.as_mut().map(|response| &mut response.half),
+        ];
+        for half in halves.into_iter().flatten() {
+            // The same may be told by both, and by what concerns both.
+            for field in half.fields.drain(..) {
+                if fields.iter().all(|(name, _)| *name != field.0) {
+                    fields.push(field);
+                }
+            }
+        }
         let status = response.as_ref().and_then(|response| response.status);
         let request = request.unwrap_or_default();
         let has_request = !marks.has(Marks::NO_REQUEST);
@@ -266,8 +286,8 @@ impl Connection {
             authority: request.authority,
             status,
             outcome,
-            request: has_request.then(|| message(request.half)),
-            response: response.map(|response| message(response.half)),
+            request: has_request.then(|| message(request.half, stream)),
+            response: response.map(|response| message(response.half, stream)),
             marks,
             client_side: view.sides.client,
             server_side: view.sides.server,
@@ -296,9 +316,12 @@ fn mark_half(marks: &mut Marks, half: &Half, gap: Marks) {
     if half.span.packets_cut {
         marks.set(Marks::PACKETS_CUT);
     }
+    if half.unresolved > 0 {
+        marks.set(Marks::HEADERS_UNRESOLVED);
+    }
 }
 
-fn message(half: Half) -> Message {
+fn message(half: Half, stream: u32) -> Message {
     let Half {
         span,
         headers,
@@ -312,7 +335,12 @@ fn message(half: Half) -> Message {
         seq: span.start as u32,
         head_len,
         body_len,
-        wire_len: span.end - span.start,
+        // Between the frames of a stream lie those of others.
+        wire_len: if stream == 0 {
+            span.end - span.start
+        } else {
+            head_len + body_len
+        },
         packets: span.packets,
         missing: span.missing,
     }

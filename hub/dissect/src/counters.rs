@@ -102,6 +102,16 @@ counters! {
         heads_too_long,
         /// Messages with more header fields than are kept.
         headers_cut,
+        /// Header fields that were told by reference to what was not recorded.
+        headers_unresolved,
+        /// Times that the table which such references mean was lost: by a gap, or by a block that is malformed or too long.
+        hpack_voided,
+        /// Entries of such tables that were not kept, because a table was larger than the limit.
+        hpack_entries_dropped,
+        /// Frames of streams that are over, or whose begin was not seen.
+        streams_unknown,
+        /// Streams given up early, because too many of a connection were open, or held too many bytes.
+        streams_dropped,
         /// Commands, statements and replies whose text is longer than what is kept of it.
         texts_cut,
         /// Prepared statements and portals that were forgotten, because a connection had too many.

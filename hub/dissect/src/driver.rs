@@ -2,7 +2,7 @@
 
 use crate::flow::{End, Ends};
 use crate::protocols::{
-    Gapped, Input, Missing, Next, Parsed, Protocol, Side, Span, Told as Framed, Transaction,
+    Gapped, Input, Missing, Next, Parsed, Protocol, Request, Side, Span, Told as Framed, Transaction,
 };
 use crate::tcp::{Close, Event, Stamp, Told};
 use crate::{Counters, Marks, PACKETS_PER_MESSAGE};
@@ -11,6 +11,9 @@ use crate::{Counters, Marks, PACKETS_PER_MESSAGE};
 pub trait Dissector: Send {
     /// Takes what is next, gives the transactions that have become complete.
     fn tell(&mut self, told: Told<'_>, counters: &mut Counters, out: &mut Vec<Transaction>) -> Fate;
+
+    /// A request that was made before the switch to this protocol is to be answered in it.
+    fn answering(&mut self, request: Request);
 
     /// Which end is the client.
     fn client(&self) -> End;
@@ -354,11 +357,17 @@ impl<P: Protocol> Dissector for Driver<P> {
             }
         };
         for transaction in out.iter_mut().skip(first) {
-            transaction.protocol = P::INFO.name;
+            if transaction.protocol.is_empty() {
+                transaction.protocol = P::INFO.name;
+            }
             transaction.client = self.client;
             transaction.marks.set(self.marks);
         }
         fate
+    }
+
+    fn answering(&mut self, request: Request) {
+        P::answering(&mut self.state, request);
     }
 
     fn client(&self) -> End {
@@ -429,6 +438,15 @@ impl Lane {
 }
 
 impl Span {
+    /// Takes over when another part of the same message passed, and in which packets.
+    pub(crate) fn add_packets(&mut self, part: &Self) {
+        self.last = self.last.max(part.last);
+        self.packets_cut |= part.packets_cut;
+        for at in &part.packets {
+            self.add_location(*at);
+        }
+    }
+
     fn carried_by(&mut self, stamp: &Stamp) {
         self.last = stamp.ts;
         if stamp.at_first != stamp.at {

@@ -1,12 +1,14 @@
 //! Two observations of one call make one call.
 //!
-//! Each observer dissects the connection by itself and gives its calls in order. The same message has the same position
-//! in the stream at both, so the two lists are merged like sorted lists, whatever their clocks say.
+//! Each observer dissects the connection by itself. Where calls follow one another, it gives them in order: the same
+//! message has the same position in the stream at both, so the two lists are merged like sorted lists, whatever their
+//! clocks say. Where calls lie one among the other, they come in any order, and each has the number of its stream: a call
+//! waits until the other observer has told of it, or of one that ended behind it in both directions.
 
 use std::collections::VecDeque;
 
 use crate::call::{Marks, Observation, Outcome, Value};
-use crate::limits::{HELD, HELD_CALLS};
+use crate::limits::{HELD, HELD_CALLS, OUT_STREAMS};
 use crate::protocols::{Half, Request, Transaction};
 use crate::segment::Observer;
 use crate::{Counters, Nanos};
@@ -15,6 +17,8 @@ use crate::{Counters, Nanos};
 pub(crate) struct View {
     pub transaction: Transaction,
     pub sides: Sides,
+    /// Whether it was put together from several.
+    joined: bool,
 }
 
 /// When a call passed each observer.
@@ -36,6 +40,9 @@ pub(crate) struct Join {
     last_response: u64,
     /// What the last request's client had received.
     last_ack: u64,
+    /// Streams whose calls are out, the last ones; and the highest of those that are no longer remembered.
+    out: VecDeque<u32>,
+    forgotten: u32,
 }
 
 struct Held {
@@ -62,7 +69,16 @@ impl View {
             Observer::Socket(end) if end == transaction.client => sides.client = observation,
             Observer::Socket(_) => sides.server = observation,
         }
-        Self { transaction, sides }
+        Self {
+            transaction,
+            sides,
+            joined: false,
+        }
+    }
+
+    /// The stream of a call that lies among others; 0 for one that does not.
+    fn stream(&self) -> u32 {
+        self.transaction.stream
     }
 
     /// By what calls are in order: the begin of the request; where that is unknown, how much of the requests the
@@ -89,14 +105,29 @@ impl View {
             mine.zip(theirs)
                 .is_some_and(|(mine, theirs)| mine.span.start == theirs.span.start)
         };
-        self.transaction.client == other.transaction.client
-            && (same(self.request(), other.request()) || same(self.response(), other.response()))
+        if self.transaction.client != other.transaction.client || self.stream() != other.stream() {
+            return false;
+        }
+        self.stream() != 0 || same(self.request(), other.request()) || same(self.response(), other.response())
+    }
+
+    /// Whether this call ended behind another one in both directions, so that who has told of this one has seen all there
+    /// was to be seen of the other.
+    fn is_behind(&self, other: &Self) -> bool {
+        let behind = |mine: Option<&Half>, theirs: Option<&Half>| {
+            let theirs = theirs.map_or(0, |theirs| theirs.span.end);
+            mine.is_some_and(|mine| mine.span.end > theirs)
+        };
+        behind(self.request(), other.request()) && behind(self.response(), other.response())
     }
 
     /// Whether one observer has the request and the other the response to it: each had received exactly what came
     /// before. `last_ack` is what the request before had acknowledged; if it is the same, the client pipelines, and
     /// nothing can be said.
     fn completes(&self, other: &Self, last_ack: u64) -> bool {
+        if self.stream() != 0 || other.stream() != 0 {
+            return false;
+        }
         let (Some(request), None, None, Some(response)) =
             (self.request(), self.response(), other.request(), other.response())
         else {
@@ -108,6 +139,8 @@ impl View {
 
     /// Takes over what another observer saw better.
     fn merge(&mut self, other: Self) {
+        // What is carried inside is known by what it tells.
+        let theirs_tell_more = other.told() > self.told();
         let (mine, theirs) = (&mut self.transaction, other.transaction);
         // What one of them is sure of, is sure; a reset that only one has seen was one nevertheless, unless the other
         // has the whole call.
@@ -152,15 +185,30 @@ impl View {
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
         }
-        if better_fields && all_theirs {
+        if mine.stream != 0 {
+            // Each half has brought its own.
+            let missing = |(name, _): &(&str, Value)| mine.fields.iter().all(|(known, _)| known != name);
+            let more: Vec<_> = theirs.fields.into_iter().filter(missing).collect();
+            mine.fields.extend(more);
+        } else if better_fields && all_theirs {
             mine.fields = theirs.fields;
         } else if better_fields {
             unite(&mut mine.fields, theirs.fields);
         }
+        if theirs_tell_more {
+            mine.protocol = theirs.protocol;
+        }
+        self.joined = true;
         let sides = &mut self.sides;
         sides.client = sides.client.or(other.sides.client);
         sides.server = sides.server.or(other.sides.server);
         sides.unknown = sides.unknown.or(other.sides.unknown);
+    }
+
+    /// How many fields its halves tell of.
+    fn told(&self) -> usize {
+        let halves = [self.request(), self.response()];
+        halves.into_iter().flatten().map(|half| half.fields.len()).sum()
     }
 
     fn cost(&self) -> usize {
@@ -210,7 +258,8 @@ fn better(mine: Option<&Half>, theirs: Option<&Half>) -> bool {
     match (mine, theirs) {
         (_, None) => false,
         (None, Some(_)) => true,
-        (Some(mine), Some(theirs)) => mine.gap && (!theirs.gap || theirs.span.missing < mine.span.missing),
+        (Some(mine), Some(theirs)) if mine.gap => !theirs.gap || theirs.span.missing < mine.span.missing,
+        (Some(mine), Some(theirs)) => !theirs.gap && theirs.unresolved < mine.unresolved,
     }
 }
 
@@ -222,7 +271,7 @@ impl Join {
 
     /// Bytes that wait, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes
+        self.bytes + self.out.len() * size_of::<u32>()
     }
 
     /// Since when the oldest call waits.
@@ -261,14 +310,19 @@ impl Join {
     ) -> Option<View> {
         let lane = self.first()?;
         let front = self.lanes.get(lane)?;
-        let silent = |lane: usize| self.lanes.get(lane).is_none_or(VecDeque::is_empty);
-        let waits = open.iter().enumerate().any(|(lane, open)| *open && silent(lane));
+        let view = &front.front()?.view;
+        let mut others = open
+            .iter()
+            .enumerate()
+            .filter(|(other, open)| **open && *other != lane);
+        let waits = others.any(|(other, _)| !self.has_passed(other, view));
         if expected || waits {
-            if front.len() > HELD_CALLS {
+            // If there is one that has waited for long enough, then those go that are to come before it.
+            if self.lanes.iter().any(|lane| lane.len() > HELD_CALLS) {
                 counters.held_forced += 1;
-            } else if front
-                .front()
-                .is_some_and(|held| now.saturating_sub(held.since) >= HELD)
+            } else if self
+                .since()
+                .is_some_and(|since| now.saturating_sub(since) >= HELD)
             {
                 counters.held_expired += 1;
             } else {
@@ -287,6 +341,9 @@ impl Join {
     /// Lets a call out, unless it is out already; takes from it what is.
     pub fn pass(&mut self, mut view: View, counters: &mut Counters) -> Option<View> {
         let (request, response) = (view.request(), view.response());
+        if view.stream() != 0 {
+            return self.pass_stream(view, counters);
+        }
         if self.lanes.is_empty() {
             // One observer alone sees nothing twice, and this is all that another one needs if it comes later.
             self.note(&view);
@@ -307,8 +364,44 @@ impl Join {
         Some(view)
     }
 
+    /// The same for a call that lies among others.
+    fn pass_stream(&mut self, view: View, counters: &mut Counters) -> Option<View> {
+        let stream = view.stream();
+        if !self.lanes.is_empty() {
+            // One that only one observer has, and that is older than can be remembered, is more likely a late view than
+            // one that took so long.
+            let old = stream <= self.forgotten && !view.joined;
+            if old || self.out.contains(&stream) {
+                counters.twins_late += 1;
+                return None;
+            }
+        }
+        self.note(&view);
+        Some(view)
+    }
+
+    /// Whether an observer will tell of no call that is to come before this one, or has told of this one.
+    fn has_passed(&self, lane: usize, view: &View) -> bool {
+        let Some(lane) = self.lanes.get(lane).filter(|lane| !lane.is_empty()) else {
+            return false;
+        };
+        view.stream() == 0
+            || lane
+                .iter()
+                .any(|held| view.is_twin(&held.view) || held.view.is_behind(view))
+    }
+
     /// Notes what has gone out.
     pub fn note(&mut self, view: &View) {
+        if view.stream() != 0 {
+            if self.out.len() >= OUT_STREAMS
+                && let Some(oldest) = self.out.pop_front()
+            {
+                self.forgotten = self.forgotten.max(oldest);
+            }
+            self.out.push_back(view.stream());
+            return;
+        }
         if let Some(half) = view.request() {
             self.last_request = self.last_request.max(half.span.start);
             self.last_ack = half.span.ack;

@@ -36,13 +36,15 @@ mod call;
 
 mod body;
 
+pub mod protobuf;
+
 mod counters;
 
 // Always built, not behind a feature: with one, the hub would be built once for its tests and once for use.
 #[doc(hidden)]
 pub mod testing;
 
-pub use body::{Body, BodyLimits, MessageBytes, read_body};
+pub use body::{About, Body, BodyLimits, MessageBytes, body_of, read_body};
 pub use call::{Call, Headers, Marks, Message, Observation, Outcome, PACKETS_PER_MESSAGE, Peer, Value};
 pub use counters::{Counters, RouterCounters};
 pub use flow::{End, Ends, FlowKey};

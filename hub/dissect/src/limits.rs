@@ -87,6 +87,31 @@ pub const CHUNK_LINE: usize = 4 << 10;
 /// Requests of one connection that wait for their answers.
 pub const PENDING: usize = 1024;
 
+// --- HTTP/2 ---------------------------------------------------------------------------------------------------------
+
+/// Bytes of one direction's dynamic table that are kept. 64 KiB is what browsers allow; all others keep to 4 KiB.
+pub const HPACK_TABLE: usize = 64 << 10;
+
+/// The same where the connection is older than the recording and nothing was said of the size: four times the usual.
+pub const HPACK_TABLE_UNTOLD: usize = 16 << 10;
+
+/// Streams of one connection that are open. Servers allow 100 to 250 at a time.
+pub const STREAMS: usize = 1024;
+
+/// Bytes that the open streams of one connection hold: half of what a shard does.
+pub const STREAM_BYTES: usize = 768 << 10;
+
+// --- gRPC -----------------------------------------------------------------------------------------------------------
+
+/// Bytes of the trailers that gRPC-Web has in its body. Servers limit real ones to 8 KiB.
+pub const WEB_TRAILERS: usize = 8 << 10;
+
+/// Fields of one protobuf message that are told, those of messages inside it included: more than a person reads.
+pub const PROTOBUF_FIELDS: usize = 4096;
+
+/// How deep messages inside messages are looked into. Protobuf's own parsers give up at 100; without a schema, what looks
+/// like a message deep inside another one is rarely one.
+pub const PROTOBUF_DEPTH: usize = 16;
 /// Pairs that wait for a proof that counting holds, after a late join or a gap: so many without a contradiction are one.
 pub const TRIAL: usize = 64;
 
@@ -135,6 +160,9 @@ pub const HELD_CALLS: usize = 256;
 
 /// How long a call waits for the other observer, by packet time. Clocks of nodes may differ by this.
 pub const HELD: Nanos = 5 * SECOND;
+
+/// Streams of one connection whose calls are remembered to be out, so that a view which comes later is known as such.
+pub const OUT_STREAMS: usize = 1024;
 
 // --- bodies on demand ---------------------------------------------------------------------------------------------
 

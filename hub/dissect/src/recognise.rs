@@ -97,16 +97,20 @@ impl Dissection {
 
     /// What comes after a protocol has handed over.
     fn after(next: Next, client: End, counters: &mut Counters) -> Self {
-        match next {
-            Next::Tunnel => Self::new(),
-            Next::Named(name) => match find(&name) {
-                Some(protocol) => Self::Known((protocol.begin)(client, Marks::default())),
-                None => {
-                    counters.passed_over += 1;
-                    Self::Passed
-                }
-            },
+        let (name, request) = match next {
+            Next::Tunnel => return Self::new(),
+            Next::Named(name) => (name, None),
+            Next::Answering(name, request) => (name, Some(*request)),
+        };
+        let Some(protocol) = find(&name) else {
+            counters.passed_over += 1;
+            return Self::Passed;
+        };
+        let mut dissector = (protocol.begin)(client, Marks::default());
+        if let Some(request) = request {
+            dissector.answering(request);
         }
+        Self::Known(dissector)
     }
 
     /// Bytes that it holds, roughly.

@@ -143,7 +143,7 @@ fn again(
     to: std::net::SocketAddr,
 ) -> MessageBytes {
     let mut router = Router::new();
-    let mut bytes = MessageBytes::new(message, from, to);
+    let mut bytes = MessageBytes::new(message, "HTTP/1.1", from, to);
     for packet in packets
         .iter()
         .filter(|packet| message.packets.contains(&packet.at))

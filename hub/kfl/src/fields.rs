@@ -218,10 +218,23 @@ fields! {
         RequestBodySize, Int, "request_body_size", ["req_size"], "Bytes of the request's body.";
         ResponseHeadersSize, Int, "response_headers_size", [], "Bytes of the response's head.";
         ResponseBodySize, Int, "response_body_size", ["resp_size"], "Bytes of the response's body.";
+        UnresolvedHeaders, Int, "unresolved_headers", [], "Fields told by reference to what was not recorded (HTTP/2).";
+        Http2Stream, Int, "http2_stream", [], "Number of the stream (HTTP/2).";
+        Http2ResetBy, Text, "http2_reset_by", [], "Who gave up the stream: `client` or `server` (HTTP/2).";
     }
     "gRPC", [Field::Grpc] => {
+        GrpcService, Text, "grpc_service", [], "Service: the path without its last part.";
         GrpcMethod, Text, "grpc_method", [], "Method: the last part of the path.";
         GrpcStatus, Int, "grpc_status", [], "Status, 0 to 16.";
+        GrpcMessage, Text, "grpc_message", [], "What the status says in words.";
+        GrpcTimeout, Int, "grpc_timeout", [], "Deadline that the client set, in µs.";
+        GrpcEncoding, Text, "grpc_encoding", [], "How messages are compressed.";
+        GrpcRequestMessages, Int, "grpc_request_messages", [], "Messages from the client.";
+        GrpcRequestMessageBytes, Int, "grpc_request_message_bytes", [], "Their bytes, as sent.";
+        GrpcRequestCompressed, Int, "grpc_request_compressed", [], "How many of them are compressed.";
+        GrpcResponseMessages, Int, "grpc_response_messages", [], "Messages from the server.";
+        GrpcResponseMessageBytes, Int, "grpc_response_message_bytes", [], "Their bytes, as sent.";
+        GrpcResponseCompressed, Int, "grpc_response_compressed", [], "How many of them are compressed.";
     }
     "DNS", [Field::Dns] => {
         DnsResponseCode, Text, "dns_response_code", ["response.code"], "Name of the rcode: `NOERROR`, `NXDOMAIN` ..";

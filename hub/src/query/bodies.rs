@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 use wiretape_dissect::{
-    BODY_BYTES_MAX, BodyLimits, Marks, Message, MessageBytes, Packet, Routed, Router, read_body,
+    About, BODY_BYTES_MAX, BodyLimits, Marks, Message, MessageBytes, Packet, Routed, Router, body_of,
 };
 use wiretape_tape::ReadError;
 
@@ -40,6 +40,9 @@ impl Side {
 pub(super) struct StoredMessage {
     side: Side,
     method: String,
+    version: String,
+    /// Content-Encoding.
+    encoding: String,
     from: SocketAddr,
     to: SocketAddr,
     message: Message,
@@ -79,9 +82,15 @@ impl StoredMessage {
         let marks = Marks(u32::try_from(row.int("marks").unwrap_or_default()).unwrap_or_default());
         let packets_cut = marks.has(Marks::PACKETS_CUT);
         let method = row.text("method").to_owned();
+        let headers = row.map(&format!("{}_headers", side.prefix()));
+        let encoding = headers
+            .into_iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
         (message.body_len > 0).then_some(Self {
             side,
             method,
+            version: row.text("version").to_owned(),
+            encoding: encoding.map_or_else(String::new, |(_, encoding)| encoding.to_owned()),
             from,
             to,
             message,
@@ -134,7 +143,7 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
         .saturating_add(message.head_len)
         .saturating_add(FRAMING);
     message.wire_len = message.wire_len.min(wanted);
-    let mut bytes = MessageBytes::new(&message, stored.from, stored.to);
+    let mut bytes = MessageBytes::new(&message, &stored.version, stored.from, stored.to);
     let mut router = Router::new();
     for &location in &message.packets {
         if bytes.is_complete() {
@@ -145,12 +154,14 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
         }
     }
     let method = Some(stored.method.as_str()).filter(|method| !method.is_empty());
-    let body = read_body(
-        bytes.wire(),
+    let about = About {
+        version: &stored.version,
         method,
-        stored.side == Side::Response,
-        BodyLimits { bytes: most },
-    );
+        is_response: stored.side == Side::Response,
+        encoding: &stored.encoding,
+        body_len: message.body_len,
+    };
+    let body = body_of(&bytes, about, BodyLimits { bytes: most });
     let cut_short = message.wire_len < stored.message.wire_len || stored.packets_cut;
     let mut shown = Shown {
         truncated: body.truncated || (cut_short && body.missing > 0),
@@ -160,6 +171,11 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
         shown.reason = Some(format!(
             "{} bytes of the message are not in the segments",
             bytes.missing()
+        ));
+    } else if body.missing > 0 && stored.version == "HTTP/2" && !stored.packets_cut {
+        shown.reason = Some(format!(
+            "{} bytes of the body are not in the segments",
+            body.missing
         ));
     } else if !body.decoded {
         shown.reason = Some(format!(

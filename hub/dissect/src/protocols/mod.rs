@@ -3,7 +3,9 @@
 //! A protocol is three functions over bytes: `probe` (is it this one?), `parse` (bytes to one frame) and `pair` (frames
 //! to transactions). It sees no packets, no time and no buffers of its own: the [driver](crate::driver) keeps those.
 
+pub(crate) mod grpc;
 pub(crate) mod http1;
+pub(crate) mod http2;
 mod order;
 mod postgresql;
 mod redis;
@@ -106,10 +108,12 @@ pub enum Parsed<F> {
 }
 
 /// What comes after a switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Next {
     /// The protocol of this name.
     Named(String),
+    /// The protocol of this name, which answers a request that was made before the switch.
+    Answering(String, Box<Request>),
     /// Anything: a tunnel, whose content is to be recognised.
     Tunnel,
 }
@@ -174,12 +178,15 @@ impl Span {
 /// A request with its response, or one of the two.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
-    /// The protocol's name. The driver sets it, and `client`.
+    /// The protocol's name. The driver sets it, unless it is set, and `client`.
     pub protocol: &'static str,
     /// The end that asked.
     pub client: End,
     /// Version as spoken.
     pub version: &'static str,
+    /// The number of its stream, in a protocol whose calls lie one among the other; then calls may come in any order. 0 in
+    /// one whose calls follow one another, and come in order of their requests.
+    pub stream: u32,
     /// The half that the client sent.
     pub request: Option<Request>,
     /// The half that the server sent.
@@ -188,7 +195,7 @@ pub struct Transaction {
     pub outcome: Outcome,
     /// What concerns both halves. What concerns one is told by its own fields.
     pub marks: Marks,
-    /// The protocol's own fields.
+    /// The protocol's own fields that concern both halves. What one of them tells is with it.
     pub fields: Vec<(&'static str, Value)>,
 }
 
@@ -231,12 +238,17 @@ pub struct Half {
     pub gap: bool,
     /// Whether header fields were cut at a limit.
     pub headers_cut: bool,
+    /// Header fields that are there, but cannot be known from what was recorded.
+    pub unresolved: u32,
+    /// The protocol's own fields that this half alone tells of.
+    pub fields: Vec<(&'static str, Value)>,
 }
 
 impl Half {
     /// Bytes that it holds, roughly.
     pub fn cost(&self) -> usize {
-        self.headers.memory() + self.span.packets.len() * size_of::<u64>()
+        let fields = self.fields.len() * size_of::<(&str, Value)>();
+        self.headers.memory() + self.span.packets.len() * size_of::<u64>() + fields
     }
 }
 
@@ -256,6 +268,9 @@ pub trait Protocol: Send + 'static {
 
     /// Begins. `joined` says that the connection's begin was not recorded.
     fn begin(joined: bool) -> Self::State;
+
+    /// A request that was made before the switch to this protocol is to be answered in it.
+    fn answering(_: &mut Self::State, _: Request) {}
 
     /// Takes bytes of one direction.
     fn parse(state: &mut Self::State, input: Input<'_>, counters: &mut Counters) -> Parsed<Self::Frame>;

@@ -1,6 +1,6 @@
 //! The one list of protocols.
 
-use super::{Heads, Info, Protocol, Verdict, http1, postgresql, redis};
+use super::{Heads, Info, Protocol, Verdict, http1, http2, postgresql, redis};
 use crate::call::Marks;
 use crate::driver::{Dissector, Driver};
 use crate::flow::End;
@@ -19,6 +19,7 @@ pub struct Registration {
 /// Every protocol, in the order in which they are asked.
 pub static PROTOCOLS: &[Registration] = &[
     register::<http1::Http1>(),
+    register::<http2::Http2>(),
     register::<postgresql::Postgresql>(),
     register::<redis::Redis>(),
 ];

@@ -107,6 +107,16 @@ impl Body {
 
     /// Takes what there is of it. Trailers join the headers.
     pub fn take(&mut self, bytes: &[u8], headers: &mut Headers) -> Taken {
+        self.take_and_show(bytes, headers, |_| {})
+    }
+
+    /// The same, for one who looks at what goes by.
+    pub fn take_and_show(
+        &mut self,
+        bytes: &[u8],
+        headers: &mut Headers,
+        mut show: impl FnMut(&[u8]),
+    ) -> Taken {
         let mut taken = Taken::default();
         if self.doubt != Doubt::None && self.phase != Phase::Ended {
             match begins_response(bytes) {
@@ -131,6 +141,7 @@ impl Body {
             match self.phase {
                 Phase::Length(rest) => {
                     let step = rest.min(left.len() as u64);
+                    show(left.get(..step as usize).unwrap_or_default());
                     taken.body += step as usize;
                     self.phase = if step == rest {
                         Phase::Ended
@@ -138,9 +149,13 @@ impl Body {
                         Phase::Length(rest - step)
                     };
                 }
-                Phase::UntilClose => taken.body += left.len(),
+                Phase::UntilClose => {
+                    show(left);
+                    taken.body += left.len();
+                }
                 Phase::ChunkData(rest) => {
                     let step = rest.min(left.len() as u64);
+                    show(left.get(..step as usize).unwrap_or_default());
                     taken.body += step as usize;
                     self.phase = if step == rest {
                         Phase::ChunkEnd

@@ -10,12 +10,14 @@ mod pair;
 
 mod content;
 
-pub(crate) use content::unframe;
+pub(crate) use content::{Content, unframe};
+pub(crate) use pair::outcome;
 
 use body::{Body, Inside};
 use pair::Pairing;
 use probe::Found;
 
+use super::grpc::Messages;
 use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
 use crate::Counters;
 use crate::call::Headers;
@@ -62,6 +64,8 @@ pub(crate) struct Frame {
     /// Whether it was broken off by a reset.
     reset: bool,
     headers_cut: bool,
+    /// What goes by in its body, if that is gRPC-Web.
+    messages: Option<Box<Messages>>,
 }
 
 /// What the first line said, and how the message hangs together with those of the other direction.
@@ -161,6 +165,9 @@ impl Protocol for Http1 {
         message.gap = true;
         let Inside { body, ended, lost } = lane.body.gap(gap.len);
         message.body_len += body;
+        if let Some(messages) = &mut message.messages {
+            messages.skip(gap.len);
+        }
         // Behind the message's own bytes, others may be missing.
         let lost = lost || body < gap.len;
         let frame = if ended || lost {
@@ -197,7 +204,13 @@ impl Protocol for Http1 {
     fn pair(state: &mut State, told: Told<Frame>, counters: &mut Counters, out: &mut Vec<Transaction>) {
         match told.from {
             Side::Client => state.pairing.request(told, counters, out),
-            Side::Server => state.pairing.response(told, out),
+            Side::Server => {
+                if let Some(next) = state.answered_later(&told.frame) {
+                    state.next = Some(next);
+                    return;
+                }
+                state.pairing.response(told, out);
+            }
         }
     }
 
@@ -210,5 +223,20 @@ impl Protocol for Http1 {
             .into_iter()
             .filter_map(|lane| lane.message.as_ref());
         state.pairing.memory() + under_way.map(|message| message.headers.memory()).sum::<usize>()
+    }
+}
+
+impl State {
+    /// HTTP/2 answers the request that has asked for it, by which 101 is no more than an interim response (RFC 7540,
+    /// section 3.2).
+    fn answered_later(&mut self, frame: &Frame) -> Option<Next> {
+        let (Some(Next::Named(name)), Start::Response { answers, .. }) = (&self.next, &frame.start) else {
+            return None;
+        };
+        if !name.eq_ignore_ascii_case("h2c") {
+            return None;
+        }
+        let request = self.pairing.take_request((*answers)?)?;
+        Some(Next::Answering(name.clone(), Box::new(request)))
     }
 }

@@ -12,6 +12,7 @@ use super::{Frame, Start};
 use crate::Counters;
 use crate::call::{Marks, Outcome};
 use crate::limits::PENDING;
+use crate::protocols::grpc::{self, Messages};
 use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction};
 use crate::tcp::Close;
 
@@ -61,6 +62,7 @@ struct PendingRequest {
     ordinal: u64,
     version: &'static str,
     reset: bool,
+    messages: Option<Box<Messages>>,
     request: Request,
 }
 
@@ -69,6 +71,7 @@ struct PendingAnswer {
     base: u64,
     version: &'static str,
     reset: bool,
+    messages: Option<Box<Messages>>,
     response: Response,
 }
 
@@ -171,12 +174,15 @@ impl Pairing {
                 body_len: frame.body_len,
                 gap: frame.gap,
                 headers_cut: frame.headers_cut,
+                unresolved: 0,
+                fields: Vec::new(),
             },
         };
         let pending = PendingRequest {
             ordinal,
             version: frame.version,
             reset: frame.reset,
+            messages: frame.messages,
             request,
         };
         let early = self
@@ -191,6 +197,16 @@ impl Pairing {
         self.bytes += pending.cost();
         self.requests.push_back(pending);
         self.settle(out);
+    }
+
+    /// Takes a request away that is answered elsewhere; it waits as the only one.
+    pub fn take_request(&mut self, ordinal: u64) -> Option<Request> {
+        let only = self.requests.len() == 1;
+        let pending = self
+            .requests
+            .pop_front_if(|pending| only && pending.ordinal == ordinal)?;
+        self.bytes -= pending.cost();
+        Some(pending.request)
     }
 
     /// Takes a whole response.
@@ -212,6 +228,7 @@ impl Pairing {
             base,
             version: frame.version,
             reset: frame.reset,
+            messages: frame.messages,
             response: Response {
                 status: Some(status),
                 half: Half {
@@ -221,6 +238,8 @@ impl Pairing {
                     body_len: frame.body_len,
                     gap: frame.gap,
                     headers_cut: frame.headers_cut,
+                    unresolved: 0,
+                    fields: Vec::new(),
                 },
             },
         };
@@ -420,33 +439,67 @@ impl Pairing {
             (None, None) => return,
         };
         let status = answer.as_ref().and_then(|answer| answer.response.status);
+        let (mut request, mut answer) = (request, answer);
+        let grpc = describe_grpc(request.as_mut(), answer.as_mut());
         out.push(Transaction {
+            protocol: if grpc.is_some() { "grpc" } else { "" },
             version,
             request: request.map(|pending| pending.request),
             response: answer.map(|pending| pending.response),
-            outcome: status.map_or(Outcome::Unknown, outcome),
+            outcome: match (status, grpc.as_ref().and_then(|grpc| grpc.status)) {
+                (Some(200), Some(status)) => grpc::outcome(status),
+                (Some(200), None) if grpc.is_some() => Outcome::Unknown,
+                (status, _) => status.map_or(Outcome::Unknown, outcome),
+            },
             marks,
             ..Transaction::default()
         });
     }
 }
 
+/// What gRPC-Web has to tell, if it is spoken.
+fn describe_grpc(
+    request: Option<&mut PendingRequest>,
+    answer: Option<&mut PendingAnswer>,
+) -> Option<grpc::Grpc> {
+    let asked = request.as_ref().and_then(|request| request.messages.as_deref());
+    let answered = answer.as_ref().and_then(|answer| answer.messages.as_deref());
+    asked.or(answered)?;
+    let call = grpc::Call {
+        path: request.as_ref().map_or("", |request| &request.request.path),
+        request: request.as_ref().map(|request| &request.request.half.headers),
+        response: answer.as_ref().map(|answer| &answer.response.half.headers),
+        asked,
+        answered,
+    };
+    let mut grpc = call.describe()?;
+    if let Some(request) = request {
+        request.request.half.fields = std::mem::take(&mut grpc.asked);
+    }
+    if let Some(answer) = answer {
+        answer.response.half.fields = std::mem::take(&mut grpc.answered);
+    }
+    Some(grpc)
+}
+
 impl PendingRequest {
     fn cost(&self) -> usize {
         let request = &self.request;
         let text = request.method.len() + request.path.len() + request.query.len() + request.authority.len();
-        size_of::<Self>() + text + request.half.cost()
+        let messages = self.messages.as_ref().map_or(0, |messages| messages.cost());
+        size_of::<Self>() + text + request.half.cost() + messages
     }
 }
 
 impl PendingAnswer {
     fn cost(&self) -> usize {
-        size_of::<Self>() + self.response.half.cost()
+        let messages = self.messages.as_ref().map_or(0, |messages| messages.cost());
+        size_of::<Self>() + self.response.half.cost() + messages
     }
 }
 
 /// The status across protocols (RFC 9110, section 15).
-fn outcome(status: i32) -> Outcome {
+pub(crate) fn outcome(status: i32) -> Outcome {
     match status {
         // A server that waited in vain for the client, a gateway for the server behind it.
         408 | 504 => Outcome::Timeout,

@@ -10,6 +10,7 @@ use super::{Frame, Lane, Start, State};
 use crate::Counters;
 use crate::call::Headers;
 use crate::limits::{HEAD_BYTES, HEADERS};
+use crate::protocols::grpc::{self, Messages};
 use crate::protocols::{Input, Next, Parsed, Side};
 
 impl State {
@@ -60,7 +61,13 @@ impl State {
             return Parsed::Invalid;
         };
         let rest = input.bytes.get(head..).unwrap_or_default();
-        let taken = lane.body.take(rest, &mut message.headers);
+        let taken = match &mut message.messages {
+            None => lane.body.take(rest, &mut message.headers),
+            Some(messages) => {
+                let headers = &mut message.headers;
+                lane.body.take_and_show(rest, headers, |part| messages.take(part))
+            }
+        };
         message.head_len += (head + taken.framing) as u64;
         message.body_len += taken.body as u64;
         let used = head + taken.framing + taken.body;
@@ -181,6 +188,7 @@ impl State {
             gap: false,
             reset: false,
             headers_cut: head.headers_cut,
+            messages: head.messages,
         };
         (frame, body)
     }
@@ -213,6 +221,7 @@ pub(super) struct Head {
     headers_cut: bool,
     pub framing: Framing,
     upgrade: Option<String>,
+    messages: Option<Box<Messages>>,
 }
 
 pub(super) enum Line {
@@ -327,6 +336,7 @@ impl Head {
             headers_cut: fields.len() > HEADERS,
             framing: Framing::None,
             upgrade: None,
+            messages: None,
             line,
         };
         let mut length = Length::Absent;
@@ -336,6 +346,9 @@ impl Head {
             match field.name.len() {
                 7 if field.name.eq_ignore_ascii_case("upgrade") => {
                     head.upgrade = Some(String::from_utf8_lossy(field.value.trim_ascii()).into_owned());
+                }
+                12 if field.name.eq_ignore_ascii_case("content-type") => {
+                    head.messages = grpc::messages_in(field.value);
                 }
                 14 if field.name.eq_ignore_ascii_case("content-length") => length = length.and(field.value),
                 17 if field.name.eq_ignore_ascii_case("transfer-encoding") => coding = Some(field.value),

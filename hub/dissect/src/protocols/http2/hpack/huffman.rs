@@ -1,0 +1,221 @@
+//! The Huffman code of HPACK (RFC 7541, section 5.2 and appendix B).
+//!
+//! The code is canonical: within one length, codes are in the order of their symbols, and shorter ones come first. So
+//! the lengths alone say everything.
+
+/// Bits of each byte's code.
+#[rustfmt::skip]
+const LENGTHS: [u8; 256] = [
+    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
+    28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
+     6, 10, 10, 12, 13,  6,  8, 11, 10, 10,  8, 11,  8,  6,  6,  6,
+     5,  5,  5,  6,  6,  6,  6,  6,  6,  6,  7,  8, 15,  6, 12, 10,
+    13,  6,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,
+     7,  7,  7,  7,  7,  7,  7,  7,  8,  7,  8, 13, 19, 13, 14,  6,
+    15,  5,  6,  5,  6,  5,  6,  6,  6,  5,  7,  7,  6,  6,  6,  5,
+     6,  7,  6,  5,  5,  6,  7,  7,  7,  7,  7, 15, 11, 14, 13, 28,
+    20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23, 23, 23, 24, 23,
+    24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24,
+    22, 21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23,
+    21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
+    26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25,
+    19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28, 27, 27, 27,
+    20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
+    26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
+];
+
+/// The longest code; the end-of-string symbol has one of this length, too, the last of all.
+const LONGEST: usize = 30;
+
+/// Bits that the first look is at: all letters and digits have codes of at most 8.
+const SHORT: u32 = 8;
+
+/// The codes of one length, as they stand one after the other.
+#[derive(Clone, Copy)]
+struct Run {
+    /// The first code.
+    first: u32,
+    /// How many there are.
+    count: u32,
+    /// Where their symbols begin in [`SYMBOLS`].
+    symbols: usize,
+}
+
+static RUNS: [Run; LONGEST + 1] = RUNS_AND_SYMBOLS.0;
+static SYMBOLS: [u8; 256] = RUNS_AND_SYMBOLS.1;
+/// By the next eight bits: the symbol and the length of its code; 0 if that is longer.
+static SHORT_CODES: [(u8, u8); 1 << SHORT] = short_codes();
+
+const RUNS_AND_SYMBOLS: ([Run; LONGEST + 1], [u8; 256]) = runs();
+
+const fn runs() -> ([Run; LONGEST + 1], [u8; 256]) {
+    let mut runs = [Run {
+        first: 0,
+        count: 0,
+        symbols: 0,
+    }; LONGEST + 1];
+    let mut symbols = [0; 256];
+    let (mut placed, mut code, mut len) = (0, 0, 1);
+    while len <= LONGEST {
+        code <<= 1;
+        runs[len].first = code;
+        runs[len].symbols = placed;
+        let mut symbol = 0;
+        while symbol < 256 {
+            if LENGTHS[symbol] as usize == len {
+                symbols[placed] = symbol as u8;
+                placed += 1;
+                code += 1;
+            }
+            symbol += 1;
+        }
+        runs[len].count = (placed - runs[len].symbols) as u32;
+        len += 1;
+    }
+    (runs, symbols)
+}
+
+const fn short_codes() -> [(u8, u8); 1 << SHORT] {
+    let mut codes = [(0, 0); 1 << SHORT];
+    let mut len = 1;
+    while len <= SHORT as usize {
+        let run = RUNS_AND_SYMBOLS.0[len];
+        let mut nth = 0;
+        while nth < run.count {
+            let spare = SHORT - len as u32;
+            let begin = (run.first + nth) << spare;
+            let mut rest = 0;
+            while rest < 1 << spare {
+                let symbol = RUNS_AND_SYMBOLS.1[run.symbols + nth as usize];
+                codes[(begin + rest) as usize] = (symbol, len as u8);
+                rest += 1;
+            }
+            nth += 1;
+        }
+        len += 1;
+    }
+    codes
+}
+
+/// The bytes are not of this code.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Decodes a whole string, and appends it.
+pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    // The shortest code has 5 bits.
+    out.reserve(bytes.len() * 8 / 5);
+    let mut bits: u64 = 0;
+    let mut count: u32 = 0;
+    let mut rest = bytes.iter();
+    loop {
+        while count <= 56
+            && let Some(byte) = rest.next()
+        {
+            bits = bits << 8 | u64::from(*byte);
+            count += 8;
+        }
+        // What the string is filled up with are the first bits of the end-of-string symbol: ones. So are these.
+        let aligned = match count {
+            0 => u64::MAX,
+            _ => bits << (64 - count) | u64::MAX.unbounded_shr(count),
+        };
+        let Some((symbol, len)) = next(aligned).filter(|(_, len)| *len <= count) else {
+            return filled(bits, count);
+        };
+        out.push(symbol);
+        count -= len;
+    }
+}
+
+/// The first symbol of 64 bits, and its length; `None` for the end-of-string symbol.
+fn next(bits: u64) -> Option<(u8, u32)> {
+    let (symbol, len) = *SHORT_CODES.get((bits >> (64 - SHORT)) as usize)?;
+    if len > 0 {
+        return Some((symbol, len.into()));
+    }
+    for (len, run) in (0..).zip(&RUNS).skip(SHORT as usize + 1) {
+        let code = (bits >> (64 - len)) as u32;
+        if let Some(nth) = code.checked_sub(run.first).filter(|nth| *nth < run.count) {
+            return Some((*SYMBOLS.get(run.symbols + nth as usize)?, len));
+        }
+    }
+    None
+}
+
+/// Whether the last bits are a filling: fewer than eight, all ones.
+fn filled(bits: u64, count: u32) -> Result<(), Malformed> {
+    let ones = (1_u64 << count.min(8)) - 1;
+    let fits = count < 8 && bits & ones == ones;
+    if fits { Ok(()) } else { Err(Malformed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(bytes: &[u8]) -> Result<String, Malformed> {
+        let mut out = Vec::new();
+        decode(bytes, &mut out).map(|()| String::from_utf8_lossy(&out).into_owned())
+    }
+
+    #[test]
+    fn the_lengths_fill_the_code() {
+        let sum: u64 = LENGTHS
+            .iter()
+            .map(|len| 1_u64 << (LONGEST - usize::from(*len)))
+            .sum();
+        // The one code that is left is that of the end-of-string symbol.
+        assert_eq!(sum + 1, 1 << LONGEST);
+    }
+
+    /// RFC 7541, appendix C.4 and C.6.
+    #[test]
+    fn strings_of_the_rfc() {
+        let whole = [
+            (
+                &b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"[..],
+                "www.example.com",
+            ),
+            (b"\xa8\xeb\x10\x64\x9c\xbf", "no-cache"),
+            (b"\x25\xa8\x49\xe9\x5b\xb8\xe8\xb4\xbf", "custom-value"),
+            (b"\x64\x02", "302"),
+            (
+                b"\xd0\x7a\xbe\x94\x10\x54\xd4\x44\xa8\x20\x05\x95\x04\x0b\x81\x66\xe0\x82\xa6\x2d\x1b\xff",
+                "Mon, 21 Oct 2013 20:13:21 GMT",
+            ),
+            (b"", ""),
+        ];
+        for (bytes, text) in whole {
+            assert_eq!(decoded(bytes).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn filled_up_with_anything_but_a_few_ones() {
+        // `0` is 00000; what follows is to be ones, and fewer than eight.
+        assert_eq!(decoded(&[0b0000_0111]).as_deref(), Ok("0"));
+        assert_eq!(decoded(&[0b0000_0110]), Err(Malformed));
+        assert_eq!(decoded(&[0b0000_0111, 0xff]), Err(Malformed));
+        assert_eq!(decoded(&[0xff; 4]), Err(Malformed));
+        assert_eq!(decoded(&[0xff; 1]), Err(Malformed));
+    }
+
+    #[test]
+    fn every_byte_comes_back() {
+        for (len, run) in (0_u32..).zip(&RUNS) {
+            for nth in 0..run.count {
+                let code = u64::from(run.first + nth) << (64 - len) | u64::MAX.unbounded_shr(len);
+                let bytes = code.to_be_bytes();
+                let symbol = SYMBOLS[run.symbols + nth as usize];
+                let mut out = Vec::new();
+                assert_eq!(
+                    decode(&bytes[..len.div_ceil(8) as usize], &mut out),
+                    Ok(()),
+                    "{symbol}"
+                );
+                assert_eq!(out, [symbol]);
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Streams: frames of many calls, one among the other, to calls.
+//!
+//! A stream's number is never used again in its connection. So a response belongs to the request on its stream, whatever
+//! was lost between them.
+
+use std::collections::BTreeMap;
+
+use super::frame::ErrorCode;
+use super::outcome::GivenUp;
+use super::stream::Stream;
+use super::{Frame, HeaderBlock};
+use crate::Counters;
+use crate::limits::{STREAM_BYTES, STREAMS};
+use crate::protocols::{Request, Side, Span, Told, Transaction};
+use crate::tcp::Close;
+
+/// Every stream of a connection that is open.
+#[derive(Default)]
+pub(super) struct Streams {
+    open: BTreeMap<u32, Box<Stream>>,
+    /// Requests of clients, and promises of servers.
+    asked: Seen,
+    promised: Seen,
+    /// Who ends the connection, above which stream, and why.
+    go_away: Option<(GivenUp, u32)>,
+    /// How each direction ended.
+    client_close: Option<Close>,
+    server_close: Option<Close>,
+    /// Whether something was lost since streams were looked at for their end.
+    lost: bool,
+    bytes: usize,
+}
+
+/// Streams whose begin was seen: all from the first to the last of them, since numbers only rise. None before the first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    first: u32,
+    last: u32,
+}
+
+impl Streams {
+    /// Takes a frame, gives the calls that have ended with it.
+    pub fn take(&mut self, told: Told<Frame>, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        let Told { from, span, frame } = told;
+        let stream = match frame {
+            Frame::Headers(block) => {
+                let stream = block.promised.unwrap_or(block.stream);
+                match block.promised {
+                    Some(_) => self.promise(from, stream, *block, span, counters, out),
+                    None => self.headers(from, *block, span, counters, out),
+                }
+                stream
+            }
+            Frame::Data {
+                stream,
+                body,
+                framing,
+                end,
+            } => {
+                self.with(stream, counters, |open| open.data(from, span, body, framing, end));
+                stream
+            }
+            Frame::Reset { stream, code } => {
+                self.with(stream, counters, |open| open.give_up(from, code, &span));
+                stream
+            }
+            Frame::GoAway { last, code } => return self.go_away(from, last, code, out),
+        };
+        if self.open.get(&stream).is_some_and(|open| open.is_done()) {
+            self.finish(stream, out);
+        }
+        if std::mem::take(&mut self.lost) {
+            let done = self.open.iter().filter(|(_, open)| open.is_done());
+            for stream in done.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+                self.finish(stream, out);
+            }
+        }
+        while self.bytes > STREAM_BYTES && self.drop_oldest(counters, out) {}
+    }
+
+    /// The request by which HTTP/1 was left is answered on the first stream (RFC 7540, section 3.2).
+    pub fn answering(&mut self, request: Request) {
+        const FIRST: u32 = 1;
+        let stream = Stream::asked(request);
+        self.asked.add(FIRST);
+        self.bytes += stream.cost();
+        self.open.insert(FIRST, Box::new(stream));
+    }
+
+    /// Payload of a stream's data goes by.
+    pub fn payload(&mut self, from: Side, stream: u32, bytes: &[u8]) {
+        if let Some(open) = self.open.get_mut(&stream) {
+            self.bytes += open.payload(from, bytes);
+        }
+    }
+
+    /// Payload of a stream's data was never seen.
+    pub fn payload_missing(&mut self, from: Side, stream: u32, len: u64) {
+        if let Some(open) = self.open.get_mut(&stream) {
+            open.payload_missing(from, len);
+        }
+    }
+
+    /// Frames of one direction may be missing, of any stream.
+    pub fn lost(&mut self, from: Side) {
+        for open in self.open.values_mut() {
+            open.lose(from);
+        }
+        match from {
+            Side::Client => self.asked = Seen::default(),
+            Side::Server => self.promised = Seen::default(),
+        }
+        self.lost = true;
+    }
+
+    /// One direction has ended.
+    pub fn ends(&mut self, from: Side, close: Close) {
+        match from {
+            Side::Client => self.client_close = Some(close),
+            Side::Server => self.server_close = Some(close),
+        }
+    }
+
+    /// Both directions have ended: gives everything that is open.
+    pub fn close(&mut self, out: &mut Vec<Transaction>) {
+        let reset = [self.client_close, self.server_close].contains(&Some(Close::Reset));
+        let closed = reset || self.server_close == Some(Close::Finished);
+        let go_away = self.go_away.map(|(given_up, _)| given_up);
+        for (stream, mut open) in std::mem::take(&mut self.open) {
+            open.break_off(reset, closed, go_away);
+            out.push(open.transaction(stream));
+        }
+        self.bytes = 0;
+    }
+
+    /// Bytes that it holds, roughly.
+    pub fn memory(&self) -> usize {
+        self.bytes
+    }
+
+    fn promise(
+        &mut self,
+        from: Side,
+        stream: u32,
+        block: HeaderBlock,
+        span: Span,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
+        if from == Side::Client || !self.promised.is_new(stream) {
+            counters.streams_unknown += 1;
+            return;
+        }
+        self.promised.add(stream);
+        self.open(stream, Stream::promised(block, span), counters, out);
+    }
+
+    fn headers(
+        &mut self,
+        from: Side,
+        block: HeaderBlock,
+        span: Span,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
+        let stream = block.stream;
+        if !self.open.contains_key(&stream) {
+            let seen = if stream.is_multiple_of(2) {
+                self.promised
+            } else {
+                self.asked
+            };
+            let opens = match from {
+                Side::Client => block.head.is_request() && seen.is_new(stream),
+                // To a request that was not seen.
+                Side::Server => !seen.has(stream) && !block.head.is_interim(),
+            };
+            if opens {
+                self.open(stream, Stream::default(), counters, out);
+                if from == Side::Client {
+                    self.asked.add(stream);
+                }
+            }
+        }
+        self.with(stream, counters, |open| open.headers(from, block, span));
+    }
+
+    fn open(&mut self, number: u32, stream: Stream, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        if self.open.len() >= STREAMS {
+            self.drop_oldest(counters, out);
+        }
+        self.bytes += stream.cost();
+        self.open.insert(number, Box::new(stream));
+    }
+
+    fn go_away(&mut self, by: Side, last: u32, code: ErrorCode, out: &mut Vec<Transaction>) {
+        let given_up = GivenUp { by, code };
+        match by {
+            Side::Client if code == ErrorCode::NO_ERROR => return,
+            Side::Client => {
+                self.go_away = Some((given_up, u32::MAX));
+                return;
+            }
+            Side::Server => self.go_away = Some((given_up, last)),
+        }
+        // What the server has not looked at, it will not answer.
+        let refused = self.open.range(last.saturating_add(1)..);
+        let refused = refused.filter(|(stream, open)| *stream % 2 == 1 && !open.is_answered());
+        for stream in refused.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+            if let Some(open) = self.open.get_mut(&stream) {
+                open.refuse(given_up);
+            }
+            self.finish(stream, out);
+        }
+    }
+
+    /// Does something with a stream that is open; what comes for one that is not is counted.
+    fn with(&mut self, stream: u32, counters: &mut Counters, act: impl FnOnce(&mut Stream)) {
+        let Some(open) = self.open.get_mut(&stream) else {
+            counters.streams_unknown += 1;
+            return;
+        };
+        self.bytes -= open.cost();
+        act(open);
+        self.bytes += open.cost();
+    }
+
+    /// Gives the oldest stream as it is; whether there was one.
+    fn drop_oldest(&mut self, counters: &mut Counters, out: &mut Vec<Transaction>) -> bool {
+        let Some((stream, mut open)) = self.open.pop_first() else {
+            return false;
+        };
+        counters.streams_dropped += 1;
+        self.bytes -= open.cost();
+        open.break_off(false, false, None);
+        out.push(open.transaction(stream));
+        true
+    }
+
+    fn finish(&mut self, stream: u32, out: &mut Vec<Transaction>) {
+        if let Some(open) = self.open.remove(&stream) {
+            self.bytes -= open.cost();
+            out.push(open.transaction(stream));
+        }
+    }
+}
+
+impl Seen {
+    fn add(&mut self, stream: u32) {
+        if self.first == 0 {
+            self.first = stream;
+        }
+        self.last = stream;
+    }
+
+    fn has(self, stream: u32) -> bool {
+        self.first != 0 && (self.first..=self.last).contains(&stream)
+    }
+
+    /// Whether a stream can begin now.
+    fn is_new(self, stream: u32) -> bool {
+        stream > self.last
+    }
+}

@@ -1,0 +1,198 @@
+//! The limits of HTTP/2, at the limit: what is bounded stays bounded, and says what it lost.
+
+mod wire;
+
+use wire::{Encoder, PREFACE, Wire, data, frame, headers, literal, settings};
+use wiretape_dissect::testing::{Recorded, Talk};
+use wiretape_dissect::{Call, Counters, Marks, Routed, Router, Shard};
+
+/// One shard that is given everything; its calls, counters, and the most that it held.
+fn dissect(packets: &[Recorded]) -> (Vec<Call>, Counters, usize) {
+    let (mut shard, mut router, mut calls, mut peak) = (Shard::new(), Router::new(), Vec::new(), 0);
+    for packet in packets {
+        if let Routed::Segment { segment, .. } = router.route(&packet.packet()) {
+            shard.segment(&segment, segment.payload(&packet.data), &mut calls);
+            peak = peak.max(shard.memory());
+        }
+    }
+    shard.finish(&mut calls);
+    (calls, shard.counters().clone(), peak)
+}
+
+fn begun() -> Talk {
+    let mut talk = Talk::usual();
+    talk.handshake().ask(PREFACE).ask(settings()).answer(settings());
+    talk
+}
+
+#[test]
+fn more_streams_than_are_kept_open() {
+    let mut talk = begun();
+    for n in 0..1500_u32 {
+        talk.ask(Wire::get("/a").end(2 * n + 1));
+    }
+    // The answer to the oldest comes when it is given up, and to the newest while it waits.
+    talk.answer([Wire::status(200).end(1), Wire::status(200).end(2999)].concat());
+    let (calls, counters, _) = dissect(&talk.packets);
+    assert_eq!((calls.len(), counters.streams_dropped), (1500, 1500 - 1024));
+    assert_eq!(counters.streams_unknown, 1);
+    assert_eq!(calls.iter().filter(|call| call.status.is_some()).count(), 1);
+}
+
+#[test]
+fn more_bytes_than_open_streams_hold() {
+    let mut talk = begun();
+    let field = "v".repeat(4000);
+    for n in 0..500_u32 {
+        talk.ask(Wire::get("/a").field("x-large", &field).end(2 * n + 1));
+    }
+    let (calls, counters, peak) = dissect(&talk.packets);
+    assert!(
+        counters.streams_dropped > 300 && peak < 850 << 10,
+        "{peak} {counters:#?}"
+    );
+    assert_eq!(calls.len(), 500);
+}
+
+#[test]
+fn a_header_block_longer_than_is_kept() {
+    let mut talk = begun();
+    let block = Wire::get("/flood").field("x-large", &"v".repeat(200_000)).block;
+    let mut parts = block.chunks(16_000);
+    let mut bytes = frame(1, 1, 1, parts.next().unwrap());
+    for part in parts {
+        bytes.extend(frame(9, 0, 1, part));
+    }
+    bytes.extend(frame(9, 4, 1, b""));
+    talk.ask(bytes).answer(Wire::status(431).end(1));
+    talk.ask(Wire::get("/next").end(3))
+        .answer(Wire::status(200).end(3));
+    let (calls, counters, peak) = dissect(&talk.packets);
+    assert_eq!(
+        (counters.heads_too_long, counters.hpack_voided, counters.resyncs),
+        (1, 1, 0)
+    );
+    assert!(peak < 200 << 10, "{peak}");
+    assert!(
+        calls[0].marks == Marks::HEADERS_CUT && calls[0].path == "/flood",
+        "{:?}",
+        calls[0]
+    );
+    assert_eq!((calls[1].path.as_str(), calls[1].status), ("/next", Some(200)));
+}
+
+#[test]
+fn a_flood_of_empty_continuations() {
+    let mut talk = begun();
+    talk.ask(frame(1, 1, 1, &Wire::get("/flood").block));
+    for _ in 0..50_000 {
+        talk.ask(frame(9, 0, 1, b""));
+    }
+    talk.ask(frame(9, 4, 1, b""));
+    let (calls, _, peak) = dissect(&talk.packets);
+    assert_eq!(calls[0].path, "/flood");
+    assert!(calls[0].marks.has(Marks::PACKETS_CUT) && peak < 20_000, "{peak}");
+}
+
+#[test]
+fn a_frame_of_headers_longer_than_is_kept() {
+    let mut talk = begun();
+    // The server takes long frames.
+    talk.answer(frame(4, 0, 0, &[0, 5, 0, 0x80, 0, 0]));
+    let block = Wire::get("/flood").field("x-large", &"v".repeat(100_000)).block;
+    talk.ask([frame(1, 5, 1, &block), Wire::get("/next").end(3)].concat());
+    talk.answer(Wire::status(200).end(3));
+    let (calls, counters, peak) = dissect(&talk.packets);
+    assert_eq!(
+        (counters.heads_too_long, counters.resyncs, calls.len()),
+        (1, 0, 1),
+        "{calls:#?}"
+    );
+    assert!(peak < 20_000, "{peak}");
+}
+
+#[test]
+fn a_bomb_of_indexed_fields() {
+    let mut talk = begun();
+    let mut block = headers(&[(":method", "GET"), (":path", "/bomb")]).block;
+    block.extend(literal("x-bomb", &"b".repeat(4000), true));
+    block.resize(block.len() + 12_000, 0xbe);
+    talk.ask(frame(1, 5, 1, &block));
+    let (calls, counters, peak) = dissect(&talk.packets);
+    let request = calls[0].request.as_ref().unwrap();
+    assert!(calls[0].marks.has(Marks::HEADERS_CUT) && request.headers.memory() < 70_000);
+    assert!(counters.headers_cut == 1 && peak < 100_000, "{peak}");
+}
+
+#[test]
+fn more_fields_than_are_kept() {
+    let mut talk = begun();
+    let mut wire = Wire::get("/many");
+    for n in 0..500 {
+        wire = wire.field(&format!("x-{n}"), "");
+    }
+    talk.ask(wire.end(1));
+    let (calls, counters, _) = dissect(&talk.packets);
+    assert_eq!(
+        (
+            calls[0].request.as_ref().unwrap().headers.len(),
+            counters.headers_cut
+        ),
+        (256, 1)
+    );
+}
+
+#[test]
+fn a_table_larger_than_is_kept() {
+    let mut talk = begun();
+    // 1 MiB is announced and used.
+    let mut size = Vec::new();
+    wire::integer(&mut size, 5, 0x20, 1 << 20);
+    talk.ask(frame(1, 5, 1, &[size, Wire::get("/a").block].concat()));
+    for n in 1..40_u32 {
+        let field = literal("x-large", &"v".repeat(10_000), true);
+        talk.ask(frame(1, 5, 2 * n + 1, &[Wire::get("/a").block, field].concat()));
+        talk.answer(Wire::status(200).end(2 * n + 1));
+    }
+    // The newest entry is known; the oldest one was let go.
+    talk.ask(frame(
+        1,
+        5,
+        101,
+        &[&Wire::get("/a").block[..], &[0xbe, 0xbe + 38]].concat(),
+    ));
+    let (calls, counters, peak) = dissect(&talk.packets);
+    let last = calls
+        .iter()
+        .max_by_key(|call| call.request.as_ref().unwrap().seq)
+        .unwrap();
+    assert!(last.marks.has(Marks::HEADERS_UNRESOLVED));
+    assert_eq!(last.request.as_ref().unwrap().headers.len(), 1);
+    assert!(counters.hpack_entries_dropped > 30 && peak < 120 << 10, "{peak}");
+}
+
+#[test]
+fn a_late_view_of_a_call_that_is_no_longer_remembered() {
+    use wiretape_dissect::testing::Who;
+    let mut talk = begun();
+    let mut encoder = Encoder::default();
+    for n in 0..3000_u32 {
+        let stream = 2 * n + 1;
+        talk.ask(Wire::get("/a").end(stream));
+        talk.answer(
+            [
+                frame(1, 4, stream, &encoder.block(&[(":status", "200")])),
+                data(stream, b"x", true),
+            ]
+            .concat(),
+        );
+    }
+    // The server's tape comes long after the client's.
+    let packets = [
+        talk.seen_by(Who::Client, 0, 0),
+        talk.seen_by(Who::Server, 1, 60_000_000_000),
+    ]
+    .concat();
+    let (calls, counters, _) = dissect(&packets);
+    assert_eq!((calls.len(), counters.twins_late), (3000, 3000));
+}
