@@ -351,7 +351,7 @@ fn conclusion(summary: &Summary) -> String {
         text.push_str(&format!("; the recorder lost {} packets", summary.lost_packets));
     }
     let skipped = [
-        ("route.not_tcp", "packets not TCP"),
+        ("route.other_transport", "packets neither TCP nor UDP nor ICMP"),
         ("route.not_ip", "packets not IP"),
         ("route.truncated", "packets cut within their headers"),
         ("route.malformed", "malformed packets"),

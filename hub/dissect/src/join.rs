@@ -107,7 +107,7 @@ impl View {
     }
 
     /// Takes over what another observer saw better.
-    fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         let (mine, theirs) = (&mut self.transaction, other.transaction);
         // What one of them is sure of, is sure; a reset that only one has seen was one nevertheless, unless the other
         // has the whole call.
@@ -135,13 +135,18 @@ impl View {
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
         }
+        for (name, value) in theirs.fields {
+            if mine.fields.iter().all(|(known, _)| *known != name) {
+                mine.fields.push((name, value));
+            }
+        }
         let sides = &mut self.sides;
         sides.client = sides.client.or(other.sides.client);
         sides.server = sides.server.or(other.sides.server);
         sides.unknown = sides.unknown.or(other.sides.unknown);
     }
 
-    fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         let request = self.transaction.request.as_ref().map_or(0, |request| {
             request.half.cost() + request.path.len() + request.query.len() + request.authority.len()
         });

@@ -50,6 +50,27 @@ pub const OLDER_CONNECTIONS: usize = 2;
 /// not recorded: four times the receive buffer that Linux allows by default (`tcp_rmem`).
 pub const RETRANSMISSION_REACH: u64 = 24 << 20;
 
+// --- datagrams ----------------------------------------------------------------------------------------------------
+
+/// Flows of datagrams of a shard: 64 Ki in all. A resolver's client takes a new port for every question, so this is
+/// three seconds of 20,000 questions a second; the flows that were silent for the longest time go first, and an answer
+/// comes in milliseconds.
+pub const DATAGRAM_FLOWS: usize = 1024;
+
+/// Bytes that a shard holds for them: 32 MiB over all shards.
+pub const DATAGRAM_FLOW_BYTES: usize = 1 << 19;
+
+/// A flow that is silent for so long, by packet time, is given up, and a request so old is not answered any more: Linux
+/// keeps an unanswered UDP flow for as long (`nf_conntrack_udp_timeout`); resolvers give up after 5 to 20 s.
+pub const DATAGRAM_IDLE: Nanos = 30 * SECOND;
+
+/// Datagrams of one observer that are looked at, until the flow is taken to speak no known protocol.
+pub const DATAGRAM_PROBES: u32 = 16;
+
+/// Answers that are remembered after they were given to their requests, so that one sent again is not taken for an
+/// answer to a request that was not recorded. As many as dnsperf has questions under way.
+pub const ANSWERED: usize = 128;
+
 // --- reassembly ---------------------------------------------------------------------------------------------------
 
 /// Early bytes of one direction: what 60 ms of 100 Mbit/s hold while one lost segment is sent again.
@@ -86,6 +107,17 @@ pub const CHUNK_LINE: usize = 4 << 10;
 
 /// Requests of one connection that wait for their answers.
 pub const PENDING: usize = 1024;
+
+// --- DNS ----------------------------------------------------------------------------------------------------------
+
+/// Questions of a message that are kept. There is one; multicast DNS asks a handful.
+pub const DNS_QUESTIONS: usize = 16;
+
+/// Answers of a message that are listed. More than fit into 4 KiB of UDP; a zone transfer has millions.
+pub const DNS_ANSWERS: usize = 256;
+
+/// Bytes of the text that lists them.
+pub const DNS_ANSWER_TEXT: usize = 8 << 10;
 
 // --- joining ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ use wiretape_dissect::{Call, Counters, Observation, SHARDS, Shard};
 use wiretape_tape::Nanos;
 
 use super::job::{Job, Progress};
-use super::lanes::{Batch, LaneEnd};
+use super::lanes::{Batch, LaneEnd, Unit};
 use crate::calls::{PartWriter, WriteError};
 
 /// The shards `s` with `s % workers == number`.
@@ -74,9 +74,13 @@ impl<'j> Worker<'j> {
     /// Dissects a batch.
     pub(super) fn work(&mut self, batch: &Batch) -> Result<(), WriteError> {
         let workers = self.workers;
-        batch.each(|shard, segment, payload| {
-            if let Some(shard) = self.shards.get_mut(usize::from(shard) / workers) {
-                shard.segment(segment, payload, &mut self.calls);
+        batch.each(|shard, unit, payload| {
+            let Some(shard) = self.shards.get_mut(usize::from(shard) / workers) else {
+                return;
+            };
+            match unit {
+                Unit::Segment(segment) => shard.segment(segment, payload, &mut self.calls),
+                Unit::Datagram(datagram) => shard.datagram(datagram, payload, &mut self.calls),
             }
         });
         self.store()

@@ -1,7 +1,9 @@
 //! The one list of protocols.
 
-use super::{Heads, Info, Protocol, Verdict, http1};
+use super::datagram::{Arrival, DatagramProtocol, Likeness};
+use super::{Heads, Info, Protocol, Verdict, dns, http1};
 use crate::call::Marks;
+use crate::datagrams::{Exchanges, Exchanging};
 use crate::driver::{Dissector, Driver};
 use crate::flow::End;
 
@@ -17,7 +19,21 @@ pub struct Registration {
 }
 
 /// Every protocol, in the order in which they are asked.
-pub static PROTOCOLS: &[Registration] = &[register::<http1::Http1>()];
+pub static PROTOCOLS: &[Registration] = &[register::<http1::Http1>(), register::<dns::DnsStream>()];
+
+/// A protocol of datagrams as the rest of the crate sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct DatagramRegistration {
+    /// Name and habits.
+    pub info: Info,
+    /// See [`DatagramProtocol::probe`].
+    pub probe: fn(&Arrival<'_>) -> Likeness,
+    /// Begins the dissection of a flow.
+    pub begin: fn() -> Box<dyn Exchanging>,
+}
+
+/// Every protocol of datagrams, in the order in which they are asked.
+pub static DATAGRAM_PROTOCOLS: &[DatagramRegistration] = &[register_datagrams::<dns::DnsDatagrams>()];
 
 /// The protocol of a name or alias, in any case.
 pub fn find(name: &str) -> Option<&'static Registration> {
@@ -34,5 +50,13 @@ const fn register<P: Protocol>() -> Registration {
         info: P::INFO,
         probe: P::probe,
         begin: |client, marks| Box::new(Driver::<P>::new(client, marks)),
+    }
+}
+
+const fn register_datagrams<P: DatagramProtocol>() -> DatagramRegistration {
+    DatagramRegistration {
+        info: P::INFO,
+        probe: P::probe,
+        begin: || Box::new(Exchanges::<P>::default()),
     }
 }
