@@ -132,6 +132,8 @@ counters! {
         answers_repeated,
         /// DNS messages with more questions or answers than are kept.
         dns_cut,
+        /// TLS handshake messages that are longer than are read.
+        tls_messages_skipped,
         /// Requests that were sent again before they were answered.
         requests_repeated,
     }

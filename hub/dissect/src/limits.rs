@@ -119,6 +119,18 @@ pub const DNS_ANSWERS: usize = 256;
 /// Bytes of the text that lists them.
 pub const DNS_ANSWER_TEXT: usize = 8 << 10;
 
+// --- TLS ----------------------------------------------------------------------------------------------------------
+
+/// Bytes of a record's content: 2^14 and what encryption may add (RFC 5246, section 6.2.3).
+pub const TLS_RECORD: usize = (1 << 14) + 2048;
+
+/// Bytes of a handshake message that is read: certificate chains are of some KiB; with what is not a chain, there are
+/// certificates of 30 KiB.
+pub const TLS_MESSAGE: usize = 64 << 10;
+
+/// Suites, protocols and names that one message lists.
+pub const TLS_LISTED: usize = 128;
+
 // --- joining ------------------------------------------------------------------------------------------------------
 
 /// Calls of one observer that wait for the other observer's view of them.

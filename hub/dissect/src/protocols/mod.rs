@@ -8,6 +8,7 @@ pub(crate) mod datagram;
 pub(crate) mod dns;
 pub(crate) mod http1;
 mod registry;
+pub(crate) mod tls;
 
 pub use datagram::{Arrival, DatagramProtocol, Key, Likeness, Message as DatagramMessage};
 pub use registry::{DATAGRAM_PROTOCOLS, DatagramRegistration, PROTOCOLS, Registration, find};

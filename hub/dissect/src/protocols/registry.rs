@@ -1,7 +1,7 @@
 //! The one list of protocols.
 
 use super::datagram::{Arrival, DatagramProtocol, Likeness};
-use super::{Heads, Info, Protocol, Verdict, dns, http1};
+use super::{Heads, Info, Protocol, Verdict, dns, http1, tls};
 use crate::call::Marks;
 use crate::datagrams::{Exchanges, Exchanging};
 use crate::driver::{Dissector, Driver};
@@ -19,7 +19,11 @@ pub struct Registration {
 }
 
 /// Every protocol, in the order in which they are asked.
-pub static PROTOCOLS: &[Registration] = &[register::<http1::Http1>(), register::<dns::DnsStream>()];
+pub static PROTOCOLS: &[Registration] = &[
+    register::<http1::Http1>(),
+    register::<dns::DnsStream>(),
+    register::<tls::Tls>(),
+];
 
 /// A protocol of datagrams as the rest of the crate sees it.
 #[derive(Clone, Copy, Debug)]
