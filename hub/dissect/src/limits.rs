@@ -131,6 +131,15 @@ pub const TLS_MESSAGE: usize = 64 << 10;
 /// Suites, protocols and names that one message lists.
 pub const TLS_LISTED: usize = 128;
 
+// --- QUIC ---------------------------------------------------------------------------------------------------------
+
+/// Bytes of the TLS messages in one end's Initial packets: those of a ClientHello with keys that withstand quantum
+/// computers are 2 KiB; a server must take 4 KiB (RFC 9000, section 7.5).
+pub const QUIC_CRYPTO: usize = 16 << 10;
+
+/// Pieces of these that came early. Some clients cut their hello into a dozen, and shuffle them.
+pub const QUIC_PIECES: usize = 64;
+
 // --- joining ------------------------------------------------------------------------------------------------------
 
 /// Calls of one observer that wait for the other observer's view of them.

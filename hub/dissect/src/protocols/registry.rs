@@ -1,7 +1,7 @@
 //! The one list of protocols.
 
 use super::datagram::{Arrival, DatagramProtocol, Likeness};
-use super::{Heads, Info, Protocol, Verdict, dns, http1, tls};
+use super::{Heads, Info, Protocol, Verdict, dns, http1, quic, tls};
 use crate::call::Marks;
 use crate::datagrams::{Exchanges, Exchanging};
 use crate::driver::{Dissector, Driver};
@@ -37,7 +37,10 @@ pub struct DatagramRegistration {
 }
 
 /// Every protocol of datagrams, in the order in which they are asked.
-pub static DATAGRAM_PROTOCOLS: &[DatagramRegistration] = &[register_datagrams::<dns::DnsDatagrams>()];
+pub static DATAGRAM_PROTOCOLS: &[DatagramRegistration] = &[
+    register_datagrams::<quic::Quic>(),
+    register_datagrams::<dns::DnsDatagrams>(),
+];
 
 /// The protocol of a name or alias, in any case.
 pub fn find(name: &str) -> Option<&'static Registration> {

@@ -6,15 +6,15 @@ use crate::Outcome;
 use crate::protocols::Side;
 
 /// Content types of records.
-pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
-pub(super) const ALERT: u8 = 21;
-pub(super) const HANDSHAKE: u8 = 22;
-pub(super) const APPLICATION_DATA: u8 = 23;
+pub(crate) const CHANGE_CIPHER_SPEC: u8 = 20;
+pub(crate) const ALERT: u8 = 21;
+pub(crate) const HANDSHAKE: u8 = 22;
+pub(crate) const APPLICATION_DATA: u8 = 23;
 
 /// Types of handshake messages.
-pub(super) const CLIENT_HELLO: u8 = 1;
-pub(super) const SERVER_HELLO: u8 = 2;
-pub(super) const CERTIFICATE: u8 = 11;
+pub(crate) const CLIENT_HELLO: u8 = 1;
+pub(crate) const SERVER_HELLO: u8 = 2;
+pub(crate) const CERTIFICATE: u8 = 11;
 
 pub(crate) const TLS13: u16 = 0x0304;
 
@@ -43,12 +43,12 @@ pub(crate) fn is_grease(value: u16) -> bool {
 }
 
 /// "The connection will not be used any more": not an error.
-pub(super) const CLOSE_NOTIFY: u8 = 0;
+pub(crate) const CLOSE_NOTIFY: u8 = 0;
 /// "The user has canceled": a warning, followed by the above.
-pub(super) const USER_CANCELED: u8 = 90;
+pub(crate) const USER_CANCELED: u8 = 90;
 
 /// Name of an alert.
-pub(super) fn alert_name(alert: u8) -> Cow<'static, str> {
+pub(crate) fn alert_name(alert: u8) -> Cow<'static, str> {
     let name = match alert {
         CLOSE_NOTIFY => "close_notify",
         10 => "unexpected_message",
@@ -94,7 +94,7 @@ pub(super) fn alert_name(alert: u8) -> Cow<'static, str> {
 
 /// Whose fault a fatal alert means: an end sends one because of what the other end has done, except where it says that
 /// it has failed itself.
-pub(super) fn outcome(alert: u8, sender: Side) -> Outcome {
+pub(crate) fn outcome(alert: u8, sender: Side) -> Outcome {
     const INTERNAL_ERROR: u8 = 80;
     let own_fault = matches!(alert, INTERNAL_ERROR | USER_CANCELED);
     match (sender, own_fault) {
