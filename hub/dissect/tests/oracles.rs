@@ -232,3 +232,42 @@ fn quic_hellos_as_tshark_has_them() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     eprintln!("{compared} captures, {told} different hellos of QUIC as tshark has them");
 }
+
+#[test]
+fn icmp_messages_as_tshark_has_them() {
+    let Some(files) = captures(&["wireshark", "deepflow/dns"]) else {
+        return;
+    };
+    let (mut compared, mut told, mut wrong) = (0, 0, Vec::new());
+    for file in files {
+        let calls = dissect(&read(&file)).calls;
+        let mut ours = Vec::new();
+        for call in calls.iter().filter(|call| call.protocol == "icmp") {
+            let halves = usize::from(call.request.is_some()) + usize::from(call.response.is_some());
+            let again: usize = text(call, "icmp_retries").parse().unwrap_or_default();
+            for _ in 0..halves + again {
+                ours.push(text(call, "icmp_code"));
+            }
+        }
+        if ours.is_empty() {
+            continue;
+        }
+        let fields = ["icmp.code", "icmpv6.code"];
+        let Some(theirs) = tshark(&file, "icmp || icmpv6", &fields, &[]) else {
+            return;
+        };
+        let mut expected: Vec<String> = theirs.iter().map(|line| line.concat()).collect();
+        ours.sort();
+        expected.sort();
+        compared += 1;
+        told += ours.len();
+        if ours != expected {
+            wrong.push(format!(
+                "{}:\n  ours   {ours:?}\n  tshark {expected:?}",
+                name(&file)
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    eprintln!("{compared} captures, {told} messages of ICMP as tshark has them");
+}

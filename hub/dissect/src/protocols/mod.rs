@@ -7,6 +7,7 @@ pub(crate) mod datagram;
 
 pub(crate) mod dns;
 pub(crate) mod http1;
+pub(crate) mod icmp;
 pub(crate) mod quic;
 mod registry;
 pub(crate) mod tls;

@@ -1,7 +1,7 @@
 //! The one list of protocols.
 
 use super::datagram::{Arrival, DatagramProtocol, Likeness};
-use super::{Heads, Info, Protocol, Verdict, dns, http1, quic, tls};
+use super::{Heads, Info, Protocol, Verdict, dns, http1, icmp, quic, tls};
 use crate::call::Marks;
 use crate::datagrams::{Exchanges, Exchanging};
 use crate::driver::{Dissector, Driver};
@@ -38,6 +38,7 @@ pub struct DatagramRegistration {
 
 /// Every protocol of datagrams, in the order in which they are asked.
 pub static DATAGRAM_PROTOCOLS: &[DatagramRegistration] = &[
+    register_datagrams::<icmp::Icmp>(),
     register_datagrams::<quic::Quic>(),
     register_datagrams::<dns::DnsDatagrams>(),
 ];

@@ -2,8 +2,8 @@
 
 use super::call;
 use super::message::{self, HEADER, Message, Reading};
-use crate::Counters;
 use crate::protocols::{Arrival, DatagramMessage, DatagramProtocol, Info, Likeness, Transaction};
+use crate::{Counters, Transport};
 
 /// The protocol; see the module.
 pub(crate) struct DnsDatagrams;
@@ -21,7 +21,7 @@ impl DatagramProtocol for DnsDatagrams {
 
     fn probe(arrival: &Arrival<'_>) -> Likeness {
         let bytes = arrival.bytes;
-        if bytes.len() < HEADER || !message::is_plausible(bytes) {
+        if arrival.transport != Transport::Udp || bytes.len() < HEADER || !message::is_plausible(bytes) {
             return Likeness::No;
         }
         // Its own counters: what is only looked at is not counted.
