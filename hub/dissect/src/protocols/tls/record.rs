@@ -119,7 +119,7 @@ fn hello(content: &[u8]) -> Option<Likeness> {
     };
     // Version, random, length of the session's id, and a suite; a ClientHello has more.
     let known = version >> 8 == 3 || is_tls13(version);
-    (len >= 2 + 32 + 1 + 2 && len <= TLS_MESSAGE && known).then_some(found)
+    (known && (2 + 32 + 1 + 2..=TLS_MESSAGE).contains(&len)).then_some(found)
 }
 
 /// Handshake messages on their way: they may be spread over records, and share them.
