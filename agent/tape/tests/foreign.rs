@@ -256,7 +256,7 @@ fn gzipped_a_thousandfold() {
     let mut reader = ChunkReader::new(packed.as_slice()).unwrap();
     let mut chunk = wiretape_tape::Chunk::default();
     while reader.next_chunk(&mut chunk).unwrap() {
-        assert!(chunk.bytes.capacity() <= 2 * wiretape_tape::CHUNK_BYTES);
+        assert!(chunk.capacity() <= 2 * wiretape_tape::CHUNK_BYTES);
     }
     assert_eq!(reader.counters().packets, 256);
 }

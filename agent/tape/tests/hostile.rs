@@ -34,7 +34,7 @@ fn read_through(bytes: &[u8]) -> u64 {
             assert_eq!(chunk.data(packet).len(), packet.data.len());
         }
         given_out += chunk.packets.len() as u64;
-        used += chunk.bytes.len() as u64;
+        used += chunk.bytes().len() as u64;
     }
     let counters = reader.counters();
     assert_eq!(counters.packets, given_out);

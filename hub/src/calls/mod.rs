@@ -5,6 +5,8 @@ pub mod names;
 
 pub mod schema;
 
+mod columns;
+
 mod rows;
 
 mod writer;

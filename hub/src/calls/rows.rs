@@ -1,31 +1,21 @@
-//! Calls become rows: one Arrow builder per column, in the order of [`COLUMNS`](super::schema::COLUMNS).
+//! Calls become rows: each value goes to its column, in the order of [`COLUMNS`](super::schema::COLUMNS).
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    ArrayRef, Int32Builder, Int64Builder, ListBuilder, MapArray, StringArray, StructArray,
-    TimestampNanosecondBuilder, UInt64Builder,
-};
-use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::record_batch::RecordBatch;
 use rustc_hash::FxHashMap;
 use wiretape_dissect::{Call, Headers, Message, Observation, Peer, Value};
 use wiretape_tape::Nanos;
 
+use super::columns::{Leaf, ListColumn, MapColumn, NumberColumn, Ordered, WordColumn};
 use super::names::Names;
-use super::schema;
-
-/// Rows that are handed to the writer together: enough to spread its cost, few enough (2 MiB with usual headers) that
-/// every worker can hold them.
-pub const ROWS: usize = 1024;
 
 /// Most addresses whose text is remembered. More clients than that cost time, not memory.
 const ADDRESS_TEXTS: usize = 16 * 1024;
+
+/// Rows after which it is looked whether a page is full.
+const ROWS: usize = 256;
 
 /// Bits of a connection's or flow's number that any JSON reader keeps exactly.
 const JSON_BITS: u64 = (1 << 53) - 1;
@@ -40,33 +30,32 @@ pub struct Rows {
     columns: Columns,
 }
 
-/// The builders, each named after its column.
-#[derive(Default)]
+/// The columns, each named as in the table.
 struct Columns {
-    ts: TimestampNanosecondBuilder,
-    stream: UInt64Builder,
-    index: Int32Builder,
-    node: TextColumn,
-    side: TextColumn,
-    protocol: TextColumn,
-    version: TextColumn,
+    ts: NumberColumn,
+    stream: NumberColumn,
+    index: NumberColumn,
+    node: WordColumn,
+    side: WordColumn,
+    protocol: WordColumn,
+    version: WordColumn,
     src: PeerColumns,
     dst: PeerColumns,
-    method: TextColumn,
-    path: TextColumn,
-    query: TextColumn,
-    authority: TextColumn,
-    status: Int32Builder,
-    outcome: TextColumn,
-    elapsed: Int64Builder,
+    method: WordColumn,
+    path: WordColumn,
+    query: WordColumn,
+    authority: WordColumn,
+    status: NumberColumn,
+    outcome: WordColumn,
+    elapsed: NumberColumn,
     req: SizeColumns,
     resp: SizeColumns,
     req_headers: MapColumn,
     resp_headers: MapColumn,
     fields: MapColumn,
-    marks: Int32Builder,
-    conn_id: Int64Builder,
-    flow_id: Int64Builder,
+    marks: NumberColumn,
+    conn_id: NumberColumn,
+    flow_id: NumberColumn,
     client: TimeColumns,
     server: TimeColumns,
     other: TimeColumns,
@@ -82,11 +71,11 @@ impl Rows {
             nodes,
             addresses: FxHashMap::default(),
             rows: 0,
-            columns: Columns::default(),
+            columns: Columns::new(),
         }
     }
 
-    /// How many rows there are; at [`ROWS`] it is time to [`take`](Self::take) them.
+    /// How many rows the row group under way has.
     pub fn len(&self) -> usize {
         self.rows
     }
@@ -96,94 +85,186 @@ impl Rows {
         self.rows == 0
     }
 
-    /// Appends a call.
-    pub fn push(&mut self, call: &Call) {
-        let observation = call.observation();
-        let start = observation.map_or(0, Observation::start);
+    /// Appends calls. Each column takes its values of all of them before the next one does: a few calls fit into the
+    /// processor's nearest cache, all columns do not.
+    pub fn push(&mut self, calls: &[Call]) {
         let c = &mut self.columns;
-        c.ts.append_value(nanos(start));
-        c.stream.append_value(call.stream);
-        c.index
-            .append_value(i32::try_from(call.index).unwrap_or(i32::MAX));
-        c.node.push(observation.map_or("", |o| node(&self.nodes, o.tape)));
-        c.side.push(side(call));
-        c.protocol.push(call.protocol);
-        c.version.push(call.version);
-        for (peer, columns) in [(&call.client, &mut c.src), (&call.server, &mut c.dst)] {
-            if self.addresses.len() >= ADDRESS_TEXTS {
-                self.addresses.clear();
-            }
-            let ip = peer.address.ip().to_canonical();
-            let text = self.addresses.entry(ip).or_insert_with(|| ip.to_string());
-            let node = peer.tape.map(|tape| node(&self.nodes, tape));
-            columns.push(peer, text, self.names.resolve(node, peer.cgroup, ip, start));
+        for call in calls {
+            c.ts.push(number(start(call)));
+            c.stream.push(call.stream.cast_signed());
+            c.conn_id.push((call.stream & JSON_BITS).cast_signed());
+            c.index
+                .push(i64::from(i32::try_from(call.index).unwrap_or(i32::MAX)));
+            c.flow_id.push(flow_id(call.client.address, call.server.address));
         }
-        c.method.push(&call.method);
-        c.path.push(&call.path);
-        c.query.push(&call.query);
-        c.authority.push(&call.authority);
-        c.status.append_option(call.status);
-        c.outcome.push(call.outcome.as_str());
-        c.elapsed
-            .append_option(observation.and_then(Observation::elapsed).map(nanos));
-        c.req.push(call.request.as_ref());
-        c.resp.push(call.response.as_ref());
-        c.req_headers.headers(call.request.as_ref().map(|m| &m.headers));
-        c.resp_headers.headers(call.response.as_ref().map(|m| &m.headers));
-        c.fields.fields(&call.fields);
-        c.marks.append_value(call.marks.0.cast_signed());
-        c.conn_id.append_value((call.stream & JSON_BITS).cast_signed());
-        c.flow_id
-            .append_value(flow_id(call.client.address, call.server.address));
-        c.client.push(call.client_side.as_ref());
-        c.server.push(call.server_side.as_ref());
-        c.other.push(call.unknown_side.as_ref());
-        c.req_packets.push(call.request.as_ref());
-        c.resp_packets.push(call.response.as_ref());
-        self.rows += 1;
+        for call in calls {
+            c.node
+                .push(call.observation().map_or("", |o| node(&self.nodes, o.tape)));
+            c.side.push(side(call));
+            c.protocol.push(call.protocol);
+            c.version.push(call.version);
+        }
+        for call in calls {
+            for (peer, columns) in [(&call.client, &mut c.src), (&call.server, &mut c.dst)] {
+                if self.addresses.len() >= ADDRESS_TEXTS {
+                    self.addresses.clear();
+                }
+                let ip = peer.address.ip().to_canonical();
+                let text = self.addresses.entry(ip).or_insert_with(|| ip.to_string());
+                let node = peer.tape.map(|tape| node(&self.nodes, tape));
+                columns.push(peer, text, self.names.resolve(node, peer.cgroup, ip, start(call)));
+            }
+        }
+        for call in calls {
+            c.method.push(&call.method);
+            c.path.push(&call.path);
+            c.query.push(&call.query);
+            c.authority.push(&call.authority);
+            c.outcome.push(call.outcome.as_str());
+        }
+        for call in calls {
+            c.status.push_option(call.status.map(i64::from));
+            c.elapsed
+                .push_option(call.observation().and_then(Observation::elapsed).map(number));
+            c.marks.push(i64::from(call.marks.0.cast_signed()));
+        }
+        for call in calls {
+            c.req.push(call.request.as_ref());
+            c.resp.push(call.response.as_ref());
+        }
+        for call in calls {
+            headers(&mut c.req_headers, call.request.as_ref().map(|m| &m.headers));
+        }
+        for call in calls {
+            headers(&mut c.resp_headers, call.response.as_ref().map(|m| &m.headers));
+        }
+        for call in calls {
+            fields(&mut c.fields, &call.fields);
+        }
+        for call in calls {
+            c.client.push(call.client_side.as_ref());
+            c.server.push(call.server_side.as_ref());
+            c.other.push(call.unknown_side.as_ref());
+        }
+        for call in calls {
+            c.req_packets.push(call.request.as_ref());
+            c.resp_packets.push(call.response.as_ref());
+        }
+        let before = self.rows;
+        self.rows += calls.len();
+        if before / ROWS != self.rows / ROWS {
+            self.each_leaf(&mut |leaf| {
+                leaf.end_page_if_full();
+                Ok::<_, std::convert::Infallible>(())
+            })
+            .unwrap_or_else(|never| match never {});
+        }
     }
 
-    /// The rows so far, which are then gone from here.
-    pub fn take(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows = 0;
-        let c = &mut self.columns;
-        let mut arrays: Vec<ArrayRef> = vec![
-            Arc::new(c.ts.finish().with_timezone("UTC")),
-            Arc::new(c.stream.finish()),
-            Arc::new(c.index.finish()),
-            c.node.finish()?,
-            c.side.finish()?,
-            c.protocol.finish()?,
-            c.version.finish()?,
-        ];
-        c.src.finish(&mut arrays)?;
-        c.dst.finish(&mut arrays)?;
-        arrays.extend([
-            c.method.finish()?,
-            c.path.finish()?,
-            c.query.finish()?,
-            c.authority.finish()?,
-            Arc::new(c.status.finish()),
-            c.outcome.finish()?,
-            Arc::new(c.elapsed.finish()),
-        ]);
-        c.req.finish(&mut arrays);
-        c.resp.finish(&mut arrays);
-        arrays.push(c.req_headers.finish()?);
-        arrays.push(c.resp_headers.finish()?);
-        arrays.push(c.fields.finish()?);
-        arrays.extend([
-            Arc::new(c.marks.finish()) as ArrayRef,
-            Arc::new(c.conn_id.finish()),
-            Arc::new(c.flow_id.finish()),
-        ]);
-        c.client.finish(&mut arrays);
-        c.server.finish(&mut arrays);
-        c.other.finish(&mut arrays);
-        c.req_packets.finish(&mut arrays);
-        c.resp_packets.finish(&mut arrays);
-        RecordBatch::try_new(schema::schema(), arrays)
+    /// Bytes that the row group under way holds, roughly.
+    pub fn memory(&mut self) -> usize {
+        let mut memory = 0;
+        self.each_leaf(&mut |leaf| {
+            memory += leaf.memory();
+            Ok::<_, std::convert::Infallible>(())
+        })
+        .unwrap_or_else(|never| match never {});
+        memory
     }
+
+    /// Hands over each leaf of the table's schema, in its order, to end the row group. There are no rows then.
+    pub fn finish<E>(&mut self, take: &mut dyn FnMut(&mut dyn Leaf) -> Result<(), E>) -> Result<(), E> {
+        self.rows = 0;
+        self.each_leaf(take)
+    }
+
+    fn each_leaf<E>(&mut self, take: &mut dyn FnMut(&mut dyn Leaf) -> Result<(), E>) -> Result<(), E> {
+        let c = &mut self.columns;
+        let numbers: [&mut dyn Leaf; 7] = [
+            &mut c.ts,
+            &mut c.stream,
+            &mut c.index,
+            &mut c.node,
+            &mut c.side,
+            &mut c.protocol,
+            &mut c.version,
+        ];
+        let asked: [&mut dyn Leaf; 7] = [
+            &mut c.method,
+            &mut c.path,
+            &mut c.query,
+            &mut c.authority,
+            &mut c.status,
+            &mut c.outcome,
+            &mut c.elapsed,
+        ];
+        let marks: [&mut dyn Leaf; 3] = [&mut c.marks, &mut c.conn_id, &mut c.flow_id];
+        let leaves = numbers
+            .into_iter()
+            .chain(c.src.leaves())
+            .chain(c.dst.leaves())
+            .chain(asked)
+            .chain(c.req.leaves())
+            .chain(c.resp.leaves())
+            .chain(c.req_headers.leaves())
+            .chain(c.resp_headers.leaves())
+            .chain(c.fields.leaves())
+            .chain(marks)
+            .chain(c.client.leaves())
+            .chain(c.server.leaves())
+            .chain(c.other.leaves())
+            .chain(c.req_packets.leaves())
+            .chain(c.resp_packets.leaves());
+        for leaf in leaves {
+            take(leaf)?;
+        }
+        Ok(())
+    }
+}
+
+impl Columns {
+    fn new() -> Self {
+        let word = || WordColumn::new(false);
+        let small = || NumberColumn::new(true, false, Ordered::Chunk);
+        let hash = || NumberColumn::new(false, false, Ordered::No);
+        Self {
+            ts: NumberColumn::new(false, false, Ordered::Page),
+            stream: hash(),
+            index: small(),
+            node: word(),
+            side: word(),
+            protocol: word(),
+            version: word(),
+            src: PeerColumns::new(),
+            dst: PeerColumns::new(),
+            method: word(),
+            // The only text whose range helps: others do not follow time or the part.
+            path: WordColumn::new(true),
+            query: word(),
+            authority: word(),
+            status: NumberColumn::new(true, true, Ordered::Chunk),
+            outcome: word(),
+            elapsed: NumberColumn::new(false, true, Ordered::Chunk),
+            req: SizeColumns::new(),
+            resp: SizeColumns::new(),
+            req_headers: MapColumn::new(),
+            resp_headers: MapColumn::new(),
+            fields: MapColumn::new(),
+            marks: small(),
+            conn_id: hash(),
+            flow_id: hash(),
+            client: TimeColumns::new(),
+            server: TimeColumns::new(),
+            other: TimeColumns::new(),
+            req_packets: PacketColumns::new(),
+            resp_packets: PacketColumns::new(),
+        }
+    }
+}
+
+/// When a call began; 0 where nobody saw it.
+fn start(call: &Call) -> Nanos {
+    call.observation().map_or(0, Observation::start)
 }
 
 fn node(nodes: &[String], tape: u16) -> &str {
@@ -200,8 +281,36 @@ fn side(call: &Call) -> &'static str {
     }
 }
 
-/// Times and spans as Arrow has them. Nanoseconds since 1970 fit until the year 2262.
-fn nanos(value: Nanos) -> i64 {
+/// A message's header fields as a row.
+fn headers(column: &mut MapColumn, headers: Option<&Headers>) {
+    for (name, value) in headers.into_iter().flat_map(Headers::iter) {
+        column.field(name, value);
+    }
+    column.end_row();
+}
+
+/// A pod's labels as a row.
+fn labels(column: &mut MapColumn, labels: Option<&BTreeMap<String, String>>) {
+    for (key, value) in labels.into_iter().flatten() {
+        column.entry(key, value);
+    }
+    column.end_row();
+}
+
+/// A protocol's own fields as a row.
+fn fields(column: &mut MapColumn, fields: &[(&'static str, Value)]) {
+    for (key, value) in fields {
+        match value {
+            Value::Text(text) => column.entry(key, text),
+            Value::Int(number) => column.entry_display(key, number),
+            Value::Bool(truth) => column.entry_display(key, truth),
+        }
+    }
+    column.end_row();
+}
+
+/// Times, spans and sizes as the table has them. Nanoseconds since 1970 fit until the year 2262.
+fn number(value: Nanos) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -226,76 +335,93 @@ fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
 }
 
 /// `src_…` or `dst_…`.
-#[derive(Default)]
 struct PeerColumns {
-    ip: TextColumn,
-    port: Int32Builder,
-    pod: TextColumn,
-    namespace: TextColumn,
-    service: TextColumn,
-    node: TextColumn,
-    process: TextColumn,
+    ip: WordColumn,
+    port: NumberColumn,
+    pod: WordColumn,
+    namespace: WordColumn,
+    service: WordColumn,
+    node: WordColumn,
+    process: WordColumn,
     labels: MapColumn,
 }
 
 impl PeerColumns {
+    fn new() -> Self {
+        let word = || WordColumn::new(false);
+        Self {
+            ip: word(),
+            port: NumberColumn::new(true, false, Ordered::Chunk),
+            pod: word(),
+            namespace: word(),
+            service: word(),
+            node: word(),
+            process: word(),
+            labels: MapColumn::new(),
+        }
+    }
+
     fn push(&mut self, peer: &Peer, ip: &str, who: super::names::Identity<'_>) {
         self.ip.push(ip);
-        self.port.append_value(i32::from(peer.address.port()));
+        self.port.push(i64::from(peer.address.port()));
         self.pod.push(who.pod);
         self.namespace.push(who.namespace);
         self.service.push(who.service);
         self.node.push(who.node);
         self.process.push(who.process);
-        self.labels.labels(who.labels);
+        labels(&mut self.labels, who.labels);
     }
 
-    fn finish(&mut self, arrays: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
-        arrays.extend([
-            self.ip.finish()?,
-            Arc::new(self.port.finish()),
-            self.pod.finish()?,
-            self.namespace.finish()?,
-            self.service.finish()?,
-            self.node.finish()?,
-            self.process.finish()?,
-        ]);
-        arrays.push(self.labels.finish()?);
-        Ok(())
+    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
+        let words: [&mut dyn Leaf; 7] = [
+            &mut self.ip,
+            &mut self.port,
+            &mut self.pod,
+            &mut self.namespace,
+            &mut self.service,
+            &mut self.node,
+            &mut self.process,
+        ];
+        words.into_iter().chain(self.labels.leaves())
     }
 }
 
-/// `req_…bytes`, or the response's.
-#[derive(Default)]
+/// `req_…bytes`, or the response's: all of them, head, body, missing.
 struct SizeColumns {
-    wire: Int64Builder,
-    head: Int64Builder,
-    body: Int64Builder,
-    missing: Int64Builder,
+    columns: [NumberColumn; 4],
 }
 
 impl SizeColumns {
-    fn push(&mut self, message: Option<&Message>) {
-        self.wire.append_option(message.map(|m| nanos(m.wire_len)));
-        self.head.append_option(message.map(|m| nanos(m.head_len)));
-        self.body.append_option(message.map(|m| nanos(m.body_len)));
-        self.missing.append_option(message.map(|m| nanos(m.missing)));
+    fn new() -> Self {
+        Self {
+            columns: std::array::from_fn(|_| NumberColumn::new(false, true, Ordered::Chunk)),
+        }
     }
 
-    fn finish(&mut self, arrays: &mut Vec<ArrayRef>) {
-        for column in [&mut self.wire, &mut self.head, &mut self.body, &mut self.missing] {
-            arrays.push(Arc::new(column.finish()));
+    fn push(&mut self, message: Option<&Message>) {
+        let sizes = message.map(|m| [m.wire_len, m.head_len, m.body_len, m.missing]);
+        for (n, column) in self.columns.iter_mut().enumerate() {
+            column.push_option(sizes.and_then(|sizes| sizes.get(n).copied()).map(number));
         }
+    }
+
+    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
+        self.columns.iter_mut().map(|column| column as &mut dyn Leaf)
     }
 }
 
 /// The four times of one observer.
-#[derive(Default)]
 struct TimeColumns {
-    columns: [TimestampNanosecondBuilder; 4],
+    columns: [NumberColumn; 4],
 }
 
 impl TimeColumns {
+    fn new() -> Self {
+        Self {
+            columns: std::array::from_fn(|_| NumberColumn::new(false, true, Ordered::Chunk)),
+        }
+    }
+
     fn push(&mut self, observation: Option<&Observation>) {
         let request = observation.and_then(|o| o.request);
         let response = observation.and_then(|o| o.response);
@@ -306,154 +432,35 @@ impl TimeColumns {
             response.map(|r| r.1),
         ];
         for (column, time) in self.columns.iter_mut().zip(times) {
-            column.append_option(time.map(nanos));
+            column.push_option(time.map(number));
         }
     }
 
-    fn finish(&mut self, arrays: &mut Vec<ArrayRef>) {
-        for column in &mut self.columns {
-            arrays.push(Arc::new(column.finish().with_timezone("UTC")));
-        }
+    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
+        self.columns.iter_mut().map(|column| column as &mut dyn Leaf)
     }
 }
 
 /// `req_seq` and `req_packets`, or the response's.
 struct PacketColumns {
-    seq: Int64Builder,
-    packets: ListBuilder<UInt64Builder>,
-}
-
-impl Default for PacketColumns {
-    fn default() -> Self {
-        let packets = ListBuilder::new(UInt64Builder::new()).with_field(schema::location_field());
-        Self {
-            seq: Int64Builder::new(),
-            packets,
-        }
-    }
+    seq: NumberColumn,
+    packets: ListColumn,
 }
 
 impl PacketColumns {
+    fn new() -> Self {
+        Self {
+            seq: NumberColumn::new(false, true, Ordered::Chunk),
+            packets: ListColumn::new(),
+        }
+    }
+
     fn push(&mut self, message: Option<&Message>) {
-        self.seq.append_option(message.map(|m| i64::from(m.seq)));
-        if let Some(message) = message {
-            self.packets.values().append_slice(&message.packets);
-        }
-        self.packets.append(true);
+        self.seq.push_option(message.map(|m| i64::from(m.seq)));
+        self.packets.push(message.map_or(&[], |m| &m.packets));
     }
 
-    fn finish(&mut self, arrays: &mut Vec<ArrayRef>) {
-        arrays.push(Arc::new(self.seq.finish()));
-        arrays.push(Arc::new(self.packets.finish()));
-    }
-}
-
-/// A column of texts. Buffers are as large as the last batch's from the start, so that they do not grow by copying.
-#[derive(Default)]
-struct TextColumn {
-    bytes: Vec<u8>,
-    /// Where each text ends.
-    ends: Vec<i32>,
-}
-
-impl TextColumn {
-    fn push(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
-        self.end();
-    }
-
-    fn push_lower_case(&mut self, text: &str) {
-        self.bytes
-            .extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
-        self.end();
-    }
-
-    fn push_display(&mut self, value: impl Display) {
-        // Writing to a vector does not fail.
-        let _ = write!(self.bytes, "{value}");
-        self.end();
-    }
-
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn end(&mut self) {
-        // A batch holds at most `ROWS` calls with a bounded head each: far from 2 GiB.
-        self.ends
-            .push(i32::try_from(self.bytes.len()).unwrap_or(i32::MAX));
-    }
-
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let bytes = with_room_like(&mut self.bytes);
-        let ends = with_room_like(&mut self.ends);
-        Ok(Arc::new(StringArray::try_new(offsets(ends), bytes.into(), None)?))
-    }
-}
-
-/// Takes what is in a buffer, and leaves room for as much again.
-fn with_room_like<T>(buffer: &mut Vec<T>) -> Vec<T> {
-    let room = buffer.len() + buffer.len() / 8;
-    std::mem::replace(buffer, Vec::with_capacity(room))
-}
-
-/// Ends as Arrow's offsets, which begin with zero.
-fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
-    OffsetBuffer::new(std::iter::once(0).chain(ends).collect())
-}
-
-/// A map column. Built by hand, for Arrow's own builder goes through a struct builder for every entry.
-#[derive(Default)]
-struct MapColumn {
-    ends: Vec<i32>,
-    keys: TextColumn,
-    values: TextColumn,
-}
-
-impl MapColumn {
-    fn headers(&mut self, headers: Option<&Headers>) {
-        for (name, value) in headers.into_iter().flat_map(Headers::iter) {
-            self.keys.push_lower_case(name);
-            self.values.push(value);
-        }
-        self.end();
-    }
-
-    fn labels(&mut self, labels: Option<&BTreeMap<String, String>>) {
-        for (key, value) in labels.into_iter().flatten() {
-            self.keys.push(key);
-            self.values.push(value);
-        }
-        self.end();
-    }
-
-    fn fields(&mut self, fields: &[(&'static str, Value)]) {
-        for (key, value) in fields {
-            self.keys.push(key);
-            match value {
-                Value::Text(text) => self.values.push(text),
-                Value::Int(number) => self.values.push_display(number),
-                Value::Bool(truth) => self.values.push_display(truth),
-            }
-        }
-        self.end();
-    }
-
-    fn end(&mut self) {
-        // As in a column of texts.
-        self.ends.push(i32::try_from(self.keys.len()).unwrap_or(i32::MAX));
-    }
-
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let columns: Vec<ArrayRef> = vec![self.keys.finish()?, self.values.finish()?];
-        let entries = StructArray::try_new(schema::map_fields(), columns, None)?;
-        let offsets = offsets(with_room_like(&mut self.ends));
-        Ok(Arc::new(MapArray::try_new(
-            schema::map_entries(),
-            offsets,
-            entries,
-            None,
-            false,
-        )?))
+    fn leaves(&mut self) -> [&mut dyn Leaf; 2] {
+        [&mut self.seq, &mut self.packets]
     }
 }

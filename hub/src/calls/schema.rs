@@ -296,7 +296,7 @@ pub(crate) fn map_fields() -> Fields {
 }
 
 /// The element of a list of locations.
-pub(super) fn location_field() -> Arc<Field> {
+fn location_field() -> Arc<Field> {
     Arc::new(Field::new("element", DataType::UInt64, false))
 }
 

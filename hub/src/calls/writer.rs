@@ -3,16 +3,17 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::basic::Compression;
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use datafusion::parquet::schema::types::ColumnPath;
+use datafusion::parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::properties::{WriterProperties, WriterVersion};
+use datafusion::parquet::file::writer::SerializedFileWriter;
+use datafusion::parquet::schema::types::SchemaDescPtr;
 
 use super::WriteError;
-use super::rows::{ROWS, Rows};
-use super::schema::{COLUMNS, Kind};
+use super::rows::Rows;
+use super::schema::schema;
 
 /// Most rows of a row group: the unit that a query skips by its statistics, and reads in parallel.
 const ROW_GROUP_ROWS: usize = 64 * 1024;
@@ -21,12 +22,8 @@ const ROW_GROUP_ROWS: usize = 64 * 1024;
 /// early, so that memory does not grow with the number of workers.
 const ROW_GROUP_MEMORY: usize = 48 << 20;
 
-/// Rows of a page: what a query decompresses at least for one call.
-const PAGE_ROWS: usize = 8 * 1024;
-
-/// Bytes of a page before compression. Pages of the default size (1 MiB) are so large that the allocator takes fresh
-/// memory from the kernel for each.
-const PAGE_BYTES: usize = 128 << 10;
+/// Rows after which it is looked how much memory they take.
+const LOOK: usize = 1024;
 
 /// Bytes collected before they are written to the file.
 const FILE_BUFFER: usize = 256 << 10;
@@ -35,43 +32,46 @@ const FILE_BUFFER: usize = 256 << 10;
 pub struct PartWriter {
     path: PathBuf,
     rows: Rows,
-    writer: ArrowWriter<BufWriter<File>>,
+    writer: SerializedFileWriter<BufWriter<File>>,
+    columns: SchemaDescPtr,
     memory: usize,
 }
 
 impl PartWriter {
     /// Creates the file. `workers` is how many such parts are written at the same time.
     pub fn create(path: &Path, rows: Rows, workers: usize) -> Result<Self, WriteError> {
-        let io = |source| WriteError::Io {
+        let file = File::create_new(path).map_err(|source| WriteError::Io {
             path: path.to_owned(),
             source,
-        };
-        let file = BufWriter::with_capacity(FILE_BUFFER, File::create_new(path).map_err(io)?);
-        let writer = ArrowWriter::try_new(file, super::schema::schema(), Some(properties()))
-            .map_err(|e| WriteError::format(path, e))?;
+        })?;
+        let file = BufWriter::with_capacity(FILE_BUFFER, file);
+        let (columns, writer) = open(file).map_err(|e| WriteError::format(path, e))?;
         let memory = ROW_GROUP_MEMORY / workers.max(1);
         Ok(Self {
             path: path.to_owned(),
             rows,
             writer,
+            columns,
             memory,
         })
     }
 
-    /// Appends a call.
-    pub fn push(&mut self, call: &wiretape_dissect::Call) -> Result<(), WriteError> {
-        self.rows.push(call);
-        if self.rows.len() >= ROWS {
-            self.write_rows()
-        } else {
-            Ok(())
+    /// Appends calls, of which few at a time cost least.
+    pub fn push(&mut self, calls: &[wiretape_dissect::Call]) -> Result<(), WriteError> {
+        let before = self.rows.len();
+        self.rows.push(calls);
+        let rows = self.rows.len();
+        let look = before / LOOK != rows / LOOK;
+        if look && (rows >= ROW_GROUP_ROWS || self.rows.memory() >= self.memory) {
+            self.write_row_group()?;
         }
+        Ok(())
     }
 
     /// Writes what is left, and the footer, and waits until the disk has it.
     pub fn finish(mut self) -> Result<(), WriteError> {
         if !self.rows.is_empty() {
-            self.write_rows()?;
+            self.write_row_group()?;
         }
         let path = self.path;
         let io = |source| WriteError::Io {
@@ -86,17 +86,21 @@ impl PartWriter {
         file.sync_all().map_err(io)
     }
 
-    fn write_rows(&mut self) -> Result<(), WriteError> {
-        let batch: RecordBatch = self.rows.take().map_err(|e| WriteError::format(&self.path, e))?;
-        self.writer
-            .write(&batch)
-            .map_err(|e| WriteError::format(&self.path, e))?;
-        if self.writer.in_progress_size() >= self.memory {
-            self.writer
-                .flush()
-                .map_err(|e| WriteError::format(&self.path, e))?;
-        }
-        Ok(())
+    fn write_row_group(&mut self) -> Result<(), WriteError> {
+        let columns = self.columns.columns();
+        let mut write = || {
+            let mut group = self.writer.next_row_group()?;
+            let mut next = columns.iter();
+            self.rows.finish(&mut |leaf| {
+                let column = next
+                    .next()
+                    .ok_or_else(|| ParquetError::General("more columns than the schema has".to_owned()))?;
+                let (pages, close) = leaf.finish(Arc::clone(column))?;
+                group.append_column(&pages, close)
+            })?;
+            group.close().map(drop)
+        };
+        write().map_err(|e| WriteError::format(&self.path, e))
     }
 }
 
@@ -109,36 +113,179 @@ impl WriteError {
     }
 }
 
-/// Columns of texts that have statistics: these cost two comparisons for every value that is written, and help only
-/// where values follow time or the part.
-const COMPARED: &[&str] = &["path"];
-
-/// How columns are kept. LZ4 costs least for what it saves. Dictionaries where a column has few different values; not
-/// for header fields, where looking each up costs more than it saves LZ4. Statistics where filters and orders use
-/// them, per page for time, which the rows follow.
-fn properties() -> WriterProperties {
+/// Begins a file whose schema is the table's, in Parquet's terms and in Arrow's.
+fn open(
+    file: BufWriter<File>,
+) -> Result<(SchemaDescPtr, SerializedFileWriter<BufWriter<File>>), ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::LZ4_RAW)
         .set_created_by(concat!("wiretape-hub ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_data_page_size_limit(PAGE_BYTES)
-        .set_write_batch_size(ROWS)
-        .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::None);
-    for column in COLUMNS {
-        let path = ColumnPath::from(column.name);
-        let statistics = match column.kind {
-            Kind::Time => EnabledStatistics::Page,
-            Kind::Word | Kind::Text if !COMPARED.contains(&column.name) => EnabledStatistics::None,
-            Kind::Map | Kind::Locations => EnabledStatistics::None,
-            _ => EnabledStatistics::Chunk,
+        .build();
+    let schema = schema();
+    add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
+    let columns = Arc::new(ArrowSchemaConverter::new().convert(&schema)?);
+    let root = columns.root_schema_ptr();
+    let writer = SerializedFileWriter::new(file, root, Arc::new(properties))?;
+    Ok((columns, writer))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Array, AsArray};
+    use datafusion::arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType, UInt64Type};
+    use datafusion::arrow::record_batch::RecordBatch;
+    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use wiretape_dissect::{Call, Headers, Marks, Message, Observation, Outcome, Peer, Value};
+
+    use super::*;
+    use crate::calls::Names;
+
+    /// More than a row group, and not a multiple of anything.
+    const CALLS: u64 = 70_001;
+
+    /// A call whose values reach for the ends of their columns; every so often it lacks half of them.
+    fn call(n: u64) -> Call {
+        let mut headers = Headers::default();
+        for field in 0..n % 7 {
+            headers.push(
+                ["Host", "X-Id", "HOST"][field as usize % 3],
+                format!("{}", n * field).as_bytes(),
+            );
+        }
+        // Too many names for any dictionary.
+        headers.push(&format!("x-{n}"), b"");
+        let message = |headers: Headers| Message {
+            headers,
+            seq: u32::MAX.wrapping_sub(n as u32),
+            wire_len: n.pow(3),
+            packets: (0..n % 5).map(|p| u64::MAX - p * n).collect(),
+            ..Message::default()
         };
-        let dictionary = matches!(column.kind, Kind::Word | Kind::Text);
-        properties = properties
-            .set_column_statistics_enabled(path.clone(), statistics)
-            .set_column_dictionary_enabled(path, dictionary);
+        let peer = |last| Peer {
+            address: std::net::SocketAddr::from(([10, 0, (n % 200) as u8, last], n as u16)),
+            tape: None,
+            cgroup: 0,
+        };
+        let start = 1_700_000_000_000_000_000 + n * n;
+        Call {
+            stream: n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            index: n as u32,
+            protocol: "http",
+            version: "",
+            client: peer(1),
+            server: peer(2),
+            method: ["GET", "", "POST"][n as usize % 3].to_owned(),
+            path: format!("/{n}"),
+            query: String::new(),
+            authority: "a".repeat(n as usize % 300),
+            status: (!n.is_multiple_of(4)).then_some(if n.is_multiple_of(2) { i32::MIN } else { i32::MAX }),
+            outcome: Outcome::Ok,
+            request: (!n.is_multiple_of(3)).then(|| message(headers.clone())),
+            response: (!n.is_multiple_of(5)).then(|| message(headers)),
+            marks: Marks(n as u32),
+            client_side: None,
+            server_side: Some(Observation {
+                tape: 0,
+                request: Some((start, start)),
+                response: n.is_multiple_of(2).then_some((start, start + n)),
+            }),
+            unknown_side: None,
+            fields: vec![("n", Value::Int(-1))],
+        }
     }
-    properties.build()
+
+    #[test]
+    fn calls_come_back_from_the_file_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part-0.parquet");
+        let rows = Rows::new(Arc::new(Names::new(Vec::new())), Arc::from(["n".to_owned()]));
+        let mut part = PartWriter::create(&path, rows, 1).unwrap();
+        for n in (0..CALLS).step_by(16) {
+            let calls: Vec<Call> = (n..CALLS.min(n + 16)).map(call).collect();
+            part.push(&calls).unwrap();
+        }
+        part.finish().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+        assert!(reader.metadata().num_row_groups() > 1);
+        let mut n = 0;
+        for batch in reader.build().unwrap() {
+            let batch = batch.unwrap();
+            for row in 0..batch.num_rows() {
+                check(&batch, row, &call(n));
+                n += 1;
+            }
+        }
+        assert_eq!(n, CALLS);
+    }
+
+    fn check(batch: &RecordBatch, row: usize, call: &Call) {
+        let column = |name: &str| batch.column_by_name(name).unwrap();
+        let text = |name: &str| column(name).as_string::<i32>().value(row).to_owned();
+        let start = call.server_side.unwrap().request.unwrap().0;
+        let ts = column("ts").as_primitive::<TimestampNanosecondType>().value(row);
+        assert_eq!(ts.cast_unsigned(), start);
+        assert_eq!(
+            column("stream").as_primitive::<UInt64Type>().value(row),
+            call.stream
+        );
+        assert_eq!(
+            column("index")
+                .as_primitive::<Int32Type>()
+                .value(row)
+                .cast_unsigned(),
+            call.index
+        );
+        assert_eq!(text("src_ip"), call.client.address.ip().to_string());
+        assert_eq!(text("method"), call.method);
+        assert_eq!(text("path"), call.path);
+        assert_eq!(text("authority"), call.authority);
+        assert_eq!(text("src_pod"), "");
+        let status = column("status").as_primitive::<Int32Type>();
+        assert_eq!(status.is_valid(row).then(|| status.value(row)), call.status);
+        let marks = column("marks").as_primitive::<Int32Type>().value(row);
+        assert_eq!(marks.cast_unsigned(), call.marks.0);
+        assert!(column("client_req_first").is_null(row));
+        assert_eq!(
+            column("server_resp_last").is_null(row),
+            call.server_side.unwrap().response.is_none()
+        );
+        for (message, side) in [(&call.request, "req"), (&call.response, "resp")] {
+            let name = |what: &str| format!("{side}_{what}");
+            let bytes = batch
+                .column_by_name(&name("bytes"))
+                .unwrap()
+                .as_primitive::<Int64Type>();
+            assert_eq!(
+                bytes.is_valid(row).then(|| bytes.value(row).cast_unsigned()),
+                message.as_ref().map(|m| m.wire_len)
+            );
+            let packets = batch
+                .column_by_name(&name("packets"))
+                .unwrap()
+                .as_list::<i32>()
+                .value(row);
+            let expected = message.as_ref().map_or(&[][..], |m| &m.packets);
+            assert_eq!(packets.as_primitive::<UInt64Type>().values(), expected);
+            let headers = batch
+                .column_by_name(&name("headers"))
+                .unwrap()
+                .as_map()
+                .value(row);
+            let (keys, values) = (
+                headers.column(0).as_string::<i32>(),
+                headers.column(1).as_string::<i32>(),
+            );
+            let stored: Vec<_> = keys.iter().flatten().zip(values.iter().flatten()).collect();
+            let sent: Vec<_> = message.iter().flat_map(|m| m.headers.iter()).collect();
+            let sent: Vec<_> = sent.iter().map(|(k, v)| (k.to_ascii_lowercase(), *v)).collect();
+            assert!(
+                stored
+                    .iter()
+                    .copied()
+                    .eq(sent.iter().map(|(k, v)| (k.as_str(), *v)))
+            );
+        }
+        let fields = column("fields").as_map().value(row);
+        assert_eq!(fields.column(1).as_string::<i32>().value(0), "-1");
+    }
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use wiretape_dissect::{Datagram, Segment};
+use wiretape_dissect::{Datagram, SHARDS, Segment};
 
 use super::chunks::Lease;
 use super::worker::Worker;
 use crate::calls::WriteError;
 
-/// Segments and datagrams of a batch: enough that a channel costs nothing by comparison, few enough that workers are kept busy.
-const BATCH: usize = 1024;
+/// Segments and datagrams of a batch: enough that a channel costs nothing by comparison, few enough that workers are kept
+/// busy.
+const BATCH: usize = 2048;
 
 /// Batches that may wait for a worker. The reader stops when a worker is so far behind.
 pub(super) const WAITING: usize = 8;
@@ -19,6 +20,8 @@ pub(super) const WAITING: usize = 8;
 #[derive(Default)]
 pub(super) struct Batch {
     items: Vec<Item>,
+    /// The items' indices, as they are handed over.
+    order: Vec<u32>,
     chunks: Vec<Arc<Lease>>,
     /// Bytes that were put together from fragments.
     wholes: Vec<Vec<u8>>,
@@ -56,18 +59,48 @@ enum Bytes {
 }
 
 impl Batch {
-    /// Hands over each segment and datagram with its shard and payload.
-    pub(super) fn each(&self, mut take: impl FnMut(u16, &Unit, &[u8])) {
-        for item in &self.items {
+    /// Hands over each segment and datagram with its shard and payload: shard by shard, and in order of time within
+    /// each. What a shard has to look at is then still at hand when its next one comes.
+    pub(super) fn each(&mut self, mut take: impl FnMut(u16, &Unit, &[u8])) {
+        self.sort();
+        for index in &self.order {
+            let Some(item) = self.items.get(*index as usize) else {
+                continue;
+            };
             let packet = match item.bytes {
                 Bytes::Chunk { slot, start, end } => self
                     .chunks
                     .get(slot as usize)
-                    .and_then(|chunk| chunk.bytes.get(start as usize..end as usize)),
+                    .and_then(|chunk| chunk.bytes().get(start as usize..end as usize)),
                 Bytes::Whole(slot) => self.wholes.get(slot as usize).map(Vec::as_slice),
             };
             let payload = packet.map_or(&[][..], |packet| item.unit.payload(packet));
             take(item.shard, &item.unit, payload);
+        }
+    }
+
+    /// Puts the items' indices in order of their shards, by counting.
+    fn sort(&mut self) {
+        let mut starts = [0_u32; SHARDS + 1];
+        for item in &self.items {
+            if let Some(start) = starts.get_mut(usize::from(item.shard) + 1) {
+                *start += 1;
+            }
+        }
+        let mut before = 0;
+        for start in &mut starts {
+            before += *start;
+            *start = before;
+        }
+        self.order.clear();
+        self.order.resize(self.items.len(), 0);
+        for (index, item) in self.items.iter().enumerate() {
+            if let Some(place) = starts.get_mut(usize::from(item.shard)) {
+                if let Some(slot) = self.order.get_mut(*place as usize) {
+                    *slot = index as u32;
+                }
+                *place += 1;
+            }
         }
     }
 
@@ -232,7 +265,7 @@ pub(super) struct Place<'c> {
 
 impl Here<'_> {
     fn work(&mut self) -> Result<(), WorkerGone> {
-        let done = self.worker.work(&self.batch.batch);
+        let done = self.worker.work(&mut self.batch.batch);
         self.batch.clear();
         done.map_err(|error| {
             self.error = Some(error);

@@ -9,6 +9,9 @@ use super::job::{Job, Progress};
 use super::lanes::{Batch, LaneEnd, Unit};
 use crate::calls::{PartWriter, WriteError};
 
+/// Calls that are stored together: few enough that their texts are still in the processor's cache.
+const AT_HAND: usize = 16;
+
 /// The shards `s` with `s % workers == number`.
 pub(super) struct Worker<'j> {
     workers: usize,
@@ -56,11 +59,11 @@ impl<'j> Worker<'j> {
 
     /// A worker's life on a thread of its own. Ends early, without a whole part, when the job is cancelled.
     pub(super) fn live(mut self, lane: &LaneEnd) -> Result<WorkerReport, WriteError> {
-        while let Ok(batch) = lane.batches.recv() {
+        while let Ok(mut batch) = lane.batches.recv() {
             if self.progress.is_cancelled() {
                 return Ok(self.report);
             }
-            let done = self.work(&batch);
+            let done = self.work(&mut batch);
             lane.give_back(batch);
             done?;
         }
@@ -72,17 +75,21 @@ impl<'j> Worker<'j> {
     }
 
     /// Dissects a batch.
-    pub(super) fn work(&mut self, batch: &Batch) -> Result<(), WriteError> {
+    pub(super) fn work(&mut self, batch: &mut Batch) -> Result<(), WriteError> {
         let workers = self.workers;
+        let mut stored = Ok(());
         batch.each(|shard, unit, payload| {
-            let Some(shard) = self.shards.get_mut(usize::from(shard) / workers) else {
-                return;
-            };
-            match unit {
-                Unit::Segment(segment) => shard.segment(segment, payload, &mut self.calls),
-                Unit::Datagram(datagram) => shard.datagram(datagram, payload, &mut self.calls),
+            if let Some(shard) = self.shards.get_mut(usize::from(shard) / workers) {
+                match unit {
+                    Unit::Segment(segment) => shard.segment(segment, payload, &mut self.calls),
+                    Unit::Datagram(datagram) => shard.datagram(datagram, payload, &mut self.calls),
+                }
+            }
+            if self.calls.len() >= AT_HAND && stored.is_ok() {
+                stored = self.store();
             }
         });
+        stored?;
         self.store()
     }
 
@@ -98,25 +105,30 @@ impl<'j> Worker<'j> {
         Ok(self.report)
     }
 
+    /// Stores the calls that have come.
     fn store(&mut self) -> Result<(), WriteError> {
         let report = &mut self.report;
-        let before = report.calls;
-        for call in self.calls.drain(..) {
-            let start = call.observation().map_or(0, Observation::start);
-            if self
-                .window
-                .is_some_and(|(from, until)| start < from || start >= until)
-            {
-                report.outside_window += 1;
-                continue;
-            }
-            self.part.push(&call)?;
-            report.calls += 1;
+        if let Some((from, until)) = self.window {
+            let before = self.calls.len();
+            self.calls.retain(|call| (from..until).contains(&start(call)));
+            report.outside_window += (before - self.calls.len()) as u64;
+        }
+        for call in &self.calls {
+            let start = start(call);
             *report.protocols.entry(call.protocol).or_default() += 1;
             report.first_call = Some(report.first_call.map_or(start, |first| first.min(start)));
             report.last_call = Some(report.last_call.map_or(start, |last| last.max(start)));
         }
-        self.progress.found(report.calls - before);
-        Ok(())
+        let calls = self.calls.len() as u64;
+        report.calls += calls;
+        self.progress.found(calls);
+        let stored = self.part.push(&self.calls);
+        self.calls.clear();
+        stored
     }
+}
+
+/// When a call began.
+fn start(call: &Call) -> Nanos {
+    call.observation().map_or(0, Observation::start)
 }

@@ -37,15 +37,22 @@ impl<R: Read> Input<R> {
         matches!(self, Self::Gzip(_))
     }
 
-    /// Appends up to `most` bytes; fewer only at the end or before a failure.
-    pub fn fill(&mut self, bytes: &mut Vec<u8>, most: usize) -> (usize, Option<Failure>) {
-        let before = bytes.len();
-        bytes.reserve(most);
-        let read = match self {
-            Self::Plain(source) => source.by_ref().take(most as u64).read_to_end(bytes),
-            Self::Gzip(source) => source.by_ref().take(most as u64).read_to_end(bytes),
-        };
-        (bytes.len() - before, read.err().map(|error| self.failure(error)))
+    /// Fills the space; less than all of it only at the end or before a failure.
+    pub fn fill(&mut self, space: &mut [u8]) -> (usize, Option<Failure>) {
+        let mut filled = 0;
+        while let Some(left) = space.get_mut(filled..).filter(|left| !left.is_empty()) {
+            let read = match self {
+                Self::Plain(source) => source.read(left),
+                Self::Gzip(source) => source.read(left),
+            };
+            match read {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (filled, Some(self.failure(error))),
+            }
+        }
+        (filled, None)
     }
 
     /// A gzip stream that does not inflate is damage in the file; anything else failed outside of it.

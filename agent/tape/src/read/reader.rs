@@ -85,8 +85,9 @@ impl<R: Read> ChunkReader<R> {
     /// Finds out what the source is. Fails if it is no capture, or cannot be read.
     pub fn new(source: R) -> Result<Self, ReadError> {
         let mut input = Input::new(source)?;
-        let mut carry = Vec::new();
-        let (filled, failure) = input.fill(&mut carry, HEAD_BYTES);
+        let mut carry = vec![0; HEAD_BYTES];
+        let (filled, failure) = input.fill(&mut carry);
+        carry.truncate(filled);
         let first = carry.first_chunk::<4>().copied().unwrap_or_default();
         let mut reader = Self {
             input,
@@ -120,20 +121,20 @@ impl<R: Read> ChunkReader<R> {
     pub fn next_chunk(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError> {
         chunk.packets.clear();
         if let Some(error) = self.failed.take_if(|_| self.drained && self.carry.is_empty()) {
-            chunk.bytes.clear();
+            chunk.len = 0;
             return Err(error.into());
         }
         self.fill(chunk);
         if self.counters.damaged > 0 {
             // Behind a broken block: only count.
-            let skipped = chunk.bytes.len();
+            let skipped = chunk.len;
             self.counters.unread_bytes += skipped as u64;
-            chunk.bytes.clear();
+            chunk.len = 0;
             return Ok(skipped > 0 || self.failed.is_some());
         }
         let used = self.take_packets(chunk);
-        let read = chunk.bytes.len();
-        let rest = chunk.bytes.get(used..).unwrap_or(&[]);
+        let read = chunk.len;
+        let rest = chunk.bytes().get(used..).unwrap_or(&[]);
         self.at += used as u64;
         if self.counters.damaged > 0 {
             self.counters.unread_bytes += rest.len() as u64;
@@ -142,7 +143,7 @@ impl<R: Read> ChunkReader<R> {
         } else {
             self.carry.extend_from_slice(rest);
         }
-        chunk.bytes.truncate(used);
+        chunk.len = used;
         Ok(read > 0 || self.failed.is_some())
     }
 
@@ -198,17 +199,16 @@ impl<R: Read> ChunkReader<R> {
 
     /// The carry, then as much of the input as makes a chunk, or the block that is waited for.
     fn fill(&mut self, chunk: &mut Chunk) {
-        chunk.bytes.clear();
-        chunk.bytes.extend_from_slice(&self.carry);
+        let space = chunk.begin(&self.carry, CHUNK_BYTES.max(self.wanted));
         self.carry.clear();
-        let space = CHUNK_BYTES.max(self.wanted).saturating_sub(chunk.bytes.len());
-        if self.drained || space == 0 {
+        if self.drained || space.is_empty() {
             return;
         }
-        let (filled, failure) = self.input.fill(&mut chunk.bytes, space);
-        self.drained = filled < space;
+        let (filled, failure) = self.input.fill(space);
+        self.drained = filled < space.len();
+        chunk.len += filled;
         if let Some(failure) = failure {
-            self.fail(failure, self.at + chunk.bytes.len() as u64);
+            self.fail(failure, self.at + chunk.len as u64);
         }
     }
 
@@ -216,7 +216,8 @@ impl<R: Read> ChunkReader<R> {
     fn take_packets(&mut self, chunk: &mut Chunk) -> usize {
         let mut used = 0;
         self.wanted = 0;
-        while let Some(rest) = chunk.bytes.get(used..).filter(|rest| !rest.is_empty()) {
+        let bytes = chunk.room.get(..chunk.len).unwrap_or_default();
+        while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
             let place = Place {
                 base: used,
                 at: self.at + used as u64,

@@ -1,10 +1,12 @@
 //! The translation held against the language's own evaluator: the same rows for every filter.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::prelude::SessionContext;
 use wiretape_dissect::{Call, Headers, Marks, Message, Observation, Outcome, Peer, Value as FieldValue};
 use wiretape_kfl::{Field, Kind, Value, evaluate};
@@ -13,7 +15,7 @@ use wiretape_tape::{Name, Nanos};
 use super::super::functions::{cookies, query_parameters};
 use super::super::row::Row;
 use super::*;
-use crate::calls::{Names, NodeName, Rows};
+use crate::calls::{Names, NodeName, PartWriter, Rows};
 
 const NOW: Nanos = 1_700_000_100_000_000_000;
 
@@ -142,14 +144,18 @@ fn rows() -> RecordBatch {
         name("web-1", "10.0.0.1", "nginx", 7),
         name("db-1", "10.0.0.2", "", 0),
     ]);
-    let mut rows = Rows::new(
+    let rows = Rows::new(
         Arc::new(names),
         Arc::from(["node-1".to_owned(), "node-2".to_owned()]),
     );
-    for number in 0..48 {
-        rows.push(&call(number));
-    }
-    rows.take().unwrap()
+    let calls: Vec<Call> = (0..48).map(call).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part-0.parquet");
+    let mut part = PartWriter::create(&path, rows, 1).unwrap();
+    part.push(&calls).unwrap();
+    part.finish().unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+    reader.build().unwrap().next().unwrap().unwrap()
 }
 
 fn call(number: u64) -> Call {

@@ -1,0 +1,85 @@
+//! Texts as they are, one after the other, each behind its length (Parquet's `PLAIN`).
+
+use bytes::Bytes;
+use datafusion::parquet::basic::{Compression, Encoding};
+use datafusion::parquet::column::writer::ColumnCloseResult;
+use datafusion::parquet::errors::Result;
+use datafusion::parquet::schema::types::ColumnDescPtr;
+
+use super::PAGE_BYTES;
+use super::chunk::{Chunk, Known, Leaf};
+use super::levels::Levels;
+
+/// Entries of a map's values: texts that seldom repeat.
+pub(crate) struct TextColumn {
+    texts: Vec<u8>,
+    defined: Levels,
+    repeated: Levels,
+    rows: usize,
+    chunk: Chunk,
+    body: Vec<u8>,
+}
+
+impl TextColumn {
+    pub fn new() -> Self {
+        Self {
+            texts: Vec::with_capacity(PAGE_BYTES),
+            defined: Levels::default(),
+            repeated: Levels::default(),
+            rows: 0,
+            chunk: Chunk::new(Compression::LZ4_RAW),
+            body: Vec::new(),
+        }
+    }
+
+    /// Appends an entry, which goes on with its row or begins one.
+    pub fn push(&mut self, text: &str, repeated: bool) {
+        append(text, &mut self.texts);
+        self.repeated.push(repeated);
+        self.defined.push(true);
+        self.rows += usize::from(!repeated);
+    }
+
+    /// Appends a row without entries.
+    pub fn push_none(&mut self) {
+        self.repeated.push(false);
+        self.defined.push(false);
+        self.rows += 1;
+    }
+
+    fn end_page(&mut self) {
+        self.body.clear();
+        let entries = self.defined.len();
+        self.repeated.write(&mut self.body);
+        self.defined.write(&mut self.body);
+        self.body.extend_from_slice(&self.texts);
+        self.chunk.page(&self.body, entries, self.rows, Encoding::PLAIN);
+        self.texts.clear();
+        self.rows = 0;
+    }
+}
+
+impl Leaf for TextColumn {
+    fn end_page_if_full(&mut self) {
+        if self.texts.len() >= PAGE_BYTES || self.rows >= super::PAGE_ROWS {
+            self.end_page();
+        }
+    }
+
+    fn finish(&mut self, column: ColumnDescPtr) -> Result<(Bytes, ColumnCloseResult)> {
+        if self.rows > 0 {
+            self.end_page();
+        }
+        self.chunk.finish(column, Known::default())
+    }
+
+    fn memory(&self) -> usize {
+        self.chunk.memory() + self.texts.len()
+    }
+}
+
+/// Appends a text behind its length.
+pub(super) fn append(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+}

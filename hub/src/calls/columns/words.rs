@@ -1,0 +1,268 @@
+//! Words: texts that repeat, kept once in a dictionary and numbered (Parquet's `RLE_DICTIONARY`); as they are, once too
+//! many of them do not repeat.
+
+use bytes::Bytes;
+use datafusion::parquet::basic::{Compression, Encoding};
+use datafusion::parquet::column::writer::ColumnCloseResult;
+use datafusion::parquet::data_type::ByteArray;
+use datafusion::parquet::errors::Result;
+use datafusion::parquet::file::statistics::Statistics;
+use datafusion::parquet::schema::types::ColumnDescPtr;
+use rustc_hash::FxHashMap;
+
+use super::chunk::{Chunk, Known, Leaf};
+use super::levels::{Levels, hybrid, width_of};
+use super::texts::append;
+use super::{PAGE_BYTES, PAGE_ROWS};
+
+/// Words from which on it counts whether they repeat.
+const FEW: usize = 2048;
+
+/// Bytes of a dictionary. A reader has it in memory with every page.
+const DICTIONARY_BYTES: usize = 512 << 10;
+
+/// A column of words: one a row, or a map's keys.
+pub(crate) struct WordColumn {
+    dictionary: Dictionary,
+    /// Numbers in the page under way.
+    ids: Vec<u32>,
+    /// Texts in the page under way, once the dictionary is given up.
+    texts: Vec<u8>,
+    plain: bool,
+    /// Told apart from the dictionaries before.
+    generation: u32,
+    /// Levels of a map's keys.
+    nested: Option<(Levels, Levels)>,
+    rows: usize,
+    entries: usize,
+    /// Words of this row group.
+    words: usize,
+    compared: bool,
+    range: Option<(Box<str>, Box<str>)>,
+    chunk: Chunk,
+    body: Vec<u8>,
+}
+
+/// The words of a row group.
+#[derive(Default)]
+struct Dictionary {
+    numbers: FxHashMap<Box<str>, u32>,
+    /// As in its page.
+    body: Vec<u8>,
+    /// The last word, which often comes again, and its number.
+    last: Vec<u8>,
+    last_id: u32,
+    /// The number of the word without letters.
+    none: Option<u32>,
+}
+
+impl WordColumn {
+    /// A word a row. If `compared`, the least and the greatest are told.
+    pub fn new(compared: bool) -> Self {
+        Self {
+            dictionary: Dictionary::default(),
+            ids: Vec::with_capacity(PAGE_ROWS),
+            texts: Vec::new(),
+            plain: false,
+            generation: 0,
+            nested: None,
+            rows: 0,
+            entries: 0,
+            words: 0,
+            compared,
+            range: None,
+            chunk: Chunk::new(Compression::LZ4_RAW),
+            body: Vec::new(),
+        }
+    }
+
+    /// Keys of a map.
+    pub fn keys() -> Self {
+        Self {
+            nested: Some(Default::default()),
+            ..Self::new(false)
+        }
+    }
+
+    /// Appends a word as a row.
+    pub fn push(&mut self, word: &str) {
+        self.rows += 1;
+        self.add(word);
+    }
+
+    /// Appends a key, which goes on with its row or begins one.
+    pub fn push_key(&mut self, key: &str, repeated: bool) -> Option<u32> {
+        self.entry(repeated);
+        self.add(key)
+    }
+
+    /// Appends a key by its number in the dictionary.
+    pub fn push_id(&mut self, id: u32, repeated: bool) {
+        self.entry(repeated);
+        self.ids.push(id);
+        self.entries += 1;
+        self.words += 1;
+    }
+
+    /// The dictionary that [`push_id`](Self::push_id) numbers by; another one, when that has ended.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Appends a row without keys.
+    pub fn push_none(&mut self) {
+        self.rows += 1;
+        self.entries += 1;
+        if let Some((repeated, defined)) = &mut self.nested {
+            repeated.push(false);
+            defined.push(false);
+        }
+    }
+
+    fn entry(&mut self, repeats: bool) {
+        self.rows += usize::from(!repeats);
+        if let Some((repeated, defined)) = &mut self.nested {
+            repeated.push(repeats);
+            defined.push(true);
+        }
+    }
+
+    /// Appends a word to the page; gives its number, if it has one.
+    fn add(&mut self, word: &str) -> Option<u32> {
+        self.entries += 1;
+        self.words += 1;
+        if !self.plain {
+            let (id, new) = self.dictionary.number(word);
+            self.ids.push(id);
+            if new && self.compared {
+                self.compare(word);
+            }
+            return Some(id);
+        }
+        append(word, &mut self.texts);
+        if self.compared {
+            self.compare(word);
+        }
+        None
+    }
+
+    fn compare(&mut self, word: &str) {
+        match &mut self.range {
+            None => self.range = Some((word.into(), word.into())),
+            Some((least, _)) if word < &**least => *least = word.into(),
+            Some((_, greatest)) if word > &**greatest => *greatest = word.into(),
+            Some(_) => {}
+        }
+    }
+
+    fn end_page(&mut self) {
+        self.body.clear();
+        if let Some((repeated, defined)) = &mut self.nested {
+            repeated.write(&mut self.body);
+            defined.write(&mut self.body);
+        }
+        // A page of rows without keys has no numbers, and needs no dictionary for them.
+        let encoding = if self.plain || self.ids.is_empty() {
+            self.body.extend_from_slice(&self.texts);
+            Encoding::PLAIN
+        } else {
+            let width = width_of(self.dictionary.numbers.len()).max(1);
+            self.body.push(width as u8);
+            hybrid(&self.ids, width, &mut self.body);
+            Encoding::RLE_DICTIONARY
+        };
+        self.chunk.page(&self.body, self.entries, self.rows, encoding);
+        self.ids.clear();
+        self.texts.clear();
+        self.rows = 0;
+        self.entries = 0;
+    }
+
+    /// Whether words do not repeat enough for a dictionary, or are too long for one.
+    fn outgrown(&self) -> bool {
+        let few = self.dictionary.numbers.len() < FEW || self.dictionary.numbers.len() * 2 < self.words;
+        !few || self.dictionary.body.len() > DICTIONARY_BYTES
+    }
+}
+
+impl Leaf for WordColumn {
+    fn end_page_if_full(&mut self) {
+        let outgrown = !self.plain && self.outgrown();
+        if outgrown
+            || self.rows >= PAGE_ROWS
+            || self.texts.len() >= PAGE_BYTES
+            || self.ids.len() >= 4 * PAGE_ROWS
+        {
+            self.end_page();
+            if outgrown {
+                self.plain = true;
+                self.generation += 1;
+            }
+        }
+    }
+
+    fn finish(&mut self, column: ColumnDescPtr) -> Result<(Bytes, ColumnCloseResult)> {
+        if self.rows > 0 {
+            self.end_page();
+        }
+        self.plain = false;
+        self.generation += 1;
+        self.words = 0;
+        let dictionary = std::mem::take(&mut self.dictionary);
+        let count = dictionary.numbers.len() as u32;
+        let bytes = |text: Box<str>| ByteArray::from(String::from(text).into_bytes());
+        let (least, greatest) = self.range.take().unzip();
+        let known = Known {
+            dictionary: (count > 0).then_some((dictionary.body, count)),
+            statistics: self
+                .compared
+                .then(|| Statistics::byte_array(least.map(bytes), greatest.map(bytes), None, Some(0), false)),
+            index: None,
+        };
+        self.chunk.finish(column, known)
+    }
+
+    fn memory(&self) -> usize {
+        self.chunk.memory() + 3 * self.dictionary.body.len() + self.texts.len() + 4 * self.ids.len()
+    }
+}
+
+impl Dictionary {
+    /// The number of a word, and whether it is new.
+    fn number(&mut self, word: &str) -> (u32, bool) {
+        // What is not known of a call is told apart at once: most columns of most calls.
+        if word.is_empty() {
+            let known = self.none.is_some();
+            let id = match self.none {
+                Some(id) => id,
+                None => self.add(word),
+            };
+            self.none = Some(id);
+            return (id, !known);
+        }
+        if same(&self.last, word.as_bytes()) {
+            return (self.last_id, false);
+        }
+        let (id, new) = match self.numbers.get(word) {
+            Some(id) => (*id, false),
+            None => (self.add(word), true),
+        };
+        self.last.clear();
+        self.last.extend_from_slice(word.as_bytes());
+        self.last_id = id;
+        (id, new)
+    }
+
+    fn add(&mut self, word: &str) -> u32 {
+        let id = self.numbers.len() as u32;
+        append(word, &mut self.body);
+        self.numbers.insert(word.into(), id);
+        id
+    }
+}
+
+/// Whether two texts are the same. Words that differ do so in their length, or in their last letters: an address's
+/// last number, a path's id.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.last_chunk::<4>() == b.last_chunk::<4>() && a == b
+}
