@@ -57,8 +57,8 @@ pub const RETRANSMISSION_REACH: u64 = 24 << 20;
 /// comes in milliseconds.
 pub const DATAGRAM_FLOWS: usize = 1024;
 
-/// Bytes that a shard holds for them: 32 MiB over all shards.
-pub const DATAGRAM_FLOW_BYTES: usize = 1 << 19;
+/// Bytes that a shard holds for them: 48 MiB over all shards.
+pub const DATAGRAM_FLOW_BYTES: usize = 3 << 18;
 
 /// A flow that is silent for so long, by packet time, is given up, and a request so old is not answered any more: Linux
 /// keeps an unanswered UDP flow for as long (`nf_conntrack_udp_timeout`); resolvers give up after 5 to 20 s.

@@ -106,6 +106,9 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
                 if self.answered.len() >= ANSWERED {
                     self.answered.pop_front();
                 }
+                if self.answered.capacity() == 0 {
+                    self.answered.reserve_exact(1);
+                }
                 self.answered.push_back((client, request.key));
                 let key = request.key;
                 let transaction = transaction::<P>(client, Some(request), Some((content, span)));
@@ -200,6 +203,10 @@ impl<P: DatagramProtocol> Exchanges<P> {
             out.push(unanswered::<P>(oldest, Outcome::Unknown));
         }
         self.bytes += P::cost(&content);
+        if self.waiting.capacity() == 0 {
+            // Most flows are of one question.
+            self.waiting.reserve_exact(1);
+        }
         self.waiting.push_back(Waiting {
             client,
             key,
