@@ -46,6 +46,15 @@ fn an_echo_and_its_reply() {
 }
 
 #[test]
+fn an_echo_to_oneself() {
+    let mut chat = Chat::new("127.0.0.1:1", "127.0.0.1:2", SECOND);
+    chat.icmp(Who::Client, &message(8, 0, [1, 2, 0, 1], b"payload"));
+    chat.icmp(Who::Server, &message(0, 0, [1, 2, 0, 1], b"payload"));
+    let calls = dissect(&chat.packets).calls;
+    assert_eq!((calls.len(), calls[0].outcome), (1, Outcome::Ok));
+}
+
+#[test]
 fn an_error_with_the_flow_it_speaks_of() {
     let mut lost = Chat::usual();
     lost.ask(b"a question to a port that nobody listens on");

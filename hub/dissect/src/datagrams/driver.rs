@@ -95,7 +95,12 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
                 self.request(from, key, content, span, counters, out);
             }
             Message::Response { key, content } => {
-                let client = from.other();
+                // Who pings itself, has no other end.
+                let client = if datagram.flow.is_loop() {
+                    from
+                } else {
+                    from.other()
+                };
                 let digest = digest(arrival.bytes);
                 let Some(n) = self.position(client, |waiting| key.answers(waiting.key)) else {
                     self.unasked((client, key), content, digest, datagram, counters, out);
@@ -231,7 +236,7 @@ impl<P: DatagramProtocol> Exchanges<P> {
             counters.answers_repeated += 1;
             return;
         }
-        let span = self.span(client.other(), datagram);
+        let span = self.span(datagram.from.end, datagram);
         out.push(Exchange {
             key,
             response: Some(digest),
