@@ -55,8 +55,8 @@ pub(crate) struct Exchanges<P: DatagramProtocol> {
     bytes: usize,
     /// Requests that were answered, so that a second answer is known as one.
     answered: VecDeque<(End, Key)>,
-    /// The begin of a message, of each end.
-    parts: Ends<Option<Span>>,
+    /// The begin of a message, of each end. Boxed: there rarely is one, and there are many flows.
+    parts: Ends<Option<Box<Span>>>,
 }
 
 /// A request without an answer so far.
@@ -144,7 +144,7 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
             }
             Message::Part => {
                 let span = self.span(from, datagram);
-                self.parts[from] = Some(span);
+                self.parts[from] = Some(Box::new(span));
             }
             Message::Passed => {}
             Message::Unread => counters.datagrams_unread += 1,
@@ -278,7 +278,7 @@ impl<P: DatagramProtocol> Exchanges<P> {
         match self.parts[from].take() {
             Some(mut before) => {
                 before.append(span);
-                before
+                *before
             }
             None => span,
         }

@@ -24,14 +24,13 @@ impl DatagramProtocol for DnsDatagrams {
         if arrival.transport != Transport::Udp || bytes.len() < HEADER || !message::is_plausible(bytes) {
             return Likeness::No;
         }
-        // Its own counters: what is only looked at is not counted.
-        match Message::read(bytes, &mut Counters::default()) {
+        match Message::look(bytes) {
             None => Likeness::No,
             // A header alone, as of FORMERR, or without a question, is little to go by.
-            Some((message, _)) if message.questions.is_empty() => Likeness::AtHome,
-            Some((_, Reading::Whole)) => Likeness::Yes,
-            Some((_, Reading::Partly)) if arrival.missing > 0 => Likeness::Yes,
-            Some((_, Reading::Partly)) => Likeness::AtHome,
+            Some((_, false)) => Likeness::AtHome,
+            Some((Reading::Whole, true)) => Likeness::Yes,
+            Some((Reading::Partly, true)) if arrival.missing > 0 => Likeness::Yes,
+            Some((Reading::Partly, true)) => Likeness::AtHome,
         }
     }
 

@@ -121,6 +121,30 @@ impl Message {
         Some((message, reading))
     }
 
+    /// How well a message can be read, and whether it has questions, without keeping anything of it. `None` if it is none.
+    pub fn look(bytes: &[u8]) -> Option<(Reading, bool)> {
+        let mut reader = Reader::new(bytes);
+        let (_, counts) = header(&mut reader)?;
+        for _ in 0..counts.questions {
+            reader.skip_name()?;
+            kind_of_question(&mut reader)?;
+        }
+        let records =
+            u32::from(counts.answers) + u32::from(counts.authorities) + u32::from(counts.additional);
+        let whole = (0..records).all(|_| {
+            reader
+                .skip_name()
+                .and_then(|()| Record::read(&mut reader))
+                .is_some()
+        });
+        let reading = if whole && reader.rest().is_empty() {
+            Reading::Whole
+        } else {
+            Reading::Partly
+        };
+        Some((reading, counts.questions > 0))
+    }
+
     /// By what a request is known in its response.
     pub fn key(&self) -> Key {
         let mut hasher = FxHasher::default();
@@ -304,9 +328,15 @@ fn opcode(flags: u16) -> Option<u8> {
 
 fn question(reader: &mut Reader<'_>) -> Option<Question> {
     let name = reader.name()?;
+    let kind = kind_of_question(reader)?;
+    Some(Question { name, kind })
+}
+
+/// What follows a question's name: its type, if its class is one.
+fn kind_of_question(reader: &mut Reader<'_>) -> Option<u16> {
     let (kind, class) = (reader.u16()?, reader.u16()?);
     // The upper bit asks multicast DNS for a unicast answer (RFC 6762, section 5.4).
-    numbers::is_class(class & 0x7fff).then_some(Question { name, kind })
+    numbers::is_class(class & 0x7fff).then_some(kind)
 }
 
 /// Whether a message of a transfer ends it, given whether it is the first.

@@ -11,6 +11,9 @@ pub(super) struct Reader<'a> {
 /// Labels of a name, the root's excluded: more do not fit into 255 bytes (RFC 1035, section 3.1).
 const LABELS: usize = 127;
 
+/// Bytes of most names' text.
+const NAME_GUESS: usize = 48;
+
 /// Bytes of a name (RFC 1035, section 2.3.4).
 const NAME_BYTES: usize = 255;
 
@@ -61,13 +64,14 @@ impl<'a> Reader<'a> {
     /// The next name as text, without the last dot; the root is `.`. Bytes that would not be read back as they are, are
     /// written as RFC 1035, section 5.1 has it.
     pub fn name(&mut self) -> Option<String> {
-        let mut text = String::new();
+        let mut text = String::with_capacity(NAME_GUESS);
         self.labels(|label| {
             if !text.is_empty() {
                 text.push('.');
             }
-            for byte in label {
-                push_byte(&mut text, *byte, b".\\");
+            match std::str::from_utf8(label) {
+                Ok(plain) if label.iter().all(is_plain) => text.push_str(plain),
+                _ => label.iter().for_each(|byte| push_byte(&mut text, *byte, b".\\")),
             }
         })?;
         if text.is_empty() {
@@ -112,6 +116,11 @@ impl<'a> Reader<'a> {
         }
         None
     }
+}
+
+/// Whether a byte of a label is shown as it is, wherever it stands.
+fn is_plain(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
 /// Appends a byte as itself if it can be shown, else as `\DDD`; those in `special` with a backslash.
