@@ -134,6 +134,8 @@ counters! {
         dns_cut,
         /// TLS handshake messages that are longer than are read.
         tls_messages_skipped,
+        /// TLS hellos that list more than is kept.
+        tls_cut,
         /// Pieces of QUIC's handshakes beyond what is kept.
         quic_crypto_refused,
         /// Requests that were sent again before they were answered.

@@ -410,6 +410,30 @@ fn seen_by_both_ends() {
 }
 
 #[test]
+fn more_suites_than_are_listed() {
+    let suites: Vec<u8> = (0..300u16).flat_map(|n| (0xc000 + n).to_be_bytes()).collect();
+    let body = [[3, 3].as_slice(), &[7; 32], &[0], &vector16(&suites), &[1, 0]].concat();
+    let mut talk = Talk::usual();
+    talk.handshake().ask(record(22, &message(1, &body)));
+    let dissected = dissect(&talk.packets);
+    assert_eq!(dissected.counters.tls_cut, 1);
+    let call = one(dissected);
+    assert_eq!(text(&call, "tlsx_cipher_suites").split(", ").count(), 128);
+}
+
+#[test]
+fn a_record_of_the_longest_kind_and_a_longer_one() {
+    for (len, calls) in [(16_384 + 2048, 1), (16_384 + 2049, 0)] {
+        let hello = client_hello(&[], &[]);
+        let mut content = hello.clone();
+        content.resize(len, 0);
+        let mut talk = Talk::usual();
+        talk.handshake().ask(record(22, &content)).close();
+        assert_eq!(dissect(&talk.packets).calls.len(), calls);
+    }
+}
+
+#[test]
 fn a_certificate_message_that_is_too_long() {
     let mut talk = Talk::usual();
     talk.handshake().ask(record(22, &client_hello(&[], &[])));

@@ -152,7 +152,8 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
     }
 
     fn expire(&mut self, now: Nanos, out: &mut Vec<Exchange>) {
-        let expired = |waiting: &mut Waiting<P::Request>| waiting.span.last + DATAGRAM_IDLE <= now;
+        let expired =
+            |waiting: &mut Waiting<P::Request>| waiting.span.last.saturating_add(DATAGRAM_IDLE) <= now;
         while let Some(request) = self.waiting.pop_front_if(expired) {
             self.bytes -= P::cost(&request.content);
             out.push(unanswered::<P>(request, Outcome::NoResponse));

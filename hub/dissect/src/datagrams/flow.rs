@@ -183,7 +183,10 @@ impl Flow {
 
     /// Gives the calls that have waited for another observer for long enough; says since when the next one waits.
     pub fn release(&mut self, now: Nanos, desk: &mut Desk<'_>) -> Option<Nanos> {
-        while let Some(held) = self.held.pop_front_if(|held| held.since + HELD <= now) {
+        while let Some(held) = self
+            .held
+            .pop_front_if(|held| held.since.saturating_add(HELD) <= now)
+        {
             desk.counters.held_expired += 1;
             self.let_go(held, desk);
         }

@@ -91,15 +91,21 @@ impl Datagrams {
     /// Looks after the flows whose time has come.
     fn keep_appointments(&mut self, counters: &mut Counters, out: &mut Vec<Call>) {
         let now = self.now;
-        while let Some((_, name)) = self.holding.pop_front_if(|(since, _)| *since + HELD <= now) {
+        while let Some((_, name)) = self
+            .holding
+            .pop_front_if(|(since, _)| since.saturating_add(HELD) <= now)
+        {
             let Some(since) = self.tend(&name, counters, out, Flow::release).flatten() else {
                 continue;
             };
             self.holding.push_back((since, name));
         }
-        while let Some((_, name)) = self.idle.pop_front_if(|(at, _)| *at + DATAGRAM_IDLE <= now) {
+        while let Some((_, name)) = self
+            .idle
+            .pop_front_if(|(at, _)| at.saturating_add(DATAGRAM_IDLE) <= now)
+        {
             let last_seen = self.flows.get(&name).map_or(0, Flow::last_seen);
-            if last_seen + DATAGRAM_IDLE <= now {
+            if last_seen.saturating_add(DATAGRAM_IDLE) <= now {
                 self.give_up(&name, counters, out);
                 continue;
             }

@@ -107,7 +107,8 @@ impl Message {
         message.len = bytes.len() as u32;
         for _ in 0..counts.questions {
             if message.questions.len() >= DNS_QUESTIONS {
-                question(&mut reader)?;
+                reader.skip_name()?;
+                kind_of_question(&mut reader)?;
                 continue;
             }
             message.questions.push(question(&mut reader)?);
@@ -421,6 +422,19 @@ mod tests {
         let (message, reading) = Message::read(&bytes, &mut counters).unwrap();
         assert_eq!((message.answers.len(), message.answer_count), (DNS_ANSWERS, 400));
         assert_eq!((reading, counters.dns_cut), (Reading::Whole, 1));
+    }
+
+    #[test]
+    fn answers_longer_than_are_listed() {
+        let mut bytes = b"\0\x01\x80\0\0\x01\0\x64\0\0\0\0\0\0\x10\0\x01".to_vec();
+        for _ in 0..100 {
+            bytes.extend_from_slice(b"\0\0\x10\0\x01\0\0\0\0\0\xc9\xc8");
+            bytes.extend_from_slice(&[b'x'; 200]);
+        }
+        let mut counters = Counters::default();
+        let (message, _) = Message::read(&bytes, &mut counters).unwrap();
+        assert_eq!(message.answers.len(), DNS_ANSWER_TEXT.div_ceil(200));
+        assert_eq!(counters.dns_cut, 1);
     }
 
     #[test]

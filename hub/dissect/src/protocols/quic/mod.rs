@@ -29,6 +29,10 @@ use packet::{Frame, Initial, Packet, Version};
 /// The protocol; see the module.
 pub(crate) struct Quic;
 
+/// Packets of a datagram that are looked at. A datagram has at most one for each kind of keys, four in all; each costs
+/// as much as thousands of bytes elsewhere.
+const PACKETS: usize = 8;
+
 /// What is remembered of a flow.
 #[derive(Default)]
 pub(crate) struct State {
@@ -40,8 +44,8 @@ struct Connection {
     client: End,
     version: u32,
     key: Key,
-    /// The client's and the server's.
-    keys: [Keys; 2],
+    /// The client's and the server's, until the handshake was answered: they are large.
+    keys: Option<Box<[Keys; 2]>>,
     crypto: [Crypto; 2],
     hello: Option<ClientHello>,
     /// Whether the server has asked for a proof of the client's address.
@@ -87,7 +91,10 @@ impl DatagramProtocol for Quic {
     fn parse(state: &mut State, arrival: &Arrival<'_>, counters: &mut Counters) -> Message<Hello, Answer> {
         let mut rest = arrival.bytes;
         let mut told = Message::Passed;
-        while let Some((packet, behind)) = Packet::read(rest) {
+        for _ in 0..PACKETS {
+            let Some((packet, behind)) = Packet::read(rest) else {
+                break;
+            };
             rest = behind;
             match packet {
                 Packet::Initial(initial) => match state.initial(&initial, arrival.from, counters) {
@@ -103,9 +110,6 @@ impl DatagramProtocol for Quic {
                     }
                 }
                 Packet::Sealed => {}
-            }
-            if rest.is_empty() {
-                break;
             }
         }
         told
@@ -171,7 +175,8 @@ impl DatagramProtocol for Quic {
         state.connection.as_ref().map_or(0, |connection| {
             let crypto: usize = connection.crypto.iter().map(Crypto::memory).sum();
             let hello = connection.hello.as_ref().map_or(0, ClientHello::memory);
-            size_of::<Connection>() + crypto + hello
+            let keys = connection.keys.as_ref().map_or(0, |_| size_of::<[Keys; 2]>());
+            size_of::<Connection>() + keys + crypto + hello
         })
     }
 }
@@ -187,20 +192,23 @@ impl State {
             .connection
             .as_ref()
             .and_then(|connection| connection.open(initial, from));
-        let Some((side, payload)) = known.or_else(|| self.begin(initial, from)) else {
-            return Message::Unread;
-        };
-        let Some(connection) = &mut self.connection else {
-            return Message::Unread;
-        };
-        connection.take(side, &payload, counters)
+        let opened = known.or_else(|| self.begin(initial, from));
+        match (opened, &mut self.connection) {
+            (Some((side, payload)), Some(connection)) => connection.take(side, &payload, counters),
+            // Both ends go on for a while in the same keys.
+            (None, Some(connection)) if connection.answered => Message::Passed,
+            _ => Message::Unread,
+        }
     }
 
     /// A connection begins with a packet that its own destination opens, as a client has sent it. After a Retry, the
     /// same one begins again.
     fn begin(&mut self, initial: &Initial<'_>, from: End) -> Option<(Side, Vec<u8>)> {
-        let keys = Keys::of(Version::of(initial.version)?.recipe, initial.destination)?;
-        let [client, _] = &keys;
+        let keys = Box::new(Keys::of(
+            Version::of(initial.version)?.recipe,
+            initial.destination,
+        )?);
+        let [client, _] = &*keys;
         let payload = client.open(initial.bytes, initial.number_at)?;
         let mut hasher = FxHasher::default();
         hasher.write(initial.destination);
@@ -218,7 +226,7 @@ impl State {
             client: from,
             version: initial.version,
             key,
-            keys,
+            keys: Some(keys),
             crypto: Default::default(),
             hello: None,
             retried: begun.is_some(),
@@ -241,7 +249,7 @@ impl State {
         if connection.client == from || connection.answered {
             return None;
         }
-        connection.answered = true;
+        connection.close();
         Some(Message::Response {
             key: connection.key,
             content: Answer::VersionNegotiation,
@@ -251,13 +259,21 @@ impl State {
 
 impl Connection {
     fn open(&self, initial: &Initial<'_>, from: End) -> Option<(Side, Vec<u8>)> {
-        let [client, server] = &self.keys;
+        let [client, server] = self.keys.as_deref()?;
         let (side, keys) = if from == self.client {
             (Side::Client, client)
         } else {
             (Side::Server, server)
         };
         Some((side, keys.open(initial.bytes, initial.number_at)?))
+    }
+
+    /// It was answered: what comes now is not looked at.
+    fn close(&mut self) {
+        self.answered = true;
+        self.keys = None;
+        self.crypto = Default::default();
+        self.hello = None;
     }
 
     fn take(&mut self, side: Side, payload: &[u8], counters: &mut Counters) -> Message<Hello, Answer> {
@@ -278,15 +294,12 @@ impl Connection {
             return Message::Unread;
         }
         match side {
-            Side::Client => self.asks(begins),
+            Side::Client => self.asks(begins, counters),
             Side::Server => self.answers(refused),
         }
     }
 
-    fn asks(&mut self, begins: bool) -> Message<Hello, Answer> {
-        if self.answered {
-            return Message::Passed;
-        }
+    fn asks(&mut self, begins: bool, counters: &mut Counters) -> Message<Hello, Answer> {
         // Sent again, as it was not answered.
         let again = self.hello.is_some();
         if again && !begins {
@@ -301,6 +314,7 @@ impl Connection {
                 return Message::Unread;
             }
             self.hello = ClientHello::read(body, Carrier::Quic);
+            counters.tls_cut += u64::from(self.hello.as_ref().is_some_and(|hello| hello.cut));
         }
         let Some(hello) = self.hello.clone() else {
             return Message::Unread;
@@ -315,9 +329,6 @@ impl Connection {
     }
 
     fn answers(&mut self, refused: Option<u64>) -> Message<Hello, Answer> {
-        if self.answered {
-            return Message::Passed;
-        }
         let [_, server] = &self.crypto;
         // One that asks for another ClientHello comes before the one that answers.
         let hello = server
@@ -333,7 +344,7 @@ impl Connection {
             (_, Some(error)) => Answer::Refused(error),
             _ => return Message::Passed,
         };
-        self.answered = true;
+        self.close();
         Message::Response {
             key: self.key,
             content,

@@ -53,6 +53,11 @@ impl Said {
         said.unwrap_or(Self::Other)
     }
 
+    /// Whether it lists more than is kept.
+    pub fn is_cut(&self) -> bool {
+        matches!(self, Self::ClientHello(hello) if hello.cut)
+    }
+
     pub fn is_hello(&self) -> bool {
         matches!(self, Self::ClientHello(_) | Self::ServerHello(_))
     }

@@ -44,6 +44,8 @@ pub(crate) struct ClientHello {
     /// Names of the suites, without the ones that mean nothing.
     pub suites: Vec<String>,
     pub early_data: bool,
+    /// Whether it lists more than is kept.
+    pub cut: bool,
     /// Whether the real server name may be in a part that is encrypted (RFC 9849).
     pub encrypted: bool,
     /// The fingerprint's text, and its digest.
@@ -111,6 +113,7 @@ impl ClientHello {
             hello.extension(&mut offer, kind, content);
         }
         let known = offer.suites.iter().filter(|suite| !numbers::is_grease(**suite));
+        hello.cut |= known.clone().count() > TLS_LISTED;
         hello.suites = known
             .take(TLS_LISTED)
             .map(|suite| suites::name(*suite).into_owned())
@@ -145,6 +148,7 @@ impl ClientHello {
                     if self.alpn.is_empty() {
                         offer.first_alpn = name.0.to_vec();
                     }
+                    self.cut |= self.alpn.len() >= TLS_LISTED;
                     if self.alpn.len() < TLS_LISTED && !is_grease_name(name.0) {
                         self.alpn.push(String::from_utf8_lossy(name.0).into_owned());
                     }

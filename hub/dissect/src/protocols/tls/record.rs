@@ -157,7 +157,9 @@ impl Messages {
             let Some(body) = reader.take(len) else {
                 break;
             };
-            said.push(Said::read(kind, body, from));
+            let message = Said::read(kind, body, from);
+            counters.tls_cut += u64::from(message.is_cut());
+            said.push(message);
             used += MESSAGE_HEADER + len;
         }
         self.held.drain(..used.min(self.held.len()));
