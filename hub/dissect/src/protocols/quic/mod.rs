@@ -44,6 +44,8 @@ struct Connection {
     client: End,
     version: u32,
     key: Key,
+    /// A digest of the number that its keys are made of.
+    opened_by: u64,
     /// The client's and the server's, until the handshake was answered: they are large.
     keys: Option<Box<[Keys; 2]>>,
     crypto: [Crypto; 2],
@@ -204,28 +206,31 @@ impl State {
     /// A connection begins with a packet that its own destination opens, as a client has sent it. After a Retry, the
     /// same one begins again.
     fn begin(&mut self, initial: &Initial<'_>, from: End) -> Option<(Side, Vec<u8>)> {
-        let keys = Box::new(Keys::of(
-            Version::of(initial.version)?.recipe,
-            initial.destination,
-        )?);
-        let [client, _] = &*keys;
-        let payload = client.open(initial.bytes, initial.number_at)?;
         let mut hasher = FxHasher::default();
         hasher.write(initial.destination);
+        let opened_by = hasher.finish() | 1;
+        let over = |known: &Connection| known.answered && known.opened_by == opened_by;
+        if self.connection.as_deref().is_some_and(over) {
+            // Its first packet again, late or twice.
+            return None;
+        }
+        let recipe = Version::of(initial.version)?.recipe;
+        let keys = Box::new(Keys::of(recipe, initial.destination)?);
+        let [client, _] = &*keys;
+        let payload = client.open(initial.bytes, initial.number_at)?;
         let begun = self
             .connection
             .take()
             .filter(|known| known.retried && !known.answered && known.client == from);
         let key = Key {
             id: 0,
-            subject: begun
-                .as_ref()
-                .map_or(hasher.finish() | 1, |known| known.key.subject),
+            subject: begun.as_ref().map_or(opened_by, |known| known.key.subject),
         };
         self.connection = Some(Box::new(Connection {
             client: from,
             version: initial.version,
             key,
+            opened_by,
             keys: Some(keys),
             crypto: Default::default(),
             hello: None,

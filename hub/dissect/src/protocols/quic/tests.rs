@@ -147,6 +147,23 @@ fn a_hello_that_is_sent_again() {
 }
 
 #[test]
+fn any_datagram_twice_or_late() {
+    let (mut ends, hello) = (Ends::new(V1, DESTINATION), client_hello());
+    let mut chat = chat();
+    chat.ask(ends.client(&crypto(0, &hello[..700])))
+        .ask(ends.client(&crypto(700, &hello[700..])))
+        .answer(ends.server(&crypto(0, &server_hello())))
+        .ask(ends.client(&[2, 1, 0, 0, 0]));
+    for twice in 0..chat.packets.len() {
+        for late in twice..=chat.packets.len() {
+            let mut packets = chat.packets.clone();
+            packets.insert(late, packets[twice].clone());
+            assert_eq!(only(&packets).outcome, Outcome::Ok, "{twice} {late}");
+        }
+    }
+}
+
+#[test]
 fn the_server_wants_the_address_proved() {
     let hello = client_hello();
     let mut chat = chat();
