@@ -356,6 +356,10 @@ fn conclusion(summary: &Summary) -> String {
         ("route.truncated", "packets cut within their headers"),
         ("route.malformed", "malformed packets"),
         ("dissect.unrecognised", "connections of no known protocol"),
+        (
+            "dissect.datagram_flows_unrecognised",
+            "flows of datagrams of no known protocol",
+        ),
         ("dissect.passed_over", "connections handed to another protocol"),
         ("dissect.gap_bytes", "bytes missing from streams"),
     ];

@@ -62,6 +62,10 @@ fn what_else(summary: &Summary) -> String {
             "dissect.unrecognised",
             "views of connections spoke no protocol that is dissected",
         ),
+        (
+            "dissect.datagram_flows_unrecognised",
+            "views of flows of datagrams spoke no protocol that is dissected",
+        ),
     ];
     let counted = told.iter().filter_map(|(counter, what)| {
         let count = summary
