@@ -266,6 +266,15 @@ impl Headers {
             .map(move |field| (part(field.name), part(field.value)))
     }
 
+    /// The bytes of the fields in wire order, each of them whole UTF-8.
+    pub fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let text = self.text.as_bytes();
+        let part = move |(start, end): (u32, u32)| text.get(start as usize..end as usize).unwrap_or_default();
+        self.fields
+            .iter()
+            .map(move |field| (part(field.name), part(field.value)))
+    }
+
     /// Bytes that it holds.
     pub fn memory(&self) -> usize {
         self.text.len() + self.fields.len() * size_of::<Field>()

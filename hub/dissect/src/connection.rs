@@ -184,7 +184,10 @@ impl Connection {
         for transaction in scratch.drain(..) {
             let view = View::new(transaction, tape, observer);
             if alone {
-                self.emit(view, desk);
+                self.join.note(&view);
+                desk.counters.calls += 1;
+                let call = self.call(view);
+                desk.out.push(call);
             } else {
                 self.join.hold(vantage, view, now);
             }

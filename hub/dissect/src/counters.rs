@@ -104,6 +104,14 @@ counters! {
         heads_too_long,
         /// Messages with more header fields than are kept.
         headers_cut,
+        /// Commands, statements and replies whose text is longer than what is kept of it.
+        texts_cut,
+        /// Prepared statements and portals that were forgotten, because a connection had too many.
+        statements_forgotten,
+        /// Lines in which a Redis server tells what other connections ask (`MONITOR`).
+        monitored,
+        /// Times that values were inside each other beyond the limit.
+        too_deep,
         /// Times that so many requests of a connection waited for their answers that they were given up.
         pending_dropped,
         /// Calls that came out.

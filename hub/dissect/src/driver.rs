@@ -455,7 +455,8 @@ impl Span {
         }
     }
 
-    fn add_location(&mut self, at: u64) {
+    /// Adds a packet, within the limit.
+    pub(crate) fn add_location(&mut self, at: u64) {
         if self.packets.last() == Some(&at) {
             return;
         }

@@ -64,19 +64,26 @@ pub struct FlowKey {
     /// IPv4 addresses in their IPv6-mapped form (RFC 4291, section 2.5.5.2).
     addresses: [[u8; 16]; 2],
     ports: [u16; 2],
+    /// Of the above; it is asked for several times a packet.
+    mixed: u64,
 }
 
 impl FlowKey {
     /// The key of a packet, and the end that sent it.
     pub fn new(source: ([u8; 16], u16), destination: ([u8; 16], u16)) -> (Self, End) {
-        let (from, low, high) = if source <= destination {
+        // As numbers, for bytes are compared by a call.
+        let order = |(address, port): ([u8; 16], u16)| (u128::from_be_bytes(address), port);
+        let (from, low, high) = if order(source) <= order(destination) {
             (End::Low, source, destination)
         } else {
             (End::High, destination, source)
         };
+        let (addresses, ports) = ([low.0, high.0], [low.1, high.1]);
+        let mixed = mixed(&addresses, ports);
         let key = Self {
-            addresses: [low.0, high.0],
-            ports: [low.1, high.1],
+            addresses,
+            ports,
+            mixed,
         };
         (key, from)
     }
@@ -110,14 +117,7 @@ impl FlowKey {
 
     /// A hash that is the same on every machine and in every version: calls are named by it.
     pub fn mixed(&self) -> u64 {
-        let mut hash = u64::from(self.ports[0]) << 16 | u64::from(self.ports[1]);
-        for address in &self.addresses {
-            let (high, low) = address.split_at(8);
-            for half in [high, low] {
-                hash = mix(hash ^ half.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-            }
-        }
-        hash
+        self.mixed
     }
 
     /// The shard that owns the connection.
@@ -131,6 +131,16 @@ impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.mixed());
     }
+}
+
+fn mixed(addresses: &[[u8; 16]; 2], ports: [u16; 2]) -> u64 {
+    let mut hash = u64::from(ports[0]) << 16 | u64::from(ports[1]);
+    for address in addresses {
+        let address = u128::from_be_bytes(*address);
+        hash = mix(hash ^ (address >> 64) as u64);
+        hash = mix(hash ^ address as u64);
+    }
+    hash
 }
 
 /// One round of a 64-bit mixer: multiplication carries to the upper bits, the shift brings them back down. The factor

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::call::{Marks, Observation, Outcome};
+use crate::call::{Marks, Observation, Outcome, Value};
 use crate::limits::{HELD, HELD_CALLS};
 use crate::protocols::{Half, Request, Transaction};
 use crate::segment::Observer;
@@ -119,12 +119,28 @@ impl View {
             _ => mine.marks.0 | theirs.marks.0,
         };
         mine.marks = Marks((mine.marks.0 & theirs.marks.0 & !Marks::RESET.0) | (reset & Marks::RESET.0));
-        if better(
-            mine.request.as_ref().map(|r: &Request| &r.half),
-            theirs.request.as_ref().map(|r| &r.half),
-        ) {
+        let without_gap = |half: Option<&Half>| half.is_some_and(|half| !half.gap);
+        let all_theirs = without_gap(theirs.request.as_ref().map(|r| &r.half))
+            && without_gap(theirs.response.as_ref().map(|r| &r.half));
+        let mut better_fields = false;
+        let unresolved = |transaction: &Transaction| {
+            let mut names = transaction.fields.iter().map(|(name, _)| *name);
+            transaction.request.is_none() || names.any(|name| name == "unresolved")
+        };
+        let resolves = unresolved(mine) && !unresolved(&theirs);
+        if resolves {
+            mine.fields
+                .retain(|(name, _)| !matches!(*name, "unresolved" | "postgresql_portal"));
+        }
+        if resolves
+            || better(
+                mine.request.as_ref().map(|r: &Request| &r.half),
+                theirs.request.as_ref().map(|r| &r.half),
+            )
+        {
             mine.request = theirs.request;
             mine.version = theirs.version;
+            better_fields = true;
         }
         if better(
             mine.response.as_ref().map(|r| &r.half),
@@ -132,13 +148,14 @@ impl View {
         ) {
             mine.response = theirs.response;
             mine.outcome = theirs.outcome;
+            better_fields = true;
         } else if mine.response.is_none() && theirs.outcome == Outcome::NoResponse {
             mine.outcome = Outcome::NoResponse;
         }
-        for (name, value) in theirs.fields {
-            if mine.fields.iter().all(|(known, _)| *known != name) {
-                mine.fields.push((name, value));
-            }
+        if better_fields && all_theirs {
+            mine.fields = theirs.fields;
+        } else if better_fields {
+            unite(&mut mine.fields, theirs.fields);
         }
         let sides = &mut self.sides;
         sides.client = sides.client.or(other.sides.client);
@@ -151,6 +168,40 @@ impl View {
             request.half.cost() + request.path.len() + request.query.len() + request.authority.len()
         });
         size_of::<Held>() + request + self.response().map_or(0, Half::cost)
+    }
+}
+
+/// Takes over the fields of the half that another observer saw better: those that are not known, and longer texts.
+fn unite(mine: &mut Vec<(&'static str, Value)>, theirs: Vec<(&'static str, Value)>) {
+    for (name, value) in theirs {
+        match mine.iter_mut().find(|(known, _)| *known == name) {
+            None => mine.push((name, value)),
+            Some((_, Value::Text(known))) => {
+                if let Value::Text(text) = value
+                    && text.len() > known.len()
+                {
+                    *known = text;
+                }
+            }
+            Some((_, Value::Int(known))) => {
+                if let Value::Int(number) = value {
+                    *known = number.max(*known);
+                }
+            }
+            Some((_, Value::Bool(_))) => {}
+        }
+    }
+    // What needs both halves is told anew.
+    let size = |fields: &[(&str, Value)], suffix: &str| {
+        let field = fields.iter().find(|(name, _)| name.ends_with(suffix));
+        match field {
+            Some((_, Value::Int(size))) => *size,
+            _ => 0,
+        }
+    };
+    let total = size(mine, "_request_size").saturating_add(size(mine, "_response_size"));
+    if let Some((_, Value::Int(known))) = mine.iter_mut().find(|(name, _)| name.ends_with("_total_size")) {
+        *known = total;
     }
 }
 
@@ -256,7 +307,8 @@ impl Join {
         Some(view)
     }
 
-    fn note(&mut self, view: &View) {
+    /// Notes what has gone out.
+    pub fn note(&mut self, view: &View) {
         if let Some(half) = view.request() {
             self.last_request = self.last_request.max(half.span.start);
             self.last_ack = half.span.ack;

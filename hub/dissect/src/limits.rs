@@ -140,6 +140,47 @@ pub const QUIC_CRYPTO: usize = 16 << 10;
 /// Pieces of these that came early. Some clients cut their hello into a dozen, and shuffle them.
 pub const QUIC_PIECES: usize = 64;
 
+/// Pairs that wait for a proof that counting holds, after a late join or a gap: so many without a contradiction are one.
+pub const TRIAL: usize = 64;
+
+// --- Redis --------------------------------------------------------------------------------------------------------
+
+/// Bytes of a command's line that are kept: the keys of an `MGET` rather than the value of a `SET`.
+pub const COMMAND_BYTES: usize = 512;
+
+/// Bytes of a key that are shown, as the filter language has it.
+pub const KEY_BYTES: usize = 64;
+
+/// Bytes of what a reply says in words: errors, and the channel of a message.
+pub const REPLY_BYTES: usize = 256;
+
+/// Values inside values. `COMMAND DOCS` needs 7, `hiredis` takes 9.
+pub const RESP_DEPTH: usize = 32;
+
+/// Bytes of a line that is not whole. A server takes 64 KiB of an inline command, but what is typed is short.
+pub const RESP_LINE: usize = 16 << 10;
+
+// --- PostgreSQL ---------------------------------------------------------------------------------------------------
+
+/// Bytes of a statement that are kept: what people write, and the begin of what programs generate.
+pub const STATEMENT_BYTES: usize = 2048;
+
+/// Bytes of a statement that are looked at, for its table stands behind all of its columns.
+pub const STATEMENT_LOOKED: usize = 6 << 10;
+
+/// Bytes of the statements that a connection has prepared. Drivers keep a few hundred, most of them short; a shard has
+/// room for the full of twenty connections.
+pub const STATEMENTS_BYTES: usize = 64 << 10;
+
+/// Portals of a connection. Drivers have one, or one for each cursor.
+pub const PORTALS: usize = 16;
+
+/// Command tags of one text of many statements: as many as can be told apart in a line.
+pub const TAGS: usize = 16;
+
+/// Bytes of a message that is not whole: its head, a name, and the statement as far as it is kept.
+pub const MESSAGE_LOOKED: usize = 8 << 10;
+
 // --- joining ------------------------------------------------------------------------------------------------------
 
 /// Calls of one observer that wait for the other observer's view of them.

@@ -211,7 +211,8 @@ fn a_datagram_in_fragments() {
 #[test]
 fn what_is_routed_stays_small() {
     assert!(size_of::<Datagram>() <= size_of::<Segment>());
-    assert!(size_of::<Routed>() <= 136, "{}", size_of::<Routed>());
+    // What TCP needs: a segment, the bytes of fragments, and where it goes.
+    assert!(size_of::<Routed>() <= size_of::<Segment>() + size_of::<Vec<u8>>() + 8);
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn side(call: &Call) -> &'static str {
 
 /// A message's header fields as a row.
 fn headers(column: &mut MapColumn, headers: Option<&Headers>) {
-    for (name, value) in headers.into_iter().flat_map(Headers::iter) {
+    for (name, value) in headers.into_iter().flat_map(Headers::bytes) {
         column.field(name, value);
     }
     column.end_row();

@@ -16,19 +16,19 @@ const BATCH: usize = 2048;
 /// Batches that may wait for a worker. The reader stops when a worker is so far behind.
 pub(super) const WAITING: usize = 8;
 
-/// Segments and datagrams of one worker's shards in order of time, with the chunks that hold their bytes.
+/// Segments and datagrams of one worker's shards, with the chunks that hold their bytes.
 #[derive(Default)]
 pub(super) struct Batch {
-    items: Vec<Item>,
-    /// The items' indices, as they are handed over.
-    order: Vec<u32>,
+    /// By shard, and in order of time within each: what a shard has to look at for a segment is still at hand when its
+    /// next one comes.
+    shards: Vec<Vec<Item>>,
+    segments: usize,
     chunks: Vec<Arc<Lease>>,
     /// Bytes that were put together from fragments.
     wholes: Vec<Vec<u8>>,
 }
 
 struct Item {
-    shard: u16,
     unit: Unit,
     bytes: Bytes,
 }
@@ -59,53 +59,39 @@ enum Bytes {
 }
 
 impl Batch {
-    /// Hands over each segment and datagram with its shard and payload: shard by shard, and in order of time within
-    /// each. What a shard has to look at is then still at hand when its next one comes.
-    pub(super) fn each(&mut self, mut take: impl FnMut(u16, &Unit, &[u8])) {
-        self.sort();
-        for index in &self.order {
-            let Some(item) = self.items.get(*index as usize) else {
-                continue;
-            };
-            let packet = match item.bytes {
-                Bytes::Chunk { slot, start, end } => self
-                    .chunks
-                    .get(slot as usize)
-                    .and_then(|chunk| chunk.bytes().get(start as usize..end as usize)),
-                Bytes::Whole(slot) => self.wholes.get(slot as usize).map(Vec::as_slice),
-            };
-            let payload = packet.map_or(&[][..], |packet| item.unit.payload(packet));
-            take(item.shard, &item.unit, payload);
+    /// Hands over each segment and datagram with its shard and payload.
+    pub(super) fn each(&self, mut take: impl FnMut(usize, &Unit, &[u8])) {
+        for (shard, items) in self.shards.iter().enumerate() {
+            for item in items {
+                let packet = match item.bytes {
+                    Bytes::Chunk { slot, start, end } => self
+                        .chunks
+                        .get(slot as usize)
+                        .and_then(|chunk| chunk.bytes().get(start as usize..end as usize)),
+                    Bytes::Whole(slot) => self.wholes.get(slot as usize).map(Vec::as_slice),
+                };
+                let payload = packet.map_or(&[][..], |packet| item.unit.payload(packet));
+                take(shard, &item.unit, payload);
+            }
         }
     }
 
-    /// Puts the items' indices in order of their shards, by counting.
-    fn sort(&mut self) {
-        let mut starts = [0_u32; SHARDS + 1];
-        for item in &self.items {
-            if let Some(start) = starts.get_mut(usize::from(item.shard) + 1) {
-                *start += 1;
-            }
+    fn push(&mut self, shard: u16, item: Item) {
+        let shard = usize::from(shard);
+        if self.shards.len() <= shard {
+            self.shards.resize_with(SHARDS, Vec::new);
         }
-        let mut before = 0;
-        for start in &mut starts {
-            before += *start;
-            *start = before;
-        }
-        self.order.clear();
-        self.order.resize(self.items.len(), 0);
-        for (index, item) in self.items.iter().enumerate() {
-            if let Some(place) = starts.get_mut(usize::from(item.shard)) {
-                if let Some(slot) = self.order.get_mut(*place as usize) {
-                    *slot = index as u32;
-                }
-                *place += 1;
-            }
+        if let Some(items) = self.shards.get_mut(shard) {
+            items.push(item);
+            self.segments += 1;
         }
     }
 
     fn clear(&mut self) {
-        self.items.clear();
+        for items in &mut self.shards {
+            items.clear();
+        }
+        self.segments = 0;
         self.chunks.clear();
         self.wholes.clear();
     }
@@ -201,7 +187,7 @@ impl<'j> Lanes<'j> {
             start: at.start,
             end: at.end,
         };
-        filling.batch.items.push(Item { shard, unit, bytes });
+        filling.batch.push(shard, Item { unit, bytes });
         self.send_if_full(shard)
     }
 
@@ -210,11 +196,8 @@ impl<'j> Lanes<'j> {
         let batch = &mut self.filling(shard).batch;
         let slot = u32::try_from(batch.wholes.len()).unwrap_or(u32::MAX);
         batch.wholes.push(bytes);
-        batch.items.push(Item {
-            shard,
-            unit,
-            bytes: Bytes::Whole(slot),
-        });
+        let bytes = Bytes::Whole(slot);
+        batch.push(shard, Item { unit, bytes });
         self.send_if_full(shard)
     }
 
@@ -238,12 +221,12 @@ impl<'j> Lanes<'j> {
 
     fn send_if_full(&mut self, shard: u16) -> Result<(), WorkerGone> {
         match self {
-            Self::Here(here) if here.batch.batch.items.len() >= BATCH => here.work(),
+            Self::Here(here) if here.batch.batch.segments >= BATCH => here.work(),
             Self::Here(_) => Ok(()),
             Self::Threads(lanes) => {
                 let lane = usize::from(shard) % lanes.len();
                 let lane = &mut lanes[lane];
-                if lane.batch.batch.items.len() >= BATCH {
+                if lane.batch.batch.segments >= BATCH {
                     lane.send()
                 } else {
                     Ok(())
@@ -265,7 +248,7 @@ pub(super) struct Place<'c> {
 
 impl Here<'_> {
     fn work(&mut self) -> Result<(), WorkerGone> {
-        let done = self.worker.work(&mut self.batch.batch);
+        let done = self.worker.work(&self.batch.batch);
         self.batch.clear();
         done.map_err(|error| {
             self.error = Some(error);
@@ -276,7 +259,7 @@ impl Here<'_> {
 
 impl Lane {
     fn send(&mut self) -> Result<(), WorkerGone> {
-        if self.batch.batch.items.is_empty() {
+        if self.batch.batch.segments == 0 {
             return Ok(());
         }
         let next = self.emptied.try_recv().unwrap_or_default();

@@ -59,11 +59,11 @@ impl<'j> Worker<'j> {
 
     /// A worker's life on a thread of its own. Ends early, without a whole part, when the job is cancelled.
     pub(super) fn live(mut self, lane: &LaneEnd) -> Result<WorkerReport, WriteError> {
-        while let Ok(mut batch) = lane.batches.recv() {
+        while let Ok(batch) = lane.batches.recv() {
             if self.progress.is_cancelled() {
                 return Ok(self.report);
             }
-            let done = self.work(&mut batch);
+            let done = self.work(&batch);
             lane.give_back(batch);
             done?;
         }
@@ -75,11 +75,11 @@ impl<'j> Worker<'j> {
     }
 
     /// Dissects a batch.
-    pub(super) fn work(&mut self, batch: &mut Batch) -> Result<(), WriteError> {
+    pub(super) fn work(&mut self, batch: &Batch) -> Result<(), WriteError> {
         let workers = self.workers;
         let mut stored = Ok(());
         batch.each(|shard, unit, payload| {
-            if let Some(shard) = self.shards.get_mut(usize::from(shard) / workers) {
+            if let Some(shard) = self.shards.get_mut(shard / workers) {
                 match unit {
                     Unit::Segment(segment) => shard.segment(segment, payload, &mut self.calls),
                     Unit::Datagram(datagram) => shard.datagram(datagram, payload, &mut self.calls),

@@ -328,8 +328,14 @@ impl Flow {
 impl Held {
     /// Takes another observer's view of the same call.
     fn take(&mut self, given: Given, mut view: View) {
-        let whole = |view: &View| view.transaction.request.is_some() && view.transaction.response.is_some();
-        if whole(&view) && !whole(&self.view) {
+        // A whole call is better than half of one, and one with every copy of its request than one without.
+        let worth = |view: &View| {
+            let request = view.transaction.request.as_ref();
+            let copies = request.map_or(0, |request| request.half.span.packets.len());
+            let whole = request.is_some() && view.transaction.response.is_some();
+            (whole, copies)
+        };
+        if worth(&view) > worth(&self.view) {
             std::mem::swap(&mut self.view, &mut view);
         }
         self.view.merge(view);

@@ -8,7 +8,10 @@ pub(crate) mod datagram;
 pub(crate) mod dns;
 pub(crate) mod http1;
 pub(crate) mod icmp;
+mod order;
+mod postgresql;
 pub(crate) mod quic;
+mod redis;
 mod registry;
 pub(crate) mod tls;
 
@@ -160,6 +163,19 @@ pub struct Span {
     pub packets_cut: bool,
     /// Bytes of it that were never seen.
     pub missing: u64,
+}
+
+impl Span {
+    /// Takes over what stands behind it in the same direction.
+    pub(crate) fn extend(&mut self, later: &Self) {
+        self.end = later.end;
+        self.last = later.last;
+        self.missing += later.missing;
+        self.packets_cut |= later.packets_cut;
+        for &at in &later.packets {
+            self.add_location(at);
+        }
+    }
 }
 
 /// A request with its response, or one of the two.

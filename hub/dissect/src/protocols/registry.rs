@@ -1,7 +1,7 @@
 //! The one list of protocols.
 
 use super::datagram::{Arrival, DatagramProtocol, Likeness};
-use super::{Heads, Info, Protocol, Verdict, dns, http1, icmp, quic, tls};
+use super::{Heads, Info, Protocol, Verdict, dns, http1, icmp, postgresql, quic, redis, tls};
 use crate::call::Marks;
 use crate::datagrams::{Exchanges, Exchanging};
 use crate::driver::{Dissector, Driver};
@@ -21,6 +21,8 @@ pub struct Registration {
 /// Every protocol, in the order in which they are asked.
 pub static PROTOCOLS: &[Registration] = &[
     register::<http1::Http1>(),
+    register::<postgresql::Postgresql>(),
+    register::<redis::Redis>(),
     register::<dns::DnsStream>(),
     register::<tls::Tls>(),
 ];

@@ -21,6 +21,33 @@ impl Levels {
         self.ones += usize::from(bit);
     }
 
+    /// As many pushes of one bit.
+    pub fn extend(&mut self, bit: bool, count: usize) {
+        let mut left = count;
+        while left > 0 && !self.len.is_multiple_of(8) {
+            self.push(bit);
+            left -= 1;
+        }
+        let bytes = left / 8;
+        self.bits
+            .resize(self.bits.len() + bytes, if bit { 0xff } else { 0 });
+        self.len += bytes * 8;
+        self.ones += if bit { bytes * 8 } else { 0 };
+        for _ in 0..left % 8 {
+            self.push(bit);
+        }
+    }
+
+    /// Appends the levels of a row with so many entries, or none: which go on with a row, and which are there.
+    pub fn row(repeated: &mut Self, defined: &mut Self, entries: usize) {
+        repeated.push(false);
+        defined.push(entries > 0);
+        if entries > 1 {
+            repeated.extend(true, entries - 1);
+            defined.extend(true, entries - 1);
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }

@@ -29,13 +29,13 @@ pub(crate) struct MapColumn {
 struct Names {
     /// Of the dictionary that the numbers are of.
     generation: u32,
-    numbers: FxHashMap<Box<str>, u32>,
+    numbers: FxHashMap<Box<[u8]>, u32>,
     spellings: Vec<Spelling>,
     last: u32,
 }
 
 struct Spelling {
-    name: Box<str>,
+    name: Box<[u8]>,
     /// Number of its lower case in the dictionary.
     id: u32,
     /// The spelling that came after it last.
@@ -55,9 +55,8 @@ impl MapColumn {
 
     /// Appends an entry to the row under way.
     pub fn entry(&mut self, key: &str, value: &str) {
-        let repeated = self.entries > 0;
-        self.keys.push_key(key, repeated);
-        self.values.push(value, repeated);
+        self.keys.push_key(key);
+        self.values.push(value.as_bytes());
         self.entries += 1;
     }
 
@@ -71,9 +70,8 @@ impl MapColumn {
         self.text = text;
     }
 
-    /// Appends a header field, its name in lower case.
-    pub fn field(&mut self, name: &str, value: &str) {
-        let repeated = self.entries > 0;
+    /// Appends a header field, given as UTF-8, its name in lower case.
+    pub fn field(&mut self, name: &[u8], value: &[u8]) {
         if self.names.generation != self.keys.generation() {
             self.names = Names {
                 generation: self.keys.generation(),
@@ -81,24 +79,22 @@ impl MapColumn {
             };
         }
         match self.names.find(name) {
-            Some(id) => self.keys.push_id(id, repeated),
+            Some(id) => self.keys.push_id(id),
             None => {
-                let lower = name.to_ascii_lowercase();
-                if let Some(id) = self.keys.push_key(&lower, repeated) {
+                let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+                if let Some(id) = self.keys.push_key(&lower) {
                     self.names.learn(name, id);
                 }
             }
         }
-        self.values.push(value, repeated);
+        self.values.push(value);
         self.entries += 1;
     }
 
     /// Ends the row.
     pub fn end_row(&mut self) {
-        if self.entries == 0 {
-            self.keys.push_none();
-            self.values.push_none();
-        }
+        self.keys.end_row(self.entries);
+        self.values.end_row(self.entries);
         self.entries = 0;
     }
 
@@ -109,7 +105,7 @@ impl MapColumn {
 
 impl Names {
     /// The number of a name, if it was met before in this spelling.
-    fn find(&mut self, name: &str) -> Option<u32> {
+    fn find(&mut self, name: &[u8]) -> Option<u32> {
         let guess = self.spellings.get(self.last as usize)?.next;
         if let Some(spelling) = self.spellings.get(guess as usize)
             && *spelling.name == *name
@@ -122,7 +118,7 @@ impl Names {
         self.spellings.get(found as usize).map(|spelling| spelling.id)
     }
 
-    fn learn(&mut self, name: &str, id: u32) {
+    fn learn(&mut self, name: &[u8], id: u32) {
         if self.spellings.len() >= SPELLINGS {
             *self = Self {
                 generation: self.generation,

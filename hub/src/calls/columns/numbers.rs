@@ -172,15 +172,8 @@ impl ListColumn {
 
     pub fn push(&mut self, values: &[u64]) {
         self.rows += 1;
-        if values.is_empty() {
-            self.repeated.push(false);
-            self.defined.push(false);
-        }
-        for (n, value) in values.iter().enumerate() {
-            self.repeated.push(n > 0);
-            self.defined.push(true);
-            self.values.push(value.cast_signed());
-        }
+        Levels::row(&mut self.repeated, &mut self.defined, values.len());
+        self.values.extend(values.iter().map(|value| value.cast_signed()));
     }
 
     fn end_page(&mut self) {

@@ -32,18 +32,14 @@ impl TextColumn {
         }
     }
 
-    /// Appends an entry, which goes on with its row or begins one.
-    pub fn push(&mut self, text: &str, repeated: bool) {
+    /// Appends an entry to the row under way.
+    pub fn push(&mut self, text: &[u8]) {
         append(text, &mut self.texts);
-        self.repeated.push(repeated);
-        self.defined.push(true);
-        self.rows += usize::from(!repeated);
     }
 
-    /// Appends a row without entries.
-    pub fn push_none(&mut self) {
-        self.repeated.push(false);
-        self.defined.push(false);
+    /// Ends the row, which has so many entries.
+    pub fn end_row(&mut self, entries: usize) {
+        Levels::row(&mut self.repeated, &mut self.defined, entries);
         self.rows += 1;
     }
 
@@ -79,7 +75,8 @@ impl Leaf for TextColumn {
 }
 
 /// Appends a text behind its length.
-pub(super) fn append(text: &str, out: &mut Vec<u8>) {
+pub(super) fn append(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 4);
     out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
 }

@@ -34,7 +34,6 @@ pub(crate) struct WordColumn {
     /// Levels of a map's keys.
     nested: Option<(Levels, Levels)>,
     rows: usize,
-    entries: usize,
     /// Words of this row group.
     words: usize,
     compared: bool,
@@ -67,7 +66,6 @@ impl WordColumn {
             generation: 0,
             nested: None,
             rows: 0,
-            entries: 0,
             words: 0,
             compared,
             range: None,
@@ -90,18 +88,23 @@ impl WordColumn {
         self.add(word);
     }
 
-    /// Appends a key, which goes on with its row or begins one.
-    pub fn push_key(&mut self, key: &str, repeated: bool) -> Option<u32> {
-        self.entry(repeated);
+    /// Appends a key to the row under way; gives its number, if it has one.
+    pub fn push_key(&mut self, key: &str) -> Option<u32> {
         self.add(key)
     }
 
     /// Appends a key by its number in the dictionary.
-    pub fn push_id(&mut self, id: u32, repeated: bool) {
-        self.entry(repeated);
+    pub fn push_id(&mut self, id: u32) {
         self.ids.push(id);
-        self.entries += 1;
         self.words += 1;
+    }
+
+    /// Ends the row, which has so many keys.
+    pub fn end_row(&mut self, keys: usize) {
+        self.rows += 1;
+        if let Some((repeated, defined)) = &mut self.nested {
+            Levels::row(repeated, defined, keys);
+        }
     }
 
     /// The dictionary that [`push_id`](Self::push_id) numbers by; another one, when that has ended.
@@ -109,27 +112,8 @@ impl WordColumn {
         self.generation
     }
 
-    /// Appends a row without keys.
-    pub fn push_none(&mut self) {
-        self.rows += 1;
-        self.entries += 1;
-        if let Some((repeated, defined)) = &mut self.nested {
-            repeated.push(false);
-            defined.push(false);
-        }
-    }
-
-    fn entry(&mut self, repeats: bool) {
-        self.rows += usize::from(!repeats);
-        if let Some((repeated, defined)) = &mut self.nested {
-            repeated.push(repeats);
-            defined.push(true);
-        }
-    }
-
     /// Appends a word to the page; gives its number, if it has one.
     fn add(&mut self, word: &str) -> Option<u32> {
-        self.entries += 1;
         self.words += 1;
         if !self.plain {
             let (id, new) = self.dictionary.number(word);
@@ -139,7 +123,7 @@ impl WordColumn {
             }
             return Some(id);
         }
-        append(word, &mut self.texts);
+        append(word.as_bytes(), &mut self.texts);
         if self.compared {
             self.compare(word);
         }
@@ -157,7 +141,9 @@ impl WordColumn {
 
     fn end_page(&mut self) {
         self.body.clear();
+        let mut values = self.rows;
         if let Some((repeated, defined)) = &mut self.nested {
+            values = defined.len();
             repeated.write(&mut self.body);
             defined.write(&mut self.body);
         }
@@ -171,11 +157,10 @@ impl WordColumn {
             hybrid(&self.ids, width, &mut self.body);
             Encoding::RLE_DICTIONARY
         };
-        self.chunk.page(&self.body, self.entries, self.rows, encoding);
+        self.chunk.page(&self.body, values, self.rows, encoding);
         self.ids.clear();
         self.texts.clear();
         self.rows = 0;
-        self.entries = 0;
     }
 
     /// Whether words do not repeat enough for a dictionary, or are too long for one.
@@ -255,7 +240,7 @@ impl Dictionary {
 
     fn add(&mut self, word: &str) -> u32 {
         let id = self.numbers.len() as u32;
-        append(word, &mut self.body);
+        append(word.as_bytes(), &mut self.body);
         self.numbers.insert(word.into(), id);
         id
     }

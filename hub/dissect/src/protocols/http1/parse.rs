@@ -276,7 +276,7 @@ impl Head {
                 let host = request
                     .headers
                     .iter()
-                    .find(|field| field.name.eq_ignore_ascii_case("host"));
+                    .find(|field| field.name.len() == 4 && field.name.eq_ignore_ascii_case("host"));
                 let host = host.map(|host| String::from_utf8_lossy(host.value.trim_ascii()));
                 let target = request.path.unwrap_or_default();
                 let (path, query, authority) =
@@ -405,8 +405,10 @@ fn split_target<'t>(target: &'t str, method: &str, host: &'t str) -> (&'t str, &
     if method == "CONNECT" {
         return ("", "", target);
     }
-    let absolute = target
-        .split_once("://")
+    // Nearly every target is a path, which is not searched for what it cannot begin with.
+    let absolute = (!target.starts_with('/'))
+        .then(|| target.split_once("://"))
+        .flatten()
         .filter(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     let (rest, authority) = match absolute {
         Some((_, rest)) => {

@@ -1,0 +1,181 @@
+//! What has come of an answer, and what errors mean.
+
+use super::VERSION;
+use super::backend::{Answer, Ends, Failure};
+use crate::call::{Marks, Outcome, Value};
+use crate::limits::TAGS;
+use crate::protocols::{Half, Response, Transaction};
+
+/// What has come of an answer.
+pub(super) struct SoFar {
+    pub half: Half,
+    reset: bool,
+    rows: u64,
+    copied: u64,
+    notices: u64,
+    tags: Vec<String>,
+    pub error: Option<Failure>,
+    /// The state of the transaction.
+    state: Option<u8>,
+    /// Whether it was seen how it ended.
+    pub ended: bool,
+    /// Whether it has more text than is kept, since that was asked last.
+    pub cut: bool,
+}
+
+impl SoFar {
+    /// The first part of an answer.
+    pub fn new(answer: Answer, half: Half, reset: bool) -> Self {
+        let mut so_far = Self {
+            half,
+            reset,
+            rows: 0,
+            copied: 0,
+            notices: 0,
+            tags: Vec::new(),
+            error: None,
+            state: None,
+            ended: false,
+            cut: false,
+        };
+        so_far.take(answer);
+        so_far
+    }
+
+    /// The next part.
+    pub fn add(&mut self, answer: Answer, half: &Half) {
+        self.half.span.extend(&half.span);
+        self.half.body_len = self.half.span.end - self.half.span.start;
+        self.half.gap |= half.gap;
+        self.take(answer);
+    }
+
+    fn take(&mut self, answer: Answer) {
+        self.ended = answer.ends != Ends::Nothing;
+        self.copied += answer.copied;
+        self.notices += answer.notices;
+        if let Ends::Ready(state) = answer.ends {
+            self.state = Some(state);
+        }
+        let count = answer
+            .tag
+            .rsplit(' ')
+            .next()
+            .and_then(|count| count.parse::<u64>().ok());
+        // What was done says how many; what was not finished has only the rows that came.
+        self.rows = self.rows.saturating_add(count.unwrap_or(answer.rows));
+        self.cut |= answer.cut || !answer.tag.is_empty() && self.tags.len() == TAGS;
+        if !answer.tag.is_empty() && self.tags.len() < TAGS {
+            let verb = answer
+                .tag
+                .trim_end_matches(|char: char| char.is_ascii_digit() || char == ' ');
+            self.tags.push(verb.to_owned());
+        }
+        self.error = answer.error.or_else(|| self.error.take());
+    }
+
+    /// The answer, as far as it has come.
+    pub fn transaction(self) -> Transaction {
+        let mut fields = Vec::new();
+        if self.ended {
+            fields.push(("postgresql_success", Value::Bool(self.error.is_none())));
+        }
+        if !self.tags.is_empty() {
+            fields.push(("postgresql_command", Value::Text(self.tags.join(", "))));
+        }
+        for (name, number) in [
+            ("postgresql_rows", self.rows),
+            ("postgresql_copied_bytes", self.copied),
+            ("postgresql_notices", self.notices),
+        ] {
+            if number > 0 {
+                fields.push((name, int(number)));
+            }
+        }
+        let state = match self.state {
+            Some(b'I') => "idle",
+            Some(b'T') => "transaction",
+            Some(b'E') => "failed transaction",
+            _ => "",
+        };
+        if !state.is_empty() {
+            fields.push(("postgresql_state", Value::Text(state.to_owned())));
+        }
+        let outcome = self
+            .error
+            .as_ref()
+            .map_or(Outcome::Ok, |error| outcome(&error.code));
+        if let Some(error) = self.error {
+            fields.push(("error", Value::Text(error.code.clone())));
+            fields.push(("postgresql_error_code", Value::Text(error.code)));
+            fields.push(("postgresql_error_message", Value::Text(error.message)));
+        }
+        Transaction {
+            version: VERSION,
+            response: Some(Response {
+                status: None,
+                half: self.half,
+            }),
+            outcome,
+            marks: marks(self.reset),
+            fields,
+            ..Transaction::default()
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the connection ends with it.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self.severity.as_str(), "FATAL" | "PANIC")
+    }
+}
+
+/// A number, as fields have it.
+pub(super) fn int(number: u64) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// What a reset leaves.
+pub(super) fn marks(reset: bool) -> Marks {
+    if reset { Marks::RESET } else { Marks::default() }
+}
+
+/// Whose fault an error is, by its SQLSTATE (PostgreSQL's manual, appendix A).
+fn outcome(code: &str) -> Outcome {
+    match code {
+        // The statement's time ran out, the lock's, that of an idle transaction or session. A user who cancels has
+        // the same code as the first, and has waited for too long as well.
+        "57014" | "55P03" | "25P03" | "25P04" | "57P05" => Outcome::Timeout,
+        _ => match code.get(..2) {
+            // Connections, rollbacks for others' sake, resources, operators, the system, its configuration, foreign
+            // data, the inside.
+            Some("08" | "40" | "53" | "57" | "58" | "F0" | "HV" | "XX") => Outcome::ServerError,
+            _ => Outcome::ClientError,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_fault_an_error_is() {
+        for (code, whose) in [
+            ("22012", Outcome::ClientError),
+            ("23505", Outcome::ClientError),
+            ("42P01", Outcome::ClientError),
+            ("28P01", Outcome::ClientError),
+            ("40P01", Outcome::ServerError),
+            ("53300", Outcome::ServerError),
+            ("57P01", Outcome::ServerError),
+            ("58030", Outcome::ServerError),
+            ("XX000", Outcome::ServerError),
+            ("57014", Outcome::Timeout),
+            ("55P03", Outcome::Timeout),
+        ] {
+            assert_eq!(outcome(code), whose, "{code}");
+        }
+    }
+}

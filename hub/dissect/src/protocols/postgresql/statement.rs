@@ -1,0 +1,353 @@
+//! Statements: what they are called, which table they are about, how they are shown, and which of them a connection has
+//! prepared.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::Counters;
+use crate::limits::{PORTALS, STATEMENT_BYTES, STATEMENT_LOOKED, STATEMENTS_BYTES};
+
+/// The text of a statement, as it is shown.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Statement {
+    /// Without needless space and without passwords; cut at the limit.
+    pub text: String,
+    /// What it does: `SELECT`.
+    pub verb: String,
+    /// The first table that it names, with its schema where that is named.
+    pub table: String,
+}
+
+/// What an `Execute` runs.
+#[derive(Clone, Debug)]
+pub(super) enum Prepared {
+    /// A statement that was prepared under this name.
+    Known(String, Arc<Statement>),
+    /// A statement of this name, whose text was not seen.
+    Unknown(String),
+    /// What was bound to this portal, which was not seen either.
+    Portal(String),
+}
+
+/// A word of a statement, and how deep in parentheses it stands.
+struct Word<'a> {
+    text: &'a str,
+    depth: usize,
+}
+
+/// Words that do something, as they stand behind a `WITH`.
+const VERBS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES"];
+
+/// Words between the one that announces a table and the table.
+const BETWEEN: &[&str] = &[
+    "IF",
+    "NOT",
+    "EXISTS",
+    "ONLY",
+    "TABLE",
+    "LATERAL",
+    "UNLOGGED",
+    "TEMPORARY",
+    "TEMP",
+    "CONCURRENTLY",
+];
+
+impl Statement {
+    /// A statement, of which no more is looked at than the limit.
+    pub fn new(whole: &[u8], counters: &mut Counters) -> Self {
+        let looked = whole.get(..STATEMENT_LOOKED).unwrap_or(whole);
+        let raw = String::from_utf8_lossy(looked);
+        let mut text = shown(&raw);
+        let words = words(&raw);
+        let is =
+            |word: &Word<'_>, known: &[&str]| known.iter().any(|known| word.text.eq_ignore_ascii_case(known));
+        let with = words.first().is_some_and(|word| is(word, &["WITH"]));
+        let verb = if with {
+            words.iter().position(|word| word.depth == 0 && is(word, VERBS))
+        } else {
+            Some(0)
+        };
+        let verb = verb
+            .and_then(|at| words.get(at))
+            .map(|word| word.text.to_ascii_uppercase());
+        let verb = verb.unwrap_or_default();
+        let announces: &[&str] = match verb.as_str() {
+            "SELECT" | "DELETE" => &["FROM"],
+            "INSERT" | "MERGE" => &["INTO"],
+            "UPDATE" => &["UPDATE"],
+            "COPY" => &["COPY"],
+            "TRUNCATE" => &["TRUNCATE"],
+            "ALTER" | "CREATE" | "DROP" | "LOCK" => &["TABLE", "ON"],
+            _ => &[],
+        };
+        // `extract(year from created)` stands deeper than the select that it belongs to.
+        let mut level = 0;
+        let mut table = String::new();
+        for (at, word) in words.iter().enumerate() {
+            if is(word, &["SELECT", "DELETE"]) {
+                level = word.depth;
+            }
+            if is(word, announces) && (word.depth == level || verb != "SELECT") {
+                let behind = words.iter().skip(at + 1);
+                let named = behind.skip_while(|word| is(word, BETWEEN)).take(1);
+                let named = named.filter(|named| named.depth == word.depth);
+                table = named.map(|word| word.text.replace('"', "")).collect();
+                if !table.is_empty() {
+                    break;
+                }
+            }
+        }
+        if text.len() > STATEMENT_BYTES || looked.len() < whole.len() {
+            counters.texts_cut += 1;
+            text.truncate(text.floor_char_boundary(STATEMENT_BYTES));
+        }
+        Self { text, verb, table }
+    }
+}
+
+/// A text with one space where there are many, and without the passwords in it.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut quote = None;
+    let mut hidden = false;
+    for char in text.trim().chars() {
+        match quote {
+            Some(end) => {
+                if char == end {
+                    quote = None;
+                    hidden = false;
+                } else if hidden {
+                    continue;
+                }
+                shown.push(char);
+            }
+            None if char.is_whitespace() => {
+                if !shown.ends_with(' ') {
+                    shown.push(' ');
+                }
+            }
+            None => {
+                let before = shown.trim_end().as_bytes();
+                let last = before.get(before.len().saturating_sub(8)..).unwrap_or_default();
+                if char == '\'' && last.eq_ignore_ascii_case(b"password") {
+                    hidden = true;
+                    shown.push_str("'(redacted)");
+                } else {
+                    shown.push(char);
+                }
+                quote = matches!(char, '\'' | '"').then_some(char);
+            }
+        }
+    }
+    shown
+}
+
+/// Words of a statement that are looked at: what is longer is values.
+const WORDS: usize = 1024;
+
+/// The words of a statement, without literals, comments and signs. Names keep their dots and quotes.
+fn words(text: &str) -> Vec<Word<'_>> {
+    let mut words = Vec::new();
+    let (mut depth, mut rest) = (0_usize, text);
+    while words.len() < WORDS
+        && let Some(first) = rest.chars().next()
+    {
+        let until = |end: &str| rest.find(end).map_or(rest.len(), |at| at + end.len());
+        let len = match first {
+            '(' => {
+                depth += 1;
+                1
+            }
+            ')' => {
+                depth = depth.saturating_sub(1);
+                1
+            }
+            '\'' => {
+                1 + rest
+                    .get(1..)
+                    .and_then(|rest| rest.find('\''))
+                    .map_or(rest.len() - 1, |at| at + 1)
+            }
+            '/' if rest.starts_with("/*") => until("*/"),
+            '-' if rest.starts_with("--") => until("\n"),
+            _ if is_word(first) => {
+                let mut quoted = false;
+                let end = rest.find(|char| {
+                    quoted ^= char == '"';
+                    !quoted && !is_word(char)
+                });
+                let len = end.unwrap_or(rest.len());
+                words.push(Word {
+                    text: rest.get(..len).unwrap_or_default(),
+                    depth,
+                });
+                len
+            }
+            other => other.len_utf8(),
+        };
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    words
+}
+
+fn is_word(char: char) -> bool {
+    char.is_alphanumeric() || matches!(char, '_' | '.' | '"' | '$')
+}
+
+/// What a connection has prepared.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    /// By name, the oldest first.
+    statements: VecDeque<(String, Arc<Statement>)>,
+    /// What is bound to be run, by name.
+    portals: VecDeque<(String, Prepared)>,
+    memory: usize,
+}
+
+impl Statements {
+    /// A statement is prepared.
+    pub fn parse(&mut self, name: &str, statement: Arc<Statement>, counters: &mut Counters) {
+        self.close(name);
+        self.memory += cost(name, &statement);
+        self.statements.push_back((name.to_owned(), statement));
+        while self.memory > STATEMENTS_BYTES
+            && let Some((name, statement)) = self.statements.pop_front()
+        {
+            counters.statements_forgotten += 1;
+            self.memory -= cost(&name, &statement);
+        }
+    }
+
+    /// A statement is bound to a portal.
+    pub fn bind(&mut self, portal: &str, statement: &str, counters: &mut Counters) {
+        let known = self.statements.iter().rev().find(|(name, _)| name == statement);
+        let prepared = match known {
+            Some((name, statement)) => Prepared::Known(name.clone(), Arc::clone(statement)),
+            None => Prepared::Unknown(statement.to_owned()),
+        };
+        self.portals.retain(|(name, _)| name != portal);
+        self.portals.push_back((portal.to_owned(), prepared));
+        if self.portals.len() > PORTALS {
+            counters.statements_forgotten += 1;
+            self.portals.pop_front();
+        }
+    }
+
+    /// What runs when a portal is executed.
+    pub fn portal(&self, portal: &str) -> Prepared {
+        let known = self.portals.iter().find(|(name, _)| name == portal);
+        known.map_or_else(
+            || Prepared::Portal(portal.to_owned()),
+            |(_, prepared)| prepared.clone(),
+        )
+    }
+
+    /// A statement is given up.
+    pub fn close(&mut self, name: &str) {
+        if let Some(at) = self.statements.iter().position(|(known, _)| known == name)
+            && let Some((name, statement)) = self.statements.remove(at)
+        {
+            self.memory -= cost(&name, &statement);
+        }
+    }
+
+    /// What was prepared may have been prepared otherwise since.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Bytes that it holds, roughly.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+fn cost(name: &str, statement: &Statement) -> usize {
+    size_of::<(String, Arc<Statement>)>() + size_of::<Statement>() + name.len() + statement.text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, verb: &str, table: &str) {
+        let statement = Statement::new(text.as_bytes(), &mut Counters::default());
+        assert_eq!((statement.verb.as_str(), statement.table.as_str()), (verb, table));
+    }
+
+    #[test]
+    fn verbs_and_tables() {
+        check("select * from orders where id = 1", "SELECT", "orders");
+        check("SELECT 1", "SELECT", "");
+        check(
+            "/* app */ SELECT a FROM \"Shop\".orders o JOIN b ON true",
+            "SELECT",
+            "Shop.orders",
+        );
+        check(
+            "SELECT extract(year FROM created) FROM events",
+            "SELECT",
+            "events",
+        );
+        check("SELECT 'x from y' FROM z", "SELECT", "z");
+        check("SELECT a -- from b\n FROM c", "SELECT", "c");
+        check("SELECT * FROM (SELECT * FROM inner_one) s", "SELECT", "inner_one");
+        check("INSERT INTO cart (a) SELECT b FROM c", "INSERT", "cart");
+        check("UPDATE ONLY stock SET n = 1", "UPDATE", "stock");
+        check("delete from a using b", "DELETE", "a");
+        check("WITH x AS (SELECT 1 FROM a) UPDATE b SET c = 1", "UPDATE", "b");
+        check("CREATE TABLE IF NOT EXISTS t (a int)", "CREATE", "t");
+        check("COPY t FROM STDIN", "COPY", "t");
+        check("TRUNCATE TABLE t", "TRUNCATE", "t");
+        check("BEGIN", "BEGIN", "");
+        check("SHOW search_path", "SHOW", "");
+        check("", "", "");
+        check("'", "", "");
+    }
+
+    #[test]
+    fn space_and_passwords_are_not_shown() {
+        let text = |text: &str| Statement::new(text.as_bytes(), &mut Counters::default()).text;
+        assert_eq!(text(" SELECT\n\t 'a  b'  ,  1 "), "SELECT 'a  b' , 1");
+        assert_eq!(
+            text("ALTER ROLE a PASSWORD 'x y' LOGIN"),
+            "ALTER ROLE a PASSWORD '(redacted)' LOGIN"
+        );
+    }
+
+    #[test]
+    fn the_oldest_statement_is_forgotten_at_the_limit() {
+        let mut statements = Statements::default();
+        let mut counters = Counters::default();
+        for n in 0..100 {
+            let text = format!("SELECT '{}'", "x".repeat(1000));
+            statements.parse(
+                &n.to_string(),
+                Arc::new(Statement::new(text.as_bytes(), &mut Counters::default())),
+                &mut counters,
+            );
+        }
+        assert!(statements.memory() <= STATEMENTS_BYTES && counters.statements_forgotten > 0);
+        statements.bind("old", "0", &mut counters);
+        statements.bind("new", "99", &mut counters);
+        assert!(matches!(statements.portal("old"), Prepared::Unknown(name) if name == "0"));
+        assert!(matches!(statements.portal("new"), Prepared::Known(..)));
+        for n in 0..100 {
+            statements.close(&n.to_string());
+        }
+        assert_eq!(statements.memory(), 0);
+    }
+
+    #[test]
+    fn the_oldest_portal_is_forgotten_at_the_limit() {
+        let mut statements = Statements::default();
+        let mut counters = Counters::default();
+        for n in 0..=PORTALS {
+            statements.bind(&n.to_string(), "s", &mut counters);
+        }
+        assert_eq!(counters.statements_forgotten, 1);
+        assert!(matches!(statements.portal("0"), Prepared::Portal(name) if name == "0"));
+        assert!(matches!(statements.portal("1"), Prepared::Unknown(name) if name == "s"));
+    }
+}

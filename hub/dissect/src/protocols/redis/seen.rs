@@ -1,0 +1,135 @@
+//! What is kept of a value.
+
+use crate::limits::REPLY_BYTES;
+
+/// What a value turned out to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Not known: its begin was not seen.
+    #[default]
+    Unknown,
+    Simple,
+    Error,
+    Integer,
+    Bulk,
+    /// A nil, of either version.
+    Nil,
+    Array,
+    /// Of version 3 from here on.
+    Double,
+    Boolean,
+    BigNumber,
+    Map,
+    Set,
+    Push,
+}
+
+impl Kind {
+    /// As shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "",
+            Self::Simple => "simple string",
+            Self::Error => "error",
+            Self::Integer => "integer",
+            Self::Bulk => "bulk string",
+            Self::Nil => "nil",
+            Self::Array => "array",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::BigNumber => "big number",
+            Self::Map => "map",
+            Self::Set => "set",
+            Self::Push => "push",
+        }
+    }
+}
+
+/// What is kept of a value.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub kind: Kind,
+    /// Elements that it was said to have, if it is of elements.
+    pub elements: u64,
+    /// Its strings: itself, or those directly inside it.
+    pub texts: Texts,
+    /// The first error in it.
+    pub error: Vec<u8>,
+    /// Whether there is more of that.
+    pub error_cut: bool,
+    /// Whether bytes are missing.
+    pub gap: bool,
+    /// Whether it has anything that version 2 has not.
+    pub resp3: bool,
+}
+
+impl Seen {
+    /// Keeps more of an error.
+    pub fn add_error(&mut self, bytes: &[u8]) {
+        let room = REPLY_BYTES.saturating_sub(self.error.len());
+        self.error_cut |= bytes.len() > room;
+        self.error.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+}
+
+/// Strings, as many bytes of them as are kept.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+    budget: usize,
+    /// Whether there was more.
+    pub cut: bool,
+}
+
+impl Texts {
+    /// Keeps so many bytes.
+    pub fn within(budget: usize) -> Self {
+        Self {
+            budget,
+            ..Self::default()
+        }
+    }
+
+    /// The nth string.
+    pub fn get(&self, n: usize) -> Option<&[u8]> {
+        let start = match n.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.bytes.get(start..*self.ends.get(n)?)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.ends.len()).filter_map(|n| self.get(n))
+    }
+
+    /// Keeps nothing more: what comes next does not stand next.
+    pub fn close(&mut self) {
+        self.cut = true;
+        self.budget = 0;
+    }
+
+    /// Begins the next one.
+    pub fn begin(&mut self) {
+        // An empty string counts like a byte, so that the number of strings is bounded as well.
+        if self.bytes.len() + self.ends.len() < self.budget {
+            self.ends.push(self.bytes.len());
+        } else {
+            self.cut = true;
+        }
+    }
+
+    /// Adds to the one begun last.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let room = self.budget.saturating_sub(self.bytes.len());
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        self.cut |= kept.len() < bytes.len();
+        self.bytes.extend_from_slice(kept);
+        if let Some(end) = self.ends.last_mut() {
+            *end = self.bytes.len();
+        }
+    }
+}
