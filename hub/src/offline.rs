@@ -351,11 +351,15 @@ fn conclusion(summary: &Summary) -> String {
         text.push_str(&format!("; the recorder lost {} packets", summary.lost_packets));
     }
     let skipped = [
-        ("route.not_tcp", "packets not TCP"),
+        ("route.other_transport", "packets neither TCP nor UDP nor ICMP"),
         ("route.not_ip", "packets not IP"),
         ("route.truncated", "packets cut within their headers"),
         ("route.malformed", "malformed packets"),
         ("dissect.unrecognised", "connections of no known protocol"),
+        (
+            "dissect.datagram_flows_unrecognised",
+            "flows of datagrams of no known protocol",
+        ),
         ("dissect.passed_over", "connections handed to another protocol"),
         ("dissect.gap_bytes", "bytes missing from streams"),
     ];

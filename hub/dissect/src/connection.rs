@@ -4,7 +4,7 @@ use crate::call::{Call, Message, Peer, Value};
 use crate::flow::{End, Ends, FlowKey, mix};
 use crate::join::{Join, View};
 use crate::limits::VANTAGES;
-use crate::protocols::{Half, Transaction};
+use crate::protocols::{Half, Request, Transaction};
 use crate::recognise::Dissection;
 use crate::segment::{Flags, Observer, Segment};
 use crate::tcp::{Close, Stream};
@@ -220,89 +220,103 @@ impl Connection {
     }
 
     fn call(&mut self, view: View) -> Call {
-        let Transaction {
-            protocol,
-            client,
-            version,
-            stream,
-            mut request,
-            mut response,
-            outcome,
-            mut marks,
-            mut fields,
-        } = view.transaction;
         let index = self.index;
         self.index += 1;
-        let halves = [
-            (
-                request.as_ref().map(|request| &request.half),
-                Marks::NO_REQUEST,
-                Marks::REQUEST_GAP,
-            ),
-            (
-                response.as_ref().map(|response| &response.half),
-                Marks::NO_RESPONSE,
-                Marks::RESPONSE_GAP,
-            ),
-        ];
-        for (half, absent, gap) in halves {
-            match half {
-                None => marks.set(absent),
-                Some(half) => mark_half(&mut marks, half, gap),
-            }
-        }
-        let unresolved: u32 = halves
-            .iter()
-            .filter_map(|(half, ..)| Some((*half)?.unresolved))
-            .sum();
-        if unresolved > 0 {
-            fields.push(("unresolved_headers", Value::Int(unresolved.into())));
-        }
-        let halves = [
-            request.as_mut().map(|request| &mut request.half),
-            response.as_mut().map(|response| &mut response.half),
-        ];
-        for half in halves.into_iter().flatten() {
-            // The same may be told by both, and by what concerns both.
-            for field in half.fields.drain(..) {
-                if fields.iter().all(|(name, _)| *name != field.0) {
-                    fields.push(field);
-                }
-            }
-        }
-        let status = response.as_ref().and_then(|response| response.status);
-        let request = request.unwrap_or_default();
-        let has_request = !marks.has(Marks::NO_REQUEST);
-        Call {
-            stream: self.stream,
-            index,
-            protocol,
-            version,
-            client: self.peer(client),
-            server: self.peer(client.other()),
-            method: request.method,
-            path: request.path,
-            query: request.query,
-            authority: request.authority,
-            status,
-            outcome,
-            request: has_request.then(|| message(request.half, stream)),
-            response: response.map(|response| message(response.half, stream)),
-            marks,
-            client_side: view.sides.client,
-            server_side: view.sides.server,
-            unknown_side: view.sides.unknown,
-            fields,
+        call(view, (self.stream, index), &self.flow, &self.recorded)
+    }
+}
+
+/// Makes the call that comes out. `recorded` says which tape recorded each end's socket, and that socket's cgroup.
+pub(crate) fn call(
+    view: View,
+    (stream, index): (u64, u32),
+    flow: &FlowKey,
+    recorded: &Ends<Option<(u16, u64)>>,
+) -> Call {
+    let Transaction {
+        protocol,
+        client,
+        version,
+        stream: within,
+        mut request,
+        mut response,
+        echo,
+        outcome,
+        mut marks,
+        mut fields,
+    } = view.transaction;
+    let peer = |end: End| Peer {
+        address: flow.address(end),
+        tape: recorded[end].map(|(tape, _)| tape),
+        cgroup: recorded[end].map_or(0, |(_, cgroup)| cgroup),
+    };
+    let halves = [
+        (
+            request.as_ref().map(|request| &request.half),
+            Marks::NO_REQUEST,
+            Marks::REQUEST_GAP,
+        ),
+        (
+            response.as_ref().map(|response| &response.half),
+            Marks::NO_RESPONSE,
+            Marks::RESPONSE_GAP,
+        ),
+    ];
+    for (half, absent, gap) in halves {
+        match half {
+            None => marks.set(absent),
+            Some(half) => mark_half(&mut marks, half, gap),
         }
     }
-
-    fn peer(&self, end: End) -> Peer {
-        let recorded = self.recorded[end];
-        Peer {
-            address: self.flow.address(end),
-            tape: recorded.map(|(tape, _)| tape),
-            cgroup: recorded.map_or(0, |(_, cgroup)| cgroup),
+    let unresolved: u32 = halves
+        .iter()
+        .filter_map(|(half, ..)| Some((*half)?.unresolved))
+        .sum();
+    if unresolved > 0 {
+        fields.push(("unresolved_headers", Value::Int(unresolved.into())));
+    }
+    let halves = [
+        request.as_mut().map(|request| &mut request.half),
+        response.as_mut().map(|response| &mut response.half),
+    ];
+    for half in halves.into_iter().flatten() {
+        // The same may be told by both, and by what concerns both.
+        for field in half.fields.drain(..) {
+            if fields.iter().all(|(name, _)| *name != field.0) {
+                fields.push(field);
+            }
         }
+    }
+    let status = response.as_ref().and_then(|response| response.status);
+    let has_request = !marks.has(Marks::NO_REQUEST);
+    let request = request.unwrap_or_else(|| {
+        let echo = echo.map(|echo| *echo).unwrap_or_default();
+        Request {
+            method: echo.method,
+            path: echo.path,
+            ..Request::default()
+        }
+    });
+    Call {
+        stream,
+        index,
+        protocol,
+        version,
+        client: peer(client),
+        server: peer(client.other()),
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        authority: request.authority,
+        status,
+        outcome,
+        request: has_request.then(|| message(request.half, within)),
+        response: response.map(|response| message(response.half, within)),
+        marks,
+        client_side: view.sides.client,
+        server_side: view.sides.server,
+        unknown_side: view.sides.unknown,
+        fields,
     }
 }
 

@@ -32,10 +32,12 @@ counters! {
         bytes,
         /// TCP segments handed to shards.
         segments,
+        /// UDP datagrams and ICMP messages handed to shards.
+        messages,
         /// Skipped: neither IPv4 nor IPv6 (ARP, LLDP, ...).
         not_ip,
-        /// Skipped: another transport than TCP.
-        not_tcp,
+        /// Skipped: another transport than TCP, UDP and ICMP.
+        other_transport,
         /// Skipped: the capture cut it within its headers.
         truncated,
         /// Skipped: headers that contradict themselves.
@@ -132,5 +134,29 @@ counters! {
         held_expired,
         /// Views of calls that came after the call was out.
         twins_late,
+        /// UDP datagrams and ICMP messages taken.
+        datagrams,
+        /// Flows of such met: addresses and ports, with pauses shorter than the idle time.
+        datagram_flows,
+        /// Of those, given up early, because the shard held too many, or too many bytes of them.
+        datagram_flows_evicted,
+        /// Observations of flows whose protocol was recognised.
+        datagram_flows_recognised,
+        /// Observations of flows in whose datagrams no protocol was recognised.
+        datagram_flows_unrecognised,
+        /// Datagrams of recognised flows that are not of their protocol, or that the capture cut too short to be read.
+        datagrams_unread,
+        /// Answers that were sent again: to a request sent again, or twice to one.
+        answers_repeated,
+        /// DNS messages with more questions or answers than are kept.
+        dns_cut,
+        /// TLS handshake messages that are longer than are read.
+        tls_messages_skipped,
+        /// TLS hellos that list more than is kept.
+        tls_cut,
+        /// Pieces of QUIC's handshakes beyond what is kept.
+        quic_crypto_refused,
+        /// Requests that were sent again before they were answered.
+        requests_repeated,
     }
 }

@@ -457,6 +457,22 @@ impl Span {
         self.add_location(stamp.at);
     }
 
+    /// Takes what follows it in the same direction, as a part of the same message.
+    pub(crate) fn append(&mut self, later: Self) {
+        self.end += later.end - later.start;
+        self.missing += later.missing;
+        self.repeat(&later);
+    }
+
+    /// The same was sent again.
+    pub(crate) fn repeat(&mut self, later: &Self) {
+        self.last = later.last;
+        self.packets_cut |= later.packets_cut;
+        for at in &later.packets {
+            self.add_location(*at);
+        }
+    }
+
     /// Adds a packet, within the limit.
     pub(crate) fn add_location(&mut self, at: u64) {
         if self.packets.last() == Some(&at) {

@@ -109,6 +109,12 @@ impl FlowKey {
         }
     }
 
+    /// Whether both ends are the same, so that who sent a packet cannot be told.
+    pub fn is_loop(&self) -> bool {
+        let ([low, high], [low_port, high_port]) = (&self.addresses, self.ports);
+        low == high && low_port == high_port
+    }
+
     /// A hash that is the same on every machine and in every version: calls are named by it.
     pub fn mixed(&self) -> u64 {
         self.mixed

@@ -42,12 +42,12 @@ pub(crate) fn decode(data: &[u8], cut: u32) -> Result<Ip<'_>, Skip> {
     }
 }
 
-/// Decodes what nearly every packet is: a whole TCP segment right behind a header that says its length.
+/// Decodes what nearly every packet is: a whole TCP segment or UDP datagram right behind a header that says its length.
 fn plain(data: &[u8]) -> Option<Ip<'_>> {
-    let ip = |source, destination, payload| Ip {
+    let ip = |source, destination, transport, payload| Ip {
         source,
         destination,
-        transport: IpNumber::TCP,
+        transport: IpNumber(transport),
         payload,
         missing: 0,
         fragment: None,
@@ -79,10 +79,10 @@ fn plain(data: &[u8]) -> Option<Ip<'_>> {
             ] = *header;
             // No fragment: neither an offset nor the flag that more follow.
             let whole = u16::from_be_bytes([f0, f1]) & 0x3fff == 0;
-            let plain = first == 0x45 && transport == IpNumber::TCP.0 && whole;
+            let plain = first == 0x45 && is_plain(transport) && whole;
             let len = usize::from(u16::from_be_bytes([l0, l1]));
             let payload = data.get(20..len).filter(|_| plain)?;
-            Some(ip(mapped([a, b, c, d]), mapped([e, f, g, h]), payload))
+            Some(ip(mapped([a, b, c, d]), mapped([e, f, g, h]), transport, payload))
         }
         6 => {
             let header = data.first_chunk::<40>()?;
@@ -93,11 +93,15 @@ fn plain(data: &[u8]) -> Option<Ip<'_>> {
             );
             let payload = data
                 .get(40..40 + len)
-                .filter(|_| header[6] == IpNumber::TCP.0 && len > 0)?;
-            Some(ip(source, destination, payload))
+                .filter(|_| is_plain(header[6]) && len > 0)?;
+            Some(ip(source, destination, header[6], payload))
         }
         _ => None,
     }
+}
+
+fn is_plain(transport: u8) -> bool {
+    transport == IpNumber::TCP.0 || transport == IpNumber::UDP.0
 }
 
 fn v4(ip: LaxIpv4Slice<'_>, cut: u32) -> Ip<'_> {

@@ -138,7 +138,7 @@ impl View {
     }
 
     /// Takes over what another observer saw better.
-    fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         // What is carried inside is known by what it tells.
         let theirs_tell_more = other.told() > self.told();
         let (mine, theirs) = (&mut self.transaction, other.transaction);
@@ -211,7 +211,7 @@ impl View {
         halves.into_iter().flatten().map(|half| half.fields.len()).sum()
     }
 
-    fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         let request = self.transaction.request.as_ref().map_or(0, |request| {
             request.half.cost() + request.path.len() + request.query.len() + request.authority.len()
         });

@@ -16,9 +16,13 @@ mod flow;
 
 mod segment;
 
+mod datagram;
+
 mod router;
 
 mod shard;
+
+mod datagrams;
 
 mod connection;
 
@@ -47,6 +51,7 @@ pub mod testing;
 pub use body::{About, Body, BodyLimits, MessageBytes, body_of, read_body};
 pub use call::{Call, Headers, Marks, Message, Observation, Outcome, PACKETS_PER_MESSAGE, Peer, Value};
 pub use counters::{Counters, RouterCounters};
+pub use datagram::{Datagram, Transport};
 pub use flow::{End, Ends, FlowKey};
 pub use limits::{BODY_BYTES, BODY_BYTES_MAX, SHARDS};
 pub use packet::{Direction, Link, Nanos, Packet};

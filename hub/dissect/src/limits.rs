@@ -50,6 +50,27 @@ pub const OLDER_CONNECTIONS: usize = 2;
 /// not recorded: four times the receive buffer that Linux allows by default (`tcp_rmem`).
 pub const RETRANSMISSION_REACH: u64 = 24 << 20;
 
+// --- datagrams ----------------------------------------------------------------------------------------------------
+
+/// Flows of datagrams of a shard: 64 Ki in all. A resolver's client takes a new port for every question, so this is
+/// three seconds of 20,000 questions a second; the flows that were silent for the longest time go first, and an answer
+/// comes in milliseconds.
+pub const DATAGRAM_FLOWS: usize = 1024;
+
+/// Bytes that a shard holds for them: 48 MiB over all shards.
+pub const DATAGRAM_FLOW_BYTES: usize = 3 << 18;
+
+/// A flow that is silent for so long, by packet time, is given up, and a request so old is not answered any more: Linux
+/// keeps an unanswered UDP flow for as long (`nf_conntrack_udp_timeout`); resolvers give up after 5 to 20 s.
+pub const DATAGRAM_IDLE: Nanos = 30 * SECOND;
+
+/// Datagrams of one observer that are looked at, until the flow is taken to speak no known protocol.
+pub const DATAGRAM_PROBES: u32 = 16;
+
+/// Answers that are remembered after they were given to their requests, so that one sent again is not taken for an
+/// answer to a request that was not recorded. As many as dnsperf has questions under way.
+pub const ANSWERED: usize = 128;
+
 // --- reassembly ---------------------------------------------------------------------------------------------------
 
 /// Early bytes of one direction: what 60 ms of 100 Mbit/s hold while one lost segment is sent again.
@@ -112,6 +133,39 @@ pub const PROTOBUF_FIELDS: usize = 4096;
 /// How deep messages inside messages are looked into. Protobuf's own parsers give up at 100; without a schema, what looks
 /// like a message deep inside another one is rarely one.
 pub const PROTOBUF_DEPTH: usize = 16;
+
+// --- DNS ----------------------------------------------------------------------------------------------------------
+
+/// Questions of a message that are kept. There is one; multicast DNS asks a handful.
+pub const DNS_QUESTIONS: usize = 16;
+
+/// Answers of a message that are listed. More than fit into 4 KiB of UDP; a zone transfer has millions.
+pub const DNS_ANSWERS: usize = 256;
+
+/// Bytes of the text that lists them.
+pub const DNS_ANSWER_TEXT: usize = 8 << 10;
+
+// --- TLS ----------------------------------------------------------------------------------------------------------
+
+/// Bytes of a record's content: 2^14 and what encryption may add (RFC 5246, section 6.2.3).
+pub const TLS_RECORD: usize = (1 << 14) + 2048;
+
+/// Bytes of a handshake message that is read: certificate chains are of some KiB; with what is not a chain, there are
+/// certificates of 30 KiB.
+pub const TLS_MESSAGE: usize = 64 << 10;
+
+/// Suites, protocols and names that one message lists.
+pub const TLS_LISTED: usize = 128;
+
+// --- QUIC ---------------------------------------------------------------------------------------------------------
+
+/// Bytes of the TLS messages in one end's Initial packets: those of a ClientHello with keys that withstand quantum
+/// computers are 2 KiB; a server must take 4 KiB (RFC 9000, section 7.5).
+pub const QUIC_CRYPTO: usize = 16 << 10;
+
+/// Pieces of these that came early. Some clients cut their hello into a dozen, and shuffle them.
+pub const QUIC_PIECES: usize = 64;
+
 /// Pairs that wait for a proof that counting holds, after a late join or a gap: so many without a contradiction are one.
 pub const TRIAL: usize = 64;
 

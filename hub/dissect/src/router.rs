@@ -1,9 +1,10 @@
-//! From packets to the segments of each shard.
+//! From packets to the segments and datagrams of each shard.
 
 use etherparse::{IpNumber, TcpHeaderSlice};
 use rustc_hash::FxHashSet;
 
-use crate::flow::FlowKey;
+use crate::datagram::{Datagram, Transport};
+use crate::flow::{End, FlowKey};
 use crate::fragments::{DatagramId, Fragments};
 use crate::ip::{self, Ip};
 use crate::limits::LOCAL_ADDRESSES;
@@ -11,7 +12,8 @@ use crate::link;
 use crate::segment::{Flags, Observer, Segment, Sender};
 use crate::{Direction, Packet, RouterCounters};
 
-/// Reads link, IP and TCP headers, puts fragments together, and says which shard a segment belongs to.
+/// Reads link, IP and transport headers, puts fragments together, and says which shard a segment or a datagram belongs
+/// to.
 ///
 /// One for all packets of a dissection, in order of time: it runs on the thread that reads.
 #[derive(Default)]
@@ -40,6 +42,15 @@ pub enum Routed {
         /// The IP datagram's payload.
         datagram: Vec<u8>,
     },
+    /// A UDP datagram or an ICMP message.
+    Datagram {
+        /// The shard that owns its flow.
+        shard: u16,
+        /// The datagram.
+        datagram: Datagram,
+        /// The bytes that hold its payload, if it was put together from fragments; else they are the packet's.
+        whole: Option<Vec<u8>>,
+    },
     /// A fragment that waits for the others.
     Held,
     /// Nothing for a shard.
@@ -51,8 +62,8 @@ pub enum Routed {
 pub enum Skip {
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// Another transport than TCP.
-    NotTcp,
+    /// Another transport than TCP, UDP and ICMP.
+    OtherTransport,
     /// The capture cut it within its headers.
     Truncated,
     /// Its headers contradict themselves.
@@ -73,9 +84,10 @@ impl Router {
         let counters = &mut self.counters;
         match &routed {
             Routed::Segment { .. } | Routed::Owned { .. } => counters.segments += 1,
+            Routed::Datagram { .. } => counters.messages += 1,
             Routed::Held => {}
             Routed::Skipped(Skip::NotIp) => counters.not_ip += 1,
-            Routed::Skipped(Skip::NotTcp) => counters.not_tcp += 1,
+            Routed::Skipped(Skip::OtherTransport) => counters.other_transport += 1,
             Routed::Skipped(Skip::Truncated) => counters.truncated += 1,
             Routed::Skipped(Skip::Malformed) => counters.malformed += 1,
         }
@@ -118,12 +130,29 @@ impl Router {
                 fragment: None,
                 ..ip
             };
+            if whole.transport != IpNumber::TCP {
+                let mut message = self.datagram(packet, &whole, interface, &datagram.payload)?;
+                message.at_first = datagram.at_first;
+                return Ok(Routed::Datagram {
+                    shard: message.flow.shard(),
+                    datagram: message,
+                    whole: Some(datagram.payload),
+                });
+            }
             let mut segment = self.segment(packet, &whole, interface, &datagram.payload)?;
             segment.at_first = datagram.at_first;
             return Ok(Routed::Owned {
                 shard: segment.flow.shard(),
                 segment,
                 datagram: datagram.payload,
+            });
+        }
+        if ip.transport != IpNumber::TCP {
+            let datagram = self.datagram(packet, &ip, interface, packet.data)?;
+            return Ok(Routed::Datagram {
+                shard: datagram.flow.shard(),
+                datagram,
+                whole: None,
             });
         }
         let segment = self.segment(packet, &ip, interface, packet.data)?;
@@ -141,9 +170,6 @@ impl Router {
         interface: u32,
         data: &[u8],
     ) -> Result<Segment, Skip> {
-        if ip.transport != IpNumber::TCP {
-            return Err(Skip::NotTcp);
-        }
         let tcp = TcpHeaderSlice::from_slice(ip.payload).map_err(|error| match error {
             etherparse::err::tcp::HeaderSliceError::Len(_) => Skip::Truncated,
             etherparse::err::tcp::HeaderSliceError::Content(_) => Skip::Malformed,
@@ -155,17 +181,7 @@ impl Router {
             (ip.source, tcp.source_port()),
             (ip.destination, tcp.destination_port()),
         );
-        let (observer, twin) = match packet.direction {
-            Direction::Unknown => (Observer::Interface(interface), false),
-            Direction::Out => (
-                Observer::Socket(from),
-                self.locals.meet(&ip.source, &ip.destination, &mut self.counters),
-            ),
-            Direction::In => (
-                Observer::Socket(from.other()),
-                self.locals.meet(&ip.destination, &ip.source, &mut self.counters),
-            ),
-        };
+        let (observer, twin) = self.observer(packet, ip, from, interface);
         let flags = Flags(tcp.slice().get(13).copied().unwrap_or_default());
         Ok(Segment {
             ts: packet.ts,
@@ -184,6 +200,54 @@ impl Router {
             flags,
             from: Sender { end: from, twin },
         })
+    }
+
+    /// Decodes the UDP or ICMP header at the begin of `ip.payload`, which is a part of `data`.
+    fn datagram(
+        &mut self,
+        packet: &Packet<'_>,
+        ip: &Ip<'_>,
+        interface: u32,
+        data: &[u8],
+    ) -> Result<Datagram, Skip> {
+        let transport = Transport::of(ip.transport).ok_or(Skip::OtherTransport)?;
+        let found = transport.payload(ip.payload, ip.missing)?;
+        // Where it stands in `data`: both point into the same bytes.
+        let offset = (found.bytes.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
+        let (flow, from) = FlowKey::new(
+            (ip.source, found.source_port),
+            (ip.destination, found.destination_port),
+        );
+        let (observer, twin) = self.observer(packet, ip, from, interface);
+        Ok(Datagram {
+            ts: packet.ts,
+            at: packet.at,
+            at_first: packet.at,
+            cgroup: packet.cgroup,
+            flow,
+            transport,
+            len: found.bytes.len() as u32,
+            missing: found.missing,
+            observer,
+            offset: u16::try_from(offset).map_err(|_| Skip::Malformed)?,
+            tape: packet.tape,
+            from: Sender { end: from, twin },
+        })
+    }
+
+    /// Who saw a packet, and whether somebody else is likely to see it, too.
+    fn observer(&mut self, packet: &Packet<'_>, ip: &Ip<'_>, from: End, interface: u32) -> (Observer, bool) {
+        match packet.direction {
+            Direction::Unknown => (Observer::Interface(interface), false),
+            Direction::Out => (
+                Observer::Socket(from),
+                self.locals.meet(&ip.source, &ip.destination, &mut self.counters),
+            ),
+            Direction::In => (
+                Observer::Socket(from.other()),
+                self.locals.meet(&ip.destination, &ip.source, &mut self.counters),
+            ),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The connections of one shard.
+//! The connections and flows of one shard.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -6,6 +6,8 @@ use std::collections::hash_map::Entry;
 use rustc_hash::FxHashMap;
 
 use crate::connection::{Connection, Desk};
+use crate::datagram::Datagram;
+use crate::datagrams::Datagrams;
 use crate::flow::FlowKey;
 use crate::limits::{CONNECTIONS, HELD, IDLE, LINGER, OLDER_CONNECTIONS, SHARD_BYTES};
 use crate::protocols::Transaction;
@@ -31,6 +33,7 @@ pub struct Shard {
     /// Slots whose calls wait for another observer, in order.
     holding: VecDeque<Ticket>,
     scratch: Vec<Transaction>,
+    datagrams: Datagrams,
     counters: Counters,
 }
 
@@ -111,11 +114,18 @@ impl Shard {
         }
     }
 
-    /// There are no more segments: gives all calls that still wait.
+    /// Takes the next datagram with its payload; gives the calls that have become complete.
+    pub fn datagram(&mut self, datagram: &Datagram, payload: &[u8], out: &mut Vec<Call>) {
+        self.counters.bytes += payload.len() as u64;
+        self.datagrams.take(datagram, payload, &mut self.counters, out);
+    }
+
+    /// There are no more packets: gives all calls that still wait.
     pub fn finish(&mut self, out: &mut Vec<Call>) {
         for slot in 0..self.slots.len() as u32 {
             self.give_up(slot, out);
         }
+        self.datagrams.finish(&mut self.counters, out);
     }
 
     /// What has become of all segments so far.
@@ -126,7 +136,7 @@ impl Shard {
     /// Bytes that it holds for connections, roughly.
     pub fn memory(&self) -> usize {
         let slot = size_of::<Slot>() + size_of::<Connection>() + 2 * size_of::<Ticket>();
-        self.bytes + self.slots.len() * slot
+        self.bytes + self.slots.len() * slot + self.datagrams.memory()
     }
 
     /// The slot of a segment's connection; `None` if there is none and it cannot begin one.

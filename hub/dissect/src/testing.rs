@@ -211,6 +211,119 @@ impl Talk {
     }
 }
 
+/// Datagrams that go to and fro between two addresses and ports. Its packets are those of a capture without directions,
+/// Raw link.
+#[derive(Clone, Debug)]
+pub struct Chat {
+    client: SocketAddr,
+    server: SocketAddr,
+    /// Time of the next packet.
+    pub now: Nanos,
+    /// From one packet to the next.
+    pub step: Nanos,
+    /// What was sent so far.
+    pub packets: Vec<Recorded>,
+}
+
+impl Chat {
+    /// Between two addresses, at a time.
+    pub fn new(client: &str, server: &str, now: Nanos) -> Self {
+        Self {
+            client: client.parse().expect("an address of the test"),
+            server: server.parse().expect("an address of the test"),
+            now,
+            step: 1000,
+            packets: Vec::new(),
+        }
+    }
+
+    /// The usual one: 10.0.0.1:40000 to 10.0.0.2:53.
+    pub fn usual() -> Self {
+        Self::new("10.0.0.1:40000", "10.0.0.2:53", 1_700_000_000_000_000_000)
+    }
+
+    /// A datagram of the client.
+    pub fn ask(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let (from, to) = (self.client, self.server);
+        self.push(from, to, bytes.as_ref())
+    }
+
+    /// A datagram of the server.
+    pub fn answer(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let (from, to) = (self.server, self.client);
+        self.push(from, to, bytes.as_ref())
+    }
+
+    /// An ICMP message of an end: type, code and everything behind, the checksum left out.
+    pub fn icmp(&mut self, who: Who, message: &[u8]) -> &mut Self {
+        let (from, to) = match who {
+            Who::Client => (self.client, self.server),
+            Who::Server => (self.server, self.client),
+        };
+        let mut data = Vec::new();
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip(), to.ip()) else {
+            panic!("an IPv4 address of the test");
+        };
+        PacketBuilder::ipv4(source.octets(), destination.octets(), 64)
+            .write(&mut data, etherparse::IpNumber::ICMP, message)
+            .expect("a packet that fits");
+        self.record(data)
+    }
+
+    fn push(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> &mut Self {
+        let builder = match (from.ip(), to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), 64),
+            (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), 64),
+            _ => panic!("a flow has addresses of one kind"),
+        };
+        let builder = builder.udp(from.port(), to.port());
+        let mut data = Vec::with_capacity(builder.size(payload.len()));
+        builder.write(&mut data, payload).expect("a packet that fits");
+        self.record(data)
+    }
+
+    fn record(&mut self, data: Vec<u8>) -> &mut Self {
+        self.packets.push(Recorded {
+            ts: self.now,
+            orig_len: data.len() as u32,
+            data,
+            link: Link::Raw,
+            direction: Direction::Unknown,
+            tape: 0,
+            interface: 0,
+            cgroup: 0,
+            at: self.packets.len() as u64,
+        });
+        self.now += self.step;
+        self
+    }
+
+    /// The same packets as a socket saw them, on its own node.
+    pub fn seen_by(&self, who: Who, tape: u16, delay: Nanos) -> Vec<Recorded> {
+        let local = match who {
+            Who::Client => self.client,
+            Who::Server => self.server,
+        };
+        let sent = |packet: &Recorded| match Router::new().route(&packet.packet()) {
+            Routed::Datagram { datagram, .. } => datagram.flow.address(datagram.from.end).ip() == local.ip(),
+            _ => false,
+        };
+        let seen = self.packets.iter().map(|packet| Recorded {
+            ts: packet.ts + delay,
+            direction: if sent(packet) {
+                Direction::Out
+            } else {
+                Direction::In
+            },
+            tape,
+            cgroup: 100 + u64::from(tape),
+            at: 1000 * (u64::from(tape) + 1) + packet.at,
+            ..packet.clone()
+        });
+        seen.collect()
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Bits {
     syn: bool,
@@ -277,6 +390,16 @@ pub fn dissect<'a>(packets: impl IntoIterator<Item = &'a Recorded>) -> Dissected
                 let payload = segment.payload(&datagram);
                 if let Some(shard) = shards.get_mut(usize::from(shard)) {
                     shard.segment(&segment, payload, &mut dissected.calls);
+                }
+            }
+            Routed::Datagram {
+                shard,
+                datagram,
+                whole,
+            } => {
+                let payload = datagram.payload(whole.as_deref().unwrap_or(&packet.data));
+                if let Some(shard) = shards.get_mut(usize::from(shard)) {
+                    shard.datagram(&datagram, payload, &mut dissected.calls);
                 }
             }
             Routed::Held | Routed::Skipped(_) => {}

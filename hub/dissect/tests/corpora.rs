@@ -81,7 +81,12 @@ fn every_file_of_the_corpora_is_survived() {
         let packets = read(&file);
         let dissected = dissect(&packets);
         let router = dissected.router;
-        let told = router.segments + router.not_ip + router.not_tcp + router.truncated + router.malformed;
+        let told = router.segments
+            + router.messages
+            + router.not_ip
+            + router.other_transport
+            + router.truncated
+            + router.malformed;
         assert!(
             told <= packets.len() as u64 && told + router.fragments >= packets.len() as u64,
             "{file:?}"

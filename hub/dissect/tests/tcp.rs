@@ -396,20 +396,20 @@ fn links_of_all_kinds() {
 fn what_is_no_tcp_is_counted() {
     let arp = [&[0u8; 12][..], &[8, 6], &[0; 28]].concat();
     let mut packets = with_link(&exchanges(1).packets[..1], Link::Ethernet, &arp, 0);
-    let mut udp = exchanges(1).packets[3].clone();
-    udp.data[9] = 17;
+    let mut sctp = exchanges(1).packets[3].clone();
+    sctp.data[9] = 132;
     let mut cut = exchanges(1).packets[3].clone();
     cut.data.truncate(30);
     let mut lying = exchanges(1).packets[3].clone();
     lying.data[32] = 0x10;
     let mut not_ip = exchanges(1).packets[3].clone();
     not_ip.data[0] = 0x75;
-    packets.extend([udp, cut, lying, not_ip]);
+    packets.extend([sctp, cut, lying, not_ip]);
     let router = dissect(&packets).router;
     let told = (
         router.packets,
         router.not_ip,
-        router.not_tcp,
+        router.other_transport,
         router.truncated,
         router.malformed,
     );

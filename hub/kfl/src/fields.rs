@@ -249,9 +249,9 @@ fields! {
     }
     "TLS handshakes", [Field::Tlsx] => {
         TlsxSni, Text, "tlsx_sni", ["tls_sni"], "Server name that the client asked for.";
-        TlsxCipherSuite, Int, "tlsx_cipher_suite", ["tls_cipher_suite"], "Cipher suite chosen.";
+        TlsxCipherSuite, Int, "tlsx_cipher_suite", ["tls_cipher_suite"], "Number of the cipher suite chosen.";
         TlsxCipherSuites, List, "tlsx_cipher_suites", ["tls_cipher_suites"], "Names of the cipher suites offered.";
-        TlsxAlpn, Text, "tlsx_alpn", ["tls_alpn"], "Protocol agreed on by ALPN.";
+        TlsxAlpn, Text, "tlsx_alpn", ["tls_alpn"], "Protocol agreed on by ALPN; those offered, where that is encrypted.";
         TlsxVersion, Int, "tlsx_version", ["tls_version"], "Version as on the wire.";
         TlsxSummary, Text, "tlsx_summary", ["tls_summary"], "Summary.";
         TlsxInfo, Text, "tlsx_info", ["tls_info"], "`ClientHello` or `ServerHello`.";

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use wiretape_dissect::{SHARDS, Segment};
+use wiretape_dissect::{Datagram, SHARDS, Segment};
 
 use super::chunks::Lease;
 use super::worker::Worker;
 use crate::calls::WriteError;
 
-/// Segments of a batch: enough that a channel costs nothing by comparison, few enough that workers are kept busy.
+/// Segments and datagrams of a batch: enough that a channel costs nothing by comparison, few enough that workers are kept
+/// busy.
 const BATCH: usize = 2048;
 
 /// Batches that may wait for a worker. The reader stops when a worker is so far behind.
 pub(super) const WAITING: usize = 8;
 
-/// Segments of one worker's shards, with the chunks that hold their bytes.
+/// Segments and datagrams of one worker's shards, with the chunks that hold their bytes.
 #[derive(Default)]
 pub(super) struct Batch {
     /// By shard, and in order of time within each: what a shard has to look at for a segment is still at hand when its
@@ -23,12 +24,29 @@ pub(super) struct Batch {
     shards: Vec<Vec<Item>>,
     segments: usize,
     chunks: Vec<Arc<Lease>>,
-    datagrams: Vec<Vec<u8>>,
+    /// Bytes that were put together from fragments.
+    wholes: Vec<Vec<u8>>,
 }
 
 struct Item {
-    segment: Segment,
+    unit: Unit,
     bytes: Bytes,
+}
+
+/// What a shard takes.
+#[derive(Clone, Copy)]
+pub(super) enum Unit {
+    Segment(Segment),
+    Datagram(Datagram),
+}
+
+impl Unit {
+    fn payload<'a>(&self, data: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Segment(segment) => segment.payload(data),
+            Self::Datagram(datagram) => datagram.payload(data),
+        }
+    }
 }
 
 /// Where an item's packet has its bytes.
@@ -36,13 +54,13 @@ struct Item {
 enum Bytes {
     /// In a chunk of the batch, from `start` on.
     Chunk { slot: u32, start: u32, end: u32 },
-    /// In a datagram that was put together from fragments.
-    Datagram(u32),
+    /// Put together from fragments.
+    Whole(u32),
 }
 
 impl Batch {
-    /// Hands over each segment with its shard and payload.
-    pub(super) fn each(&self, mut take: impl FnMut(usize, &Segment, &[u8])) {
+    /// Hands over each segment and datagram with its shard and payload.
+    pub(super) fn each(&self, mut take: impl FnMut(usize, &Unit, &[u8])) {
         for (shard, items) in self.shards.iter().enumerate() {
             for item in items {
                 let packet = match item.bytes {
@@ -50,10 +68,10 @@ impl Batch {
                         .chunks
                         .get(slot as usize)
                         .and_then(|chunk| chunk.bytes().get(start as usize..end as usize)),
-                    Bytes::Datagram(slot) => self.datagrams.get(slot as usize).map(Vec::as_slice),
+                    Bytes::Whole(slot) => self.wholes.get(slot as usize).map(Vec::as_slice),
                 };
-                let payload = packet.map_or(&[][..], |packet| item.segment.payload(packet));
-                take(shard, &item.segment, payload);
+                let payload = packet.map_or(&[][..], |packet| item.unit.payload(packet));
+                take(shard, &item.unit, payload);
             }
         }
     }
@@ -75,7 +93,7 @@ impl Batch {
         }
         self.segments = 0;
         self.chunks.clear();
-        self.datagrams.clear();
+        self.wholes.clear();
     }
 }
 
@@ -160,8 +178,8 @@ impl<'j> Lanes<'j> {
         (Self::Threads(lanes), ends)
     }
 
-    /// Sends a segment of the packet that stands at `start..end` of a tape's current chunk.
-    pub(super) fn segment(&mut self, shard: u16, segment: Segment, at: Place<'_>) -> Result<(), WorkerGone> {
+    /// Sends what is in the packet that stands at `start..end` of a tape's current chunk.
+    pub(super) fn packet(&mut self, shard: u16, unit: Unit, at: Place<'_>) -> Result<(), WorkerGone> {
         let filling = self.filling(shard);
         let slot = filling.slot(at.tape, at.serial, at.chunk);
         let bytes = Bytes::Chunk {
@@ -169,22 +187,17 @@ impl<'j> Lanes<'j> {
             start: at.start,
             end: at.end,
         };
-        filling.batch.push(shard, Item { segment, bytes });
+        filling.batch.push(shard, Item { unit, bytes });
         self.send_if_full(shard)
     }
 
-    /// Sends a segment of a datagram.
-    pub(super) fn datagram(
-        &mut self,
-        shard: u16,
-        segment: Segment,
-        datagram: Vec<u8>,
-    ) -> Result<(), WorkerGone> {
+    /// Sends what was put together from fragments, with its bytes.
+    pub(super) fn whole(&mut self, shard: u16, unit: Unit, bytes: Vec<u8>) -> Result<(), WorkerGone> {
         let batch = &mut self.filling(shard).batch;
-        let slot = u32::try_from(batch.datagrams.len()).unwrap_or(u32::MAX);
-        batch.datagrams.push(datagram);
-        let bytes = Bytes::Datagram(slot);
-        batch.push(shard, Item { segment, bytes });
+        let slot = u32::try_from(batch.wholes.len()).unwrap_or(u32::MAX);
+        batch.wholes.push(bytes);
+        let bytes = Bytes::Whole(slot);
+        batch.push(shard, Item { unit, bytes });
         self.send_if_full(shard)
     }
 

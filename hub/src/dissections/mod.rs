@@ -29,7 +29,7 @@ pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Sour
 pub use publish::{SUMMARY, TABLES};
 
 use crate::calls::{Names, NodeName, PartWriter, Rows, packets, schema};
-use lanes::{LaneEnd, Lanes, Place, WorkerGone};
+use lanes::{LaneEnd, Lanes, Place, Unit, WorkerGone};
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
 use worker::{Worker, WorkerReport};
@@ -255,22 +255,31 @@ fn route(
             cgroup: meta.cgroup,
             at: packets::location(run.file, meta.at),
         };
+        let place = Place {
+            tape: run.tape,
+            serial: run.serial,
+            chunk: &run.chunk,
+            start: meta.data.start,
+            end: meta.data.end,
+        };
         match router.route(&packet) {
-            Routed::Segment { shard, segment } => {
-                let place = Place {
-                    tape: run.tape,
-                    serial: run.serial,
-                    chunk: &run.chunk,
-                    start: meta.data.start,
-                    end: meta.data.end,
-                };
-                lanes.segment(shard, segment, place)?;
-            }
+            Routed::Segment { shard, segment } => lanes.packet(shard, Unit::Segment(segment), place)?,
             Routed::Owned {
                 shard,
                 segment,
                 datagram,
-            } => lanes.datagram(shard, segment, datagram)?,
+            } => lanes.whole(shard, Unit::Segment(segment), datagram)?,
+            Routed::Datagram {
+                shard,
+                datagram,
+                whole,
+            } => {
+                let unit = Unit::Datagram(datagram);
+                match whole {
+                    Some(bytes) => lanes.whole(shard, unit, bytes)?,
+                    None => lanes.packet(shard, unit, place)?,
+                }
+            }
             // The router counts what it holds back and what it skips.
             Routed::Held | Routed::Skipped(_) => {}
         }

@@ -6,7 +6,7 @@ use wiretape_dissect::{Call, Counters, Observation, SHARDS, Shard};
 use wiretape_tape::Nanos;
 
 use super::job::{Job, Progress};
-use super::lanes::{Batch, LaneEnd};
+use super::lanes::{Batch, LaneEnd, Unit};
 use crate::calls::{PartWriter, WriteError};
 
 /// Calls that are stored together: few enough that their texts are still in the processor's cache.
@@ -78,9 +78,12 @@ impl<'j> Worker<'j> {
     pub(super) fn work(&mut self, batch: &Batch) -> Result<(), WriteError> {
         let workers = self.workers;
         let mut stored = Ok(());
-        batch.each(|shard, segment, payload| {
+        batch.each(|shard, unit, payload| {
             if let Some(shard) = self.shards.get_mut(shard / workers) {
-                shard.segment(segment, payload, &mut self.calls);
+                match unit {
+                    Unit::Segment(segment) => shard.segment(segment, payload, &mut self.calls),
+                    Unit::Datagram(datagram) => shard.datagram(datagram, payload, &mut self.calls),
+                }
             }
             if self.calls.len() >= AT_HAND && stored.is_ok() {
                 stored = self.store();

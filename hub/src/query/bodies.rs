@@ -226,7 +226,8 @@ fn add(db: &Database, location: u64, router: &mut Router, bytes: &mut MessageByt
         Routed::Owned {
             segment, datagram, ..
         } => bytes.take(&segment, segment.payload(&datagram)),
-        Routed::Held | Routed::Skipped(_) => {}
+        // Messages in datagrams have no bodies beside their heads.
+        Routed::Datagram { .. } | Routed::Held | Routed::Skipped(_) => {}
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ fn span(summary: &Summary) -> String {
 /// What the packets were, as far as the counters tell.
 fn what_else(summary: &Summary) -> String {
     let told = [
-        ("route.not_tcp", "are not TCP"),
+        ("route.other_transport", "are neither TCP nor UDP nor ICMP"),
         ("route.not_ip", "are not IP"),
         ("route.unknown_link", "are of an unknown link type"),
         (
@@ -61,6 +61,10 @@ fn what_else(summary: &Summary) -> String {
         (
             "dissect.unrecognised",
             "views of connections spoke no protocol that is dissected",
+        ),
+        (
+            "dissect.datagram_flows_unrecognised",
+            "views of flows of datagrams spoke no protocol that is dissected",
         ),
     ];
     let counted = told.iter().filter_map(|(counter, what)| {

@@ -3,7 +3,7 @@
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::functions::expr_fn::concat;
+use datafusion::functions::expr_fn::{character_length, concat, contains, replace};
 use datafusion::logical_expr::{Expr, Operator, cast, col, lit, try_cast, when};
 use wiretape_dissect::Marks;
 use wiretape_kfl::Field;
@@ -94,6 +94,8 @@ pub(super) fn flag(field: Field) -> Expr {
         Field::Gql => any(&["gql", "gqlv1", "gqlv2"]),
         Field::Conn => any(&["tcp_conn", "udp_conn"]),
         Field::Flow => any(&["tcp_flow", "udp_flow"]),
+        // Of TLS over TCP, and of the TLS in QUIC.
+        Field::Tlsx => any(&["tls", "quic"]),
         // Nothing is decrypted yet.
         Field::Tls => lit(false),
         field if !field.info().protocols.is_empty() => {
@@ -116,6 +118,9 @@ pub(super) fn list(field: Field) -> Listed {
         Field::Pods => Listed::Texts(["src_pod", "dst_pod"]),
         Field::Services => Listed::Texts(["src_service", "dst_service"]),
         Field::Marks => Listed::Marks,
+        of_protocol if !of_protocol.info().protocols.is_empty() => {
+            Listed::Joined(functions::entry(col("fields"), of_protocol.name()))
+        }
         _ => Listed::Nothing,
     }
 }
@@ -155,9 +160,14 @@ pub(super) enum Listed {
     Texts([&'static str; 2]),
     /// The names of the bits in `marks`.
     Marks,
+    /// A text that holds them with `, ` between.
+    Joined(Expr),
     /// Not in the table.
     Nothing,
 }
+
+/// What stands between the texts of a list that is stored as one.
+const SEPARATOR: &str = ", ";
 
 impl Listed {
     /// Whether `item` is in it.
@@ -171,6 +181,11 @@ impl Listed {
                 let marks = Marks::NAMES.iter();
                 let is = marks.map(|(mark, name)| item.clone().eq(lit(*name)).and(marked(*mark)));
                 joined(is.collect(), Operator::Or)
+            }
+            Self::Joined(list) => {
+                let between = |text: &Expr| concat(vec![lit(SEPARATOR), text.clone(), lit(SEPARATOR)]);
+                let any = list.clone().not_eq(lit(""));
+                any.and(contains(between(list), between(item)))
             }
             Self::Nothing => lit(false),
         }
@@ -187,6 +202,15 @@ impl Listed {
             Self::Marks => {
                 let marks = Marks::NAMES.iter().map(|(mark, _)| one_if(marked(*mark)));
                 marks.reduce(|sum, mark| sum + mark).unwrap_or_else(|| lit(0_i64))
+            }
+            Self::Joined(list) => {
+                // Without a character of each separator, the text is as much shorter as there are separators.
+                let length = |text: Expr| cast(character_length(text), DataType::Int64);
+                let shorter = length(replace(list.clone(), lit(SEPARATOR), lit(",")));
+                let size = length(list.clone()) - shorter + lit(1_i64);
+                when(list.clone().eq(lit("")), lit(0_i64))
+                    .otherwise(size)
+                    .unwrap_or_else(|_| lit(0_i64))
             }
             Self::Nothing => lit(0_i64),
         }

@@ -3,15 +3,22 @@
 //! A protocol is three functions over bytes: `probe` (is it this one?), `parse` (bytes to one frame) and `pair` (frames
 //! to transactions). It sees no packets, no time and no buffers of its own: the [driver](crate::driver) keeps those.
 
+pub(crate) mod datagram;
+
+pub(crate) mod dns;
 pub(crate) mod grpc;
 pub(crate) mod http1;
 pub(crate) mod http2;
+pub(crate) mod icmp;
 mod order;
 mod postgresql;
+pub(crate) mod quic;
 mod redis;
 mod registry;
+pub(crate) mod tls;
 
-pub use registry::{PROTOCOLS, Registration, find};
+pub use datagram::{Arrival, DatagramProtocol, Key, Likeness, Message as DatagramMessage};
+pub use registry::{DATAGRAM_PROTOCOLS, DatagramRegistration, PROTOCOLS, Registration, find};
 
 use crate::call::{Headers, Marks, Outcome, Value};
 use crate::flow::{End, Ends};
@@ -191,6 +198,8 @@ pub struct Transaction {
     pub request: Option<Request>,
     /// The half that the server sent.
     pub response: Option<Response>,
+    /// What the response tells of the request, for when that was not recorded.
+    pub echo: Option<Box<Echo>>,
     /// How it ended.
     pub outcome: Outcome,
     /// What concerns both halves. What concerns one is told by its own fields.
@@ -212,6 +221,15 @@ pub struct Request {
     pub authority: String,
     /// The message.
     pub half: Half,
+}
+
+/// What a response tells of its request.
+#[derive(Clone, Debug, Default)]
+pub struct Echo {
+    /// See [`Call::method`](crate::Call).
+    pub method: String,
+    /// See [`Call::path`](crate::Call).
+    pub path: String,
 }
 
 /// What the server sent.

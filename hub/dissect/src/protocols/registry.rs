@@ -1,7 +1,9 @@
 //! The one list of protocols.
 
-use super::{Heads, Info, Protocol, Verdict, http1, http2, postgresql, redis};
+use super::datagram::{Arrival, DatagramProtocol, Likeness};
+use super::{Heads, Info, Protocol, Verdict, dns, http1, http2, icmp, postgresql, quic, redis, tls};
 use crate::call::Marks;
+use crate::datagrams::{Exchanges, Exchanging};
 use crate::driver::{Dissector, Driver};
 use crate::flow::End;
 
@@ -22,6 +24,26 @@ pub static PROTOCOLS: &[Registration] = &[
     register::<http2::Http2>(),
     register::<postgresql::Postgresql>(),
     register::<redis::Redis>(),
+    register::<dns::DnsStream>(),
+    register::<tls::Tls>(),
+];
+
+/// A protocol of datagrams as the rest of the crate sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct DatagramRegistration {
+    /// Name and habits.
+    pub info: Info,
+    /// See [`DatagramProtocol::probe`].
+    pub probe: fn(&Arrival<'_>) -> Likeness,
+    /// Begins the dissection of a flow.
+    pub begin: fn() -> Box<dyn Exchanging>,
+}
+
+/// Every protocol of datagrams, in the order in which they are asked.
+pub static DATAGRAM_PROTOCOLS: &[DatagramRegistration] = &[
+    register_datagrams::<icmp::Icmp>(),
+    register_datagrams::<quic::Quic>(),
+    register_datagrams::<dns::DnsDatagrams>(),
 ];
 
 /// The protocol of a name or alias, in any case.
@@ -39,5 +61,13 @@ const fn register<P: Protocol>() -> Registration {
         info: P::INFO,
         probe: P::probe,
         begin: |client, marks| Box::new(Driver::<P>::new(client, marks)),
+    }
+}
+
+const fn register_datagrams<P: DatagramProtocol>() -> DatagramRegistration {
+    DatagramRegistration {
+        info: P::INFO,
+        probe: P::probe,
+        begin: || Box::new(Exchanges::<P>::default()),
     }
 }

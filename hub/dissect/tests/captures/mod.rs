@@ -1,4 +1,4 @@
-//! Captures that other projects made.
+//! The captures that other projects made, beside the repository.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use wiretape_dissect::testing::Recorded;
 use wiretape_dissect::{Direction, Link};
 use wiretape_tape::{Chunk, LinkType};
 
-/// Every capture of some folders; `None`, and a word about it, where there are none.
+/// The captures in some folders of the corpora, in order; `None`, loudly, where there are none.
 pub fn captures(folders: &[&str]) -> Option<Vec<PathBuf>> {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
     if !corpora.is_dir() {
@@ -32,7 +32,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The packets of a capture.
+/// The packets of a capture, as far as it can be read.
 pub fn read(file: &Path) -> Vec<Recorded> {
     let mut packets = Vec::new();
     let Ok(mut reader) = wiretape_tape::open(file) else {

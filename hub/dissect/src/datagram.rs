@@ -1,0 +1,108 @@
+//! A UDP datagram or an ICMP message, without its bytes.
+
+use etherparse::IpNumber;
+
+use crate::flow::FlowKey;
+use crate::segment::{Observer, Sender};
+use crate::{Nanos, Skip};
+
+/// A datagram as the [`Router`](crate::Router) found it: everything but its bytes, small enough to be copied to another
+/// thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram {
+    /// When it was seen.
+    pub ts: Nanos,
+    /// Where its packet is; the last one's when it came in fragments.
+    pub at: u64,
+    /// Where its first fragment is; `at` when it was not fragmented.
+    pub at_first: u64,
+    /// Id of the local socket's cgroup; 0 when unknown.
+    pub cgroup: u64,
+    /// Its addresses and ports; ICMP has no ports, and its flows have zeros.
+    pub flow: FlowKey,
+    /// What carried it.
+    pub transport: Transport,
+    /// Captured bytes of payload. The payload of ICMP is the whole message, its header included.
+    pub len: u32,
+    /// Bytes of payload at its end that the capture cut.
+    pub missing: u32,
+    /// Who saw it, within the tape.
+    pub observer: Observer,
+    /// Where the payload begins in the packet's (or the datagram's) bytes.
+    pub offset: u16,
+    /// Which tape it is from.
+    pub tape: u16,
+    /// Who sent it.
+    pub from: Sender,
+}
+
+/// What carries datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// UDP (RFC 768).
+    Udp,
+    /// ICMP (RFC 792).
+    Icmp,
+    /// ICMPv6 (RFC 4443).
+    Icmp6,
+}
+
+/// What stands in a datagram's header.
+pub(crate) struct Found<'a> {
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub bytes: &'a [u8],
+    pub missing: u32,
+}
+
+/// Bytes of a UDP header: ports, length, checksum.
+const UDP_HEADER: usize = 8;
+
+impl Datagram {
+    /// The payload, given the packet's bytes (or the datagram's, if it was put together from fragments).
+    pub fn payload<'a>(&self, data: &'a [u8]) -> &'a [u8] {
+        let start = usize::from(self.offset);
+        let end = start.saturating_add(self.len as usize);
+        data.get(start..end).unwrap_or_default()
+    }
+}
+
+impl Transport {
+    /// The transport of a protocol number.
+    pub(crate) fn of(number: IpNumber) -> Option<Self> {
+        match number {
+            IpNumber::UDP => Some(Self::Udp),
+            IpNumber::ICMP => Some(Self::Icmp),
+            IpNumber::IPV6_ICMP => Some(Self::Icmp6),
+            _ => None,
+        }
+    }
+
+    /// Reads the header at the begin of an IP datagram's payload, of which `missing` bytes were not captured.
+    pub(crate) fn payload(self, bytes: &[u8], missing: u32) -> Result<Found<'_>, Skip> {
+        if self != Self::Udp {
+            return Ok(Found {
+                source_port: 0,
+                destination_port: 0,
+                bytes,
+                missing,
+            });
+        }
+        let header = bytes.first_chunk::<UDP_HEADER>().ok_or(Skip::Truncated)?;
+        let [s0, s1, d0, d1, l0, l1, _, _] = *header;
+        let payload = bytes.get(UDP_HEADER..).unwrap_or_default();
+        // Segmentation offload leaves zero or the length of all segments; what the IP header has more is padding.
+        let declared = usize::from(u16::from_be_bytes([l0, l1]));
+        let len = match declared.checked_sub(UDP_HEADER) {
+            Some(len) => len.min(payload.len()),
+            None if declared == 0 => payload.len(),
+            None => return Err(Skip::Malformed),
+        };
+        Ok(Found {
+            source_port: u16::from_be_bytes([s0, s1]),
+            destination_port: u16::from_be_bytes([d0, d1]),
+            bytes: payload.get(..len).unwrap_or_default(),
+            missing,
+        })
+    }
+}

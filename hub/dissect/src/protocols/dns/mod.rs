@@ -1,0 +1,18 @@
+//! DNS (RFC 1034, 1035 and those that update them), over UDP and TCP.
+
+mod datagram;
+
+mod stream;
+
+mod message;
+
+mod wire;
+
+mod records;
+
+mod numbers;
+
+mod call;
+
+pub(crate) use datagram::DnsDatagrams;
+pub(crate) use stream::DnsStream;
