@@ -45,6 +45,12 @@ pub(crate) fn messages_of(headers: &Headers, unresolved: bool) -> Option<Box<Mes
 
 /// What looks at a body's messages, by the content's type.
 pub(crate) fn messages_in(content_type: &[u8]) -> Option<Box<Messages>> {
+    // Nearly all bodies are something else, and are told apart at once.
+    const BEGIN: &[u8] = b"application/grpc";
+    let begin = content_type.trim_ascii_start().get(..BEGIN.len())?;
+    if !begin.eq_ignore_ascii_case(BEGIN) {
+        return None;
+    }
     let content = std::str::from_utf8(content_type).ok()?;
     Some(Box::new(Messages::new(Framing::of(content)?)))
 }
