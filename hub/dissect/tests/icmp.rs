@@ -83,7 +83,7 @@ fn routers_that_are_looked_for_make_no_calls() {
     let dissected = dissect(&chat.packets);
     assert_eq!(
         (dissected.calls.len(), dissected.counters.icmp_housekeeping),
-        (0, 4)
+        (0, 2)
     );
 }
 
