@@ -29,9 +29,9 @@ pub const LOCAL_ADDRESSES: usize = 4096;
 /// Connections of a shard: 128 Ki in all, as many as a busy node's conntrack table.
 pub const CONNECTIONS: usize = 2048;
 
-/// Bytes that a shard holds: early segments, unfinished heads, requests without an answer yet, held calls. 96 MiB over
+/// Bytes that a shard holds: early segments, unfinished heads, requests without an answer yet, held calls. 80 MiB over
 /// all shards, which leaves room for the tables under the dissection's 256 MiB.
-pub const SHARD_BYTES: usize = 3 << 19;
+pub const SHARD_BYTES: usize = 5 << 18;
 
 /// A connection that is silent for so long, by packet time, is given up, and its open calls come out. Longer than the
 /// idle timeouts of load balancers (350 s) and of `nginx` (75 s).

@@ -20,7 +20,7 @@ const ROW_GROUP_ROWS: usize = 64 * 1024;
 
 /// Bytes that all writers of a job together hold back in unfinished row groups. Each worker's share closes its row group
 /// early, so that memory does not grow with the number of workers.
-const ROW_GROUP_MEMORY: usize = 48 << 20;
+const ROW_GROUP_MEMORY: usize = 32 << 20;
 
 /// Rows after which it is looked how much memory they take.
 const LOOK: usize = 1024;

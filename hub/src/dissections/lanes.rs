@@ -14,7 +14,7 @@ use crate::calls::WriteError;
 const BATCH: usize = 2048;
 
 /// Batches that may wait for a worker. The reader stops when a worker is so far behind.
-pub(super) const WAITING: usize = 8;
+pub(super) const WAITING: usize = 4;
 
 /// Segments and datagrams of one worker's shards, with the chunks that hold their bytes.
 #[derive(Default)]
