@@ -11,6 +11,9 @@ use crate::{check, rootless, setup};
 /// overflows panic.
 const CORES: &[&str] = &["wiretape-tape", "wiretape-dissect", "wiretape-kfl"];
 
+/// What compares: a program that does not need the hub.
+const CONFORMANCE: &str = "wiretape-conformance";
+
 /// Sets up, builds and runs the demo.
 pub fn demo(args: &[String]) -> Result<()> {
     setup::run()?;
@@ -52,6 +55,12 @@ pub fn bench(args: &[String]) -> Result<()> {
     setup::run()?;
     build()?;
     hand_over("wiretape-bench", args)
+}
+
+/// Builds and runs the comparison with others. It needs nothing of what the rest is set up for.
+pub fn conformance(args: &[String]) -> Result<()> {
+    finish(&mut cargo(&["build", "--release", "--package", CONFORMANCE]))?;
+    hand_over(CONFORMANCE, args)
 }
 
 /// Everything in release: what tests and the demo start as processes.

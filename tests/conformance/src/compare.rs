@@ -86,6 +86,8 @@ pub struct Difference {
     pub ours: String,
     /// What the oracle says; empty when nothing.
     pub theirs: String,
+    /// How many fields it stands for: all those of a message that we have not.
+    pub fields: usize,
 }
 
 /// How much was compared, and what came of it.
@@ -104,11 +106,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Percent of the fields that are equal.
-    pub fn percent(&self) -> f64 {
-        100.0 * self.equal as f64 / self.fields.max(1) as f64
-    }
-
     /// Adds one capture. Messages find each other by likeness: first those that agree in everything, then those
     /// that agree in most.
     pub fn add(
@@ -119,13 +116,14 @@ impl Tally {
         ours: Vec<Message>,
         theirs: Vec<Message>,
     ) {
-        let difference = |field: String, ours: String, theirs: String| Difference {
+        let difference = |fields: usize, field: String, ours: String, theirs: String| Difference {
             protocol,
             oracle,
             file: file.to_owned(),
             field,
             ours,
             theirs,
+            fields,
         };
         self.files += 1;
         self.messages += theirs.len();
@@ -152,8 +150,12 @@ impl Tally {
                 .reduce(|best, next| if next.0 > best.0 { next } else { best })
                 .and_then(|(_, our)| our.take());
             let Some(our) = alike else {
-                self.differences
-                    .push(difference("message".to_owned(), String::new(), their.text()));
+                self.differences.push(difference(
+                    their.fields.len(),
+                    "message".to_owned(),
+                    String::new(),
+                    their.text(),
+                ));
                 continue;
             };
             for (name, value) in &their.fields {
@@ -163,14 +165,14 @@ impl Tally {
                 } else {
                     let field = format!("{} {name}", their.kind);
                     self.differences
-                        .push(difference(field, said.to_owned(), value.clone()));
+                        .push(difference(1, field, said.to_owned(), value.clone()));
                 }
             }
         }
         for our in ours.into_iter().flatten() {
             self.fields += 1;
             self.differences
-                .push(difference("message".to_owned(), our.text(), String::new()));
+                .push(difference(1, "message".to_owned(), our.text(), String::new()));
         }
     }
 }

@@ -33,20 +33,21 @@ pub fn is_in_step(root: &Path) -> Result<bool> {
 
 fn figures(all: &[Compared]) -> String {
     let mut table = String::from(
-        "| protocol | oracle | captures | messages | fields | equal | percent | different, explained |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|\n",
+        "| protocol | oracle | captures | messages | fields | equal | percent | where it is right | different, explained |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for one in all {
         let tally = &one.tally;
         table.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {} | {:.2} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {:.2} | {:.2} | {} |\n",
             one.protocol,
             one.oracle,
             tally.files,
             tally.messages,
             tally.fields,
             tally.equal,
-            tally.percent(),
+            crate::percent(tally.equal, tally.fields),
+            one.percent_where_right(),
             one.explained(),
         ));
     }

@@ -107,6 +107,7 @@ fn difference(story: &Story, name: &str, ours: &str, theirs: &str) -> Difference
         field: name.to_owned(),
         ours: ours.to_owned(),
         theirs: theirs.to_owned(),
+        fields: 1,
     }
 }
 

@@ -22,8 +22,8 @@ use wiretape_dissect::Call;
 use wiretape_dissect::testing::dissect;
 use wiretape_figures::{Figure, Goal};
 
-use crate::compare::Tally;
-use crate::known::KNOWN;
+use crate::compare::{Difference, Tally};
+use crate::known::{KNOWN, Known, Right};
 use crate::protocols::PROTOCOLS;
 
 /// Hold our calls against what others make of the same captures.
@@ -67,9 +67,25 @@ pub struct Compared {
 impl Compared {
     /// How many differences are explained.
     fn explained(&self) -> usize {
-        let known = |difference: &&compare::Difference| KNOWN.iter().any(|known| known.explains(difference));
-        self.tally.differences.iter().filter(known).count()
+        self.known().count()
     }
+
+    /// The agreement, without the fields in which the oracle is not right, or not alone.
+    fn percent_where_right(&self) -> f64 {
+        let not_right = self.known().filter(|(_, known)| known.right != Right::Theirs);
+        let left_out: usize = not_right.map(|(difference, _)| difference.fields).sum();
+        percent(self.tally.equal, self.tally.fields - left_out)
+    }
+
+    fn known(&self) -> impl Iterator<Item = (&Difference, &'static Known)> {
+        let explained =
+            |difference| Some((difference, KNOWN.iter().find(|known| known.explains(difference))?));
+        self.tally.differences.iter().filter_map(explained)
+    }
+}
+
+fn percent(equal: usize, fields: usize) -> f64 {
+    100.0 * equal as f64 / fields.max(1) as f64
 }
 
 /// What we and tshark make of a capture.
@@ -237,7 +253,7 @@ fn tell(all: &[Compared], explained: bool) -> (usize, usize) {
         }
     }
     // One of an oracle that was not asked explains nothing today.
-    let asked = |known: &&known::Known| {
+    let asked = |known: &&Known| {
         all.iter()
             .any(|one| (one.protocol, one.oracle) == (known.protocol, known.oracle))
     };
@@ -261,7 +277,14 @@ fn print(all: &[Compared], unexplained: usize, json: bool) -> Result<()> {
         let name = |what: &str| format!("{} beside {}: {what}", one.protocol, one.oracle);
         figures.push(Figure::new(name("fields compared"), one.tally.fields as f64, ""));
         figures.push(Figure::new(name("fields equal"), one.tally.equal as f64, ""));
-        figures.push(Figure::new(name("agreement"), one.tally.percent(), "%").goal(Goal::AtLeast(GOAL)));
+        let agreement = percent(one.tally.equal, one.tally.fields);
+        figures.push(Figure::new(name("agreement"), agreement, "%").goal(Goal::AtLeast(GOAL)));
+        let right = Figure::new(
+            name("agreement where it is right"),
+            one.percent_where_right(),
+            "%",
+        );
+        figures.push(right.goal(Goal::AtLeast(GOAL)));
     }
     figures.push(Figure::new("differences not explained", unexplained as f64, "").goal(Goal::AtMost(0.0)));
     wiretape_figures::print(&figures, json)

@@ -3,11 +3,12 @@
 use anyhow::Result;
 use wiretape_dissect::Call;
 
+use super::http1;
 use super::http2::{streams, value};
 use super::{DeepFlow, Protocol, field, of};
 use crate::compare::Message;
 use crate::deepflow::Line;
-use crate::tshark::{Packet, text};
+use crate::tshark::{Packet, objects, text};
 
 /// gRPC over HTTP/2.
 pub const PROTOCOL: Protocol = Protocol {
@@ -20,6 +21,9 @@ pub const PROTOCOL: Protocol = Protocol {
         theirs: deepflow,
     }),
 };
+
+/// What tshark calls the message that holds gRPC-Web's trailers.
+const TRAILERS: &str = "1";
 
 fn ours(calls: &[Call]) -> Vec<Message> {
     let mut messages = each_call(calls);
@@ -72,14 +76,35 @@ fn tshark(packets: &[Packet]) -> Vec<Message> {
                 ),
         );
     }
+    messages.extend(http1::tshark(packets).into_iter().filter_map(web));
     let (mut count, mut bytes) = (0, 0);
-    for layer in packets.iter().flat_map(|packet| packet.layers("grpc")) {
-        let length = text(layer, "grpc.message_length");
-        count += u64::from(!length.is_empty());
-        bytes += length.parse::<u64>().unwrap_or_default();
+    let layers = packets.iter().flat_map(|packet| packet.layers("grpc"));
+    for message in layers.flat_map(|layer| objects(layer, "grpc.message_length")) {
+        // Of gRPC-Web, whose trailers have the form of a message.
+        if text(message, "grpc.frame_type") == TRAILERS {
+            continue;
+        }
+        count += 1;
+        bytes += text(message, "grpc.message_length")
+            .parse::<u64>()
+            .unwrap_or_default();
     }
     messages.extend(totals(count, bytes));
     messages
+}
+
+/// gRPC-Web in a request of HTTP/1.
+fn web(request: Message) -> Option<Message> {
+    let told = |name: &str| request.fields.get(name).filter(|_| request.kind == "request");
+    let (service, method) = told("url")?.strip_prefix('/')?.rsplit_once('/')?;
+    told("header content-type")?
+        .starts_with("application/grpc")
+        .then(|| {
+            Message::new("call")
+                .with("stream", 0)
+                .with("service", service)
+                .with("method", method)
+        })
 }
 
 /// All messages of a capture: tshark shows them apart from their streams.
@@ -91,14 +116,15 @@ fn deepflow(lines: &[Line]) -> Result<Vec<Message>> {
     let mut messages = Vec::new();
     for line in lines.iter().filter(|line| line.shown("proto") == "Grpc") {
         let path = line.shown("path");
-        let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/')) else {
+        if line.shown("msg_type") != "Request" {
             continue;
-        };
+        }
+        let path = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
         messages.push(
             Message::new("call")
                 .with("stream", line.shown("stream_id"))
-                .with("service", service)
-                .with("method", method),
+                .with_some("service", path.map(|(service, _)| service))
+                .with_some("method", path.map(|(_, method)| method)),
         );
     }
     Ok(messages)

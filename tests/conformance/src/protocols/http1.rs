@@ -51,7 +51,8 @@ fn ours(calls: &[Call]) -> Vec<Message> {
     messages
 }
 
-fn tshark(packets: &[Packet]) -> Vec<Message> {
+/// What tshark has of HTTP/1, that of gRPC-Web too.
+pub fn tshark(packets: &[Packet]) -> Vec<Message> {
     let mut messages = Vec::new();
     // By the number of their packet: all requests in it.
     let mut asked: HashMap<String, Vec<String>> = HashMap::new();

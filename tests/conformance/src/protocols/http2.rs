@@ -97,6 +97,7 @@ pub fn streams(packets: &[Packet]) -> BTreeMap<(&str, u64), Stream<'_>> {
     streams
 }
 
+/// The fields whose names it knows: joined late, it knows not all, and says so.
 fn header_fields(frame: &Value) -> Vec<(&str, &str)> {
     let fields = objects(frame, "http2.header.name").into_iter();
     fields
@@ -106,6 +107,7 @@ fn header_fields(frame: &Value) -> Vec<(&str, &str)> {
                 text(field, "http2.header.value"),
             )
         })
+        .filter(|(name, _)| *name != "<unknown>")
         .collect()
 }
 
@@ -151,7 +153,7 @@ fn regular<'v>(fields: &[(&'v str, &'v str)]) -> Vec<(&'v str, &'v str)> {
         .collect()
 }
 
-/// Heads only: how it cuts streams into messages of data is its own.
+/// Heads only: data it cuts into messages in its own way, and of trailers it says nothing.
 fn deepflow(lines: &[Line]) -> Result<Vec<Message>> {
     let mut messages = Vec::new();
     for line in lines {
@@ -169,6 +171,7 @@ fn deepflow(lines: &[Line]) -> Result<Vec<Message>> {
         } else {
             String::new()
         };
+        let status = line.shown("status_code");
         if line.shown("msg_type") == "Request" {
             messages.push(
                 Message::new("request")
@@ -178,11 +181,11 @@ fn deepflow(lines: &[Line]) -> Result<Vec<Message>> {
                     .with_known("authority", line.shown("host"))
                     .with_known("header user-agent", line.shown("user_agent")),
             );
-        } else {
+        } else if !status.is_empty() {
             messages.push(
                 Message::new("response")
                     .with("stream", line.shown("stream_id"))
-                    .with_known("status", line.shown("status_code"))
+                    .with("status", status)
                     .with_known("outcome", http1::outcome(&line.shown("status"))),
             );
         }

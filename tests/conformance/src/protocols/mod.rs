@@ -84,7 +84,6 @@ pub const TOLD: &[(&str, &[&str])] = &[
     ),
     ("grpc_web.pcapng.gz", &["tcp.port==57228,http2"]),
     ("packet-h2-14_headers.pcapng", &["tcp.port==3000,http2"]),
-    ("client-ip.pcap", &["tcp.port==9000,http"]),
     ("pgsql-all.pcap", &["tcp.port==8000,pgsql"]),
     ("simple_query.pcap", &["tcp.port==8000,pgsql"]),
     ("prepare_stat.pcap", &["tcp.port==8000,pgsql"]),

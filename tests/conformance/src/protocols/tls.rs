@@ -1,5 +1,7 @@
 //! TLS and QUIC: what the two hellos say, by name and by fingerprint.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use wiretape_dissect::Call;
 
@@ -25,6 +27,8 @@ pub const QUIC: Protocol = Protocol {
 
 /// TLS 1.3 (RFC 8446, section 4.2.1): the version that stands in the extension; before it, there is none.
 const TLS13: u64 = 0x0304;
+/// How the random of a HelloRetryRequest begins (RFC 8446, section 4.1.3): a server hello that is none.
+const RETRY: &str = "cf:21:ad:74:e5:9a:61:11";
 
 fn ours(calls: &[Call], protocol: &'static str) -> Vec<Message> {
     let mut messages = Vec::new();
@@ -52,8 +56,10 @@ fn ours(calls: &[Call], protocol: &'static str) -> Vec<Message> {
     messages
 }
 
+/// Of a connection of TLS the first hello of each end: our call is of the connection.
 fn tshark(packets: &[Packet], quic: bool) -> Vec<Message> {
     let mut messages = Vec::new();
+    let mut seen = HashSet::new();
     for packet in packets
         .iter()
         .filter(|packet| packet.layers("quic").is_empty() != quic)
@@ -63,7 +69,12 @@ fn tshark(packets: &[Packet], quic: bool) -> Vec<Message> {
             .into_iter()
             .flat_map(|layer| objects(layer, "tls.handshake.type"))
         {
-            match text(hello, "tls.handshake.type") {
+            let kind = text(hello, "tls.handshake.type");
+            let retry = text(hello, "tls.handshake.random").starts_with(RETRY);
+            if retry || !quic && !seen.insert((packet.first("tcp.stream"), kind)) {
+                continue;
+            }
+            match kind {
                 "1" => messages.push(
                     Message::new("client hello")
                         .with_known("ja3", text(hello, "tls.handshake.ja3"))
