@@ -59,6 +59,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Feed the dissector with mutated exchanges of the captures in ../shared/corpora
+    Fuzz {
+        /// Passed on; `cargo xtask fuzz -- --help` lists them (`--minutes`, `--protocol`, `--seed`, `--case`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Make the skeleton of a protocol that compiles and is tested, and say what to do next
     NewProtocol {
         /// In lower case, as in answers and filters: `memcached`
@@ -80,6 +86,7 @@ fn main() -> Result<()> {
         Command::Test { args } => programs::test(&args),
         Command::Bench { args } => programs::bench(&args),
         Command::Conformance { args } => programs::conformance(&args),
+        Command::Fuzz { args } => programs::fuzz(&args),
         Command::NewProtocol { name } => new_protocol::run(&name),
         Command::Check { clippy } => check::run(clippy),
     }

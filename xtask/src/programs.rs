@@ -11,9 +11,6 @@ use crate::{check, rootless, setup};
 /// overflows panic.
 const CORES: &[&str] = &["wiretape-tape", "wiretape-dissect", "wiretape-kfl"];
 
-/// What compares: a program that does not need the hub.
-const CONFORMANCE: &str = "wiretape-conformance";
-
 /// Sets up, builds and runs the demo.
 pub fn demo(args: &[String]) -> Result<()> {
     setup::run()?;
@@ -57,10 +54,20 @@ pub fn bench(args: &[String]) -> Result<()> {
     hand_over("wiretape-bench", args)
 }
 
-/// Builds and runs the comparison with others. It needs nothing of what the rest is set up for.
+/// Builds and runs the comparison with others.
 pub fn conformance(args: &[String]) -> Result<()> {
-    finish(&mut cargo(&["build", "--release", "--package", CONFORMANCE]))?;
-    hand_over(CONFORMANCE, args)
+    alone("wiretape-conformance", args)
+}
+
+/// Builds and runs the fuzzer.
+pub fn fuzz(args: &[String]) -> Result<()> {
+    alone("wiretape-fuzz", args)
+}
+
+/// Builds and runs a program that needs nothing of what the rest is set up for, the hub least of all.
+fn alone(program: &str, args: &[String]) -> Result<()> {
+    finish(&mut cargo(&["build", "--release", "--package", program]))?;
+    hand_over(program, args)
 }
 
 /// Everything in release: what tests and the demo start as processes.
