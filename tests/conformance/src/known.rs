@@ -141,7 +141,7 @@ pub const KNOWN: &[Known] = &[
         file: "grpc-unknown.pcap",
         field: "message",
         right: Right::Ours,
-        why: "Joined late, the content's type cannot be known; ours is known as gRPC by its trailers, as DeepFlow says too.",
+        why: "Joined late, the content's type cannot be known; ours is known as gRPC by other fields, and DeepFlow calls it so, too.",
     },
     Known {
         protocol: "dns",
