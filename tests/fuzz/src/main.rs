@@ -11,7 +11,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use wiretape_dissect::testing::{Recorded, dissect};
 
@@ -61,6 +61,7 @@ fn main() -> Result<()> {
         !exchanges.is_empty(),
         "no exchange in the captures is of that protocol"
     );
+    watch::forget().context("cannot reset the peak of memory")?;
     let run = Run {
         watch: Watch::begin(HANG, options.out.clone()),
         baseline: watch::memory(),
