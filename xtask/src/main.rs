@@ -3,6 +3,7 @@
 //! `cargo xtask help` lists the commands.
 
 mod check;
+mod new_protocol;
 mod programs;
 mod rootless;
 mod setup;
@@ -52,6 +53,23 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
+    /// Hold our calls against what tshark and others make of the captures in ../shared/corpora
+    Conformance {
+        /// Passed on; `cargo xtask conformance -- --help` lists them (`--json`, `--all`, `--write`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Feed the dissector with mutated exchanges of the captures in ../shared/corpora
+    Fuzz {
+        /// Passed on; `cargo xtask fuzz -- --help` lists them (`--minutes`, `--protocol`, `--seed`, `--case`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Make the skeleton of a protocol that compiles and is tested, and say what to do next
+    NewProtocol {
+        /// In lower case, as in answers and filters: `memcached`
+        name: String,
+    },
     /// Check the structure: layout, who may know what, sizes of files, formatting
     Check {
         /// Run clippy over everything too (compiles a second time)
@@ -67,6 +85,9 @@ fn main() -> Result<()> {
         Command::Demo { args } => programs::demo(&args),
         Command::Test { args } => programs::test(&args),
         Command::Bench { args } => programs::bench(&args),
+        Command::Conformance { args } => programs::conformance(&args),
+        Command::Fuzz { args } => programs::fuzz(&args),
+        Command::NewProtocol { name } => new_protocol::run(&name),
         Command::Check { clippy } => check::run(clippy),
     }
 }

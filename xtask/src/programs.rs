@@ -54,6 +54,22 @@ pub fn bench(args: &[String]) -> Result<()> {
     hand_over("wiretape-bench", args)
 }
 
+/// Builds and runs the comparison with others.
+pub fn conformance(args: &[String]) -> Result<()> {
+    alone("wiretape-conformance", "release", args)
+}
+
+/// Builds and runs the fuzzer.
+pub fn fuzz(args: &[String]) -> Result<()> {
+    alone("wiretape-fuzz", "fuzz", args)
+}
+
+/// Builds and runs a program that needs nothing of what the rest is set up for, the hub least of all.
+fn alone(program: &str, profile: &str, args: &[String]) -> Result<()> {
+    finish(&mut cargo(&["build", "--profile", profile, "--package", program]))?;
+    become_program(&target_dir().join(profile).join(program), args)
+}
+
 /// Everything in release: what tests and the demo start as processes.
 fn build() -> Result<()> {
     finish(&mut cargo(&["build", "--release"]))
@@ -98,8 +114,11 @@ pub fn finish(command: &mut Command) -> Result<()> {
 
 /// Becomes one of the project's programs, so that signals and exit status are its own.
 fn hand_over(program: &str, args: &[String]) -> Result<()> {
+    become_program(&target_dir().join("release").join(program), args)
+}
+
+fn become_program(path: &Path, args: &[String]) -> Result<()> {
     use std::os::unix::process::CommandExt;
-    let path = target_dir().join("release").join(program);
-    let error = Command::new(&path).args(args).exec();
+    let error = Command::new(path).args(args).exec();
     Err(error).with_context(|| format!("cannot run {}", path.display()))
 }

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use wiretape_figures::{Figure, Goal, median};
 use wiretape_tape::{Cut, Direction, LinkType, Nanos, Packet, Tape, TapeOptions};
 
-use crate::figures::{self, Figure, Goal, median};
 use crate::scratch::Scratch;
 
 /// What an agent has by default.
@@ -87,7 +87,7 @@ pub fn run(options: &Options) -> Result<()> {
     let packets: u64 = cut.segments.iter().map(|segment| segment.packets).sum();
     shelf.release(&cut.id)?;
 
-    figures::print(
+    wiretape_figures::print(
         &[
             Figure::new("time of a cut", median(times.iter().copied()), "ms").goal(Goal::Below(50.0)),
             Figure::new("slowest cut", times.iter().copied().fold(0.0, f64::max), "ms")

@@ -6,7 +6,6 @@
 
 mod cut;
 mod dissect;
-mod figures;
 mod record;
 mod scratch;
 mod usage;

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use wiretape_figures::{Figure, Goal, median};
 
 use self::capture::Capture;
-use crate::figures::{self, Figure, Goal, median};
 use crate::scratch::Scratch;
 use crate::usage::Usage;
 
@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> Result<()> {
     if options.big {
         figures.push(big(options, &scratch)?);
     }
-    figures::print(&figures, options.json)
+    wiretape_figures::print(&figures, options.json)
 }
 
 /// One run over a much larger capture, on as many threads as were asked for at most.

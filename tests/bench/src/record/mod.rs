@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use wiretape_figures::{Figure, Goal, median};
 
 use self::recorder::{Outcome, Recorder, Who};
 use self::scene::{End, RECEIVER, Scene};
 use self::tally::Tally;
 use self::workload::Report;
-use crate::figures::{self, Figure, Goal, median};
 use crate::scratch::Scratch;
 
 pub use workload::{ReceiveOptions, SendOptions, receive, send};
@@ -97,7 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
         ours.push(one(Who::Wiretape, number, &scene, &scratch, options)?);
         theirs.push(one(Who::Tcpdump, number, &scene, &scratch, options)?);
     }
-    figures::print(&figures(&nobody, &ours, &theirs), options.json)
+    wiretape_figures::print(&figures(&nobody, &ours, &theirs), options.json)
 }
 
 /// Starts a recorder, sends, stops it, and reads what it wrote.

@@ -1,4 +1,4 @@
-//! How a benchmark ends: a table of figure, unit, goal, peer and ratio; or the same as one JSON object.
+//! How a command that measures ends: a table of figure, unit, goal, peer and ratio; or the same as one JSON object.
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
@@ -37,7 +37,7 @@ impl Goal {
 /// One measured number.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    name: &'static str,
+    name: String,
     value: f64,
     unit: &'static str,
     goal: Option<Goal>,
@@ -46,9 +46,9 @@ pub struct Figure {
 
 impl Figure {
     /// A number to know, without a goal.
-    pub fn new(name: &'static str, value: f64, unit: &'static str) -> Self {
+    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self {
-            name,
+            name: name.into(),
             value,
             unit,
             goal: None,
@@ -81,8 +81,8 @@ impl Figure {
 }
 
 #[derive(Serialize)]
-struct Row {
-    name: &'static str,
+struct Row<'f> {
+    name: &'f str,
     value: f64,
     unit: &'static str,
     goal: Option<String>,
@@ -111,7 +111,7 @@ pub fn print(figures: &[Figure], json: bool) -> Result<()> {
             .goal
             .map(|goal| if goal.holds(figure.value) { "yes" } else { "NO" });
         table.add_row([
-            figure.name.to_owned(),
+            figure.name.clone(),
             number(figure.value),
             figure.unit.to_owned(),
             figure.goal.map(Goal::text).unwrap_or_default(),
@@ -131,10 +131,10 @@ pub fn print(figures: &[Figure], json: bool) -> Result<()> {
         return Ok(());
     }
     eprintln!("{table}");
-    let rows: Vec<Row> = figures
+    let rows: Vec<Row<'_>> = figures
         .iter()
         .map(|figure| Row {
-            name: figure.name,
+            name: &figure.name,
             value: figure.value,
             unit: figure.unit,
             goal: figure.goal.map(Goal::text),

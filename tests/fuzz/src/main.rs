@@ -1,0 +1,181 @@
+//! Exchanges of the captures in `../shared/corpora`, mutated, cut into other segments, with gaps, through the dissector.
+//!
+//! A case is a pure function of the captures, the seed and its number, so one that fails is run again by these. What
+//! crashes, takes longer than a second or more memory than its limit is written to a file as a capture, and fails.
+
+mod case;
+mod exchange;
+mod random;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use wiretape_dissect::testing::{Recorded, dissect};
+
+use crate::exchange::Exchange;
+use crate::random::Random;
+use crate::watch::Watch;
+
+/// Feed the dissector with mutated exchanges.
+#[derive(Parser)]
+#[command(name = "cargo xtask fuzz", bin_name = "cargo xtask fuzz")]
+struct Options {
+    /// How long
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Only exchanges of this protocol, as calls name it; without it, all, those of no known protocol too
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Other seeds give other cases
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Run this case only
+    #[arg(long)]
+    case: Option<u64>,
+    /// Where to write what fails
+    #[arg(long, default_value = "target/fuzz")]
+    out: PathBuf,
+}
+
+/// Longest that a case of [`case::BYTES`] may take: thousands of times what it takes when all is well.
+const HANG: Duration = Duration::from_secs(1);
+/// Memory that a case may take beyond what was taken before the first: all its bytes held by streams, waiting and calls,
+/// a dozen times over.
+const GROWTH: u64 = 64 << 20;
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
+    if !corpora.is_dir() {
+        eprintln!("SKIPPED: there are no captures in {}", corpora.display());
+        return Ok(());
+    }
+    let mut exchanges = exchange::read(&corpora)?;
+    if let Some(protocol) = &options.protocol {
+        exchanges.retain(|exchange| exchange.protocol == protocol);
+    }
+    ensure!(
+        !exchanges.is_empty(),
+        "no exchange in the captures is of that protocol"
+    );
+    watch::forget().context("cannot reset the peak of memory")?;
+    let run = Run {
+        watch: Watch::begin(HANG, options.out.clone()),
+        baseline: watch::memory(),
+        exchanges,
+        options,
+    };
+    run.all()
+}
+
+/// What all cases share.
+struct Run {
+    options: Options,
+    exchanges: Vec<Exchange>,
+    watch: Watch,
+    /// Peak memory before the first case.
+    baseline: u64,
+}
+
+/// What is told at the end.
+#[derive(Default)]
+struct Told {
+    cases: u64,
+    bytes: u64,
+    calls: u64,
+    slowest: (Duration, u64),
+}
+
+impl Run {
+    fn all(&self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs_f64(60.0 * self.options.minutes);
+        let mut told = Told::default();
+        let mut failed = 0;
+        let numbers = match self.options.case {
+            Some(case) => case..case + 1,
+            None => 0..u64::MAX,
+        };
+        for number in numbers {
+            if Instant::now() >= end {
+                break;
+            }
+            failed += u64::from(!self.one(number, &mut told)?);
+        }
+        let (slowest, which) = told.slowest;
+        println!(
+            "{} cases from {} exchanges, {} MB, {} calls; slowest {} ms (case {which}); memory grew by {} KiB; {failed} failed",
+            told.cases,
+            self.exchanges.len(),
+            told.bytes / 1_000_000,
+            told.calls,
+            slowest.as_millis(),
+            watch::memory().saturating_sub(self.baseline) >> 10,
+        );
+        if failed > 0 {
+            bail!(
+                "{failed} cases failed; they are in {}",
+                self.options.out.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Runs a case; whether it went well.
+    fn one(&self, number: u64, told: &mut Told) -> Result<bool> {
+        let mut random = Random::new(self.options.seed, number);
+        let packets = case::make(&self.exchanges, &mut random);
+        let name = format!("seed-{}-case-{number}", self.options.seed);
+        self.watch.start(&name, &packets);
+        let begin = Instant::now();
+        let calls = std::panic::catch_unwind(|| dissect(&packets).calls.len());
+        let took = begin.elapsed();
+        self.watch.stop();
+        told.cases += 1;
+        told.bytes += packets.iter().map(|packet| packet.data.len() as u64).sum::<u64>();
+        if took > told.slowest.0 {
+            told.slowest = (took, number);
+        }
+        let grown = watch::memory().saturating_sub(self.baseline);
+        let what = match calls {
+            Err(_) => "it panicked".to_owned(),
+            Ok(_) if took > HANG => format!("it took {} ms", took.as_millis()),
+            Ok(_) if grown > GROWTH => format!("memory grew by {} KiB", grown >> 10),
+            Ok(calls) => {
+                told.calls += calls as u64;
+                return Ok(true);
+            }
+        };
+        let file = keep(&self.options.out, &name, &packets)?;
+        eprintln!("case {number}: {what}; its packets are in {}", file.display());
+        Ok(false)
+    }
+}
+
+/// Writes packets as a capture, in the format that every tool reads: all of a case have the link Raw.
+fn keep(folder: &Path, name: &str, packets: &[Recorded]) -> Result<PathBuf> {
+    const LINKTYPE_RAW: u32 = 101;
+    std::fs::create_dir_all(folder)?;
+    let mut bytes = Vec::new();
+    // Magic of nanoseconds, version 2.4, no zone, no accuracy, snapshot length.
+    let words = [0xa1b2_3c4d, 0x0004_0002, 0, 0, 0x0004_0000, LINKTYPE_RAW];
+    words
+        .iter()
+        .for_each(|word: &u32| bytes.extend(word.to_le_bytes()));
+    for packet in packets {
+        let (seconds, nanos) = (packet.ts / 1_000_000_000, packet.ts % 1_000_000_000);
+        let words = [
+            seconds as u32,
+            nanos as u32,
+            packet.data.len() as u32,
+            packet.orig_len,
+        ];
+        words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        bytes.extend(&packet.data);
+    }
+    let file = folder.join(format!("{name}.pcap"));
+    std::fs::write(&file, bytes)?;
+    Ok(file)
+}
