@@ -207,6 +207,21 @@ pub const TAGS: usize = 16;
 /// Bytes of a message that is not whole: its head, a name, and the statement as far as it is kept.
 pub const MESSAGE_LOOKED: usize = 8 << 10;
 
+// --- WebSocket ----------------------------------------------------------------------------------------------------
+
+/// Bytes of a message's payload that are kept: what a person reads of a line.
+pub const WS_PAYLOAD: usize = 2048;
+
+/// Bytes that a compressed message may inflate to, until its direction's messages are not inflated any more: as many as
+/// most servers take of a message.
+pub const WS_INFLATED: u64 = 1 << 20;
+
+/// Bytes of a compressed message that may wait for its end, where it cannot be known what it refers to.
+pub const WS_ALONE: usize = 4 << 10;
+
+/// Pings of one end that wait for their pongs. One is usual.
+pub const WS_PINGS: usize = 64;
+
 // --- joining ------------------------------------------------------------------------------------------------------
 
 /// Calls of one observer that wait for the other observer's view of them.

@@ -284,9 +284,16 @@ fields! {
         WsOpcode, Text, "ws_opcode", [], "`text`, `binary`, `close`, `ping` or `pong`.";
         WsRequest, Bool, "ws_request", [], "There is a request.";
         WsResponse, Bool, "ws_response", [], "There is a response.";
-        WsRequestPayloadData, Text, "ws_request_payload_data", [], "Payload from the client.";
+        WsRequestPayloadData, Text, "ws_request_payload_data", [], "Payload from the client, its first bytes.";
+        WsResponsePayloadData, Text, "ws_response_payload_data", [], "Payload from the server, its first bytes.";
         WsRequestPayloadLength, Int, "ws_request_payload_length", [], "Bytes of payload from the client.";
         WsResponsePayloadLength, Int, "ws_response_payload_length", [], "Bytes of payload from the server.";
+        WsFrames, Int, "ws_frames", [], "Frames of the message.";
+        WsCompressed, Bool, "ws_compressed", [], "The message is compressed.";
+        WsBy, Text, "ws_by", [], "Who has sent the ping, or closed: `client` or `server`.";
+        WsRoundTrip, Int, "ws_round_trip", [], "From a ping or a close to its answer, in µs.";
+        WsCloseCode, Int, "ws_close_code", [], "Code that the connection was closed with.";
+        WsCloseReason, Text, "ws_close_reason", [], "Reason for that in words.";
     }
     "Redis", [Field::Redis] => {
         RedisType, Text, "redis_type", [], "Command's verb.";

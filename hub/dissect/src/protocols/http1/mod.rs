@@ -135,7 +135,11 @@ impl Protocol for Http1 {
         }
     }
 
-    fn resync(_: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+        if state.next.is_some() {
+            // It is not for us to look for a place in another protocol.
+            return Some(0);
+        }
         // A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
         let found = match input.from {
             Side::Client => probe::is_request(input.bytes),
@@ -230,13 +234,14 @@ impl State {
     /// HTTP/2 answers the request that has asked for it, by which 101 is no more than an interim response (RFC 7540,
     /// section 3.2).
     fn answered_later(&mut self, frame: &Frame) -> Option<Next> {
-        let (Some(Next::Named(name)), Start::Response { answers, .. }) = (&self.next, &frame.start) else {
+        let (Some(Next::Upgraded(upgrade)), Start::Response { answers, .. }) = (&self.next, &frame.start)
+        else {
             return None;
         };
-        if !name.eq_ignore_ascii_case("h2c") {
+        if !upgrade.name.eq_ignore_ascii_case("h2c") {
             return None;
         }
         let request = self.pairing.take_request((*answers)?)?;
-        Some(Next::Answering(name.clone(), Box::new(request)))
+        Some(Next::Answering(upgrade.name.clone(), Box::new(request)))
     }
 }

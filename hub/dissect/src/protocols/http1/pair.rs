@@ -13,7 +13,7 @@ use crate::Counters;
 use crate::call::{Marks, Outcome};
 use crate::limits::PENDING;
 use crate::protocols::grpc::{self, Messages};
-use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction};
+use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction, Upgrade};
 use crate::tcp::Close;
 
 /// A request whose head was seen, and whose response was not yet.
@@ -197,6 +197,19 @@ impl Pairing {
         self.bytes += pending.cost();
         self.requests.push_back(pending);
         self.settle(out);
+    }
+
+    /// What the request asked for, and where it ends, if it is known and whole.
+    pub fn target(&self, ordinal: Option<u64>) -> Upgrade {
+        let mut requests = self.requests.iter();
+        let asked = requests.find(|pending| Some(pending.ordinal) == ordinal && !pending.request.half.gap);
+        asked.map_or_else(Upgrade::default, |PendingRequest { request, .. }| Upgrade {
+            path: request.path.clone(),
+            query: request.query.clone(),
+            authority: request.authority.clone(),
+            client_from: Some(request.half.span.end),
+            ..Upgrade::default()
+        })
     }
 
     /// Takes a request away that is answered elsewhere; it waits as the only one.

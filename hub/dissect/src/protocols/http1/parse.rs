@@ -11,7 +11,7 @@ use crate::Counters;
 use crate::call::Headers;
 use crate::limits::{HEAD_BYTES, HEADERS};
 use crate::protocols::grpc::{self, Messages};
-use crate::protocols::{Input, Next, Parsed, Side};
+use crate::protocols::{Input, Next, Parsed, Side, Upgrade};
 
 impl State {
     /// Takes the head of the next message.
@@ -166,7 +166,13 @@ impl State {
                     || status == 101
                     || matches!(status, 204 | 304);
                 if status == 101 {
-                    self.next = Some(Next::Named(head.upgrade.unwrap_or_default()));
+                    let upgrade = Upgrade {
+                        name: head.upgrade.unwrap_or_default(),
+                        headers: head.headers.clone(),
+                        server_from: Some(start + head.len as u64),
+                        ..self.pairing.target(answers)
+                    };
+                    self.next = Some(Next::Upgraded(Box::new(upgrade)));
                 } else if tunnel {
                     self.next = Some(Next::Tunnel);
                 }

@@ -279,7 +279,7 @@ impl Stream {
         Transaction {
             protocol: if is_grpc { "grpc" } else { "http" },
             version: "HTTP/2",
-            stream: number,
+            stream: number.into(),
             request,
             response,
             outcome,
