@@ -134,6 +134,18 @@ pub const PROTOBUF_FIELDS: usize = 4096;
 /// like a message deep inside another one is rarely one.
 pub const PROTOBUF_DEPTH: usize = 16;
 
+// --- GraphQL and events ---------------------------------------------------------------------------------------------
+
+/// Bytes of a JSON body that are looked at: a statement with its variables; of what is answered, errors that come first
+/// (as the specification advises) or behind data of the usual size.
+pub const GQL_LOOKED: usize = 64 << 10;
+
+/// Bytes of a statement, and of what an error says, that are kept.
+pub const GQL_QUERY: usize = 2048;
+
+/// Bytes of a line in a stream of events that are kept: its id, or its type.
+pub const EVENT_TEXT: usize = 256;
+
 // --- DNS ----------------------------------------------------------------------------------------------------------
 
 /// Questions of a message that are kept. There is one; multicast DNS asks a handful.

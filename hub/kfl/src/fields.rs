@@ -236,6 +236,18 @@ fields! {
         GrpcResponseMessageBytes, Int, "grpc_response_message_bytes", [], "Their bytes, as sent.";
         GrpcResponseCompressed, Int, "grpc_response_compressed", [], "How many of them are compressed.";
     }
+    "Server-sent events", [Field::Http] => {
+        SseEvents, Int, "sse_events", [], "Events that the response is a stream of.";
+        SseLastId, Text, "sse_last_id", [], "Id of the last one that has an id.";
+        SseLastEvent, Text, "sse_last_event", [], "Type of the last one: `message` if it tells none.";
+    }
+    "GraphQL", [Field::Gql] => {
+        GqlType, Text, "gql_type", [], "`query`, `mutation` or `subscription`.";
+        GqlOperation, Text, "gql_operation", [], "Name of the operation.";
+        GqlQuery, Text, "gql_query", [], "Statement, its first 2048 bytes.";
+        GqlErrors, Int, "gql_errors", [], "Errors that the answer tells of.";
+        GqlError, Text, "gql_error", [], "What the first one says.";
+    }
     "DNS", [Field::Dns] => {
         DnsResponseCode, Text, "dns_response_code", ["response.code"], "Name of the rcode: `NOERROR`, `NXDOMAIN` ..";
         DnsQuestions, List, "dns_questions", [], "Names asked for.";

@@ -6,6 +6,8 @@
 pub(crate) mod datagram;
 
 pub(crate) mod dns;
+mod events;
+mod graphql;
 pub(crate) mod grpc;
 pub(crate) mod http1;
 pub(crate) mod http2;
@@ -15,6 +17,7 @@ mod postgresql;
 pub(crate) mod quic;
 mod redis;
 mod registry;
+mod tap;
 pub(crate) mod tls;
 mod websocket;
 
