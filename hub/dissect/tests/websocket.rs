@@ -405,3 +405,45 @@ fn pings_without_pongs_are_given_up_beyond_the_limit() {
     assert_eq!(dissected.counters.ws_pings_dropped, 1);
     assert_eq!(ws(&dissected).len(), WS_PINGS + 1);
 }
+
+#[test]
+fn a_message_by_itself_is_inflated_up_to_the_limit_where_the_context_is_lost() {
+    // Digits in no order, which do not compress to less than some four bits each.
+    let digits = |count: u32| -> String {
+        let mut state = 1_u32;
+        let mut digit = |_| {
+            state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+            char::from(b'0' + (state >> 16) as u8 % 10)
+        };
+        (0..count).map(&mut digit).collect()
+    };
+    for (count, shown) in [(1000, true), (20_000, false)] {
+        let mut talk = upgraded("Sec-WebSocket-Extensions: permessage-deflate\r\n");
+        for message in [digits(10), digits(count)] {
+            // Each refers to nothing, though the ends have not agreed on that.
+            for bytes in deflated(&[&message], true) {
+                say(&mut talk, Who::Client, 0xc1, &bytes);
+            }
+            say(
+                &mut talk,
+                Who::Client,
+                0x81,
+                "a line of text that tells where we are",
+            );
+            talk.ack(Who::Server);
+        }
+        talk.close();
+        let mut packets = talk.packets.clone();
+        // The first message.
+        packets.remove(5);
+        let dissected = dissect(&packets);
+        let calls = ws(&dissected);
+        let found = calls
+            .iter()
+            .find(|call| call.fields.iter().any(|(name, _)| *name == "ws_compressed"));
+        let data = found.map(|call| text(call, "ws_request_payload_data"));
+        let expected = if shown { digits(count) } else { String::new() };
+        assert_eq!(data, Some(expected.as_str()), "{count}");
+        assert_eq!(dissected.counters.texts_cut, u64::from(!shown));
+    }
+}

@@ -150,11 +150,14 @@ impl Protocol for WebSocket {
             Start::Unknown => true,
         };
         if astray {
+            // What came before was lost while the connection changed hands.
             lane.lose();
             state.pairing.lost();
-            return Parsed::Invalid;
+            if !probe::is_again(input.bytes, input.from, input.turn) {
+                return Parsed::Invalid;
+            }
         }
-        match lane.parse(input, counters) {
+        match state.lane(input.from).parse(input, counters) {
             Parsed::Invalid => {
                 state.lane(input.from).lose();
                 state.pairing.lost();
