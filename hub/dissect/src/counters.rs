@@ -150,6 +150,8 @@ counters! {
         datagram_flows_unrecognised,
         /// Datagrams of recognised flows that are not of their protocol, or that the capture cut too short to be read.
         datagrams_unread,
+        /// ICMP messages by which neighbours, routers and groups are found: no calls.
+        icmp_housekeeping,
         /// Answers that were sent again: to a request sent again, or twice to one.
         answers_repeated,
         /// DNS messages with more questions or answers than are kept.

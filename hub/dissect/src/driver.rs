@@ -195,18 +195,8 @@ impl<P: Protocol> Driver<P> {
                     };
                     if let Some(frame) = P::gap(&mut self.state, side, left, end).frame {
                         lane.advance(left.len() as u64);
-                        let span = lane.close();
-                        lane.position -= left.len() as u64;
-                        P::pair(
-                            &mut self.state,
-                            Framed {
-                                from: side,
-                                span,
-                                frame,
-                            },
-                            counters,
-                            out,
-                        );
+                        self.pair(from, frame, counters, out);
+                        self.lanes[from].position -= left.len() as u64;
                     }
                     used += self.lose(from, left.len(), counters);
                     continue;
@@ -226,20 +216,20 @@ impl<P: Protocol> Driver<P> {
             lane.advance(step as u64);
             used += step;
             if let Some(frame) = frame {
-                let span = lane.close();
-                P::pair(
-                    &mut self.state,
-                    Framed {
-                        from: side,
-                        span,
-                        frame,
-                    },
-                    counters,
-                    out,
-                );
+                self.pair(from, frame, counters, out);
             }
         }
         (used, None)
+    }
+
+    /// The frame under way has ended, and goes to the others.
+    fn pair(&mut self, from: End, frame: P::Frame, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        let framed = Framed {
+            from: self.side(from),
+            span: self.lanes[from].close(),
+            frame,
+        };
+        P::pair(&mut self.state, framed, counters, out);
     }
 
     /// Passes over bytes in which the place was lost. What comes next is looked at from a segment's begin on.
@@ -281,17 +271,7 @@ impl<P: Protocol> Driver<P> {
             lane.lost = true;
         }
         if let Some(frame) = frame {
-            let span = lane.close();
-            P::pair(
-                &mut self.state,
-                Framed {
-                    from: side,
-                    span,
-                    frame,
-                },
-                counters,
-                out,
-            );
+            self.pair(told.from, frame, counters, out);
         } else if lost {
             lane.open = None;
         }
@@ -306,17 +286,7 @@ impl<P: Protocol> Driver<P> {
         }
         if let Some(frame) = P::end(&mut self.state, side, &lane.held, close) {
             lane.advance(lane.held.len() as u64);
-            let span = lane.close();
-            P::pair(
-                &mut self.state,
-                Framed {
-                    from: side,
-                    span,
-                    frame,
-                },
-                counters,
-                out,
-            );
+            self.pair(from, frame, counters, out);
         }
         let lane = &mut self.lanes[from];
         lane.held = Vec::new();

@@ -52,6 +52,21 @@ fn codings_of_all_kinds() {
 }
 
 #[test]
+fn a_zstd_body_that_asks_for_a_window_beyond_the_limit() {
+    let packed = |window_log: u32| {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(window_log).unwrap();
+        encoder.write_all(TEXT).unwrap();
+        encoder.finish().unwrap()
+    };
+    let within = read(&response("Content-Encoding: zstd\r\n", &packed(23)));
+    assert_eq!((within.bytes.as_slice(), within.decoded), (TEXT, true));
+    let beyond = packed(24);
+    let body = read(&response("Content-Encoding: zstd\r\n", &beyond));
+    assert_eq!((body.bytes, body.decoded), (beyond, false));
+}
+
+#[test]
 fn a_brotli_body_of_a_real_server() {
     // `printf hello | brotli`, whose stream holds the text as it is.
     let body = read(&response(

@@ -75,6 +75,19 @@ fn an_error_with_the_flow_it_speaks_of() {
 }
 
 #[test]
+fn routers_that_are_looked_for_make_no_calls() {
+    let mut chat = Chat::usual();
+    for kind in [9, 10] {
+        chat.icmp(Who::Client, &message(kind, 0, [0; 4], &[0; 16]));
+    }
+    let dissected = dissect(&chat.packets);
+    assert_eq!(
+        (dissected.calls.len(), dissected.counters.icmp_housekeeping),
+        (0, 2)
+    );
+}
+
+#[test]
 fn errors_by_name() {
     let errors = [
         (3, 1, "host_unreachable", Outcome::ServerError),

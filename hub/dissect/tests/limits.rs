@@ -220,6 +220,26 @@ fn bytes_of_no_known_protocol_stop_costing() {
     assert!(calls.is_empty() && peak < 100_000, "{peak}");
 }
 
+/// A target that is no path makes a request when its line is whole, and a line may be as long as servers take.
+#[test]
+fn a_first_line_longer_than_what_waits_for_a_verdict() {
+    let calls_of = |target: usize| {
+        let line = format!("CONNECT {}:443 HTTP/1.1\r\n\r\n", "a".repeat(target));
+        let mut talk = Talk::usual();
+        talk.handshake();
+        for part in line.as_bytes().chunks(1000) {
+            talk.ask(part);
+        }
+        talk.answer(OK);
+        let mut one = One::default();
+        // Without the answer, which would tell what the line does not.
+        one.feed(&talk.packets[..talk.packets.len() - 1]);
+        one.finish().0.len()
+    };
+    assert_eq!(calls_of((8 << 10) - 100), 1);
+    assert_eq!(calls_of((8 << 10) + 2000), 0);
+}
+
 #[test]
 fn a_segment_is_small() {
     assert!(size_of::<Segment>() <= 120, "{}", size_of::<Segment>());

@@ -253,7 +253,12 @@ fn icmp_messages_as_tshark_has_them() {
             continue;
         }
         let fields = ["icmp.code", "icmpv6.code"];
-        let Some(theirs) = tshark(&file, "icmp || icmpv6", &fields, &[]) else {
+        let Some(theirs) = tshark(
+            &file,
+            "icmp || (icmpv6 && !(icmpv6.type in {130..136, 143}))",
+            &fields,
+            &[],
+        ) else {
             return;
         };
         let mut expected: Vec<String> = theirs.iter().map(|line| line.concat()).collect();

@@ -17,6 +17,20 @@ pub(crate) enum Tap {
 impl Tap {
     /// By the content's type. Of JSON, only requests may be GraphQL by themselves.
     pub fn of(content_type: &[u8], from: Side) -> Option<Box<Self>> {
+        // Nearly all bodies are something else, and are told apart at once.
+        let begins = |name: &[u8]| {
+            let begin = content_type.trim_ascii_start().get(..name.len());
+            begin.is_some_and(|begin| begin.eq_ignore_ascii_case(name))
+        };
+        let of_any = match from {
+            Side::Client => {
+                begins(b"application/grpc") || begins(b"application/json") || begins(b"application/graphql")
+            }
+            Side::Server => begins(b"application/grpc") || begins(b"text/event-stream"),
+        };
+        if !of_any {
+            return None;
+        }
         let content = std::str::from_utf8(content_type).ok()?;
         if let Some(messages) = grpc::messages_in(content) {
             return Some(Box::new(Self::Messages(messages)));

@@ -3,38 +3,49 @@
 /// Levels of a page. One bit each, for no column is nested deeper than a list or a map, whose entries are never null.
 #[derive(Default)]
 pub(super) struct Levels {
+    /// Whole words.
     bits: Vec<u8>,
+    /// The word under way, and how much of it is used.
+    word: u64,
+    used: u32,
+    /// The latest levels, which are all the same: mostly all of a page's.
+    run: (bool, usize),
     len: usize,
-    ones: usize,
+    zeros: usize,
 }
 
 impl Levels {
     pub fn push(&mut self, bit: bool) {
-        let place = self.len % 8;
-        if place == 0 {
-            self.bits.push(0);
-        }
-        if let Some(last) = self.bits.last_mut() {
-            *last |= u8::from(bit) << place;
-        }
-        self.len += 1;
-        self.ones += usize::from(bit);
+        self.extend(bit, 1);
     }
 
     /// As many pushes of one bit.
     pub fn extend(&mut self, bit: bool, count: usize) {
-        let mut left = count;
-        while left > 0 && !self.len.is_multiple_of(8) {
-            self.push(bit);
-            left -= 1;
+        self.len += count;
+        if !bit {
+            self.zeros += count;
         }
-        let bytes = left / 8;
-        self.bits
-            .resize(self.bits.len() + bytes, if bit { 0xff } else { 0 });
-        self.len += bytes * 8;
-        self.ones += if bit { bytes * 8 } else { 0 };
-        for _ in 0..left % 8 {
-            self.push(bit);
+        if bit == self.run.0 {
+            self.run.1 += count;
+        } else {
+            self.end_run();
+            self.run = (bit, count);
+        }
+    }
+
+    fn end_run(&mut self) {
+        let (bit, mut count) = self.run;
+        while count > 0 {
+            let step = count.min((u64::BITS - self.used) as usize) as u32;
+            if bit {
+                self.word |= u64::MAX >> (u64::BITS - step) << self.used;
+            }
+            self.used += step;
+            count -= step as usize;
+            if self.used == u64::BITS {
+                self.bits.extend_from_slice(&self.word.to_le_bytes());
+                (self.word, self.used) = (0, 0);
+            }
         }
     }
 
@@ -54,26 +65,31 @@ impl Levels {
 
     /// Levels that are zero.
     pub fn zeros(&self) -> usize {
-        self.len - self.ones
+        self.zeros
     }
 
     /// Appends them as a data page of version 1 begins: their length, then runs; and forgets them.
     pub fn write(&mut self, out: &mut Vec<u8>) {
         let begin = out.len();
         out.extend_from_slice(&[0; 4]);
-        if self.ones == 0 || self.ones == self.len {
-            run(self.len, u32::from(self.ones > 0), 1, out);
+        if self.zeros == 0 || self.zeros == self.len {
+            run(self.len, u32::from(self.zeros == 0), 1, out);
         } else {
+            self.end_run();
             packed_header(self.len, out);
             out.extend_from_slice(&self.bits);
+            let last = self.used.div_ceil(8) as usize;
+            out.extend(self.word.to_le_bytes().iter().take(last));
         }
         let len = (out.len() - begin - 4) as u32;
         if let Some(space) = out.get_mut(begin..begin + 4) {
             space.copy_from_slice(&len.to_le_bytes());
         }
         self.bits.clear();
-        self.len = 0;
-        self.ones = 0;
+        *self = Self {
+            bits: std::mem::take(&mut self.bits),
+            ..Self::default()
+        };
     }
 }
 

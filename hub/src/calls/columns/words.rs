@@ -85,7 +85,16 @@ impl WordColumn {
     /// Appends a word as a row.
     pub fn push(&mut self, word: &str) {
         self.rows += 1;
-        self.add(word);
+        // What is not known of a call: most columns of most calls.
+        match self.dictionary.none.filter(|_| word.is_empty() && !self.plain) {
+            Some(id) => {
+                self.words += 1;
+                self.ids.push(id);
+            }
+            None => {
+                self.add(word);
+            }
+        }
     }
 
     /// Appends a key to the row under way; gives its number, if it has one.
@@ -215,7 +224,6 @@ impl Leaf for WordColumn {
 impl Dictionary {
     /// The number of a word, and whether it is new.
     fn number(&mut self, word: &str) -> (u32, bool) {
-        // What is not known of a call is told apart at once: most columns of most calls.
         if word.is_empty() {
             let known = self.none.is_some();
             let id = match self.none {

@@ -44,7 +44,7 @@ impl DatagramProtocol for Icmp {
         }
     }
 
-    fn parse((): &mut (), arrival: &Arrival<'_>, _: &mut Counters) -> Message<Told, Told> {
+    fn parse((): &mut (), arrival: &Arrival<'_>, counters: &mut Counters) -> Message<Told, Told> {
         let (Some(family), Some(header)) = (family(arrival), arrival.bytes.first_chunk::<HEADER>()) else {
             return Message::Unread;
         };
@@ -66,6 +66,11 @@ impl DatagramProtocol for Icmp {
             subject: u64::from(kind.question),
         };
         if kind.question == 0 {
+            // How neighbours find each other, and who listens to which group, is nothing that anybody asked for.
+            if !kind.quotes && family.error(kind, code).is_none() {
+                counters.icmp_housekeeping += 1;
+                return Message::Passed;
+            }
             Message::Notice(content)
         } else if kind.answers {
             Message::Response { key, content }
