@@ -335,7 +335,7 @@ fn mark_half(marks: &mut Marks, half: &Half, gap: Marks) {
     }
 }
 
-fn message(half: Half, stream: u32) -> Message {
+fn message(half: Half, stream: u64) -> Message {
     let Half {
         span,
         headers,

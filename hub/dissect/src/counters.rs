@@ -114,6 +114,10 @@ counters! {
         streams_unknown,
         /// Streams given up early, because too many of a connection were open, or held too many bytes.
         streams_dropped,
+        /// WebSocket messages that inflate to more than the limit, behind which their direction is not inflated any more.
+        ws_inflation_stopped,
+        /// WebSocket pings that were given up, because too many waited for their pongs.
+        ws_pings_dropped,
         /// Commands, statements and replies whose text is longer than what is kept of it.
         texts_cut,
         /// Prepared statements and portals that were forgotten, because a connection had too many.

@@ -2,7 +2,7 @@
 
 use crate::flow::{End, Ends};
 use crate::protocols::{
-    Gapped, Input, Missing, Next, Parsed, Protocol, Request, Side, Span, Told as Framed, Transaction,
+    Gapped, Input, Missing, Next, Parsed, Protocol, Request, Side, Span, Told as Framed, Transaction, Upgrade,
 };
 use crate::tcp::{Close, Event, Stamp, Told};
 use crate::{Counters, Marks, PACKETS_PER_MESSAGE};
@@ -14,6 +14,9 @@ pub trait Dissector: Send {
 
     /// A request that was made before the switch to this protocol is to be answered in it.
     fn answering(&mut self, request: Request);
+
+    /// HTTP/1 was left for this protocol.
+    fn upgraded(&mut self, upgrade: Upgrade);
 
     /// Which end is the client.
     fn client(&self) -> End;
@@ -338,6 +341,10 @@ impl<P: Protocol> Dissector for Driver<P> {
 
     fn answering(&mut self, request: Request) {
         P::answering(&mut self.state, request);
+    }
+
+    fn upgraded(&mut self, upgrade: Upgrade) {
+        P::upgraded(&mut self.state, upgrade);
     }
 
     fn client(&self) -> End {

@@ -40,9 +40,10 @@ pub(crate) struct Join {
     last_response: u64,
     /// What the last request's client had received.
     last_ack: u64,
-    /// Streams whose calls are out, the last ones; and the highest of those that are no longer remembered.
-    out: VecDeque<u32>,
-    forgotten: u32,
+    /// Streams whose calls are out, the last ones; and the highest of those that are no longer remembered, even and odd:
+    /// each end counts its own.
+    out: VecDeque<u64>,
+    forgotten: [u64; 2],
 }
 
 struct Held {
@@ -77,7 +78,7 @@ impl View {
     }
 
     /// The stream of a call that lies among others; 0 for one that does not.
-    fn stream(&self) -> u32 {
+    fn stream(&self) -> u64 {
         self.transaction.stream
     }
 
@@ -105,10 +106,14 @@ impl View {
             mine.zip(theirs)
                 .is_some_and(|(mine, theirs)| mine.span.start == theirs.span.start)
         };
-        if self.transaction.client != other.transaction.client || self.stream() != other.stream() {
+        if self.transaction.client != other.transaction.client {
             return false;
         }
-        self.stream() != 0 || same(self.request(), other.request()) || same(self.response(), other.response())
+        if self.stream() != 0 && other.stream() != 0 {
+            return self.stream() == other.stream();
+        }
+        // One of them may not know its stream, because it has missed the request.
+        same(self.request(), other.request()) || same(self.response(), other.response())
     }
 
     /// Whether this call ended behind another one in both directions, so that who has told of this one has seen all there
@@ -271,7 +276,7 @@ impl Join {
 
     /// Bytes that wait, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes + self.out.len() * size_of::<u32>()
+        self.bytes + self.out.len() * size_of::<u64>()
     }
 
     /// Since when the oldest call waits.
@@ -370,7 +375,9 @@ impl Join {
         if !self.lanes.is_empty() {
             // One that only one observer has, and that is older than can be remembered, is more likely a late view than
             // one that took so long.
-            let old = stream <= self.forgotten && !view.joined;
+            let [even, odd] = self.forgotten;
+            let forgotten = if stream.is_multiple_of(2) { even } else { odd };
+            let old = stream <= forgotten && !view.joined;
             if old || self.out.contains(&stream) {
                 counters.twins_late += 1;
                 return None;
@@ -397,7 +404,9 @@ impl Join {
             if self.out.len() >= OUT_STREAMS
                 && let Some(oldest) = self.out.pop_front()
             {
-                self.forgotten = self.forgotten.max(oldest);
+                let [even, odd] = &mut self.forgotten;
+                let forgotten = if oldest.is_multiple_of(2) { even } else { odd };
+                *forgotten = oldest.max(*forgotten);
             }
             self.out.push_back(view.stream());
             return;

@@ -134,6 +134,18 @@ pub const PROTOBUF_FIELDS: usize = 4096;
 /// like a message deep inside another one is rarely one.
 pub const PROTOBUF_DEPTH: usize = 16;
 
+// --- GraphQL and events ---------------------------------------------------------------------------------------------
+
+/// Bytes of a JSON body that are looked at: a statement with its variables; of what is answered, errors that come first
+/// (as the specification advises) or behind data of the usual size.
+pub const GQL_LOOKED: usize = 64 << 10;
+
+/// Bytes of a statement, and of what an error says, that are kept.
+pub const GQL_QUERY: usize = 2048;
+
+/// Bytes of a line in a stream of events that are kept: its id, or its type.
+pub const EVENT_TEXT: usize = 256;
+
 // --- DNS ----------------------------------------------------------------------------------------------------------
 
 /// Questions of a message that are kept. There is one; multicast DNS asks a handful.
@@ -206,6 +218,21 @@ pub const TAGS: usize = 16;
 
 /// Bytes of a message that is not whole: its head, a name, and the statement as far as it is kept.
 pub const MESSAGE_LOOKED: usize = 8 << 10;
+
+// --- WebSocket ----------------------------------------------------------------------------------------------------
+
+/// Bytes of a message's payload that are kept: what a person reads of a line.
+pub const WS_PAYLOAD: usize = 2048;
+
+/// Bytes that a compressed message may inflate to, until its direction's messages are not inflated any more: as many as
+/// most servers take of a message.
+pub const WS_INFLATED: u64 = 1 << 20;
+
+/// Bytes of a compressed message that may wait for its end, where it cannot be known what it refers to.
+pub const WS_ALONE: usize = 4 << 10;
+
+/// Pings of one end that wait for their pongs. One is usual.
+pub const WS_PINGS: usize = 64;
 
 // --- joining ------------------------------------------------------------------------------------------------------
 

@@ -97,18 +97,20 @@ impl Dissection {
 
     /// What comes after a protocol has handed over.
     fn after(next: Next, client: End, counters: &mut Counters) -> Self {
-        let (name, request) = match next {
+        let name = match &next {
             Next::Tunnel => return Self::new(),
-            Next::Named(name) => (name, None),
-            Next::Answering(name, request) => (name, Some(*request)),
+            Next::Named(name) | Next::Answering(name, _) => name,
+            Next::Upgraded(upgrade) => &upgrade.name,
         };
-        let Some(protocol) = find(&name) else {
+        let Some(protocol) = find(name) else {
             counters.passed_over += 1;
             return Self::Passed;
         };
         let mut dissector = (protocol.begin)(client, Marks::default());
-        if let Some(request) = request {
-            dissector.answering(request);
+        match next {
+            Next::Answering(_, request) => dissector.answering(*request),
+            Next::Upgraded(upgrade) => dissector.upgraded(*upgrade),
+            Next::Named(_) | Next::Tunnel => {}
         }
         Self::Known(dissector)
     }

@@ -199,8 +199,8 @@ fn a_response_until_close() {
 fn an_upgrade_hands_over() {
     let mut talk = Talk::usual();
     talk.handshake();
-    talk.ask("GET /chat HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
-    talk.answer("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x02binary");
+    talk.ask("GET /chat HTTP/1.1\r\nUpgrade: example/1\r\nConnection: Upgrade\r\n\r\n");
+    talk.answer("HTTP/1.1 101 Switching Protocols\r\nUpgrade: example/1\r\n\r\n\x01\x02binary");
     talk.ask("GET /not-http HTTP/1.1\r\n\r\n").answer(OK).close();
     let dissected = dissect(&talk.packets);
     check(&dissected, &["GET /chat 101"]);

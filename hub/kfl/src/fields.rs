@@ -236,6 +236,18 @@ fields! {
         GrpcResponseMessageBytes, Int, "grpc_response_message_bytes", [], "Their bytes, as sent.";
         GrpcResponseCompressed, Int, "grpc_response_compressed", [], "How many of them are compressed.";
     }
+    "Server-sent events", [Field::Http] => {
+        SseEvents, Int, "sse_events", [], "Events that the response is a stream of.";
+        SseLastId, Text, "sse_last_id", [], "Id of the last one that has an id.";
+        SseLastEvent, Text, "sse_last_event", [], "Type of the last one: `message` if it tells none.";
+    }
+    "GraphQL", [Field::Gql] => {
+        GqlType, Text, "gql_type", [], "`query`, `mutation` or `subscription`.";
+        GqlOperation, Text, "gql_operation", [], "Name of the operation.";
+        GqlQuery, Text, "gql_query", [], "Statement, its first 2048 bytes.";
+        GqlErrors, Int, "gql_errors", [], "Errors that the answer tells of.";
+        GqlError, Text, "gql_error", [], "What the first one says.";
+    }
     "DNS", [Field::Dns] => {
         DnsResponseCode, Text, "dns_response_code", ["response.code"], "Name of the rcode: `NOERROR`, `NXDOMAIN` ..";
         DnsQuestions, List, "dns_questions", [], "Names asked for.";
@@ -284,9 +296,16 @@ fields! {
         WsOpcode, Text, "ws_opcode", [], "`text`, `binary`, `close`, `ping` or `pong`.";
         WsRequest, Bool, "ws_request", [], "There is a request.";
         WsResponse, Bool, "ws_response", [], "There is a response.";
-        WsRequestPayloadData, Text, "ws_request_payload_data", [], "Payload from the client.";
+        WsRequestPayloadData, Text, "ws_request_payload_data", [], "Payload from the client, its first bytes.";
+        WsResponsePayloadData, Text, "ws_response_payload_data", [], "Payload from the server, its first bytes.";
         WsRequestPayloadLength, Int, "ws_request_payload_length", [], "Bytes of payload from the client.";
         WsResponsePayloadLength, Int, "ws_response_payload_length", [], "Bytes of payload from the server.";
+        WsFrames, Int, "ws_frames", [], "Frames of the message.";
+        WsCompressed, Bool, "ws_compressed", [], "The message is compressed.";
+        WsBy, Text, "ws_by", [], "Who has sent the ping, or closed: `client` or `server`.";
+        WsRoundTrip, Int, "ws_round_trip", [], "From a ping or a close to its answer, in µs.";
+        WsCloseCode, Int, "ws_close_code", [], "Code that the connection was closed with.";
+        WsCloseReason, Text, "ws_close_reason", [], "Reason for that in words.";
     }
     "Redis", [Field::Redis] => {
         RedisType, Text, "redis_type", [], "Command's verb.";

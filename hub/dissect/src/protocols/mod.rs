@@ -6,6 +6,8 @@
 pub(crate) mod datagram;
 
 pub(crate) mod dns;
+mod events;
+mod graphql;
 pub(crate) mod grpc;
 pub(crate) mod http1;
 pub(crate) mod http2;
@@ -15,7 +17,9 @@ mod postgresql;
 pub(crate) mod quic;
 mod redis;
 mod registry;
+mod tap;
 pub(crate) mod tls;
+mod websocket;
 
 pub use datagram::{Arrival, DatagramProtocol, Key, Likeness, Message as DatagramMessage};
 pub use registry::{DATAGRAM_PROTOCOLS, DatagramRegistration, PROTOCOLS, Registration, find};
@@ -121,8 +125,29 @@ pub enum Next {
     Named(String),
     /// The protocol of this name, which answers a request that was made before the switch.
     Answering(String, Box<Request>),
+    /// The protocol that HTTP/1 was left for.
+    Upgraded(Box<Upgrade>),
     /// Anything: a tunnel, whose content is to be recognised.
     Tunnel,
+}
+
+/// What HTTP/1 knows of a protocol that it was left for.
+#[derive(Clone, Debug, Default)]
+pub struct Upgrade {
+    /// The protocol's name, as the response has it.
+    pub name: String,
+    /// What was asked for, as far as it is known: path, query, authority.
+    pub path: String,
+    /// See `path`.
+    pub query: String,
+    /// See `path`.
+    pub authority: String,
+    /// Header fields of the response.
+    pub headers: Headers,
+    /// Where the client's bytes begin to be of the new protocol; `None` if that cannot be told.
+    pub client_from: Option<u64>,
+    /// Where the server's do.
+    pub server_from: Option<u64>,
 }
 
 /// How the frame under way copes with a gap.
@@ -191,9 +216,10 @@ pub struct Transaction {
     pub client: End,
     /// Version as spoken.
     pub version: &'static str,
-    /// The number of its stream, in a protocol whose calls lie one among the other; then calls may come in any order. 0 in
-    /// one whose calls follow one another, and come in order of their requests.
-    pub stream: u32,
+    /// The number of its stream, in a protocol whose calls lie one among the other; then calls may come in any order. Odd
+    /// for what the client began, even for what the server did; of each kind, later ones have higher numbers. 0 in a
+    /// protocol whose calls follow one another, and come in order of their requests.
+    pub stream: u64,
     /// The half that the client sent.
     pub request: Option<Request>,
     /// The half that the server sent.
@@ -289,6 +315,9 @@ pub trait Protocol: Send + 'static {
 
     /// A request that was made before the switch to this protocol is to be answered in it.
     fn answering(_: &mut Self::State, _: Request) {}
+
+    /// HTTP/1 was left for this protocol.
+    fn upgraded(_: &mut Self::State, _: Upgrade) {}
 
     /// Takes bytes of one direction.
     fn parse(state: &mut Self::State, input: Input<'_>, counters: &mut Counters) -> Parsed<Self::Frame>;

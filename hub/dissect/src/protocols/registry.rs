@@ -1,7 +1,9 @@
 //! The one list of protocols.
 
 use super::datagram::{Arrival, DatagramProtocol, Likeness};
-use super::{Heads, Info, Protocol, Verdict, dns, http1, http2, icmp, postgresql, quic, redis, tls};
+use super::{
+    Heads, Info, Protocol, Verdict, dns, http1, http2, icmp, postgresql, quic, redis, tls, websocket,
+};
 use crate::call::Marks;
 use crate::datagrams::{Exchanges, Exchanging};
 use crate::driver::{Dissector, Driver};
@@ -26,6 +28,7 @@ pub static PROTOCOLS: &[Registration] = &[
     register::<redis::Redis>(),
     register::<dns::DnsStream>(),
     register::<tls::Tls>(),
+    register::<websocket::WebSocket>(),
 ];
 
 /// A protocol of datagrams as the rest of the crate sees it.

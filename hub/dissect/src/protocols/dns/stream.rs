@@ -209,6 +209,8 @@ fn transaction(request: Option<(Message, Span)>, response: Option<(Message, Span
     let (response, answered) = response.unzip();
     let mut transaction = call::transaction("tcp", request.as_ref(), 0, response.as_ref());
     if let Some((request, span)) = transaction.request.as_mut().zip(asked) {
+        // Answers come in any order, so a call is known by its question's place; odd, for the client asks.
+        transaction.stream = span.start.saturating_mul(2) + 1;
         request.half = half(span);
     }
     if let Some((response, span)) = transaction.response.as_mut().zip(answered) {

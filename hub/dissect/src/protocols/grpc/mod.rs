@@ -32,27 +32,14 @@ pub(crate) struct Grpc {
     pub answered: Vec<(&'static str, Value)>,
 }
 
-/// What looks at a body's messages, if its header fields say that it has any. Where they are `unresolved` and do not say
-/// what the body is, it may have.
-pub(crate) fn messages_of(headers: &Headers, unresolved: bool) -> Option<Box<Messages>> {
-    let framing = match headers.get("content-type") {
-        Some(content) => Framing::of(content)?,
-        None if unresolved => Framing::Plain,
-        None => return None,
-    };
-    Some(Box::new(Messages::new(framing)))
+/// What looks at a body's messages, by the content's type.
+pub(crate) fn messages_in(content_type: &str) -> Option<Messages> {
+    Framing::of(content_type).map(Messages::new)
 }
 
-/// What looks at a body's messages, by the content's type.
-pub(crate) fn messages_in(content_type: &[u8]) -> Option<Box<Messages>> {
-    // Nearly all bodies are something else, and are told apart at once.
-    const BEGIN: &[u8] = b"application/grpc";
-    let begin = content_type.trim_ascii_start().get(..BEGIN.len())?;
-    if !begin.eq_ignore_ascii_case(BEGIN) {
-        return None;
-    }
-    let content = std::str::from_utf8(content_type).ok()?;
-    Some(Box::new(Messages::new(Framing::of(content)?)))
+/// The same, where the content's type cannot be known.
+pub(crate) fn messages_perhaps() -> Messages {
+    Messages::new(Framing::Plain)
 }
 
 impl Call<'_> {

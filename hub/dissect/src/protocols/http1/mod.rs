@@ -17,7 +17,7 @@ use body::{Body, Inside};
 use pair::Pairing;
 use probe::Found;
 
-use super::grpc::Messages;
+use super::tap::Tap;
 use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
 use crate::Counters;
 use crate::call::Headers;
@@ -64,8 +64,8 @@ pub(crate) struct Frame {
     /// Whether it was broken off by a reset.
     reset: bool,
     headers_cut: bool,
-    /// What goes by in its body, if that is gRPC-Web.
-    messages: Option<Box<Messages>>,
+    /// What looks at its body, if that is of a kind that has more to tell.
+    tap: Option<Box<Tap>>,
 }
 
 /// What the first line said, and how the message hangs together with those of the other direction.
@@ -135,7 +135,11 @@ impl Protocol for Http1 {
         }
     }
 
-    fn resync(_: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+        if state.next.is_some() {
+            // It is not for us to look for a place in another protocol.
+            return Some(0);
+        }
         // A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
         let found = match input.from {
             Side::Client => probe::is_request(input.bytes),
@@ -165,8 +169,8 @@ impl Protocol for Http1 {
         message.gap = true;
         let Inside { body, ended, lost } = lane.body.gap(gap.len);
         message.body_len += body;
-        if let Some(messages) = &mut message.messages {
-            messages.skip(gap.len);
+        if let Some(tap) = &mut message.tap {
+            tap.skip(gap.len);
         }
         // Behind the message's own bytes, others may be missing.
         let lost = lost || body < gap.len;
@@ -222,7 +226,9 @@ impl Protocol for Http1 {
         let under_way = [&state.client, &state.server]
             .into_iter()
             .filter_map(|lane| lane.message.as_ref());
-        state.pairing.memory() + under_way.map(|message| message.headers.memory()).sum::<usize>()
+        let cost =
+            |message: &Frame| message.headers.memory() + message.tap.as_ref().map_or(0, |tap| tap.cost());
+        state.pairing.memory() + under_way.map(cost).sum::<usize>()
     }
 }
 
@@ -230,13 +236,14 @@ impl State {
     /// HTTP/2 answers the request that has asked for it, by which 101 is no more than an interim response (RFC 7540,
     /// section 3.2).
     fn answered_later(&mut self, frame: &Frame) -> Option<Next> {
-        let (Some(Next::Named(name)), Start::Response { answers, .. }) = (&self.next, &frame.start) else {
+        let (Some(Next::Upgraded(upgrade)), Start::Response { answers, .. }) = (&self.next, &frame.start)
+        else {
             return None;
         };
-        if !name.eq_ignore_ascii_case("h2c") {
+        if !upgrade.name.eq_ignore_ascii_case("h2c") {
             return None;
         }
         let request = self.pairing.take_request((*answers)?)?;
-        Some(Next::Answering(name.clone(), Box::new(request)))
+        Some(Next::Answering(upgrade.name.clone(), Box::new(request)))
     }
 }

@@ -10,10 +10,12 @@ use std::collections::VecDeque;
 
 use super::{Frame, Start};
 use crate::Counters;
-use crate::call::{Marks, Outcome};
+use crate::call::{Headers, Marks, Outcome};
 use crate::limits::PENDING;
-use crate::protocols::grpc::{self, Messages};
-use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction};
+use crate::protocols::graphql::{self, Graphql};
+use crate::protocols::grpc;
+use crate::protocols::tap::Tap;
+use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction, Upgrade};
 use crate::tcp::Close;
 
 /// A request whose head was seen, and whose response was not yet.
@@ -62,7 +64,7 @@ struct PendingRequest {
     ordinal: u64,
     version: &'static str,
     reset: bool,
-    messages: Option<Box<Messages>>,
+    tap: Option<Box<Tap>>,
     request: Request,
 }
 
@@ -71,7 +73,7 @@ struct PendingAnswer {
     base: u64,
     version: &'static str,
     reset: bool,
-    messages: Option<Box<Messages>>,
+    tap: Option<Box<Tap>>,
     response: Response,
 }
 
@@ -182,7 +184,7 @@ impl Pairing {
             ordinal,
             version: frame.version,
             reset: frame.reset,
-            messages: frame.messages,
+            tap: frame.tap,
             request,
         };
         let early = self
@@ -197,6 +199,26 @@ impl Pairing {
         self.bytes += pending.cost();
         self.requests.push_back(pending);
         self.settle(out);
+    }
+
+    /// What the request asked for, and where it ends, if it is known and whole.
+    pub fn target(&self, ordinal: Option<u64>) -> Upgrade {
+        let mut requests = self.requests.iter();
+        let asked = requests.find(|pending| Some(pending.ordinal) == ordinal && !pending.request.half.gap);
+        asked.map_or_else(Upgrade::default, |PendingRequest { request, .. }| Upgrade {
+            path: request.path.clone(),
+            query: request.query.clone(),
+            authority: request.authority.clone(),
+            client_from: Some(request.half.span.end),
+            ..Upgrade::default()
+        })
+    }
+
+    /// What looks at the body of the response to a request, if the request asks for it.
+    pub fn answer_tap(&self, ordinal: Option<u64>, headers: &Headers) -> Option<Box<Tap>> {
+        let mut requests = self.requests.iter();
+        let asked = requests.find(|pending| Some(pending.ordinal) == ordinal)?;
+        Tap::of_answer(asked.tap.as_deref(), &asked.request.query, headers)
     }
 
     /// Takes a request away that is answered elsewhere; it waits as the only one.
@@ -228,7 +250,7 @@ impl Pairing {
             base,
             version: frame.version,
             reset: frame.reset,
-            messages: frame.messages,
+            tap: frame.tap,
             response: Response {
                 status: Some(status),
                 half: Half {
@@ -441,15 +463,31 @@ impl Pairing {
         let status = answer.as_ref().and_then(|answer| answer.response.status);
         let (mut request, mut answer) = (request, answer);
         let grpc = describe_grpc(request.as_mut(), answer.as_mut());
+        let graphql = match grpc {
+            Some(_) => None,
+            None => describe_graphql(request.as_mut(), answer.as_mut()),
+        };
+        if let Some(answer) = &mut answer
+            && let Some(events) = answer.tap.as_ref().and_then(|tap| tap.events())
+        {
+            answer.response.half.fields = events.fields();
+        }
         out.push(Transaction {
-            protocol: if grpc.is_some() { "grpc" } else { "" },
+            protocol: match (&grpc, &graphql) {
+                (Some(_), _) => "grpc",
+                (None, Some(_)) => "gqlv1",
+                (None, None) => "",
+            },
             version,
             request: request.map(|pending| pending.request),
             response: answer.map(|pending| pending.response),
             outcome: match (status, grpc.as_ref().and_then(|grpc| grpc.status)) {
                 (Some(200), Some(status)) => grpc::outcome(status),
                 (Some(200), None) if grpc.is_some() => Outcome::Unknown,
-                (status, _) => status.map_or(Outcome::Unknown, outcome),
+                (status, _) => {
+                    let told = graphql.and_then(|graphql| graphql.outcome);
+                    graphql::outcome(status.map_or(Outcome::Unknown, outcome), told)
+                }
             },
             marks,
             ..Transaction::default()
@@ -462,8 +500,10 @@ fn describe_grpc(
     request: Option<&mut PendingRequest>,
     answer: Option<&mut PendingAnswer>,
 ) -> Option<grpc::Grpc> {
-    let asked = request.as_ref().and_then(|request| request.messages.as_deref());
-    let answered = answer.as_ref().and_then(|answer| answer.messages.as_deref());
+    let asked = request
+        .as_ref()
+        .and_then(|request| request.tap.as_ref()?.messages());
+    let answered = answer.as_ref().and_then(|answer| answer.tap.as_ref()?.messages());
     asked.or(answered)?;
     let call = grpc::Call {
         path: request.as_ref().map_or("", |request| &request.request.path),
@@ -482,19 +522,35 @@ fn describe_grpc(
     Some(grpc)
 }
 
+/// What GraphQL has to tell, if it is spoken.
+fn describe_graphql(
+    request: Option<&mut PendingRequest>,
+    answer: Option<&mut PendingAnswer>,
+) -> Option<Graphql> {
+    let request = request?;
+    let asked = request.tap.as_ref().and_then(|tap| tap.json());
+    let answered = answer.as_ref().and_then(|answer| answer.tap.as_ref()?.json());
+    let mut told = graphql::describe(&request.request.query, asked, answered)?;
+    request.request.half.fields = std::mem::take(&mut told.asked);
+    if let Some(answer) = answer {
+        answer.response.half.fields = std::mem::take(&mut told.answered);
+    }
+    Some(told)
+}
+
 impl PendingRequest {
     fn cost(&self) -> usize {
         let request = &self.request;
         let text = request.method.len() + request.path.len() + request.query.len() + request.authority.len();
-        let messages = self.messages.as_ref().map_or(0, |messages| messages.cost());
-        size_of::<Self>() + text + request.half.cost() + messages
+        let tap = self.tap.as_ref().map_or(0, |tap| tap.cost());
+        size_of::<Self>() + text + request.half.cost() + tap
     }
 }
 
 impl PendingAnswer {
     fn cost(&self) -> usize {
-        let messages = self.messages.as_ref().map_or(0, |messages| messages.cost());
-        size_of::<Self>() + self.response.half.cost() + messages
+        let tap = self.tap.as_ref().map_or(0, |tap| tap.cost());
+        size_of::<Self>() + self.response.half.cost() + tap
     }
 }
 

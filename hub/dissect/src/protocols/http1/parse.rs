@@ -10,8 +10,8 @@ use super::{Frame, Lane, Start, State};
 use crate::Counters;
 use crate::call::Headers;
 use crate::limits::{HEAD_BYTES, HEADERS};
-use crate::protocols::grpc::{self, Messages};
-use crate::protocols::{Input, Next, Parsed, Side};
+use crate::protocols::tap::Tap;
+use crate::protocols::{Input, Next, Parsed, Side, Upgrade};
 
 impl State {
     /// Takes the head of the next message.
@@ -61,11 +61,11 @@ impl State {
             return Parsed::Invalid;
         };
         let rest = input.bytes.get(head..).unwrap_or_default();
-        let taken = match &mut message.messages {
+        let taken = match &mut message.tap {
             None => lane.body.take(rest, &mut message.headers),
-            Some(messages) => {
+            Some(tap) => {
                 let headers = &mut message.headers;
-                lane.body.take_and_show(rest, headers, |part| messages.take(part))
+                lane.body.take_and_show(rest, headers, |part| tap.take(part))
             }
         };
         message.head_len += (head + taken.framing) as u64;
@@ -123,7 +123,7 @@ impl State {
     }
 
     /// Notes a message's begin, and finds out how it ends.
-    fn begin_message(&mut self, head: Head, start: u64, ack: u64) -> (Frame, Body) {
+    fn begin_message(&mut self, mut head: Head, start: u64, ack: u64) -> (Frame, Body) {
         let (line, body) = match head.line {
             Line::Request {
                 method,
@@ -166,9 +166,18 @@ impl State {
                     || status == 101
                     || matches!(status, 204 | 304);
                 if status == 101 {
-                    self.next = Some(Next::Named(head.upgrade.unwrap_or_default()));
+                    let upgrade = Upgrade {
+                        name: head.upgrade.unwrap_or_default(),
+                        headers: head.headers.clone(),
+                        server_from: Some(start + head.len as u64),
+                        ..self.pairing.target(answers)
+                    };
+                    self.next = Some(Next::Upgraded(Box::new(upgrade)));
                 } else if tunnel {
                     self.next = Some(Next::Tunnel);
+                }
+                if head.tap.is_none() && !bodiless {
+                    head.tap = self.pairing.answer_tap(answers, &head.headers);
                 }
                 let framing = if bodiless { Framing::None } else { head.framing };
                 let line = Start::Response {
@@ -188,7 +197,7 @@ impl State {
             gap: false,
             reset: false,
             headers_cut: head.headers_cut,
-            messages: head.messages,
+            tap: head.tap,
         };
         (frame, body)
     }
@@ -221,7 +230,7 @@ pub(super) struct Head {
     headers_cut: bool,
     pub framing: Framing,
     upgrade: Option<String>,
-    messages: Option<Box<Messages>>,
+    tap: Option<Box<Tap>>,
 }
 
 pub(super) enum Line {
@@ -336,11 +345,12 @@ impl Head {
             headers_cut: fields.len() > HEADERS,
             framing: Framing::None,
             upgrade: None,
-            messages: None,
+            tap: None,
             line,
         };
         let mut length = Length::Absent;
         let mut coding = None;
+        let mut coded = false;
         for field in fields {
             // The few fields that matter here are told apart by their length first.
             match field.name.len() {
@@ -348,13 +358,21 @@ impl Head {
                     head.upgrade = Some(String::from_utf8_lossy(field.value.trim_ascii()).into_owned());
                 }
                 12 if field.name.eq_ignore_ascii_case("content-type") => {
-                    head.messages = grpc::messages_in(field.value);
+                    let from = match head.line {
+                        Line::Request { .. } => Side::Client,
+                        Line::Response { .. } => Side::Server,
+                    };
+                    head.tap = Tap::of(field.value, from);
+                }
+                16 if field.name.eq_ignore_ascii_case("content-encoding") => {
+                    coded |= !field.value.trim_ascii().eq_ignore_ascii_case(b"identity");
                 }
                 14 if field.name.eq_ignore_ascii_case("content-length") => length = length.and(field.value),
                 17 if field.name.eq_ignore_ascii_case("transfer-encoding") => coding = Some(field.value),
                 _ => {}
             }
         }
+        head.tap = head.tap.filter(|tap| !coded || tap.sees_coded());
         head.framing = framing(&head.line, coding, length).ok_or(httparse::Error::HeaderValue)?;
         Ok(Some(head))
     }

@@ -5,8 +5,8 @@ use super::frame::ErrorCode;
 use super::outcome::GivenUp;
 use crate::call::{Marks, Outcome, Value};
 use crate::limits::HEADERS;
-use crate::protocols::grpc::{self, Messages};
-use crate::protocols::{Half, Request, Response, Side, Span, Transaction, http1};
+use crate::protocols::tap::Tap;
+use crate::protocols::{Half, Request, Response, Side, Span, Transaction, graphql, grpc, http1};
 
 /// A request and its response, so far.
 #[derive(Debug, Default)]
@@ -39,8 +39,8 @@ struct Part {
     over: bool,
     /// Whether frames of it may be missing.
     lost: bool,
-    /// What goes by in its body, if that may be gRPC.
-    messages: Option<Box<Messages>>,
+    /// What looks at its body, if that is of a kind that has more to tell.
+    tap: Option<Box<Tap>>,
 }
 
 impl Stream {
@@ -154,25 +154,25 @@ impl Stream {
         if let Some(half) = &mut part.half {
             half.gap = true;
         }
-        if let Some(messages) = &mut part.messages {
-            messages.lose();
+        if let Some(tap) = &mut part.tap {
+            tap.lose();
         }
     }
 
-    /// Payload goes by. Gives how much more the stream costs.
-    pub fn payload(&mut self, from: Side, bytes: &[u8]) -> usize {
-        let Some(messages) = &mut self.part(from).messages else {
-            return 0;
+    /// Payload goes by. Gives what is kept of it, before and after.
+    pub fn payload(&mut self, from: Side, bytes: &[u8]) -> (usize, usize) {
+        let Some(tap) = &mut self.part(from).tap else {
+            return (0, 0);
         };
-        let before = messages.cost();
-        messages.take(bytes);
-        messages.cost() - before
+        let before = tap.cost();
+        tap.take(bytes);
+        (before, tap.cost())
     }
 
     /// Payload was never seen.
     pub fn payload_missing(&mut self, from: Side, len: u64) {
-        if let Some(messages) = &mut self.part(from).messages {
-            messages.skip(len);
+        if let Some(tap) = &mut self.part(from).tap {
+            tap.skip(len);
         }
     }
 
@@ -208,14 +208,19 @@ impl Stream {
         let host = || head.headers.get("host").map(str::to_owned);
         self.authority = head.authority.take().or_else(host).unwrap_or_default();
         self.protocol = head.protocol.take();
-        self.request.begin(block, span);
+        self.request.begin(Side::Client, block, span);
     }
 
     fn answer(&mut self, block: HeaderBlock, span: Span) {
         self.status = block.head.status;
         // Without a status, these may be the trailers of a response whose head is not there.
         let headless = block.end && self.status.is_none();
-        self.response.begin(block, span);
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let asked = Tap::of_answer(self.request.tap.as_deref(), query, &block.head.headers);
+        self.response.begin(Side::Server, block, span);
+        if self.response.tap.is_none() {
+            self.response.tap = asked;
+        }
         if let Some(half) = &mut self.response.half {
             half.gap |= headless;
         }
@@ -238,15 +243,20 @@ impl Stream {
             path: &self.path,
             request: self.request.half.as_ref().map(|half| &half.headers),
             response: self.response.half.as_ref().map(|half| &half.headers),
-            asked: self.request.messages.as_deref(),
-            answered: self.response.messages.as_deref(),
+            asked: self.request.tap.as_ref().and_then(|tap| tap.messages()),
+            answered: self.response.tap.as_ref().and_then(|tap| tap.messages()),
         };
         let grpc = call.describe();
         let is_grpc = grpc.is_some();
+        let graphql = self.describe_graphql().filter(|_| !is_grpc);
+        let is_graphql = graphql.is_some();
         let told = match (self.status, grpc.as_ref().and_then(|grpc| grpc.status)) {
             (None | Some(200), Some(status)) => grpc::outcome(status),
             (Some(200), None) if is_grpc => Outcome::Unknown,
-            (Some(status), _) => http1::outcome(status),
+            (Some(status), _) => {
+                let told = graphql.as_ref().and_then(|graphql| graphql.outcome);
+                graphql::outcome(http1::outcome(status), told)
+            }
             (None, None) => Outcome::Unknown,
         };
         let outcome = self.ending(told, &mut fields);
@@ -259,6 +269,21 @@ impl Stream {
                     half.fields = told;
                 }
             }
+        }
+        if let Some(graphql) = graphql {
+            for (part, told) in [
+                (&mut self.request, graphql.asked),
+                (&mut self.response, graphql.answered),
+            ] {
+                if let Some(half) = &mut part.half {
+                    half.fields = told;
+                }
+            }
+        }
+        if let Some(events) = self.response.tap.as_ref().and_then(|tap| tap.events())
+            && let Some(half) = &mut self.response.half
+        {
+            half.fields = events.fields();
         }
         let response = self.response.half.map(|half| Response {
             status: self.status,
@@ -277,9 +302,13 @@ impl Stream {
             half,
         });
         Transaction {
-            protocol: if is_grpc { "grpc" } else { "http" },
+            protocol: match (is_grpc, is_graphql) {
+                (true, _) => "grpc",
+                (false, true) => "gqlv2",
+                (false, false) => "http",
+            },
             version: "HTTP/2",
-            stream: number,
+            stream: number.into(),
             request,
             response,
             outcome,
@@ -287,6 +316,15 @@ impl Stream {
             fields,
             ..Transaction::default()
         }
+    }
+
+    /// What GraphQL has to tell, if it is spoken.
+    fn describe_graphql(&self) -> Option<graphql::Graphql> {
+        self.request.half.as_ref()?;
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let asked = self.request.tap.as_ref().and_then(|tap| tap.json());
+        let answered = self.response.tap.as_ref().and_then(|tap| tap.json());
+        graphql::describe(query, asked, answered)
     }
 
     /// How it ended, given what the response says.
@@ -318,9 +356,9 @@ impl Stream {
 }
 
 impl Part {
-    fn begin(&mut self, block: HeaderBlock, span: Span) {
+    fn begin(&mut self, from: Side, block: HeaderBlock, span: Span) {
         let head = block.head;
-        self.messages = grpc::messages_of(&head.headers, head.unresolved > 0);
+        self.tap = Tap::of_headers(&head.headers, head.unresolved > 0, from);
         self.half = Some(Half {
             gap: head.damaged || span.missing > 0,
             span,
@@ -334,8 +372,8 @@ impl Part {
     }
 
     fn cost(&self) -> usize {
-        let messages = self.messages.as_ref().map_or(0, |messages| messages.cost());
-        self.half.as_ref().map_or(0, Half::cost) + messages
+        let tap = self.tap.as_ref().map_or(0, |tap| tap.cost());
+        self.half.as_ref().map_or(0, Half::cost) + tap
     }
 }
 

@@ -90,7 +90,8 @@ impl Streams {
     /// Payload of a stream's data goes by.
     pub fn payload(&mut self, from: Side, stream: u32, bytes: &[u8]) {
         if let Some(open) = self.open.get_mut(&stream) {
-            self.bytes += open.payload(from, bytes);
+            let (before, after) = open.payload(from, bytes);
+            self.bytes = self.bytes + after - before;
         }
     }
 

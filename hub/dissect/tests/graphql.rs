@@ -1,0 +1,215 @@
+//! What lies in HTTP's bodies: GraphQL, and streams of events.
+
+mod wire;
+
+use wire::{Wire, begun, data, int, text};
+use wiretape_dissect::testing::{Talk, dissect};
+use wiretape_dissect::{Call, Outcome};
+
+const ASKED: &str = "{\"variables\":{\"query\":\"{no}\",\"n\":[1,{\"a\":\"}\\\"\"}]},\"operationName\":\"Cart\",\
+                     \"query\":\"query Shop { shop }\\n query Cart($id: ID!) {\\n  cart(id: $id) { total }\\n}\"}";
+const FAILED: &str = "{\"data\":null,\"errors\":[{\"message\":\"no such cart\",\"path\":[\"cart\"],\
+                      \"extensions\":{\"code\":\"BAD_USER_INPUT\"}},{\"message\":\"second\"}]}";
+
+/// One exchange of JSON over HTTP/1.
+fn exchange(target: &str, asked: &str, answered: &str, mss: usize) -> Call {
+    let mut talk = Talk::usual();
+    talk.mss = mss;
+    let method = if asked.is_empty() { "GET" } else { "POST" };
+    talk.handshake()
+        .ask(format!(
+            "{method} {target} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n{asked}",
+            asked.len()
+        ))
+        .answer(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/graphql-response+json\r\nContent-Length: {}\r\n\r\n{answered}",
+            answered.len()
+        ))
+        .close();
+    let mut calls = dissect(&talk.packets).calls;
+    assert_eq!(calls.len(), 1);
+    calls.remove(0)
+}
+
+#[test]
+fn an_operation_and_its_errors_however_they_are_cut() {
+    for mss in [1460, 50, 7, 1] {
+        let call = exchange("/graphql", ASKED, FAILED, mss);
+        assert_eq!((call.protocol, call.status), ("gqlv1", Some(200)));
+        assert_eq!(text(&call, "gql_type"), Some("query"));
+        assert_eq!(text(&call, "gql_operation"), Some("Cart"));
+        assert_eq!(
+            text(&call, "gql_query"),
+            Some("query Shop { shop } query Cart($id: ID!) { cart(id: $id) { total } }")
+        );
+        assert_eq!(int(&call, "gql_errors"), Some(2));
+        assert_eq!(text(&call, "gql_error"), Some("no such cart"));
+        assert_eq!(text(&call, "error"), Some("BAD_USER_INPUT"));
+        assert_eq!(call.outcome, Outcome::ClientError);
+    }
+}
+
+#[test]
+fn without_errors_in_a_batch_and_in_the_path() {
+    let fine = exchange(
+        "/graphql",
+        "{\"query\":\"mutation { pay }\"}",
+        "{\"data\":{\"errors\":[{}]}}",
+        1460,
+    );
+    assert_eq!(
+        (
+            fine.protocol,
+            text(&fine, "gql_type"),
+            text(&fine, "gql_operation"),
+            int(&fine, "gql_errors")
+        ),
+        ("gqlv1", Some("mutation"), None, Some(0))
+    );
+    assert_eq!(fine.outcome, Outcome::Ok);
+    let batch = exchange(
+        "/graphql",
+        "[{\"query\":\"query A{a}\"},{\"query\":\"query B{b}\"}]",
+        "[{\"data\":{}},{\"errors\":[{\"message\":\"bad\"}]}]",
+        1460,
+    );
+    assert_eq!(text(&batch, "gql_operation"), Some("A"));
+    assert_eq!(
+        (int(&batch, "gql_errors"), text(&batch, "gql_error")),
+        (Some(1), Some("bad"))
+    );
+    let path = exchange(
+        "/graphql?query=query%20Me+%7Bme%7D",
+        "",
+        "{\"errors\":[{\"message\":\"\\u00e9t\\u00e9\"}]}",
+        1460,
+    );
+    assert_eq!(
+        (path.protocol, text(&path, "gql_operation")),
+        ("gqlv1", Some("Me"))
+    );
+    assert_eq!(text(&path, "gql_error"), Some("été"));
+    let known = exchange(
+        "/graphql",
+        "{\"operationName\":\"Me\",\"extensions\":{\"persistedQuery\":{\"version\":1}}}",
+        "{\"data\":{}}",
+        1460,
+    );
+    assert_eq!(
+        (known.protocol, text(&known, "gql_operation")),
+        ("gqlv1", Some("Me"))
+    );
+}
+
+#[test]
+fn json_that_is_none() {
+    for asked in [
+        "{\"query\":\"SELECT 1\"}",
+        "{\"query\":{\"match\":{}}}",
+        "{\"operationName\":\"x\"}",
+        "\"query\"",
+        "[[[[{\"query\":\"{a}\"}]]]]",
+    ] {
+        let call = exchange("/search", asked, FAILED, 1460);
+        assert_eq!((call.protocol, call.outcome), ("http", Outcome::Ok), "{asked}");
+        assert!(call.fields.is_empty());
+    }
+}
+
+#[test]
+fn only_so_much_of_a_body_is_looked_at() {
+    // 64 KiB in all.
+    for (filler, errors) in [(65_536 - 38, Some(1)), (65_536 - 37, None)] {
+        let answered = format!(
+            "{{\"data\":\"{}\",\"errors\":[{{\"message\":\"x\"}}]}}",
+            "y".repeat(filler)
+        );
+        let call = exchange("/graphql", ASKED, &answered, 1460);
+        assert_eq!(int(&call, "gql_errors"), errors, "{}", answered.len());
+        assert_eq!(call.protocol, "gqlv1");
+    }
+}
+
+#[test]
+fn a_lost_segment_of_a_body_gives_no_wrong_field() {
+    let mut talk = Talk::usual();
+    talk.mss = 30;
+    talk.handshake()
+        .ask(format!(
+            "POST /graphql HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{ASKED}",
+            ASKED.len()
+        ))
+        .answer(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{FAILED}",
+            FAILED.len()
+        ))
+        .close();
+    for lost in 0..talk.packets.len() {
+        let mut packets = talk.packets.clone();
+        packets.remove(lost);
+        for call in dissect(&packets).calls {
+            assert!(
+                matches!(text(&call, "gql_operation"), None | Some("Cart")),
+                "{lost}"
+            );
+            assert!(matches!(int(&call, "gql_errors"), None | Some(2)), "{lost}");
+            assert!(
+                matches!(text(&call, "error"), None | Some("BAD_USER_INPUT")),
+                "{lost}"
+            );
+            assert!(
+                matches!(text(&call, "gql_error"), None | Some("no such cart")),
+                "{lost}"
+            );
+        }
+    }
+}
+
+#[test]
+fn over_http2() {
+    let mut talk = begun();
+    let request = Wire::post("/graphql").field("content-type", "application/json");
+    talk.ask([request.on(1), data(1, ASKED.as_bytes(), true)].concat());
+    let answer = Wire::status(200).field("content-type", "application/json");
+    talk.answer([answer.on(1), data(1, FAILED.as_bytes(), true)].concat());
+    let call = &dissect(&talk.packets).calls[0];
+    assert_eq!(
+        (call.protocol, text(call, "gql_operation")),
+        ("gqlv2", Some("Cart"))
+    );
+    assert_eq!(
+        (int(call, "gql_errors"), call.outcome),
+        (Some(2), Outcome::ClientError)
+    );
+}
+
+const EVENTS: &str =
+    "retry: 10\n\nevent: price\nid: 7\ndata: {\"a\":1}\n\nid: 8\ndata: x\n\nevent: price\ndata: y\nid: 9\n\n";
+
+#[test]
+fn events_over_http1_and_http2() {
+    let mut talk = Talk::usual();
+    talk.mss = 11;
+    talk.handshake().ask("GET /events HTTP/1.1\r\nHost: h\r\n\r\n");
+    talk.answer(format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{EVENTS}\r\n0\r\n\r\n",
+        EVENTS.len()
+    ));
+    talk.close();
+    let over_http1 = dissect(&talk.packets).calls.remove(0);
+    let mut talk = begun();
+    talk.ask(Wire::get("/events").end(1));
+    let answer = Wire::status(200).field("content-type", "text/event-stream;charset=utf-8");
+    talk.answer(answer.on(1));
+    for byte in EVENTS.bytes() {
+        talk.answer(data(1, &[byte], false));
+    }
+    let over_http2 = dissect(&talk.packets).calls.remove(0);
+    for call in [over_http1, over_http2] {
+        assert_eq!((call.protocol, int(&call, "sse_events")), ("http", Some(3)));
+        assert_eq!(
+            (text(&call, "sse_last_id"), text(&call, "sse_last_event")),
+            (Some("9"), Some("price"))
+        );
+    }
+}
