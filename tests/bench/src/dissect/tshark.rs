@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use super::Found;
 use crate::usage::{self, Usage};
 
-/// What it prints of each message: the smallest set that says which call it belongs to and how it ended. We store all
-/// header fields besides.
-const FIELDS: [&str; 11] = [
+/// What it prints of each message: what we store of it, as far as it has a field for that; all header fields are in the
+/// two `line`s.
+const FIELDS: [&str; 18] = [
     "frame.time_epoch",
     "tcp.stream",
     "ip.src",
@@ -24,6 +24,13 @@ const FIELDS: [&str; 11] = [
     "http.host",
     "http.response.code",
     "http.content_length_header",
+    "frame.number",
+    "tcp.seq_raw",
+    "http.request.version",
+    "http.response.version",
+    "http.time",
+    "http.request.line",
+    "http.response.line",
 ];
 /// Where method and status stand in [`FIELDS`].
 const METHOD: usize = 6;
