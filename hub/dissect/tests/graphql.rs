@@ -31,6 +31,15 @@ fn exchange(target: &str, asked: &str, answered: &str, mss: usize) -> Call {
     calls.remove(0)
 }
 
+/// Nearly all JSON is something else, and is looked at no further than its first key.
+#[test]
+fn a_request_with_a_key_that_graphql_has_not() {
+    let asked = "{\"page\":1,\"query\":\"query Cart { cart }\"}";
+    assert_eq!(exchange("/search", asked, FAILED, 1460).protocol, "http");
+    let asked = "[{\"id\":\"a\",\"query\":\"query Cart { cart }\"}]";
+    assert_eq!(exchange("/search", asked, FAILED, 1460).protocol, "gqlv1");
+}
+
 #[test]
 fn an_operation_and_its_errors_however_they_are_cut() {
     for mss in [1460, 50, 7, 1] {

@@ -25,6 +25,10 @@ enum Key {
     Other,
 }
 
+/// Keys that a request of GraphQL may have beside those above: its variables, and names that servers and clients give
+/// to a statement that both know.
+const BESIDE: &[&[u8]] = &[b"variables", b"id", b"hash", b"doc_id", b"documentId", b"queryId"];
+
 /// What was found, and where in the text the next byte is.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
@@ -39,6 +43,8 @@ pub(super) struct Scanner {
     pub code: Text,
     /// Whether all of the body was looked at.
     pub whole: bool,
+    /// Whether the body is a request, which is no GraphQL as soon as it has a key that GraphQL has not.
+    request: bool,
     looked: usize,
     over: bool,
     depth: usize,
@@ -86,6 +92,14 @@ enum Escape {
 }
 
 impl Scanner {
+    /// For a request: one that is not GraphQL, as nearly all are, is not looked at beyond its first key.
+    pub fn of_request() -> Self {
+        Self {
+            request: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes the next bytes.
     pub fn take(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -212,7 +226,8 @@ impl Scanner {
             }
             return;
         }
-        let key = match self.word.get(..self.word_len).unwrap_or_default() {
+        let word = self.word.get(..self.word_len).unwrap_or_default();
+        let key = match word {
             b"query" => Key::Query,
             b"operationName" => Key::OperationName,
             b"extensions" => Key::Extensions,
@@ -223,6 +238,11 @@ impl Scanner {
             _ => Key::Other,
         };
         let base = self.base();
+        let asked =
+            matches!(key, Key::Query | Key::OperationName | Key::Extensions) || BESIDE.contains(&word);
+        if self.request && self.depth == base && !asked {
+            self.over = true;
+        }
         self.persisted |=
             key == Key::PersistedQuery && self.depth == base + 1 && self.key(base) == Key::Extensions;
         if let Some(slot) = self.keys.get_mut(self.depth) {

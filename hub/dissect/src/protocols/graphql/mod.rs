@@ -38,7 +38,8 @@ impl Json {
         let json = document.is_some() || is("application/json") || is("application/graphql+json");
         json.then(|| Self {
             document,
-            ..Self::of_answer()
+            found: Scanner::of_request(),
+            lost: false,
         })
     }
 
