@@ -76,6 +76,11 @@ const NEEDS: &[Need] = &[
         },
         meet: Meet::Packages(&["tcpdump", "tshark", "nginx", "wrk", "curl"]),
     },
+    Need {
+        what: "redis, postgresql (servers that tests record; these tests are skipped without them)",
+        met: || ["redis-server", "pgbench"].into_iter().all(has_program),
+        meet: Meet::Packages(&["redis-server", "postgresql"]),
+    },
 ];
 
 /// Installs what is missing. What cannot be installed is said in one line each, and does not stop the rest.
