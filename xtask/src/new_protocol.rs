@@ -222,8 +222,10 @@ mod tests {
     fn skeleton_passes_its_tests() {
         // Always the same place: elsewhere, what was built the last time would be of no use and stay.
         let copy = programs::target_dir().join("new-protocol");
-        if copy.exists() {
-            fs::remove_dir_all(&copy).unwrap();
+        for folder in ["agent", "hub"].map(|folder| copy.join(folder)) {
+            if folder.exists() {
+                fs::remove_dir_all(&folder).unwrap();
+            }
         }
         fs::create_dir_all(&copy).unwrap();
         let (root, home) = (programs::root(), copy.join(CRATE));
@@ -247,7 +249,9 @@ mod tests {
         assert_eq!(after, before.map(|lines| lines + 1));
         let output = Command::new(env!("CARGO"))
             .current_dir(&copy)
-            .env("CARGO_TARGET_DIR", programs::target_dir())
+            // Never the folder of the checkout: cargo takes the copy for the same crate, and the checkout's tests would
+            // then be linked with what was built here.
+            .env("CARGO_TARGET_DIR", copy.join("target"))
             // Warnings would be the first thing that one sees.
             .env("RUSTFLAGS", "")
             .args([
