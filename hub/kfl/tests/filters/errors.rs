@@ -166,16 +166,16 @@ fn values_that_do_not_go_together() {
         "cannot compare a condition with a number",
         "",
     );
-    check_message("path + 1 > 2", "expected a number, found `path` (text)", "");
     check_message(
-        "timestamp - duration(\"5m\") > now()",
+        "path + 1 > 2",
+        "cannot join a text and a whole number",
+        "a number is made a text by `string(..)`",
+    );
+    check_message("path - 1 > 2", "expected a number, found `path` (text)", "");
+    check_message(
+        "timestamp * 2 > now()",
         "cannot calculate with `timestamp`",
         "keep it alone on its side: `timestamp > now() - duration(\"5m\")`",
-    );
-    check_message(
-        "status in [200, dst.port]",
-        "expected a text or a number, found `dst.port` (whole number)",
-        "join fields with `or` instead",
     );
     check_message(
         "path contains 5",
@@ -211,7 +211,7 @@ fn value_alone_is_no_condition() {
         "expected a condition, found a duration",
         hint,
     );
-    check_message("[1]", "a list can only stand on the right of `in`", "");
+    check_message("[1]", "expected a condition, found a list", hint);
 }
 
 #[test]
@@ -269,7 +269,8 @@ fn limits_are_named() {
     );
     assert!(hint("path matches r\"\\w{1000}\"").contains("more than 1048576 bytes"));
 
-    let regexes = |count| vec!["path matches \"x\""; count].join(" or ");
+    let regex = |number| format!("path matches \"x{number}\"");
+    let regexes = |count| (0..count).map(regex).collect::<Vec<_>>().join(" or ");
     assert!(compile(&regexes(REGEXES), 0).is_ok());
     assert!(hint(&regexes(REGEXES + 1)).contains("more than 16 regular expressions"));
 }
