@@ -305,6 +305,10 @@ impl Checker {
             Checked::Operand(operand) if matches!(operand.kind(), Kind::Text | Kind::List | Kind::Map) => {
                 Ok(Checked::Operand(Operand::Size(Box::new(operand))))
             }
+            Checked::List(items) => {
+                let size = i64::try_from(items.len()).unwrap_or(i64::MAX);
+                Ok(Checked::Operand(Operand::Literal(Literal::Int(size))))
+            }
             value if is_term(&value) || matches!(value, Checked::Choice(_)) => {
                 let (term, of) = self.term(Side { value, ..side })?;
                 match of {

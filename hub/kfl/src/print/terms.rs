@@ -91,7 +91,11 @@ impl Display for Term {
                 condition,
                 then,
                 otherwise,
-            } => write!(f, "({condition}) ? ({then}) : {otherwise}"),
+            } => {
+                write!(f, "{condition} ? ")?;
+                at_least(f, then, Level::Sum)?;
+                write!(f, " : {otherwise}")
+            }
             Self::List(items) => {
                 f.write_char('[')?;
                 super::joined(f, items, ", ", |_| false)?;

@@ -1,5 +1,6 @@
 //! Filters from the outside, in one program: text in, and what is printed, found or said.
 
+mod cel;
 mod dialects;
 mod docs;
 mod errors;
