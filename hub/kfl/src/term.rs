@@ -122,7 +122,7 @@ pub(crate) enum Term {
         left: Box<Term>,
         right: Box<Term>,
     },
-    /// `left + right`, of texts or of lists.
+    /// `left + right`, of texts or of lists; of numbers where only the entry tells what they are.
     Joined { left: Box<Term>, right: Box<Term> },
     /// `of.split(by)`.
     Split { of: Box<Term>, by: String },

@@ -44,7 +44,9 @@ impl Checker {
         if let Some(result) = times(op, &left.value, &right.value) {
             return result.ok_or_else(|| too_far(span));
         }
-        if op == Arithmetic::Add && (can_join(&left.value) || can_join(&right.value)) {
+        let of_any = |value: &Checked| matches!(value, Checked::Term(_, Type::Any));
+        let joined = can_join(&left.value) || can_join(&right.value);
+        if op == Arithmetic::Add && (joined || of_any(&left.value) && of_any(&right.value)) {
             return self.joined(left, right);
         }
         self.numbers(op, left, right)
@@ -108,6 +110,8 @@ impl Checker {
                     (list @ Type::List(_), Type::Any) | (Type::Any, list @ Type::List(_)) => {
                         list.or(Type::Any)
                     }
+                    // Texts, lists or numbers, as it turns out.
+                    (Type::Any, Type::Any) => Type::Any,
                     (left, right) => {
                         let message = format!("cannot join a {} and a {}", left.as_str(), right.as_str());
                         let problem = Problem::new(left_span.to(right_span), message);

@@ -175,7 +175,10 @@ impl<'a> Run<'a> {
                     Item::List(left)
                 }
                 (Item::Text(left), Item::Text(right)) => Item::Text(left + right),
-                _ => Item::Missing,
+                (left, right) => match (left.float(), right.float()) {
+                    (Some(left), Some(right)) => Item::Float(left + right),
+                    _ => Item::Missing,
+                },
             },
             Term::Split { of, by } => match self.term(of)? {
                 Item::Text(text) => {

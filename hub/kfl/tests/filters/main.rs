@@ -6,4 +6,5 @@ mod docs;
 mod errors;
 mod evaluation;
 mod properties;
+mod reference;
 mod row;
