@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// The tree in prefix form.
@@ -204,4 +206,60 @@ fn printed_tree_is_read_as_the_same_tree() {
         let printed = tree.to_string();
         assert_eq!(shape(&printed), show(&tree), "{printed}");
     }
+}
+
+/// Pieces that trees are made of.
+const PIECES: &[&str] = &[
+    "a", "b.c", "x", "1", "2.5", "0x1f", "\"t\"", "r'\"'", "nil", "true", "and", "||", "not", "!", "-", "+",
+    "*", "%", "==", "<", "in", "contains", "?", ":", "(", ")", "[", "]", "{", "}", ",", ".f(", ".g", ".*",
+    "[*]", "[0]", "f()",
+];
+
+proptest! {
+    #[test]
+    fn any_tree_is_printed_as_itself(pieces in prop::collection::vec(prop::sample::select(PIECES), 1..16)) {
+        if let Ok(Some(tree)) = parse(&pieces.join(" ")) {
+            prop_assert_eq!(shape(&tree.to_string()), show(&tree));
+        }
+    }
+
+    #[test]
+    fn any_expression_is_printed_as_itself(text in expression()) {
+        let tree = parse(&text).unwrap().unwrap();
+        prop_assert_eq!(shape(&tree.to_string()), show(&tree), "{}", text);
+    }
+}
+
+/// Texts that are expressions.
+fn expression() -> impl Strategy<Value = String> {
+    let leaf =
+        prop::sample::select(&["a", "b.c", "1", "2.5", "'t'", "r'\"'", "null", "true", "[]", "{}"][..]);
+    leaf.prop_map(str::to_owned).prop_recursive(5, 32, 3, |inner| {
+        let between =
+            prop::sample::select(&["and", "||", "==", "<", "in", "contains", "+", "-", "*", "/"][..]);
+        let around = prop::sample::select(
+            &[
+                ("(", ")"),
+                ("not (", ")"),
+                ("!(", ")"),
+                ("-(", ")"),
+                ("f(", ")"),
+                ("[", ", 1]"),
+                ("{'k': ", "}"),
+                ("(", ").*"),
+                ("(", ").m"),
+                ("(", ")[b]"),
+                ("a[", "]"),
+                ("a.all(x, ", ")"),
+                ("(", ").size()"),
+            ][..],
+        );
+        prop_oneof![
+            (inner.clone(), between, inner.clone())
+                .prop_map(|(left, op, right)| format!("({left}) {op} ({right})")),
+            (around, inner.clone()).prop_map(|((open, close), inner)| format!("{open}{inner}{close}")),
+            (inner.clone(), inner.clone(), inner)
+                .prop_map(|(condition, then, otherwise)| format!("({condition}) ? ({then}) : ({otherwise})")),
+        ]
+    })
 }

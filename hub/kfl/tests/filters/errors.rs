@@ -1,6 +1,6 @@
 //! What a person reads when a filter is wrong.
 
-use wiretape_kfl::{LIST_ENTRIES, NESTING, REGEXES, TEXT_BYTES, compile};
+use wiretape_kfl::{LIST_ENTRIES, LOOPS, NESTING, PARTS, REGEXES, TEXT_BYTES, compile};
 
 /// Compares the whole of what is shown.
 #[track_caller]
@@ -215,6 +215,113 @@ fn value_alone_is_no_condition() {
 }
 
 #[test]
+fn loops_choices_and_documents_that_are_none() {
+    check_message(
+        "namespaces.exists(n == 'x')",
+        "`exists` takes a name and what to do with it",
+        "for example `namespaces.exists(n, n.startsWith(\"shop\"))`",
+    );
+    check_message(
+        "namespaces.exists(src.ns, true)",
+        "expected a name of your own",
+        "for example `namespaces.exists(n, n.startsWith(\"shop\"))`",
+    );
+    check_message(
+        "path.exists(x, true)",
+        "expected a list or a map before `.exists`, found `path` (text)",
+        "",
+    );
+    check_message(
+        "namespaces.exists(n, m == 'x')",
+        "unknown field `m`",
+        "if it is a text, put it in quotes: \"m\"",
+    );
+    check_message(
+        "namespaces.exist(n, true)",
+        "unknown method `exist`",
+        "did you mean `exists`?",
+    );
+    check_message(
+        "namespaces.exists(n, n > 5)",
+        "cannot compare a text with a number",
+        "",
+    );
+    check_message(
+        "5 in namespaces.map(n, n)",
+        "a whole number is never in a list of this: text",
+        "",
+    );
+    check_message(
+        "path.matches(dst.svc)",
+        "`matches` takes a text, not `dst.service.name` (text)",
+        "a pattern is written out, so that it can be checked before anything is searched",
+    );
+    check_message(
+        "request.headers.*.x == 'y'",
+        "what the wildcard stands for (text) has no such entry",
+        "",
+    );
+    check_message(
+        "path.* == 'x'",
+        "expected a list or a map before `.*`, found `path` (text)",
+        "",
+    );
+    check_message("request.headers[5] == 'x'", "expected a key in quotes", "");
+    check_message(
+        "namespaces['x'] == 'x'",
+        "expected a place in the list, from 0",
+        "",
+    );
+    check_message("src.port == [1, 2][2]", "the list has nothing at this place", "");
+    check_message(
+        "(http ? 1 : 'a') == 1",
+        "cannot compare a text with a number",
+        "put it in quotes: \"1\"",
+    );
+    check_message(
+        "http ? 'a' : 'b'",
+        "expected a condition, found a text",
+        "compare it with something: `==`, `>`, `contains` ..",
+    );
+    check_message(
+        "now() - timestamp < 5",
+        "cannot compare a duration with a number",
+        "for example `now() - timestamp < duration(\"5m\")`",
+    );
+    check_message(
+        "http or limit(5)",
+        "`limit` is no condition",
+        "it stands by itself: `http and limit(..)`",
+    );
+    check_message(
+        "limit(0)",
+        "`limit` takes one whole number above 0",
+        "for example `limit(100)`",
+    );
+    check_message(
+        "redact('request.headerz.x')",
+        "unknown field `request.headerz.x`",
+        "did you mean `request.headers`?",
+    );
+    check_message(
+        "response.status.x > 1",
+        "unknown field `response.status.x`",
+        "did you mean `response.status`?",
+    );
+    check_message(
+        "[1].x == 1",
+        "`.x` has nothing to belong to",
+        "a method is called with parentheses: `.x()`",
+    );
+    check_message(
+        "has('x')",
+        "`has` takes a field or an entry, not a text",
+        "for example `has(request.headers.host)`",
+    );
+    check_message("{5: 'a'}[path] == 'a'", "expected a key that is a text", "");
+}
+
+#[test]
 fn results_that_do_not_exist() {
     check_message("src.port > 1 / 0", "the result is no number", "");
     check_message(
@@ -273,6 +380,69 @@ fn limits_are_named() {
     let regexes = |count| (0..count).map(regex).collect::<Vec<_>>().join(" or ");
     assert!(compile(&regexes(REGEXES), 0).is_ok());
     assert!(hint(&regexes(REGEXES + 1)).contains("more than 16 regular expressions"));
+}
+
+#[test]
+fn written_out_filter_at_the_limit() {
+    // A round takes the two sides of its comparison, and its number once more where it stands.
+    let numbers = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+    let loops = |one, other| {
+        let (one, other) = (numbers(one), numbers(other));
+        format!("{one}.exists(a, {other}.exists(b, src.port == a + b))")
+    };
+    assert!(compile(&loops(50, 50), 0).is_ok());
+    let error = compile(&loops(100, 100), 0).unwrap_err();
+    assert_eq!(
+        error.message,
+        format!("written out, the filter has more than {PARTS} parts")
+    );
+
+    // Each level doubles it.
+    let choices =
+        |levels: usize| (0..levels).fold("1".to_owned(), |inner, _| format!("(http ? {inner} : {inner})"));
+    assert!(compile(&format!("{} == 1", choices(4)), 0).is_ok());
+    let both = format!("{} == {}", choices(9), choices(9));
+    assert!(
+        compile(&both, 0)
+            .unwrap_err()
+            .message
+            .contains("more than 20000 parts")
+    );
+
+    // What grows need not be parts; it may be one text.
+    let long = "x".repeat(1000);
+    let text = format!(
+        "['{long}'].exists(a, [{}].exists(b, path == b))",
+        vec!["a + a"; 50].join(",")
+    );
+    assert!(compile(&text, 0).is_ok());
+    let text = format!(
+        "['{long}'].exists(a, [{}].exists(b, path == b + b))",
+        vec!["a + a + a"; 100].join(",")
+    );
+    assert!(
+        compile(&text, 0)
+            .unwrap_err()
+            .message
+            .contains("more than 20000 parts")
+    );
+}
+
+#[test]
+fn loops_at_the_limit() {
+    let loops = |levels: usize| {
+        let over = if levels.is_multiple_of(2) {
+            "pods"
+        } else {
+            "[src.ns]"
+        };
+        (0..levels).fold("true".to_owned(), |inner, at| {
+            format!("{over}.exists(x{at}, {inner})")
+        })
+    };
+    assert!(compile(&loops(LOOPS), 0).is_ok());
+    let error = compile(&loops(LOOPS + 1), 0).unwrap_err();
+    assert_eq!(error.message, "loops within loops more than 3 levels deep");
 }
 
 #[test]
