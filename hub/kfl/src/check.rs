@@ -7,6 +7,7 @@ mod values;
 mod arithmetic;
 mod functions;
 mod loops;
+mod methods;
 mod terms;
 
 use std::collections::BTreeMap;

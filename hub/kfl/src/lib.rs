@@ -33,9 +33,11 @@ mod term;
 mod print;
 
 mod evaluate;
+mod explain;
 
 pub use error::{KflError, Position};
 pub use evaluate::{GaveUp, Row, Value, decide, evaluate};
+pub use explain::{Condition, Explanation, Name, explain};
 pub use expr::{Arithmetic, Comparison, Expr, Filter, Literal, Operand, Pattern, Redaction, TextTest};
 pub use fields::{FIELDS, Field, FieldInfo, Kind};
 pub use limits::{

@@ -1,32 +1,17 @@
-//! Functions, methods and what they take.
+//! Functions, and what they take.
 
 use super::compare::is_term;
-use super::loops;
-use super::terms::{constant, converted};
-use super::values::{ANY_CASE, as_text, is_lower_case};
-use super::{Checked, Checker, Choice, Side, as_value, computed, describe, or, within};
+use super::terms::converted;
+use super::values::as_text;
+use super::{Checked, Checker, Choice, Side, as_value, computed, describe, within};
 use crate::error::{Problem, Span};
-use crate::expr::{Comparison, Expr, Literal, Operand, TextTest};
+use crate::expr::{Comparison, Expr, Literal, Operand};
 use crate::fields::Kind;
 use crate::suggest::suggestion;
 use crate::syntax::Node;
-use crate::term::{Absent, Conversion, Relation, Term, Test, Type};
+use crate::term::{Absent, Conversion, Term, Test, Type};
 use crate::time;
 
-/// Methods, which take a subject: `path.contains("x")`, `path contains "x"`. Those of loops are added to them.
-const METHODS: &[&str] = &[
-    "contains",
-    "startsWith",
-    "endsWith",
-    "matches",
-    "size",
-    "lowerAscii",
-    "upperAscii",
-    "trim",
-    "split",
-    "json",
-    "xml",
-];
 /// Functions, which do not; those of time units are added to them.
 const FUNCTIONS: &[&str] = &[
     "size",
@@ -44,179 +29,6 @@ const FUNCTIONS: &[&str] = &[
 ];
 
 impl Checker {
-    pub(super) fn method(
-        &mut self,
-        subject: &Node,
-        name: &str,
-        arguments: &[Node],
-        span: Span,
-    ) -> Result<Checked, Problem> {
-        if loops::is_loop(name) {
-            return self.looped(subject, name, arguments, span);
-        }
-        if !METHODS.contains(&name) {
-            let known = METHODS.iter().copied().chain(loops::NAMES.iter().copied());
-            return Err(unknown("method", name, span, known));
-        }
-        match name {
-            "size" => {
-                no_argument(name, arguments, span)?;
-                self.size(subject)
-            }
-            "lowerAscii" | "upperAscii" | "trim" => {
-                no_argument(name, arguments, span)?;
-                self.changed(name, subject)
-            }
-            "json" | "xml" => {
-                no_argument(name, arguments, span)?;
-                let side = self.side(subject)?;
-                let to = if name == "json" {
-                    Conversion::Json
-                } else {
-                    Conversion::Xml
-                };
-                let of = self.text_term(side)?;
-                Ok(Checked::Term(converted(to, of), Type::Any))
-            }
-            "split" => {
-                let argument = one_argument(name, arguments, span)?;
-                let by = self.constant_text(name, argument)?;
-                let side = self.side(subject)?;
-                let of = Box::new(self.text_term(side)?);
-                Ok(Checked::Term(
-                    Term::Split { of, by },
-                    Type::List(Box::new(Type::Text)),
-                ))
-            }
-            _ => {
-                let argument = one_argument(name, arguments, span)?;
-                let (subject, argument) = (self.side(subject)?, self.side(argument)?);
-                self.text_test(name, subject, argument).map(as_value)
-            }
-        }
-    }
-
-    /// `subject.contains(argument)` and the like.
-    fn text_test(&mut self, name: &str, subject: Side, argument: Side) -> Result<Expr, Problem> {
-        let parts = subject.parts.max(argument.parts);
-        match (subject.value, argument.value) {
-            (Checked::Choice(choice), value) => {
-                let argument = Side { value, ..argument };
-                self.choose(*choice, subject.span, parts, |checker, subject| {
-                    checker.text_test(name, subject, argument.clone())
-                })
-            }
-            (value, Checked::Choice(choice)) => {
-                let subject = Side { value, ..subject };
-                self.choose(*choice, argument.span, parts, |checker, argument| {
-                    checker.text_test(name, subject.clone(), argument)
-                })
-            }
-            (Checked::Fields(fields), value) => {
-                let argument = Side { value, ..argument };
-                self.any_field(&fields, subject.span, parts, or, |checker, subject| {
-                    checker.text_test(name, subject, argument.clone())
-                })
-            }
-            (value, item) if name == "contains" && is_list(&value) => self.member(
-                Side {
-                    value: item,
-                    ..argument
-                },
-                Side { value, ..subject },
-            ),
-            (value, Checked::Operand(Operand::Literal(Literal::Text(text))) | Checked::Regex(text)) => {
-                let subject = Side { value, ..subject };
-                self.constant_test(name, subject, text, argument.span)
-            }
-            (_, other) if name == "matches" || matches!(other, Checked::Operand(Operand::Literal(_))) => {
-                let message = format!("`{name}` takes a text, not {}", describe(&other));
-                let problem = Problem::new(argument.span, message);
-                Err(match (name, other) {
-                    ("matches", Checked::Operand(Operand::Field(_)) | Checked::Term(..)) => problem.hint(
-                        "a pattern is written out, so that it can be checked before anything is searched",
-                    ),
-                    _ => problem.hint("put it in quotes"),
-                })
-            }
-            (value, other) => {
-                let relation = match name {
-                    "contains" => Relation::Contains,
-                    "startsWith" => Relation::StartsWith,
-                    _ => Relation::EndsWith,
-                };
-                let subject = self.text_term(Side { value, ..subject })?;
-                let argument = self.text_term(Side {
-                    value: other,
-                    ..argument
-                })?;
-                Ok(computed(Test::Text {
-                    subject,
-                    relation,
-                    argument,
-                }))
-            }
-        }
-    }
-
-    /// A test for a text that is written out.
-    fn constant_test(
-        &mut self,
-        name: &str,
-        subject: Side,
-        text: String,
-        span: Span,
-    ) -> Result<Expr, Problem> {
-        let lower = matches!(&subject.value, Checked::Operand(operand) if is_lower_case(operand));
-        let text = if lower { lower_case(name, text) } else { text };
-        if is_term(&subject.value) {
-            let subject = self.text_term(subject)?;
-            let test = match name {
-                "matches" => Test::Matches {
-                    subject,
-                    pattern: self.pattern(&text, span)?,
-                },
-                _ => {
-                    let relation = match name {
-                        "contains" => Relation::Contains,
-                        "startsWith" => Relation::StartsWith,
-                        _ => Relation::EndsWith,
-                    };
-                    let argument = constant(Literal::Text(text));
-                    Test::Text {
-                        subject,
-                        relation,
-                        argument,
-                    }
-                }
-            };
-            return Ok(computed(test));
-        }
-        let subject = as_text(subject.value, subject.span)?;
-        let test = match name {
-            "contains" => TextTest::Contains(text),
-            "startsWith" => TextTest::StartsWith(text),
-            "endsWith" => TextTest::EndsWith(text),
-            _ => TextTest::Matches(self.pattern(&text, span)?),
-        };
-        Ok(within(Expr::Text { subject, test }))
-    }
-
-    /// `subject.lowerAscii()` and the like.
-    fn changed(&mut self, name: &str, subject: &Node) -> Result<Checked, Problem> {
-        let side = self.side(subject)?;
-        let (to, change): (_, fn(&str) -> String) = match name {
-            "lowerAscii" => (Conversion::LowerCase, str::to_ascii_lowercase),
-            "upperAscii" => (Conversion::UpperCase, str::to_ascii_uppercase),
-            _ => (Conversion::Trimmed, |text| text.trim().to_owned()),
-        };
-        if let Checked::Operand(Operand::Literal(Literal::Text(text))) = &side.value {
-            return Ok(Checked::Operand(Operand::Literal(Literal::Text(change(text)))));
-        }
-        let of = self.text_term(side)?;
-        Ok(Checked::Term(converted(to, of), Type::Text))
-    }
-
     pub(super) fn function(
         &mut self,
         name: &str,
@@ -293,7 +105,7 @@ impl Checker {
         }
     }
 
-    fn size(&mut self, of: &Node) -> Result<Checked, Problem> {
+    pub(super) fn size(&mut self, of: &Node) -> Result<Checked, Problem> {
         let side = self.side(of)?;
         let no_size = |found: &str| {
             Problem::new(
@@ -471,7 +283,7 @@ impl Checker {
     }
 
     /// A text that is written here. A regular expression's is taken as it stands.
-    fn constant_text(&mut self, function: &str, node: &Node) -> Result<String, Problem> {
+    pub(super) fn constant_text(&mut self, function: &str, node: &Node) -> Result<String, Problem> {
         match self.value(node)? {
             Checked::Operand(Operand::Literal(Literal::Text(text))) | Checked::Regex(text) => Ok(text),
             other => {
@@ -485,25 +297,7 @@ impl Checker {
     }
 }
 
-fn is_list(value: &Checked) -> bool {
-    match value {
-        Checked::Operand(operand) => operand.kind() == Kind::List,
-        Checked::Term(_, of) => matches!(of, Type::List(_)),
-        Checked::List(_) => true,
-        _ => false,
-    }
-}
-
-/// The argument of a text test on a field in lower case.
-fn lower_case(method: &str, text: String) -> String {
-    match method {
-        "matches" if text.starts_with(ANY_CASE) => text,
-        "matches" => format!("{ANY_CASE}{text}"),
-        _ => text.to_ascii_lowercase(),
-    }
-}
-
-fn one_argument<'a>(name: &str, arguments: &'a [Node], span: Span) -> Result<&'a Node, Problem> {
+pub(super) fn one_argument<'a>(name: &str, arguments: &'a [Node], span: Span) -> Result<&'a Node, Problem> {
     match arguments {
         [argument] => Ok(argument),
         _ => Err(Problem::new(
@@ -513,14 +307,19 @@ fn one_argument<'a>(name: &str, arguments: &'a [Node], span: Span) -> Result<&'a
     }
 }
 
-fn no_argument(name: &str, arguments: &[Node], span: Span) -> Result<(), Problem> {
+pub(super) fn no_argument(name: &str, arguments: &[Node], span: Span) -> Result<(), Problem> {
     if arguments.is_empty() {
         return Ok(());
     }
     Err(Problem::new(span, format!("`{name}` takes no argument here")))
 }
 
-fn unknown(what: &str, name: &str, span: Span, known: impl Iterator<Item = &'static str> + Clone) -> Problem {
+pub(super) fn unknown(
+    what: &str,
+    name: &str,
+    span: Span,
+    known: impl Iterator<Item = &'static str> + Clone,
+) -> Problem {
     let problem = Problem::new(span, format!("unknown {what} `{name}`"));
     problem.hint(suggestion(name, known.clone()).unwrap_or_else(|| {
         let known: Vec<_> = known.collect();

@@ -5,6 +5,7 @@ mod dialects;
 mod docs;
 mod errors;
 mod evaluation;
+mod explanation;
 mod properties;
 mod reference;
 mod row;
