@@ -9,3 +9,4 @@ mod explanation;
 mod properties;
 mod reference;
 mod row;
+mod variables;
