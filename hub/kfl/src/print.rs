@@ -1,5 +1,5 @@
 //! The canonical form of a filter: KFL2's spelling, fields by their own names, parentheses only where needed. Compiled
-//! again it gives the same filter.
+//! again it gives the same filter, if it is not longer or deeper than a filter may be: loops and choices are written out.
 
 use std::fmt::{self, Display, Formatter, Write};
 

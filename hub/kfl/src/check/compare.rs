@@ -183,11 +183,14 @@ impl Checker {
 
     /// KFL1's `status == r"4.*"`: all of the text has to match.
     fn compare_regex(&mut self, equal: bool, subject: Side, text: &str, span: Span) -> Result<Expr, Problem> {
-        // By itself first: `a)|(b` is none, though between parentheses it would be one.
-        compile_regex(text, span)?;
         let lower_case = matches!(&subject.value, Checked::Operand(operand) if is_lower_case(operand));
         let any_case = if lower_case { ANY_CASE } else { "" };
-        let pattern = self.pattern(&format!("{any_case}^(?:{text})$"), span)?;
+        let whole = format!("{any_case}^(?:{text})$");
+        if !self.patterns.contains_key(&whole) {
+            // By itself first: `a)|(b` is none, though between parentheses it would be one.
+            compile_regex(text, span)?;
+        }
+        let pattern = self.pattern(&whole, span)?;
         let matches = if is_term(&subject.value) {
             let subject = self.text_term(subject)?;
             computed(Test::Matches { subject, pattern })

@@ -69,6 +69,9 @@ impl Checker {
                 Type::Text | Type::Any => return Ok(term),
                 of => return Err(no_text(&Checked::Each(term, of), span)),
             },
+            Checked::Operand(Operand::Literal(Literal::Int(int))) => {
+                (constant(Literal::Text(int.to_string())), Type::Text)
+            }
             Checked::Operand(Operand::Field(field)) if field.kind() == Kind::Int => {
                 (Term::Operand(Operand::TextOf(field)), Type::Text)
             }

@@ -1,6 +1,8 @@
 //! What a person reads when a filter is wrong.
 
-use wiretape_kfl::{LIST_ENTRIES, LOOPS, NESTING, PARTS, REGEXES, TEXT_BYTES, compile};
+use wiretape_kfl::{LIST_ENTRIES, LOOPS, NESTING, PARTS, REGEXES, TEXT_BYTES, compile, evaluate};
+
+use crate::row::Entry;
 
 /// Compares the whole of what is shown.
 #[track_caller]
@@ -380,6 +382,12 @@ fn limits_are_named() {
     let regexes = |count| (0..count).map(regex).collect::<Vec<_>>().join(" or ");
     assert!(compile(&regexes(REGEXES), 0).is_ok());
     assert!(hint(&regexes(REGEXES + 1)).contains("more than 16 regular expressions"));
+    // The same one again costs nothing.
+    let again = format!(
+        "[{}].exists(x, path == r\"\\w{{20}}x\")",
+        vec!["1"; LIST_ENTRIES].join(",")
+    );
+    assert!(compile(&again, 0).is_ok());
 }
 
 #[test]
@@ -453,6 +461,14 @@ fn largest_filter_of_every_kind_is_compiled_and_dropped() {
         let filter = compile(&text, 0).unwrap();
         assert_eq!(compile(&filter.to_string(), 0), Ok(filter));
     }
+    // A choice is two conditions and what joins them: the deepest that compiled filters become.
+    let levels = NESTING - 2;
+    let choices = format!("({}1)", "http ? src.port : ".repeat(levels));
+    let filter = compile(&format!("{choices} == 1"), 0).unwrap();
+    assert!(evaluate(&filter, &Entry::default()));
+    assert!(filter.to_string().len() > choices.len());
+    let loops = format!("{}1{}", "[1].map(x, -".repeat(LOOPS), ")[0]".repeat(LOOPS));
+    assert!(compile(&format!("{loops} == 1"), 0).is_ok());
     let wide = vec!["http"; TEXT_BYTES / 8].join(" or ");
     assert!(compile(&wide, 0).is_ok());
 }
