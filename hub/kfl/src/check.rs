@@ -1,7 +1,10 @@
 //! A syntax tree to a checked expression: names are resolved, types are checked, dialects end.
 
+mod directives;
+
 mod compare;
 mod membership;
+mod scope;
 mod values;
 
 mod arithmetic;
@@ -14,12 +17,13 @@ use std::collections::BTreeMap;
 
 use crate::Nanos;
 use crate::error::{Problem, Span};
-use crate::expr::{Comparison, Expr, Filter, Literal, Operand, Pattern, Redaction};
+use crate::expr::{Comparison, Expr, Filter, Literal, Operand, Pattern};
 use crate::fields::{Field, Kind};
 use crate::limits::{PARTS, REGEX_BYTES, REGEXES};
-use crate::names::{self, Meaning};
 use crate::syntax::{Node, NodeKind, Operator};
-use crate::term::{Computed, Reach, Term, Test, Type};
+use crate::term::{Term, Test, Type};
+
+use scope::{and, any, computed, innermost, not, or, within};
 
 /// Checks a whole filter.
 pub(crate) fn check(node: &Node, now: Nanos) -> Result<Filter, Problem> {
@@ -111,53 +115,6 @@ struct Side {
 }
 
 impl Checker {
-    /// Takes `limit(n)` and `redact(..)`, which are no conditions and stand at the top only.
-    fn directive(&mut self, node: &Node, filter: &mut Filter) -> Result<bool, Problem> {
-        let NodeKind::Call {
-            subject: None,
-            name,
-            arguments,
-        } = &node.kind
-        else {
-            return Ok(false);
-        };
-        match name.as_str() {
-            "limit" => {
-                let limit = match arguments.as_slice() {
-                    [
-                        Node {
-                            kind: NodeKind::Int(limit),
-                            ..
-                        },
-                    ] => u64::try_from(*limit).ok(),
-                    _ => None,
-                };
-                let limit = limit.filter(|limit| *limit > 0).ok_or_else(|| {
-                    Problem::new(node.span, "`limit` takes one whole number above 0")
-                        .hint("for example `limit(100)`")
-                })?;
-                // Both hold: the lower one.
-                filter.limit = Some(filter.limit.map_or(limit, |other| other.min(limit)));
-            }
-            "redact" => {
-                if arguments.is_empty() {
-                    return Err(
-                        Problem::new(node.span, "`redact` takes the names of fields in quotes")
-                            .hint("for example `redact(\"request.headers.authorization\")`"),
-                    );
-                }
-                for argument in arguments {
-                    let redaction = redaction(argument)?;
-                    if !filter.redactions.contains(&redaction) {
-                        filter.redactions.push(redaction);
-                    }
-                }
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
     /// What has to be true or false, as the whole filter and what `and`, `or`, `not` join.
     fn condition(&mut self, node: &Node) -> Result<Expr, Problem> {
         let side = match &node.kind {
@@ -307,25 +264,6 @@ impl Checker {
     }
 }
 
-/// What `redact("..")` names.
-fn redaction(argument: &Node) -> Result<Redaction, Problem> {
-    let NodeKind::Text(name) = &argument.kind else {
-        return Err(Problem::new(
-            argument.span,
-            "expected the name of a field in quotes",
-        ));
-    };
-    match names::look_up(name) {
-        Some(Meaning::Field(field)) => Ok(Redaction::Field(field)),
-        Some(Meaning::Latency) => Ok(Redaction::Field(Field::ElapsedTime)),
-        Some(Meaning::Entry(map, key)) => Ok(Redaction::Entry {
-            map,
-            key: values::key_of(map, &key),
-        }),
-        Some(Meaning::Macro(_)) | None => Err(values::unknown_field(name, argument.span)),
-    }
-}
-
 fn compile_regex(text: &str, span: Span) -> Result<Pattern, Problem> {
     Pattern::new(text).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => {
@@ -364,11 +302,6 @@ fn is_not(left: Term, right: Literal) -> Test {
     }
 }
 
-/// A computed condition, within the protocols that own its fields.
-fn computed(test: Test) -> Expr {
-    within(Expr::Computed(Box::new(Computed { test })))
-}
-
 fn not_a_condition(checked: &Checked, span: Span) -> Problem {
     Problem::new(span, format!("expected a condition, found {}", describe(checked)))
         .hint("compare it with something: `==`, `>`, `contains` ..")
@@ -384,84 +317,6 @@ fn comparison(operator: Operator) -> Option<Comparison> {
         Operator::GreaterEqual => Some(Comparison::GreaterEqual),
         _ => None,
     }
-}
-
-fn not(expr: Expr) -> Expr {
-    Expr::Not(Box::new(expr))
-}
-
-/// All of them, `and`s among them resolved into this one.
-fn and(all: Vec<Expr>) -> Expr {
-    let flat = all.into_iter().flat_map(|expr| match expr {
-        Expr::And(inner) => inner,
-        expr => vec![expr],
-    });
-    joined(flat.collect(), Expr::And).unwrap_or(Expr::Always(true))
-}
-
-/// Any of them, `or`s among them resolved into this one.
-fn or(all: Vec<Expr>) -> Expr {
-    let flat = all.into_iter().flat_map(|expr| match expr {
-        Expr::Or(inner) => inner,
-        expr => vec![expr],
-    });
-    joined(flat.collect(), Expr::Or).unwrap_or(Expr::Always(false))
-}
-
-/// `None` when there are none.
-fn joined(mut all: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Option<Expr> {
-    let last = all.pop()?;
-    if all.is_empty() {
-        return Some(last);
-    }
-    all.push(last);
-    Some(join(all))
-}
-
-/// Any of these flags is set.
-fn any(flags: &[Field]) -> Expr {
-    or(flags.iter().map(|flag| Expr::Truth(*flag)).collect())
-}
-
-/// The owners of the fields in a condition; each set once.
-fn owners(expr: &Expr) -> Vec<&'static [Field]> {
-    let mut owners = Vec::new();
-    let mut visit = |field: Field| {
-        let protocols = field.info().protocols;
-        if !protocols.is_empty() && !owners.contains(&protocols) {
-            owners.push(protocols);
-        }
-    };
-    let expr = innermost(expr);
-    match expr {
-        Expr::Computed(computed) => computed.each_field(Reach::Values, &mut visit),
-        expr => expr.each_field(&mut visit),
-    }
-    owners
-}
-
-/// A condition without what scopes it.
-fn innermost(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Within { expr, .. } => innermost(expr),
-        expr => expr,
-    }
-}
-
-/// Scopes a single condition to the protocols that own its fields.
-fn within(expr: Expr) -> Expr {
-    let owners = owners(&expr);
-    owners.into_iter().fold(expr, |expr, protocols| Expr::Within {
-        protocols,
-        expr: Box::new(expr),
-    })
-}
-
-/// The opposite of a condition that stands within its protocols, and still false in others.
-fn not_within(expr: Expr) -> Expr {
-    let mut all: Vec<_> = owners(&expr).into_iter().map(any).collect();
-    all.push(not(expr));
-    and(all)
 }
 
 /// A condition as a value: a field or a constant where it is no more than that.

@@ -1,7 +1,8 @@
 //! Comparisons: which values go together, and in which form.
 
+use super::scope::{and, computed, not, not_within, or, within};
 use super::values::{ANY_CASE, as_number, as_text, float, is_lower_case, number};
-use super::{Checked, Checker, Side, and, compile_regex, computed, describe, not, not_within, or, within};
+use super::{Checked, Checker, Side, compile_regex, describe};
 use crate::Nanos;
 use crate::error::{Problem, Span};
 use crate::expr::{Comparison, Expr, Literal, Operand, TextTest};

@@ -1,9 +1,10 @@
 //! Functions, and what they take.
 
 use super::compare::is_term;
+use super::scope::{computed, within};
 use super::terms::converted;
 use super::values::as_text;
-use super::{Checked, Checker, Choice, Side, as_value, computed, describe, within};
+use super::{Checked, Checker, Choice, Side, as_value, describe};
 use crate::error::{Problem, Span};
 use crate::expr::{Comparison, Expr, Literal, Operand};
 use crate::fields::Kind;

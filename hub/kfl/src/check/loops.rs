@@ -2,7 +2,8 @@
 //!
 //! A loop over a list that is written out becomes what it would be without the loop. Any other runs on every entry.
 
-use super::{Checked, Checker, Side, and, as_value, computed, describe, or, within};
+use super::scope::{and, computed, or, within};
+use super::{Checked, Checker, Side, as_value, describe};
 use crate::error::{Problem, Span};
 use crate::expr::{Comparison, Expr, Operand};
 use crate::fields::Kind;

@@ -1,8 +1,9 @@
 //! `in`: an item of a list, a key of a map.
 
 use super::compare::{beside, is_constant, is_term, subject};
+use super::scope::{computed, or, within};
 use super::values::{as_text, key_of};
-use super::{Checked, Checker, Side, computed, describe, or, within};
+use super::{Checked, Checker, Side, describe};
 use crate::error::{Problem, Span};
 use crate::expr::{Comparison, Expr, Literal, Operand};
 use crate::fields::Kind;

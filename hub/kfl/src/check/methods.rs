@@ -3,9 +3,10 @@
 use super::compare::is_term;
 use super::functions::{no_argument, one_argument, unknown};
 use super::loops;
+use super::scope::{computed, or, within};
 use super::terms::{constant, converted};
 use super::values::{ANY_CASE, as_text, is_lower_case};
-use super::{Checked, Checker, Side, as_value, computed, describe, or, within};
+use super::{Checked, Checker, Side, as_value, describe};
 use crate::error::{Problem, Span};
 use crate::expr::{Expr, Literal, Operand, TextTest};
 use crate::fields::Kind;
