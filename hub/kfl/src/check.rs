@@ -117,6 +117,7 @@ struct Side {
 impl Checker {
     /// What has to be true or false, as the whole filter and what `and`, `or`, `not` join.
     fn condition(&mut self, node: &Node) -> Result<Expr, Problem> {
+        self.spend(1, node.span)?;
         let side = match &node.kind {
             NodeKind::Not(inner) => return Ok(not(self.condition(inner)?)),
             NodeKind::And(all) => return Ok(and(self.conditions(all)?)),

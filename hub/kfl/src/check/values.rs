@@ -178,10 +178,8 @@ impl Checker {
         if let NodeKind::Name(name) = &of.kind {
             let known = names::look_up(name);
             let whole = matches!(known, Some(Meaning::Field(field)) if matches!(field.kind(), Kind::List | Kind::Map));
-            let variable = self
-                .names
-                .iter()
-                .any(|(of, _)| name.split('.').next() == Some(of));
+            let first = name.split('.').next();
+            let variable = self.names.iter().any(|(of, _)| first == Some(of));
             let fields = names::directly_below(name);
             if !whole && !variable && !fields.is_empty() {
                 return Ok(Checked::Fields(fields));
@@ -193,9 +191,9 @@ impl Checker {
             Checked::Each(term, item) => (term, item),
             _ => self.term(side)?,
         };
-        let item = match (item, &term) {
-            (Type::List(item) | Type::Map(item), _) => *item,
-            (Type::Any, _) => Type::Any,
+        let item = match item {
+            Type::List(item) | Type::Map(item) => *item,
+            Type::Any => Type::Any,
             _ => {
                 let message = format!("expected a list or a map before `.*`, found {described}");
                 return Err(Problem::new(of.span, message));
