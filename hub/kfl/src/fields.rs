@@ -212,6 +212,8 @@ fields! {
         QueryString, Map, "query_string", ["request.query"], "Query parameters.";
         RequestHeaders, Map, "request.headers", ["req_headers"], "Header fields of the request.";
         ResponseHeaders, Map, "response.headers", ["resp_headers"], "Header fields of the response.";
+        RequestBody, Text, "request.body", [], "Body of the request, decoded; `.json()` and `.xml()` look into it.";
+        ResponseBody, Text, "response.body", [], "Body of the response, likewise.";
         RequestCookies, Map, "request.cookies", [], "Cookies that the request carries.";
         ResponseCookies, Map, "response.cookies", [], "Cookies that the response sets.";
         RequestHeadersSize, Int, "request_headers_size", [], "Bytes of the request's head.";

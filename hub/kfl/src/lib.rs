@@ -28,16 +28,23 @@ mod check;
 mod time;
 
 mod expr;
+mod term;
+
 mod print;
 
 mod evaluate;
+mod explain;
 
 pub use error::{KflError, Position};
-pub use evaluate::{Row, Value, evaluate};
-pub use expr::{Arithmetic, Comparison, Expr, Filter, Literal, Operand, Pattern, TextTest};
+pub use evaluate::{GaveUp, Row, Value, decide, evaluate};
+pub use explain::{Condition, Explanation, Name, explain};
+pub use expr::{Arithmetic, Comparison, Expr, Filter, Literal, Operand, Pattern, Redaction, TextTest};
 pub use fields::{FIELDS, Field, FieldInfo, Kind};
-pub use limits::{LIST_ENTRIES, NESTING, REGEX_BYTES, REGEXES, TEXT_BYTES};
+pub use limits::{
+    DOCUMENT_NESTING, EVALUATION_STEPS, LIST_ENTRIES, LOOPS, NESTING, PARTS, REGEX_BYTES, REGEXES, TEXT_BYTES,
+};
 pub use names::{LATENCY_IN_MS, MACROS, Macro};
+pub use term::Computed;
 
 /// Nanoseconds since 1970-01-01 UTC.
 pub type Nanos = u64;
@@ -50,13 +57,10 @@ pub type Nanos = u64;
 /// Anything that is not a filter, or is larger than the [limits](crate::TEXT_BYTES) allow: the error shows the place and
 /// says what to do.
 pub fn compile(text: &str, now: Nanos) -> Result<Filter, KflError> {
-    let expr = match parser::parse(text) {
-        Ok(None) => Ok(None),
-        Ok(Some(node)) => check::check(&node, now).map(Some),
+    let filter = match parser::parse(text) {
+        Ok(None) => Ok(Filter::default()),
+        Ok(Some(node)) => check::check(&node, now),
         Err(problem) => Err(problem),
     };
-    match expr {
-        Ok(expr) => Ok(Filter { expr }),
-        Err(problem) => Err(KflError::new(text, problem)),
-    }
+    filter.map_err(|problem| KflError::new(text, problem))
 }

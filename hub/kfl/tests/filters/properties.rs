@@ -62,6 +62,27 @@ const PIECES: &[&str] = &[
     "minutes(-5)",
     "size(",
     "string(",
+    "has(",
+    "map_get(",
+    "limit(3)",
+    "redact(\"path\")",
+    ".exists(x,",
+    ".all(x,",
+    ".exists_one(x,",
+    ".filter(x,",
+    ".map(x,",
+    "x",
+    ".json()",
+    ".xml()",
+    ".split(\"/\")",
+    ".*",
+    "src.*",
+    ".k",
+    "[0]",
+    "{",
+    "}",
+    ":",
+    "?",
     ".startsWith(",
     ".size()",
     "# c\n",
@@ -105,6 +126,8 @@ proptest! {
             prop_assert_eq!(holds(format!("not ({text})")), Ok(!one));
             prop_assert_eq!(holds(format!("({text}) and ({other})")), Ok(one && two));
             prop_assert_eq!(holds(format!("({text}) || ({other})")), Ok(one || two));
+            let choice = format!("({text}) ? ({other}) : http");
+            prop_assert_eq!(holds(choice), Ok(if one { two } else { true }));
         }
     }
 }
@@ -163,6 +186,33 @@ fn number() -> impl Strategy<Value = String> {
     })
 }
 
+/// Conditions that are computed entry by entry, and those that look as if they were.
+fn computed() -> impl Strategy<Value = String> {
+    let lists = || names(&[Kind::List, Kind::Map]);
+    let quantifier = prop::sample::select(&["exists", "all", "exists_one"][..]);
+    let document = prop::sample::select(
+        &[
+            "request.body.json().a[0].b",
+            "response.body.xml().*",
+            "src.name.json()",
+        ][..],
+    );
+    prop_oneof![
+        (lists(), quantifier, comparison(), text())
+            .prop_map(|(over, how, op, text)| format!("{over}.{how}(x, x {op} {text} or x.size() > 1)")),
+        (lists(), comparison(), quoted()).prop_map(|(of, op, text)| format!("{of}.* {op} {text}")),
+        (lists(), text()).prop_map(|(of, text)| format!("size({of}.filter(x, x contains {text})) == 1")),
+        (lists(), quoted()).prop_map(|(of, text)| format!("{text} in {of}.map(x, x + x)")),
+        (document, comparison(), quoted()).prop_map(|(of, op, text)| format!("{of} {op} {text}")),
+        (text(), text(), comparison(), text()).prop_map(|(a, b, op, c)| format!("{a} + {b} {op} {c}.trim()")),
+        (text(), text()).prop_map(|(a, b)| format!("{a}.contains(http ? {b} : \"x\")")),
+        (number(), number(), comparison())
+            .prop_map(|(a, b, op)| format!("(dns ? {a} : {b}) {op} int(\"7\")")),
+        (names(&[Kind::Map]), text(), quoted())
+            .prop_map(|(map, key, text)| format!("map_get({map}, {key}, {text}) != {key}")),
+    ]
+}
+
 /// Texts of filters, in all dialects.
 fn condition() -> impl Strategy<Value = String> {
     let infix = prop::sample::select(&["contains", "startsWith", "endsWith"][..]);
@@ -190,6 +240,7 @@ fn condition() -> impl Strategy<Value = String> {
         (text(), names(&[Kind::List])).prop_map(|(item, list)| format!("{item} in {list}")),
         (quoted(), names(&[Kind::Map])).prop_map(|(key, map)| format!("{key} in {map}")),
         (comparison(), any::<i16>()).prop_map(|(op, by)| format!("timestamp {op} seconds({by})")),
+        computed(),
     ];
     leaf.prop_recursive(4, 16, 3, |inner| {
         prop_oneof![
