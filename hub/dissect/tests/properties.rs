@@ -195,6 +195,14 @@ fn all_claims(dissected: &Dissected) -> Vec<String> {
     calls.into_iter().map(claims).collect()
 }
 
+/// The same, whatever packets it was in.
+fn without_packets(mut dissected: Dissected) -> Vec<String> {
+    for call in &mut dissected.calls {
+        call.marks.0 &= !Marks::PACKETS_CUT.0;
+    }
+    all_claims(&dissected)
+}
+
 /// The request's own claims, and the response's.
 fn request_claims(call: &Call) -> Option<(u32, String)> {
     let request = call.request.as_ref()?;
@@ -249,13 +257,20 @@ proptest! {
     fn any_cutting_into_segments_gives_the_same_calls(plan in plan(), mss in 1..300usize) {
         let whole = Plan { mss: 100_000, ..plan.clone() };
         let cut = Plan { mss, ..plan };
-        let without_marks = |mut dissected: Dissected| {
-            for call in &mut dissected.calls {
-                call.marks.0 &= !Marks::PACKETS_CUT.0;
-            }
-            all_claims(&dissected)
-        };
-        prop_assert_eq!(without_marks(dissect(&cut.talk().packets)), without_marks(dissect(&whole.talk().packets)));
+        prop_assert_eq!(without_packets(dissect(&cut.talk().packets)), without_packets(dissect(&whole.talk().packets)));
+    }
+
+    #[test]
+    fn without_any_stretch_of_it_any_cutting_gives_the_same_calls(
+        plan in plan(),
+        (from, len, joined) in (any::<usize>(), any::<usize>(), any::<bool>()),
+        mss in 1..9usize,
+    ) {
+        let talk = plan.talk();
+        let missing = talk.stretch(from, len, joined);
+        let whole = dissect(&talk.again_without(missing.clone(), 60_000));
+        let cut = dissect(&talk.again_without(missing, mss));
+        prop_assert_eq!(without_packets(cut), without_packets(whole));
     }
 
     #[test]

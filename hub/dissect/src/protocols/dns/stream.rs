@@ -10,7 +10,8 @@ use crate::Outcome;
 use crate::flow::End;
 use crate::limits::PENDING;
 use crate::protocols::{
-    Gapped, Half, Heads, Info, Input, Key, Missing, Parsed, Protocol, Side, Span, Told, Transaction, Verdict,
+    Gapped, Half, Heads, Info, Input, Key, Missing, Parsed, Place, Protocol, Side, Span, Told, Transaction,
+    Verdict,
 };
 use crate::tcp::Close;
 
@@ -93,9 +94,12 @@ impl Protocol for DnsStream {
         }
     }
 
-    fn resync(_: &mut State, input: Input<'_>) -> Option<usize> {
-        let found = begins(input.bytes).flatten();
-        (found == Some(input.from == Side::Server)).then_some(0)
+    fn resync(_: &mut State, input: Input<'_>) -> Place {
+        match begins(input.bytes) {
+            Some(Some(response)) if response == (input.from == Side::Server) => Place::At(0),
+            Some(None) => Place::Perhaps,
+            Some(Some(_)) | None => Place::Nowhere,
+        }
     }
 
     fn gap(state: &mut State, from: Side, _: &[u8], _: Missing) -> Gapped<Message> {

@@ -18,7 +18,9 @@ use pair::Pairing;
 use probe::Found;
 
 use super::tap::Tap;
-use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use super::{
+    Gapped, Heads, Info, Input, Missing, Next, Parsed, Place, Protocol, Side, Told, Transaction, Verdict,
+};
 use crate::Counters;
 use crate::call::Headers;
 use crate::flow::End;
@@ -135,22 +137,24 @@ impl Protocol for Http1 {
         }
     }
 
-    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Place {
         if state.next.is_some() {
             // It is not for us to look for a place in another protocol.
-            return Some(0);
+            return Place::At(0);
         }
         // A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
+        if !input.turn {
+            return Place::Nowhere;
+        }
         let found = match input.from {
             Side::Client => probe::is_request(input.bytes),
             Side::Server => probe::is_response(input.bytes),
         };
-        let found = match found {
-            // The last few bytes of a message may be the first ones seen, and be a method's first.
-            Found::Maybe => input.bytes.len() >= 4,
-            found => found == Found::Yes,
-        };
-        (input.turn && found).then_some(0)
+        match found {
+            Found::Yes => Place::At(0),
+            Found::Maybe => Place::Perhaps,
+            Found::No => Place::Nowhere,
+        }
     }
 
     fn gap(state: &mut State, from: Side, held: &[u8], gap: Missing) -> Gapped<Frame> {

@@ -21,7 +21,7 @@ pub(crate) mod call;
 use handshake::Handshake;
 use record::{Header, Inside, Messages};
 
-use super::{Gapped, Heads, Info, Input, Missing, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use super::{Gapped, Heads, Info, Input, Missing, Parsed, Place, Protocol, Side, Told, Transaction, Verdict};
 use crate::Counters;
 use crate::flow::End;
 use crate::limits::TLS_RECORD;
@@ -146,7 +146,7 @@ impl Protocol for Tls {
         Parsed::Frame { used, frame }
     }
 
-    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Place {
         let expected = match input.from {
             Side::Client => Likeness::ClientHello,
             Side::Server => Likeness::ServerHello,
@@ -155,12 +155,15 @@ impl Protocol for Tls {
         let lane = state.lane(input.from);
         if found == expected && input.turn {
             *lane = Lane::default();
+            Place::At(0)
         } else if found == Likeness::Records {
             lane.lose();
+            Place::At(0)
+        } else if found == Likeness::Maybe {
+            Place::Perhaps
         } else {
-            return None;
+            Place::Nowhere
         }
-        Some(0)
     }
 
     fn gap(state: &mut State, from: Side, _: &[u8], gap: Missing) -> Gapped<Frame> {
