@@ -2,6 +2,8 @@
 
 mod record;
 
+mod ssl2;
+
 mod handshake;
 
 pub(crate) mod bytes;
@@ -103,6 +105,16 @@ impl Protocol for Tls {
         let from = input.from;
         if let Some(parsed) = state.lane(from).inside(input.bytes) {
             return parsed;
+        }
+        if from == Side::Client && state.handshake.is_none() && !state.client.lost {
+            match ssl2::read(input.bytes) {
+                ssl2::Read::Hello { used, hello } => {
+                    let frame = Frame::Messages(vec![handshake::Said::ClientHello(hello)]);
+                    return Parsed::Frame { used, frame };
+                }
+                ssl2::Read::More(at_least) => return Parsed::More { at_least },
+                ssl2::Read::No => {}
+            }
         }
         let Some(header) = input.bytes.first_chunk() else {
             return Parsed::More {
