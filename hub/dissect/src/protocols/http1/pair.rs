@@ -44,6 +44,8 @@ pub(super) struct Pairing {
     lossy_from: u64,
     /// Requests from this one on were found at a place that nothing has borne out yet.
     doubted_from: u64,
+    /// Whether the head under way, which is doubted, is none.
+    head_refuted: bool,
     /// Requests that were taken back, not yet counted.
     refuted: u64,
     /// Where each direction was lost last; 0 for never.
@@ -90,6 +92,7 @@ impl Pairing {
             uncertain_from: if whole { u64::MAX } else { 0 },
             lossy_from: u64::MAX,
             doubted_from: u64::MAX,
+            head_refuted: false,
             refuted: 0,
             lost_client: 0,
             lost_server: 0,
@@ -119,6 +122,8 @@ impl Pairing {
     /// Notes the head of a response that begins at `base`, and whose server had received the requests up to `ack`.
     /// Gives the request that it answers, and what that asked: certain, or by all appearances.
     pub fn answer(&mut self, base: u64, ack: u64) -> (Option<u64>, Option<Asked>) {
+        // No server answers a head that is not whole.
+        self.head_refuted |= self.doubted_from == self.next_ordinal;
         let borne_out = |pending: &PendingRequest| {
             pending.ordinal >= self.doubted_from && pending.request.half.span.end == ack
         };
@@ -154,9 +159,15 @@ impl Pairing {
         }
     }
 
+    /// Whether the client's head under way has turned out to be none.
+    pub fn is_head_refuted(&self) -> bool {
+        self.head_refuted
+    }
+
     /// What is doubted was none, or cannot be borne out any more; whether there was any doubt.
     pub fn refute(&mut self) -> bool {
         let from = std::mem::replace(&mut self.doubted_from, u64::MAX);
+        self.refuted += u64::from(std::mem::take(&mut self.head_refuted));
         while let Some(request) = self.requests.pop_back_if(|request| request.ordinal >= from) {
             self.bytes -= request.cost();
             self.refuted += 1;

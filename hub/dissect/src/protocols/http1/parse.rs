@@ -32,7 +32,13 @@ impl State {
         if lane.searched > 0 && !has_end(bytes, lane.searched) {
             return lane.more(bytes);
         }
-        let head = match Head::parse(input.from, bytes) {
+        let refuted = input.from == Side::Client && self.pairing.is_head_refuted();
+        let head = if refuted {
+            Err(Malformed)
+        } else {
+            Head::parse(input.from, bytes)
+        };
+        let head = match head {
             Ok(Some(head)) => head,
             Ok(None) => return self.lane(input.from).more(bytes),
             Err(Malformed) => {
