@@ -100,6 +100,10 @@ counters! {
         skipped_bytes,
         /// Times that a dissector lost its place: after a gap, or at bytes that are not its protocol.
         resyncs,
+        /// Times that too many bytes waited without telling whether a message begins with them.
+        places_given_up,
+        /// Messages taken back, because what followed showed that none had begun where they were found.
+        places_refuted,
         /// Heads longer than the limit.
         heads_too_long,
         /// Messages with more header fields than are kept.

@@ -1,8 +1,10 @@
 //! What drives a protocol: the loop, the buffers and their limits, looking for a lost place, times and locations.
 
 use crate::flow::{End, Ends};
+use crate::limits::PLACE_BYTES;
 use crate::protocols::{
-    Gapped, Input, Missing, Next, Parsed, Protocol, Request, Side, Span, Told as Framed, Transaction, Upgrade,
+    Gapped, Input, Missing, Next, Parsed, Place, Protocol, Request, Side, Span, Told as Framed, Transaction,
+    Upgrade,
 };
 use crate::tcp::{Close, Event, Stamp, Told};
 use crate::{Counters, Marks, PACKETS_PER_MESSAGE};
@@ -59,7 +61,7 @@ pub(crate) struct Driver<P: Protocol> {
 /// One direction.
 #[derive(Default)]
 struct Lane {
-    /// Bytes of a frame that is not whole.
+    /// Bytes of a frame that is not whole, or of what may be one.
     held: Vec<u8>,
     /// Which packets they came in: position of the first byte of each, with the packet.
     pieces: Vec<(u64, Stamp)>,
@@ -69,6 +71,8 @@ struct Lane {
     need: usize,
     /// Whether the next frame must be looked for.
     lost: bool,
+    /// While it is looked for: whether what waits came when it was its sender's turn.
+    turn: bool,
     /// The frame under way.
     open: Option<Span>,
     /// Whether there is nothing more.
@@ -106,6 +110,9 @@ impl<P: Protocol> Driver<P> {
         counters: &mut Counters,
         out: &mut Vec<Transaction>,
     ) -> Fate {
+        if self.lanes[told.from].lost && turn {
+            self.prefer(told, bytes, counters);
+        }
         let lane = &mut self.lanes[told.from];
         if lane.held.is_empty() {
             // The common case: nothing waits, and what comes is parsed where it is.
@@ -125,7 +132,8 @@ impl<P: Protocol> Driver<P> {
             return Fate::On;
         }
         let held = std::mem::take(&mut lane.held);
-        let (used, fate) = self.parse(told.from, &held, false, counters, out);
+        let turn = lane.lost && lane.turn;
+        let (used, fate) = self.parse(told.from, &held, turn, counters, out);
         let lane = &mut self.lanes[told.from];
         lane.held = held;
         lane.held.drain(..used.min(lane.held.len()));
@@ -136,6 +144,25 @@ impl<P: Protocol> Driver<P> {
             .saturating_sub(1);
         lane.pieces.drain(..first);
         self.switch(fate)
+    }
+
+    /// It is a direction's turn while bytes of it wait that may begin a frame. If one begins now, or may, then none began
+    /// before: the other end has received what waits, and has spoken.
+    fn prefer(&mut self, told: &Told<'_>, bytes: &[u8], counters: &mut Counters) {
+        let lane = &self.lanes[told.from];
+        if lane.held.is_empty() {
+            return;
+        }
+        let input = Input {
+            from: self.side(told.from),
+            bytes,
+            position: told.position,
+            ack: told.stamp.ack,
+            turn: true,
+        };
+        if P::resync(&mut self.state, input) != Place::Nowhere {
+            self.lanes[told.from].forget(counters);
+        }
     }
 
     /// Parses as far as it goes; gives how many bytes were used.
@@ -161,16 +188,23 @@ impl<P: Protocol> Driver<P> {
                 turn: turn && used == 0,
             };
             if lane.lost {
-                let skip = P::resync(&mut self.state, input)
-                    .unwrap_or(left.len())
-                    .min(left.len());
+                let skip = match P::resync(&mut self.state, input) {
+                    Place::At(skip) => skip.min(left.len()),
+                    Place::Perhaps if left.len() < PLACE_BYTES => {
+                        lane.turn = input.turn;
+                        lane.need = 0;
+                        break;
+                    }
+                    Place::Perhaps => {
+                        counters.places_given_up += 1;
+                        left.len()
+                    }
+                    Place::Nowhere => left.len(),
+                };
                 counters.skipped_bytes += skip as u64;
                 lane.position += skip as u64;
                 used += skip;
-                if skip == left.len() {
-                    break;
-                }
-                lane.lost = false;
+                lane.lost = skip == left.len();
                 continue;
             }
             let (step, frame) = match P::parse(&mut self.state, input, counters) {
@@ -247,6 +281,9 @@ impl<P: Protocol> Driver<P> {
     fn gap(&mut self, told: &Told<'_>, len: u64, counters: &mut Counters, out: &mut Vec<Transaction>) {
         let side = self.side(told.from);
         let lane = &mut self.lanes[told.from];
+        if lane.lost {
+            lane.forget(counters);
+        }
         let missing = Missing {
             position: told.position,
             len,
@@ -283,6 +320,9 @@ impl<P: Protocol> Driver<P> {
         let lane = &mut self.lanes[from];
         if lane.ended {
             return;
+        }
+        if lane.lost {
+            lane.forget(counters);
         }
         if let Some(frame) = P::end(&mut self.state, side, &lane.held, close) {
             lane.advance(lane.held.len() as u64);
@@ -362,6 +402,13 @@ impl Lane {
             lost,
             ..Self::default()
         }
+    }
+
+    /// Passes over what waits, for it begins no frame.
+    fn forget(&mut self, counters: &mut Counters) {
+        counters.skipped_bytes += self.held.len() as u64;
+        self.position += self.held.len() as u64;
+        self.held.clear();
     }
 
     /// Bytes that it holds, roughly.

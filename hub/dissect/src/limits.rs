@@ -88,6 +88,10 @@ pub const HOLE_PATIENCE: u32 = 16;
 /// First bytes of one direction that may wait for a verdict: the longest request line that servers take.
 pub const PROBE_BYTES: usize = 8 << 10;
 
+/// Bytes that may wait until they tell whether a message begins with them, in a connection whose protocol is known but
+/// whose place was lost. What proves a message is among its first hundred bytes, but for targets and values that are long.
+pub const PLACE_BYTES: usize = PROBE_BYTES;
+
 /// Segments of one direction that are looked at, when the connection was seen from its start.
 pub const PROBE_SEGMENTS: u32 = 8;
 

@@ -1,10 +1,13 @@
 //! Captures made in memory, for tests here and in the hub: connections as two sockets would have sent them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use etherparse::PacketBuilder;
 
-use crate::{Call, Counters, Direction, Link, Nanos, Packet, Routed, Router, RouterCounters, SHARDS, Shard};
+use crate::{
+    Call, Counters, Direction, Link, Nanos, Packet, Routed, Router, RouterCounters, SHARDS, Segment, Shard,
+};
 
 /// A packet that owns its bytes.
 #[derive(Clone, Debug)]
@@ -181,6 +184,68 @@ impl Talk {
         self
     }
 
+    /// What was said, in turns.
+    pub fn said(&self) -> Vec<(Who, Vec<u8>)> {
+        let mut said: Vec<(Who, Vec<u8>)> = Vec::new();
+        for packet in &self.packets {
+            let Some(segment) = segment(packet) else { continue };
+            let who = if segment.flow.address(segment.from.end) == self.client {
+                Who::Client
+            } else {
+                Who::Server
+            };
+            let payload = segment.payload(&packet.data);
+            match said.last_mut() {
+                Some((last, bytes)) if *last == who => bytes.extend_from_slice(payload),
+                _ => said.push((who, payload.to_vec())),
+            }
+        }
+        said
+    }
+
+    /// A stretch of what was said, of any numbers: where it is `joined` late, the begin of it; else a part of one turn, so
+    /// that only one direction has a gap.
+    pub fn stretch(&self, from: usize, len: usize, joined: bool) -> Range<usize> {
+        let turns = self.said();
+        let all: usize = turns.iter().map(|(_, bytes)| bytes.len()).sum();
+        if joined {
+            return 0..len % all + 1;
+        }
+        let start = from % all;
+        let mut end = 0;
+        for (_, bytes) in turns {
+            end += bytes.len();
+            if end > start {
+                break;
+            }
+        }
+        start.max(1)..start + 1 + len % (end - start)
+    }
+
+    /// The same said again, in segments of so many bytes, all at one time. A range of the bytes, as they are counted over
+    /// both directions, is missing in the recording; where it begins with the first one, so is the handshake.
+    pub fn again_without(&self, missing: Range<usize>, mss: usize) -> Vec<Recorded> {
+        let mut again = Self { mss, ..Self::usual() };
+        again.step = 0;
+        again.handshake();
+        if missing.start == 0 {
+            again.packets.clear();
+        }
+        let mut begin = 0;
+        for (who, bytes) in self.said() {
+            let at = |n: usize| n.saturating_sub(begin).min(bytes.len());
+            let (before, rest) = bytes.split_at(at(missing.start));
+            let (lost, after) = rest.split_at(at(missing.end) - before.len());
+            again.send(who, before);
+            let recorded = again.packets.len();
+            again.send(who, lost);
+            again.packets.truncate(recorded);
+            again.send(who, after);
+            begin += bytes.len();
+        }
+        again.packets
+    }
+
     /// The same packets as a socket saw them, on its own node.
     pub fn seen_by(&self, who: Who, tape: u16, delay: Nanos) -> Vec<Recorded> {
         let local = match who {
@@ -188,12 +253,7 @@ impl Talk {
             Who::Server => self.server,
         };
         let sent = |packet: &Recorded| {
-            let (Routed::Segment { segment, .. } | Routed::Owned { segment, .. }) =
-                Router::new().route(&packet.packet())
-            else {
-                return false;
-            };
-            segment.flow.address(segment.from.end) == local
+            segment(packet).is_some_and(|segment| segment.flow.address(segment.from.end) == local)
         };
         let seen = self.packets.iter().map(|packet| Recorded {
             ts: packet.ts + delay,
@@ -321,6 +381,14 @@ impl Chat {
             ..packet.clone()
         });
         seen.collect()
+    }
+}
+
+/// The TCP segment in a packet.
+fn segment(packet: &Recorded) -> Option<Segment> {
+    match Router::new().route(&packet.packet()) {
+        Routed::Segment { segment, .. } | Routed::Owned { segment, .. } => Some(segment),
+        _ => None,
     }
 }
 

@@ -111,6 +111,19 @@ fn frame(bytes: &mut Vec<u8>, body: &[u8], chunked: bool, framed: bool) {
     }
 }
 
+/// Whether data begins with a message that a body quotes: where that is the first ever seen, nothing tells that it is
+/// the middle of a body.
+fn is_quoted(data: &[u8]) -> bool {
+    let data = data.trim_ascii_start();
+    data.starts_with(b"GET /fake") || data.starts_with(b"HTTP/1.1 299")
+}
+
+/// The same, from a byte of what was said on.
+fn quotes(talk: &Talk, from: usize) -> bool {
+    let said: Vec<u8> = talk.said().into_iter().flat_map(|(_, bytes)| bytes).collect();
+    is_quoted(&said[from..])
+}
+
 /// A connection: exchanges in batches, which are pipelined when longer than one.
 #[derive(Clone, Debug)]
 struct Plan {
@@ -195,6 +208,14 @@ fn all_claims(dissected: &Dissected) -> Vec<String> {
     calls.into_iter().map(claims).collect()
 }
 
+/// The same, whatever packets it was in.
+fn without_packets(mut dissected: Dissected) -> Vec<String> {
+    for call in &mut dissected.calls {
+        call.marks.0 &= !Marks::PACKETS_CUT.0;
+    }
+    all_claims(&dissected)
+}
+
 /// The request's own claims, and the response's.
 fn request_claims(call: &Call) -> Option<(u32, String)> {
     let request = call.request.as_ref()?;
@@ -249,13 +270,21 @@ proptest! {
     fn any_cutting_into_segments_gives_the_same_calls(plan in plan(), mss in 1..300usize) {
         let whole = Plan { mss: 100_000, ..plan.clone() };
         let cut = Plan { mss, ..plan };
-        let without_marks = |mut dissected: Dissected| {
-            for call in &mut dissected.calls {
-                call.marks.0 &= !Marks::PACKETS_CUT.0;
-            }
-            all_claims(&dissected)
-        };
-        prop_assert_eq!(without_marks(dissect(&cut.talk().packets)), without_marks(dissect(&whole.talk().packets)));
+        prop_assert_eq!(without_packets(dissect(&cut.talk().packets)), without_packets(dissect(&whole.talk().packets)));
+    }
+
+    #[test]
+    fn without_any_stretch_of_it_any_cutting_gives_the_same_calls(
+        plan in plan(),
+        (from, len, joined) in (any::<usize>(), any::<usize>(), any::<bool>()),
+        mss in 1..9usize,
+    ) {
+        let talk = plan.talk();
+        let missing = talk.stretch(from, len, joined);
+        prop_assume!(!joined || !quotes(&talk, missing.end));
+        let whole = dissect(&talk.again_without(missing.clone(), 60_000));
+        let cut = dissect(&talk.again_without(missing, mss));
+        prop_assert_eq!(without_packets(cut), without_packets(whole));
     }
 
     #[test]
@@ -331,10 +360,8 @@ proptest! {
         let requests: BTreeMap<u32, String> = truth.calls.iter().filter_map(request_claims).collect();
         let responses: BTreeMap<u32, String> = truth.calls.iter().filter_map(response_claims).collect();
         let seen = &talk.packets[from.index(talk.packets.len())..];
-        // Nothing tells that the first data ever seen is the middle of a body, if it looks like a message.
-        let first = seen.iter().map(|packet| packet.data[40..].trim_ascii_start()).find(|data| !data.is_empty());
-        let quoted = |data: &[u8]| data.starts_with(b"GET /fake") || data.starts_with(b"HTTP/1.1 299");
-        prop_assume!(!first.is_some_and(quoted));
+        let first = seen.iter().map(|packet| &packet.data[40..]).find(|data| !data.trim_ascii_start().is_empty());
+        prop_assume!(!first.is_some_and(is_quoted));
         for call in &dissect(seen).calls {
             if let Some((seq, claims)) = request_claims(call) {
                 prop_assert_eq!(requests.get(&seq), Some(&claims), "{:?}", all_claims(&dissect(seen)));

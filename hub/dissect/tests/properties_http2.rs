@@ -301,6 +301,18 @@ proptest! {
     }
 
     #[test]
+    fn without_any_stretch_of_it_short_segments_never_give_a_wrong_field(
+        plan in plan(),
+        (from, len, joined) in (any::<usize>(), any::<usize>(), any::<bool>()),
+        mss in 1..9usize,
+    ) {
+        let talk = plan.talk();
+        let missing = talk.stretch(from, len, joined);
+        // Which of the bytes that look like a frame are one is told by where segments begin and end, too.
+        check(&dissect(&talk.again_without(missing, mss)), &truth(&talk))?;
+    }
+
+    #[test]
     fn a_lost_segment_never_gives_a_wrong_field(
         plan in plan(),
         lost in prop::collection::vec(any::<prop::sample::Index>(), 1..4),

@@ -144,7 +144,7 @@ fn check(call: &Call, messages: &[Message]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_chunking_gives_the_same_calls(messages in prop::collection::vec(message(), 1..8), mss in 1..80usize) {
@@ -154,6 +154,19 @@ proptest! {
             check(call, &messages)?;
         }
         prop_assert_eq!(told(&ws(&talk(&messages, mss).packets)), told(&calls));
+    }
+
+    #[test]
+    fn without_any_stretch_of_it_short_segments_give_no_wrong_field(
+        messages in prop::collection::vec(message(), 1..8),
+        (from, len, joined) in (any::<usize>(), any::<usize>(), any::<bool>()),
+        mss in 1..9usize,
+    ) {
+        let talk = talk(&messages, 1460);
+        let missing = talk.stretch(from, len, joined);
+        for call in ws(&talk.again_without(missing, mss)) {
+            check(&call, &messages)?;
+        }
     }
 
     #[test]

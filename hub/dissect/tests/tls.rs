@@ -309,19 +309,6 @@ fn joined_between_the_hellos() {
     assert_eq!(call.server.address.port(), 80);
 }
 
-/// The payloads of a connection, with who sent them. Packets have IPv4 and TCP headers without options.
-fn payloads(talk: &Talk) -> Vec<(Who, Vec<u8>)> {
-    let payload = |packet: &Recorded| {
-        let who = if packet.data[12..16] == [10, 0, 0, 1] {
-            Who::Client
-        } else {
-            Who::Server
-        };
-        (who, packet.data[40..].to_vec())
-    };
-    talk.packets.iter().map(payload).collect()
-}
-
 #[test]
 fn any_chunking() {
     for talk in [tls12(), tls13()] {
@@ -330,7 +317,7 @@ fn any_chunking() {
             let mut chunked = Talk::usual();
             chunked.mss = mss;
             chunked.handshake();
-            for (who, payload) in payloads(&talk) {
+            for (who, payload) in talk.said() {
                 chunked.send(who, &payload);
             }
             let call = only(&chunked.close().packets);
@@ -447,4 +434,32 @@ fn a_certificate_message_that_is_too_long() {
     let dissected = dissect(&talk.packets);
     assert_eq!(dissected.counters.tls_messages_skipped, 1);
     assert_eq!(one(dissected).outcome, Outcome::Ok);
+}
+
+#[test]
+fn a_hello_in_the_format_of_ssl_2() {
+    let hello = b"\x80\x1f\x01\x03\x01\0\x06\0\0\0\x10\x01\0\x80\0\0\x2f0123456789abcdef";
+    let answer = server12(b"");
+    for mss in [1, 1460] {
+        for joined in [false, true] {
+            let mut talk = Talk::usual();
+            talk.mss = mss;
+            talk.handshake().ask(hello).answer(&answer).close();
+            let call = only(&talk.packets[if joined { 3 } else { 0 }..]);
+            assert!(call.request.is_some() && call.response.is_some());
+            let suites = "SSL2_RC4_128_WITH_MD5, TLS_RSA_WITH_AES_128_CBC_SHA";
+            assert_eq!(text(&call, "tlsx_cipher_suites"), suites);
+            assert_eq!(field(&call, "tlsx_ja3"), None);
+        }
+    }
+}
+
+#[test]
+fn joined_behind_the_handshake_of_tcp_any_chunking_tells_the_same() {
+    for talk in [tls12(), tls13()] {
+        let whole = only(&talk.again_without(0..0, 60_000)).fields;
+        for mss in 1..9 {
+            assert_eq!(only(&talk.again_without(0..0, mss)).fields, whole, "{mss}");
+        }
+    }
 }

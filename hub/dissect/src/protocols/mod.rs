@@ -63,6 +63,18 @@ pub enum Verdict {
     No,
 }
 
+/// Whether a frame begins among bytes, after the place was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// One begins behind so many bytes.
+    At(usize),
+    /// One may begin with the first byte; more of them will tell. They wait, at most
+    /// [`PLACE_BYTES`](crate::limits::PLACE_BYTES) of them.
+    Perhaps,
+    /// None does.
+    Nowhere,
+}
+
 /// A direction by its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -322,8 +334,9 @@ pub trait Protocol: Send + 'static {
     /// Takes bytes of one direction.
     fn parse(state: &mut Self::State, input: Input<'_>, counters: &mut Counters) -> Parsed<Self::Frame>;
 
-    /// After the place was lost: how many bytes to pass over until a frame may begin, or `None` for all of these.
-    fn resync(state: &mut Self::State, input: Input<'_>) -> Option<usize>;
+    /// After the place was lost: whether a frame begins among these bytes. What is told by few bytes must be told by
+    /// more, for it does not matter how they are cut into segments.
+    fn resync(state: &mut Self::State, input: Input<'_>) -> Place;
 
     /// Bytes of one direction are missing. `held` is what was asked to wait by [`Parsed::More`]; it is gone after this.
     fn gap(state: &mut Self::State, from: Side, held: &[u8], gap: Missing) -> Gapped<Self::Frame>;

@@ -33,10 +33,10 @@ const RETRY: &str = "cf:21:ad:74:e5:9a:61:11";
 fn ours(calls: &[Call], protocol: &'static str) -> Vec<Message> {
     let mut messages = Vec::new();
     for call in of(calls, protocol) {
-        if let Some(ja3) = field(call, "tlsx_ja3") {
+        if field(call, "tlsx_cipher_suites").is_some() {
             messages.push(
                 Message::new("client hello")
-                    .with("ja3", ja3)
+                    .with_some("ja3", field(call, "tlsx_ja3"))
                     .with_some("ja3 text", field(call, "tlsx_ja3_full"))
                     .with_some("server name", field(call, "tlsx_sni"))
                     .with_some("alpn", field(call, "tlsx_alpn_offered")),

@@ -266,7 +266,9 @@ pub(super) fn is_plausible(bytes: &[u8]) -> bool {
     if message.response {
         few(counts.questions) && (counts.questions > 0 || counts.answers > 0 || message.rcode > 0)
     } else {
-        few(counts.questions) && counts.questions > 0 && few(counts.authorities) && few(counts.additional)
+        // Nothing was answered yet, so there is no code.
+        let asks = few(counts.questions) && counts.questions > 0 && message.rcode == 0;
+        asks && few(counts.authorities) && few(counts.additional)
     }
 }
 

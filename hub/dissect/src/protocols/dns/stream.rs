@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 
 use super::call;
-use super::message::{self, HEADER, Message};
+use super::message::{self, HEADER, Message, Reading};
 use super::numbers::{AXFR, IXFR};
 use crate::Counters;
 use crate::Outcome;
 use crate::flow::End;
-use crate::limits::PENDING;
+use crate::limits::{PENDING, PLACE_BYTES};
 use crate::protocols::{
-    Gapped, Half, Heads, Info, Input, Key, Missing, Parsed, Protocol, Side, Span, Told, Transaction, Verdict,
+    Gapped, Half, Heads, Info, Input, Key, Missing, Parsed, Place, Protocol, Side, Span, Told, Transaction,
+    Verdict,
 };
 use crate::tcp::Close;
 
@@ -93,9 +94,18 @@ impl Protocol for DnsStream {
         }
     }
 
-    fn resync(_: &mut State, input: Input<'_>) -> Option<usize> {
-        let found = begins(input.bytes).flatten();
-        (found == Some(input.from == Side::Server)).then_some(0)
+    fn resync(_: &mut State, input: Input<'_>) -> Place {
+        match begins(input.bytes) {
+            Some(Some(response)) if response == (input.from == Side::Server) => {
+                if input.turn {
+                    Place::At(0)
+                } else {
+                    proves_itself(input.bytes)
+                }
+            }
+            Some(None) => Place::Perhaps,
+            Some(Some(_)) | None => Place::Nowhere,
+        }
     }
 
     fn gap(state: &mut State, from: Side, _: &[u8], _: Missing) -> Gapped<Message> {
@@ -224,6 +234,20 @@ fn half(span: Span) -> Half {
         head_len: span.end - span.start,
         span,
         ..Half::default()
+    }
+}
+
+/// Whether bytes that look like a message are one, where none needs to begin: records have numbers in them that look like
+/// a length and flags, but not those of a message that can be read to its end.
+fn proves_itself(bytes: &[u8]) -> Place {
+    let Some((length, left)) = bytes.split_first_chunk::<LENGTH>() else {
+        return Place::Perhaps;
+    };
+    let len = usize::from(u16::from_be_bytes(*length));
+    match left.get(..len) {
+        Some(message) if matches!(Message::look(message), Some((Reading::Whole, _))) => Place::At(0),
+        None if LENGTH + len <= PLACE_BYTES => Place::Perhaps,
+        Some(_) | None => Place::Nowhere,
     }
 }
 

@@ -18,7 +18,9 @@ use pair::Pairing;
 use probe::Found;
 
 use super::tap::Tap;
-use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use super::{
+    Gapped, Heads, Info, Input, Missing, Next, Parsed, Place, Protocol, Side, Told, Transaction, Verdict,
+};
 use crate::Counters;
 use crate::call::Headers;
 use crate::flow::End;
@@ -47,6 +49,8 @@ struct Lane {
     searched: usize,
     /// Where a run of interim responses began, that ends where the next response begins.
     interim: Option<(u64, u64)>,
+    /// Whether nothing has come since bytes were missing, or since the begin of a late join.
+    gapped: bool,
     /// How it ended.
     close: Option<Close>,
 }
@@ -117,9 +121,13 @@ impl Protocol for Http1 {
     }
 
     fn begin(joined: bool) -> State {
+        let lane = || Lane {
+            gapped: joined,
+            ..Lane::default()
+        };
         State {
-            client: Lane::default(),
-            server: Lane::default(),
+            client: lane(),
+            server: lane(),
             pairing: Pairing::new(!joined),
             next: None,
         }
@@ -129,32 +137,37 @@ impl Protocol for Http1 {
         if let Some(next) = &state.next {
             return Parsed::Switch(next.clone());
         }
-        match state.lane(input.from).message {
+        let lane = state.lane(input.from);
+        lane.gapped = false;
+        match lane.message {
             Some(_) => state.body(input, 0),
             None => state.head(input, counters),
         }
     }
 
-    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Place {
         if state.next.is_some() {
             // It is not for us to look for a place in another protocol.
-            return Some(0);
+            return Place::At(0);
         }
-        // A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
-        let found = match input.from {
-            Side::Client => probe::is_request(input.bytes),
-            Side::Server => probe::is_response(input.bytes),
-        };
-        let found = match found {
-            // The last few bytes of a message may be the first ones seen, and be a method's first.
-            Found::Maybe => input.bytes.len() >= 4,
-            found => found == Found::Yes,
-        };
-        (input.turn && found).then_some(0)
+        let place = state.place(input);
+        // Where both directions have lost something, it may be anyone's turn: what follows must bear it out.
+        let doubtful = state.client.gapped && state.server.gapped;
+        if place != Place::Perhaps {
+            state.lane(input.from).gapped = false;
+        }
+        if doubtful && place == Place::At(0) && input.from == Side::Client {
+            state.pairing.doubt();
+        }
+        place
     }
 
     fn gap(state: &mut State, from: Side, held: &[u8], gap: Missing) -> Gapped<Frame> {
+        if from == Side::Client {
+            state.pairing.refute();
+        }
         let lane = state.lane(from);
+        lane.gapped = true;
         lane.searched = 0;
         lane.interim = None;
         let Some(mut message) = lane.message.take() else {
@@ -206,6 +219,7 @@ impl Protocol for Http1 {
     }
 
     fn pair(state: &mut State, told: Told<Frame>, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        counters.places_refuted += state.pairing.refuted();
         match told.from {
             Side::Client => state.pairing.request(told, counters, out),
             Side::Server => {
@@ -233,6 +247,22 @@ impl Protocol for Http1 {
 }
 
 impl State {
+    /// A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
+    fn place(&self, input: Input<'_>) -> Place {
+        if !input.turn {
+            return Place::Nowhere;
+        }
+        let found = match input.from {
+            Side::Client => probe::is_request(input.bytes),
+            Side::Server => probe::is_response(input.bytes),
+        };
+        match found {
+            Found::Yes => Place::At(0),
+            Found::Maybe => Place::Perhaps,
+            Found::No => Place::Nowhere,
+        }
+    }
+
     /// HTTP/2 answers the request that has asked for it, by which 101 is no more than an interim response (RFC 7540,
     /// section 3.2).
     fn answered_later(&mut self, frame: &Frame) -> Option<Next> {

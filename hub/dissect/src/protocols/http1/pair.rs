@@ -42,6 +42,12 @@ pub(super) struct Pairing {
     uncertain_from: u64,
     /// Requests from this one on come after a loss.
     lossy_from: u64,
+    /// Requests from this one on were found at a place that nothing has borne out yet.
+    doubted_from: u64,
+    /// Whether the head under way, which is doubted, is none.
+    head_refuted: bool,
+    /// Requests that were taken back, not yet counted.
+    refuted: u64,
     /// Where each direction was lost last; 0 for never.
     lost_client: u64,
     lost_server: u64,
@@ -85,6 +91,9 @@ impl Pairing {
             next_ordinal: 0,
             uncertain_from: if whole { u64::MAX } else { 0 },
             lossy_from: u64::MAX,
+            doubted_from: u64::MAX,
+            head_refuted: false,
+            refuted: 0,
             lost_client: 0,
             lost_server: 0,
             received: 0,
@@ -113,6 +122,14 @@ impl Pairing {
     /// Notes the head of a response that begins at `base`, and whose server had received the requests up to `ack`.
     /// Gives the request that it answers, and what that asked: certain, or by all appearances.
     pub fn answer(&mut self, base: u64, ack: u64) -> (Option<u64>, Option<Asked>) {
+        // No server answers a head that is not whole.
+        self.head_refuted |= self.doubted_from == self.next_ordinal;
+        let borne_out = |pending: &PendingRequest| {
+            pending.ordinal >= self.doubted_from && pending.request.half.span.end == ack
+        };
+        if self.requests.iter().rev().any(borne_out) {
+            self.doubted_from = u64::MAX;
+        }
         let Some(front) = self.asked.front().copied() else {
             return (None, None);
         };
@@ -127,6 +144,41 @@ impl Pairing {
         let mut likely = self.asked.iter().filter(|asked| asked.ack == base);
         let first = likely.next().copied();
         (None, first.filter(|_| likely.next().is_none()))
+    }
+
+    /// The next request is found at a place where a body may have gone on that quotes it. It is told when the server has
+    /// received just this or the next one has its turn, and taken back when what follows is no request.
+    pub fn doubt(&mut self) {
+        self.doubted_from = self.doubted_from.min(self.next_ordinal);
+    }
+
+    /// A request begins, and it is its client's turn: so there was a request before.
+    pub fn confirm_turn(&mut self) {
+        if self.next_ordinal > self.doubted_from {
+            self.doubted_from = u64::MAX;
+        }
+    }
+
+    /// Whether the client's head under way has turned out to be none.
+    pub fn is_head_refuted(&self) -> bool {
+        self.head_refuted
+    }
+
+    /// What is doubted was none, or cannot be borne out any more; whether there was any doubt.
+    pub fn refute(&mut self) -> bool {
+        let from = std::mem::replace(&mut self.doubted_from, u64::MAX);
+        self.refuted += u64::from(std::mem::take(&mut self.head_refuted));
+        while let Some(request) = self.requests.pop_back_if(|request| request.ordinal >= from) {
+            self.bytes -= request.cost();
+            self.refuted += 1;
+        }
+        while self.asked.pop_back_if(|asked| asked.ordinal >= from).is_some() {}
+        from != u64::MAX
+    }
+
+    /// How many requests were taken back since this was asked.
+    pub fn refuted(&mut self) -> u64 {
+        std::mem::take(&mut self.refuted)
     }
 
     /// Messages of one direction may be missing at a position.
@@ -299,6 +351,7 @@ impl Pairing {
 
     /// Gives everything that waits; the connection has ended as said, in each direction.
     pub fn close(&mut self, client: Option<Close>, server: Option<Close>, out: &mut Vec<Transaction>) {
+        self.doubted_from = u64::MAX;
         self.settle(out);
         let first = out.len();
         self.pair_last(out);
@@ -334,7 +387,8 @@ impl Pairing {
     /// Decides about requests that cannot be paired by counting, each with the help of the next one.
     fn settle(&mut self, out: &mut Vec<Transaction>) {
         while let (Some(request), Some(next)) = (self.requests.front(), self.requests.get(1)) {
-            if request.ordinal < self.uncertain_from {
+            let doubted = next.ordinal > self.doubted_from && self.requests.len() <= PENDING;
+            if request.ordinal < self.uncertain_from || doubted {
                 return;
             }
             let (this, next) = (&request.request.half.span, &next.request.half.span);

@@ -25,15 +25,27 @@ impl State {
             // Line ends before a message are ignored (RFC 9112, section 2.2).
             return Parsed::Skip { used: blank };
         }
+        if input.from == Side::Client && input.turn {
+            self.pairing.confirm_turn();
+        }
         let lane = self.lane(input.from);
         if lane.searched > 0 && !has_end(bytes, lane.searched) {
             return lane.more(bytes);
         }
-        let head = match Head::parse(input.from, bytes) {
+        let refuted = input.from == Side::Client && self.pairing.is_head_refuted();
+        let head = if refuted {
+            Err(Malformed)
+        } else {
+            Head::parse(input.from, bytes)
+        };
+        let head = match head {
             Ok(Some(head)) => head,
             Ok(None) => return self.lane(input.from).more(bytes),
             Err(Malformed) => {
                 self.lane(input.from).searched = 0;
+                if input.from == Side::Client {
+                    self.pairing.refute();
+                }
                 self.pairing.lost(input.from, input.position);
                 return Parsed::Invalid;
             }
@@ -84,7 +96,8 @@ impl State {
             },
             Then::Invalid => {
                 message.gap = true;
-                let frame = lane.message.take();
+                let refuted = input.from == Side::Client && self.pairing.refute();
+                let frame = self.lane(input.from).message.take().filter(|_| !refuted);
                 self.pairing.lost(input.from, input.position);
                 // The message ends here as far as can be told; what comes is no message.
                 match frame {

@@ -68,12 +68,11 @@ pub(super) fn is_request(bytes: &[u8]) -> Found {
         .take(METHOD_BYTES.end() + 1)
         .position(|byte| *byte == b' ')
     else {
-        let begins = METHODS.iter().any(|method| method.starts_with(bytes));
+        let begins = bytes.len() <= *METHOD_BYTES.end() && bytes.iter().all(is_token);
         return if begins { Found::Maybe } else { Found::No };
     };
     let (method, target) = bytes.split_at(space);
-    let token = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_');
-    if !METHOD_BYTES.contains(&method.len()) || !method.iter().all(token) {
+    if !METHOD_BYTES.contains(&method.len()) || !method.iter().all(is_token) {
         return Found::No;
     }
     let target = target.get(1..).unwrap_or_default();
@@ -92,11 +91,14 @@ pub(super) fn is_request(bytes: &[u8]) -> Found {
         Found::No
     } else if known && usual {
         Found::Yes
-    } else if known {
-        Found::Maybe
     } else {
-        Found::No
+        Found::Maybe
     }
+}
+
+/// Whether a byte may be one of a method, as all that are in use are written.
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')
 }
 
 /// Whether bytes begin a response.

@@ -27,7 +27,7 @@ use probe::Found;
 use streams::Streams;
 
 use super::{
-    Gapped, Heads, Info, Input, Missing, Parsed, Protocol, Request, Side, Told, Transaction, Verdict,
+    Gapped, Heads, Info, Input, Missing, Parsed, Place, Protocol, Request, Side, Told, Transaction, Verdict,
 };
 use crate::Counters;
 use crate::flow::End;
@@ -121,14 +121,14 @@ impl Protocol for Http2 {
         state.frame(input)
     }
 
-    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Place {
         let most = state.lane(input.from).likely_payload();
-        let found = probe::next_frame(input.bytes, input.from, most)?;
-        if input.from == Side::Server {
+        let place = probe::next_frame(input.bytes, input.from, most);
+        if input.from == Side::Server && matches!(place, Place::At(_)) {
             state.server_from = Some(input.position);
             state.begin_server();
         }
-        Some(found)
+        place
     }
 
     fn gap(state: &mut State, from: Side, held: &[u8], gap: Missing) -> Gapped<Frame> {

@@ -3,7 +3,8 @@
 use super::frame::{END_HEADERS, HEADER, Header, Kind, MOST_PAYLOAD, PREFACE, USUAL_PAYLOAD};
 use super::head::{Head, block_of};
 use super::hpack::Decoder;
-use crate::protocols::Side;
+use crate::limits::PLACE_BYTES;
+use crate::protocols::{Place, Side};
 
 /// Bytes that are looked at for each byte in which a frame is looked for. A chain of frames is looked at once; what looks
 /// like a chain from many places is made to be expensive.
@@ -43,15 +44,15 @@ pub(super) fn recognise(bytes: &[u8]) -> Found {
 
 /// Where in bytes of a connection that speaks HTTP/2 a frame begins, after the place was lost. The first byte is a
 /// segment's, where frames are most likely to begin.
-pub(super) fn next_frame(bytes: &[u8], from: Side, most: u32) -> Option<usize> {
+pub(super) fn next_frame(bytes: &[u8], from: Side, most: u32) -> Place {
     if from == Side::Client && bytes.starts_with(PREFACE) {
-        return Some(0);
+        return Place::At(0);
     }
     let mut work = bytes.len().saturating_mul(SEARCH_WORK);
     // The first byte of a length is zero, unless frames may be very long.
     let highest = (most >> 16) as u8;
     let begins = bytes.iter().enumerate().filter(|(_, byte)| **byte <= highest);
-    begins.map(|(at, _)| at).find(|at| {
+    let found = begins.map(|(at, _)| at).find(|at| {
         is_frame(
             bytes.get(*at..).unwrap_or_default(),
             from,
@@ -59,7 +60,24 @@ pub(super) fn next_frame(bytes: &[u8], from: Side, most: u32) -> Option<usize> {
             *at == 0,
             &mut work,
         )
-    })
+    });
+    match found {
+        Some(at) => Place::At(at),
+        None if opens_short_frame(bytes, from, most) => Place::Perhaps,
+        None => Place::Nowhere,
+    }
+}
+
+/// Whether bytes may be the begin of a frame that ends soon, and proves itself then.
+fn opens_short_frame(bytes: &[u8], from: Side, most: u32) -> bool {
+    match Header::read(bytes) {
+        Some(header) => {
+            header.is_plausible(Some(from), most)
+                && header.whole() > bytes.len()
+                && header.whole() <= PLACE_BYTES
+        }
+        None => bytes.first() == Some(&0) || from == Side::Client && PREFACE.starts_with(bytes),
+    }
 }
 
 /// Whether these may be frames, as far as the bytes reach; at least one begins.
@@ -206,20 +224,20 @@ mod tests {
         // into each from every place would take minutes.
         let mut bytes = b"\x00\x3f\xff\x01\x04\x00\x00\x00\x01\x82\x82\x82".repeat(60_000);
         bytes.push(0x80);
-        assert_eq!(next_frame(&bytes, Side::Client, USUAL_PAYLOAD), None);
+        assert_eq!(next_frame(&bytes, Side::Client, USUAL_PAYLOAD), Place::Nowhere);
     }
 
     #[test]
     fn a_frame_behind_the_end_of_another() {
         let bytes = [&b"the end of something"[..], RESPONSE].concat();
-        assert_eq!(next_frame(&bytes, Side::Server, USUAL_PAYLOAD), Some(20));
-        assert_eq!(next_frame(&bytes, Side::Client, USUAL_PAYLOAD), None);
+        assert_eq!(next_frame(&bytes, Side::Server, USUAL_PAYLOAD), Place::At(20));
+        assert_eq!(next_frame(&bytes, Side::Client, USUAL_PAYLOAD), Place::Nowhere);
         let data = b"\x00\x00\x03\x00\x01\x00\x00\x00\x01abc";
-        assert_eq!(next_frame(data, Side::Server, USUAL_PAYLOAD), Some(0));
+        assert_eq!(next_frame(data, Side::Server, USUAL_PAYLOAD), Place::At(0));
         // Alone and not where a segment begins, it may be there by chance.
         assert_eq!(
             next_frame(&[b"x", &data[..]].concat(), Side::Server, USUAL_PAYLOAD),
-            None
+            Place::Nowhere
         );
     }
 }

@@ -19,7 +19,9 @@ use frontend::{Frontend, Question};
 use pair::Pairing;
 use probe::Found;
 
-use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use super::{
+    Gapped, Heads, Info, Input, Missing, Next, Parsed, Place, Protocol, Side, Told, Transaction, Verdict,
+};
 use crate::Counters;
 use crate::flow::End;
 use crate::limits::MESSAGE_LOOKED;
@@ -100,9 +102,17 @@ impl Protocol for Postgresql {
         if let Some(next) = &state.next {
             return Parsed::Switch(next.clone());
         }
-        if !state.pairing.proved() && !state.is_open(input.from) && is_across(input) {
-            // What was seen first was not what it looked like. It is recognised anew.
-            return Parsed::Switch(Next::Tunnel);
+        if !state.pairing.proved() && !state.is_open(input.from) {
+            match is_across(input) {
+                // What was seen first was not what it looked like. It is recognised anew.
+                Found::Yes => return Parsed::Switch(Next::Tunnel),
+                Found::Maybe => {
+                    return Parsed::More {
+                        at_least: input.bytes.len() + 1,
+                    };
+                }
+                Found::No => {}
+            }
         }
         let parsed = match input.from {
             Side::Client => state.question(input.bytes, counters),
@@ -115,14 +125,21 @@ impl Protocol for Postgresql {
         parsed
     }
 
-    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Place {
         // A row may hold anything, but it is not its sender's turn in the middle of one.
-        let found = match input.from {
-            Side::Client => probe::is_frontend(input.bytes),
-            Side::Server => probe::is_backend(input.bytes),
+        if !input.turn {
+            return Place::Nowhere;
+        }
+        let across = if state.pairing.proved() {
+            Found::No
+        } else {
+            is_across(input)
         };
-        let fits = found != Found::No || !state.pairing.proved() && is_across(input);
-        (input.turn && fits).then_some(0)
+        match (is_own(input), across) {
+            (Found::Yes, _) | (_, Found::Yes) => Place::At(0),
+            (Found::No, Found::No) => Place::Nowhere,
+            _ => Place::Perhaps,
+        }
     }
 
     fn gap(state: &mut State, from: Side, _: &[u8], gap: Missing) -> Gapped<Frame> {
@@ -186,12 +203,24 @@ impl Protocol for Postgresql {
     }
 }
 
-/// Whether bytes are what the other end should say.
-fn is_across(input: Input<'_>) -> bool {
-    let (frontend, backend) = (probe::is_frontend(input.bytes), probe::is_backend(input.bytes));
+/// Whether bytes are what their sender should say.
+fn is_own(input: Input<'_>) -> Found {
     match input.from {
-        Side::Client => (frontend, backend) == (Found::No, Found::Yes),
-        Side::Server => (frontend, backend) == (Found::Yes, Found::No),
+        Side::Client => probe::is_frontend(input.bytes),
+        Side::Server => probe::is_backend(input.bytes),
+    }
+}
+
+/// Whether bytes are what the other end should say, and not what their sender should.
+fn is_across(input: Input<'_>) -> Found {
+    let other = match input.from {
+        Side::Client => probe::is_backend(input.bytes),
+        Side::Server => probe::is_frontend(input.bytes),
+    };
+    match is_own(input) {
+        Found::No => other,
+        Found::Maybe if other != Found::No => Found::Maybe,
+        Found::Maybe | Found::Yes => Found::No,
     }
 }
 

@@ -57,68 +57,65 @@ const VERBS: &[&str] = &[
     "WITH",
 ];
 
+/// The first message, as far as it is there.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    kind: u8,
+    fields: Fields<'a>,
+    /// Bytes of it that are not there.
+    absent: usize,
+}
+
 /// Whether bytes begin with a message of a client.
 pub(super) fn is_frontend(bytes: &[u8]) -> Found {
     if bytes.first() == Some(&0) {
         return is_startup(bytes);
     }
-    let Some((kind, mut fields, whole)) = message(bytes) else {
+    let Some(mut message) = Message::first(bytes) else {
         return unfinished(bytes, b"QPBEDCSHFXpdcf");
     };
-    let found = match kind {
-        b'Q' => statement(&mut fields, whole),
-        b'P' => fields.text().filter(|name| is_printable(name)).and_then(|_| {
-            let mut types = fields;
-            let likely = statement(&mut types, whole);
-            let counted = types
-                .short()
-                .is_none_or(|count| !whole || types.rest().len() == 4 * usize::from(count));
-            likely.map(|likely| likely && counted)
-        }),
-        b'B' => bind(&mut fields, whole),
-        b'E' => {
-            let named = fields.text().is_some_and(is_printable);
-            Some(named && whole && fields.rest().len() == 4)
-        }
-        b'D' | b'C' => {
-            let named = matches!(fields.byte(), Some(b'S' | b'P')) && fields.text().is_some_and(is_printable);
-            Some(named && whole && fields.is_empty())
-        }
-        b'S' | b'H' | b'X' => Some(whole && fields.is_empty()),
+    let found = match message.kind {
+        b'Q' => message.statement(),
+        b'P' => message.parse(),
+        b'B' => message.bind(),
+        b'E' => message
+            .fields
+            .text()
+            .map(|portal| is_printable(portal) && message.left() == 4),
+        b'D' | b'C' => message.names(),
+        b'S' | b'H' | b'X' => Some(message.left() == 0),
         _ => Some(false),
     };
-    verdict(found, whole)
+    message.verdict(found)
 }
 
 /// Whether bytes begin with a message of a server.
 pub(super) fn is_backend(bytes: &[u8]) -> Found {
-    let Some((kind, mut fields, whole)) = message(bytes) else {
+    let Some(mut message) = Message::first(bytes) else {
         return unfinished(bytes, b"RSKNA123tTnDCIEsZGHWdcVv");
     };
-    let found = match kind {
-        b'Z' => Some(whole && matches!(fields.byte(), Some(b'I' | b'T' | b'E')) && fields.is_empty()),
-        b'1' | b'2' | b'3' | b'n' | b's' | b'I' => Some(whole && fields.is_empty()),
-        b'C' => fields.text().map(|tag| whole && is_tag(tag) && fields.is_empty()),
-        b'R' => fields.number().map(|code| code <= 12),
-        b'S' => {
-            let named = fields
-                .text()
-                .is_some_and(|name| is_printable(name) && !name.is_empty());
-            Some(named && fields.text().is_some() && whole && fields.is_empty())
-        }
-        b'E' | b'N' => {
-            let first = fields.byte();
-            let severity = fields.text();
-            severity.map(|text| matches!(first, Some(b'S' | b'V')) && !text.is_empty() && is_printable(text))
-        }
-        b't' => fields
+    let found = match message.kind {
+        b'Z' if message.left() == 1 => message
+            .fields
+            .byte()
+            .map(|state| matches!(state, b'I' | b'T' | b'E')),
+        b'1' | b'2' | b'3' | b'n' | b's' | b'I' => Some(message.left() == 0),
+        b'C' => message
+            .fields
+            .text()
+            .map(|tag| is_tag(tag) && message.left() == 0),
+        b'R' => message.fields.number().map(|code| code <= 12),
+        b'S' => message.setting(),
+        b'E' | b'N' => message.notice(),
+        b't' => message
+            .fields
             .short()
-            .map(|count| whole && fields.rest().len() == 4 * usize::from(count)),
-        b'T' => columns(&mut fields, whole),
-        b'D' => row(&mut fields, whole),
+            .map(|count| message.left() == 4 * usize::from(count)),
+        b'T' => message.columns(),
+        b'D' => message.row(),
         _ => Some(false),
     };
-    verdict(found, whole)
+    message.verdict(found)
 }
 
 /// Whether so few bytes of a message can be its begin.
@@ -130,25 +127,6 @@ fn unfinished(bytes: &[u8], kinds: &[u8]) -> Found {
         _ => false,
     };
     if likely { Found::Maybe } else { Found::No }
-}
-
-/// The first message: its type, what is there of its content, and whether that is all of it.
-fn message(bytes: &[u8]) -> Option<(u8, Fields<'_>, bool)> {
-    let header = header(bytes).filter(|header| header.content <= LIKELY_BYTES)?;
-    let content = bytes.get(header.head..)?;
-    let whole = content.len() >= header.content;
-    let content = content.get(..header.content).unwrap_or(content);
-    Some((header.kind, Fields::of(content), whole))
-}
-
-/// What a look at the content says: nothing, if it ended too early to say.
-fn verdict(found: Option<bool>, whole: bool) -> Found {
-    match found {
-        Some(true) => Found::Yes,
-        None if !whole => Found::Maybe,
-        Some(false) if !whole => Found::Maybe,
-        Some(false) | None => Found::No,
-    }
 }
 
 fn is_startup(bytes: &[u8]) -> Found {
@@ -173,82 +151,157 @@ fn is_startup(bytes: &[u8]) -> Found {
     }
 }
 
-/// Whether a statement stands next.
-fn statement(fields: &mut Fields<'_>, whole: bool) -> Option<bool> {
-    let text = match fields.text() {
-        Some(text) => text,
-        None if whole => return Some(false),
-        None => fields.rest(),
-    };
-    let controls = text
-        .iter()
-        .any(|byte| *byte < b' ' && !byte.is_ascii_whitespace());
-    if controls {
-        return Some(false);
+/// Whether what comes next in a message is as it must be; `None` where it ends too early to say.
+impl<'a> Message<'a> {
+    /// The message that bytes begin with.
+    fn first(bytes: &'a [u8]) -> Option<Self> {
+        let header = header(bytes).filter(|header| header.content <= LIKELY_BYTES)?;
+        let there = bytes.get(header.head..)?;
+        let content = there.get(..header.content).unwrap_or(there);
+        Some(Self {
+            kind: header.kind,
+            fields: Fields::of(content),
+            absent: header.content - content.len(),
+        })
     }
-    if whole {
-        return Some(true);
-    }
-    let start = text.trim_ascii_start();
-    let word = start.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let word = start.get(..word).unwrap_or_default();
-    let verb = VERBS
-        .iter()
-        .any(|verb| word.eq_ignore_ascii_case(verb.as_bytes()));
-    (verb || text.len() > 64).then_some(verb)
-}
 
-/// Whether the fields of a Bind stand next: portal, statement, formats, parameters, formats of the results.
-fn bind(fields: &mut Fields<'_>, whole: bool) -> Option<bool> {
-    let names = [fields.text()?, fields.text()?];
-    if !names.into_iter().all(is_printable) {
-        return Some(false);
-    }
-    let formats = fields.short()?;
-    for _ in 0..formats {
-        if fields.short()? > 1 {
-            return Some(false);
+    /// What a look at its fields says. If they end too early to say and nothing is missing, it is none.
+    fn verdict(&self, found: Option<bool>) -> Found {
+        match found {
+            Some(true) => Found::Yes,
+            None if self.absent > 0 => Found::Maybe,
+            Some(false) | None => Found::No,
         }
     }
-    let parameters = fields.short()?;
-    if formats > 1 && formats != parameters {
-        return Some(false);
-    }
-    if !whole {
-        return Some(true);
-    }
-    for _ in 0..parameters {
-        value(fields)?;
-    }
-    let formats = fields.short()?;
-    Some(fields.rest().len() == 2 * usize::from(formats))
-}
 
-/// Whether the description of columns stands next.
-fn columns(fields: &mut Fields<'_>, whole: bool) -> Option<bool> {
-    for _ in 0..fields.short()? {
-        if !fields.text()?.iter().all(|byte| *byte >= b' ') {
+    /// Bytes up to its end, whether they are there or not.
+    fn left(&self) -> usize {
+        self.fields.rest().len() + self.absent
+    }
+
+    /// A statement.
+    fn statement(&mut self) -> Option<bool> {
+        let rest = self.fields.rest();
+        let whole = self.fields.text();
+        let text = whole.unwrap_or(rest);
+        let controls = text
+            .iter()
+            .any(|byte| *byte < b' ' && !byte.is_ascii_whitespace());
+        if controls {
             return Some(false);
         }
-        // Table, column, type, its size and modifier, format.
-        fields.skip(18)?;
+        if self.absent == 0 {
+            return Some(whole.is_some());
+        }
+        let start = text.trim_ascii_start();
+        let word = start.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+        let word = start.get(..word).unwrap_or_default();
+        let verb = VERBS
+            .iter()
+            .any(|verb| word.eq_ignore_ascii_case(verb.as_bytes()));
+        verb.then_some(true)
     }
-    Some(whole && fields.is_empty())
-}
 
-/// Whether the values of a row stand next.
-fn row(fields: &mut Fields<'_>, whole: bool) -> Option<bool> {
-    for _ in 0..fields.short()? {
-        value(fields)?;
+    /// The fields of a Parse: name, statement, types of its parameters.
+    fn parse(&mut self) -> Option<bool> {
+        if !is_printable(self.fields.text()?) {
+            return Some(false);
+        }
+        let ended = self.fields.rest().contains(&0);
+        let likely = self.statement()?;
+        let types = self.fields.short().filter(|_| ended);
+        Some(likely && types.is_none_or(|count| self.left() == 4 * usize::from(count)))
     }
-    Some(whole && fields.is_empty())
-}
 
-/// Passes over a value, which may be NULL.
-fn value(fields: &mut Fields<'_>) -> Option<()> {
-    match fields.number()? {
-        u32::MAX => Some(()),
-        len => fields.skip(usize::try_from(len).ok()?),
+    /// Those of a Bind: portal, statement, formats, parameters, formats of the results.
+    fn bind(&mut self) -> Option<bool> {
+        let names = [self.fields.text()?, self.fields.text()?];
+        if !names.into_iter().all(is_printable) {
+            return Some(false);
+        }
+        let formats = self.fields.short()?;
+        for _ in 0..formats {
+            if self.fields.short()? > 1 {
+                return Some(false);
+            }
+        }
+        let parameters = self.fields.short()?;
+        if formats > 1 && formats != parameters {
+            return Some(false);
+        }
+        if self.absent > 0 {
+            return Some(true);
+        }
+        for _ in 0..parameters {
+            if !self.value()? {
+                return Some(false);
+            }
+        }
+        let formats = self.fields.short()?;
+        Some(self.left() == 2 * usize::from(formats))
+    }
+
+    /// The name of a statement or a portal.
+    fn names(&mut self) -> Option<bool> {
+        if !matches!(self.fields.byte()?, b'S' | b'P') {
+            return Some(false);
+        }
+        let name = self.fields.text()?;
+        Some(is_printable(name) && self.left() == 0)
+    }
+
+    /// A setting with its value.
+    fn setting(&mut self) -> Option<bool> {
+        let name = self.fields.text()?;
+        if name.is_empty() || !is_printable(name) {
+            return Some(false);
+        }
+        self.fields.text()?;
+        Some(self.left() == 0)
+    }
+
+    /// An error or a notice, whose first field is how bad it is.
+    fn notice(&mut self) -> Option<bool> {
+        if !matches!(self.fields.byte()?, b'S' | b'V') {
+            return Some(false);
+        }
+        let severity = self.fields.text()?;
+        Some(!severity.is_empty() && is_printable(severity))
+    }
+
+    /// The description of columns.
+    fn columns(&mut self) -> Option<bool> {
+        for _ in 0..self.fields.short()? {
+            if !self.fields.text()?.iter().all(|byte| *byte >= b' ') {
+                return Some(false);
+            }
+            // Table, column, type, its size and modifier, format.
+            self.fields.skip(18)?;
+        }
+        Some(self.left() == 0)
+    }
+
+    /// The values of a row.
+    fn row(&mut self) -> Option<bool> {
+        for _ in 0..self.fields.short()? {
+            if !self.value()? {
+                return Some(false);
+            }
+        }
+        Some(self.left() == 0)
+    }
+
+    /// A value, which may be NULL. It is passed over.
+    fn value(&mut self) -> Option<bool> {
+        let len = match self.fields.number()? {
+            u32::MAX => 0,
+            len => usize::try_from(len).ok()?,
+        };
+        if len > self.left() {
+            return Some(false);
+        }
+        self.fields.skip(len)?;
+        Some(true)
     }
 }
 

@@ -10,7 +10,8 @@ use crate::protocols::{Half, Response, Transaction};
 pub(super) struct SoFar {
     pub half: Half,
     reset: bool,
-    rows: u64,
+    /// How many rows were told of or came; `None` where there is nothing to count.
+    rows: Option<u64>,
     copied: u64,
     notices: u64,
     tags: Vec<String>,
@@ -29,7 +30,7 @@ impl SoFar {
         let mut so_far = Self {
             half,
             reset,
-            rows: 0,
+            rows: None,
             copied: 0,
             notices: 0,
             tags: Vec::new(),
@@ -63,7 +64,9 @@ impl SoFar {
             .next()
             .and_then(|count| count.parse::<u64>().ok());
         // What was done says how many; what was not finished has only the rows that came.
-        self.rows = self.rows.saturating_add(count.unwrap_or(answer.rows));
+        if let Some(count) = count.or(Some(answer.rows).filter(|rows| *rows > 0)) {
+            self.rows = Some(self.rows.unwrap_or(0).saturating_add(count));
+        }
         self.cut |= answer.cut || !answer.tag.is_empty() && self.tags.len() == TAGS;
         if !answer.tag.is_empty() && self.tags.len() < TAGS {
             let verb = answer
@@ -83,8 +86,8 @@ impl SoFar {
         if !self.tags.is_empty() {
             fields.push(("postgresql_command", Value::Text(self.tags.join(", "))));
         }
+        fields.extend(self.rows.map(|rows| ("postgresql_rows", int(rows))));
         for (name, number) in [
-            ("postgresql_rows", self.rows),
             ("postgresql_copied_bytes", self.copied),
             ("postgresql_notices", self.notices),
         ] {

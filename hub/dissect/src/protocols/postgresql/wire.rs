@@ -49,11 +49,6 @@ impl<'a> Fields<'a> {
     pub fn rest(&self) -> &'a [u8] {
         self.0
     }
-
-    /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// The first message: its type and the length of its content. The type is 0 where a connection starts: those messages

@@ -16,7 +16,9 @@ use probe::Found;
 use resp::{Read, Reader};
 use seen::{Kind, Texts};
 
-use super::{Gapped, Heads, Info, Input, Missing, Next, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use super::{
+    Gapped, Heads, Info, Input, Missing, Next, Parsed, Place, Protocol, Side, Told, Transaction, Verdict,
+};
 use crate::Counters;
 use crate::flow::End;
 use crate::limits::{COMMAND_BYTES, REPLY_BYTES, RESP_LINE};
@@ -106,27 +108,22 @@ impl Protocol for Redis {
         parsed
     }
 
-    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
-        let fits = match input.from {
-            Side::Client => {
-                let found = probe::is_command(input.bytes);
-                input.turn && (found != Found::No && (found != Found::Maybe || input.bytes.starts_with(b"*")))
-            }
-            Side::Server if !state.pairing.proved() && probe::is_command(input.bytes) == Found::Yes => {
-                input.turn
-            }
-            Side::Server => {
-                let mut reader = Reader::within(REPLY_BYTES);
-                match reader.read(input.bytes, &mut Counters::default()) {
-                    // A subscriber need not say anything before its next message.
-                    Read::Done(_) => input.turn || state.pairing.is_message(&reader.take(REPLY_BYTES)),
-                    Read::Partly(_) => input.turn,
-                    Read::More => input.turn && probe::is_reply(input.bytes) != Found::No,
-                    Read::Invalid => false,
+    fn resync(state: &mut State, input: Input<'_>) -> Place {
+        let place = match input.from {
+            Side::Client => match probe::is_command(input.bytes) {
+                Found::Yes | Found::Likely => Place::At(0),
+                // A line that another protocol has as well; this connection is none of that.
+                Found::Maybe if input.bytes.contains(&b'\n') && !input.bytes.starts_with(b"*") => {
+                    Place::At(0)
                 }
-            }
+                Found::Maybe => Place::Perhaps,
+                Found::No => Place::Nowhere,
+            },
+            Side::Server => state.reply_begins(input.bytes),
         };
-        fits.then_some(0)
+        // A subscriber need not say anything before its next message.
+        let turn = input.turn || input.from == Side::Server && state.is_message(input.bytes);
+        if turn { place } else { Place::Nowhere }
     }
 
     fn gap(state: &mut State, from: Side, _: &[u8], gap: Missing) -> Gapped<Frame> {
@@ -191,6 +188,34 @@ impl State {
         }
     }
 
+    /// Whether bytes of the server begin a reply, or show that it is the client: then they are read as such.
+    fn reply_begins(&self, bytes: &[u8]) -> Place {
+        if !self.pairing.proved() {
+            match probe::is_command(bytes) {
+                Found::Yes => return Place::At(0),
+                Found::Maybe if bytes.starts_with(b"*") => return Place::Perhaps,
+                _ => {}
+            }
+        }
+        match Reader::within(REPLY_BYTES).read(bytes, &mut Counters::default()) {
+            Read::Done(_) | Read::Partly(_) => Place::At(0),
+            Read::More if probe::is_reply(bytes) != Found::No => Place::Perhaps,
+            Read::More | Read::Invalid => Place::Nowhere,
+        }
+    }
+
+    /// Whether bytes may be what is published to a subscriber, as far as they are there.
+    fn is_message(&self, bytes: &[u8]) -> bool {
+        let mut reader = Reader::within(REPLY_BYTES);
+        match reader.read(bytes, &mut Counters::default()) {
+            Read::Done(_) => self.pairing.is_message(&reader.take(REPLY_BYTES)),
+            Read::Partly(_) | Read::More => {
+                self.pairing.is_subscribed() && matches!(bytes, [b'*' | b'>', ..])
+            }
+            Read::Invalid => false,
+        }
+    }
+
     /// The place in one direction is lost.
     fn lose(&mut self, side: Side) {
         self.take(side);
@@ -226,9 +251,17 @@ impl State {
 
     /// Reads a reply, or a push.
     fn reply(&mut self, bytes: &[u8], counters: &mut Counters) -> Parsed<Frame> {
-        if !self.pairing.proved() && !self.server.is_open() && probe::is_command(bytes) == Found::Yes {
-            // What was seen first was not what it looked like: this end asks. It is recognised anew.
-            return Parsed::Switch(Next::Tunnel);
+        if !self.pairing.proved() && !self.server.is_open() {
+            match probe::is_command(bytes) {
+                // What was seen first was not what it looked like: this end asks. It is recognised anew.
+                Found::Yes => return Parsed::Switch(Next::Tunnel),
+                Found::Maybe if bytes.starts_with(b"*") => {
+                    return Parsed::More {
+                        at_least: bytes.len() + 1,
+                    };
+                }
+                _ => {}
+            }
         }
         if !self.server.is_open()
             && bytes.starts_with(b"+")

@@ -242,6 +242,11 @@ impl Pairing {
         self.subscribed && published_in(seen).as_ref().is_some_and(published)
     }
 
+    /// Whether the client has subscribed to something.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscribed
+    }
+
     /// One direction has ended.
     pub fn end(&mut self, side: Side, close: Close) {
         self.order.end(side, close);

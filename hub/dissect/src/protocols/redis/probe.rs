@@ -70,8 +70,9 @@ fn all_strings(mut rest: &[u8]) -> bool {
         };
         rest = behind;
     }
-    // Another command may follow.
-    rest.len() < 3 || rest.starts_with(b"\r\n*")
+    // Another command may follow, a typed one too.
+    let begins_command = |byte: &u8| *byte == b'*' || byte.is_ascii_alphabetic();
+    rest.get(2).is_none_or(begins_command) && (rest.len() < 3 || rest.starts_with(b"\r\n"))
 }
 
 fn is_inline(bytes: &[u8]) -> Found {
@@ -158,6 +159,8 @@ mod tests {
             ("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", Found::Yes),
             ("*2\r\n$3\r\nget", Found::Yes),
             ("*2\r\n$8\r\nJSON.GET\r\n", Found::Yes),
+            ("*2\r\n$3\r\nGET\r\n$1\r\nk\r\nEXISTS k\r\n", Found::Yes),
+            ("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n:1\r\n", Found::No),
             ("*1\r\n$7\r\nUNKNOWN\r\n", Found::Likely),
             ("*2\r\n$3\r\nG", Found::Maybe),
             ("*2\r\n$", Found::Maybe),

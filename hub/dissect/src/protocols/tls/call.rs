@@ -147,9 +147,14 @@ pub(crate) fn hello_fields(
     if let Some(hello) = client {
         fields.push(("tlsx_sni", text(&hello.server_name)));
         fields.push(("tlsx_cipher_suites", Value::Text(hello.suites.join(", "))));
-        fields.push(("tlsx_ja3", text(&hello.ja3.1)));
-        fields.push(("tlsx_ja3_full", text(&hello.ja3.0)));
-        fields.push(("tlsx_ja4", text(&hello.ja4)));
+        // None is defined of a hello in the format of SSL 2.
+        let fingerprints = [
+            ("tlsx_ja3", &hello.ja3.1),
+            ("tlsx_ja3_full", &hello.ja3.0),
+            ("tlsx_ja4", &hello.ja4),
+        ];
+        let known = fingerprints.into_iter().filter(|(_, print)| !print.is_empty());
+        fields.extend(known.map(|(name, print)| (name, text(print))));
         fields.push(("tlsx_version_offered", Value::Int(i64::from(hello.version))));
         if !hello.alpn.is_empty() {
             fields.push(("tlsx_alpn_offered", Value::Text(hello.alpn.join(", "))));

@@ -2,6 +2,8 @@
 
 mod record;
 
+mod ssl2;
+
 mod handshake;
 
 pub(crate) mod bytes;
@@ -21,7 +23,7 @@ pub(crate) mod call;
 use handshake::Handshake;
 use record::{Header, Inside, Messages};
 
-use super::{Gapped, Heads, Info, Input, Missing, Parsed, Protocol, Side, Told, Transaction, Verdict};
+use super::{Gapped, Heads, Info, Input, Missing, Parsed, Place, Protocol, Side, Told, Transaction, Verdict};
 use crate::Counters;
 use crate::flow::End;
 use crate::limits::TLS_RECORD;
@@ -104,6 +106,16 @@ impl Protocol for Tls {
         if let Some(parsed) = state.lane(from).inside(input.bytes) {
             return parsed;
         }
+        if from == Side::Client && state.handshake.is_none() && !state.client.lost {
+            match ssl2::read(input.bytes) {
+                ssl2::Read::Hello { used, hello } => {
+                    let frame = Frame::Messages(vec![handshake::Said::ClientHello(hello)]);
+                    return Parsed::Frame { used, frame };
+                }
+                ssl2::Read::More(at_least) => return Parsed::More { at_least },
+                ssl2::Read::No => {}
+            }
+        }
         let Some(header) = input.bytes.first_chunk() else {
             return Parsed::More {
                 at_least: record::HEADER,
@@ -146,7 +158,7 @@ impl Protocol for Tls {
         Parsed::Frame { used, frame }
     }
 
-    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Place {
         let expected = match input.from {
             Side::Client => Likeness::ClientHello,
             Side::Server => Likeness::ServerHello,
@@ -155,12 +167,15 @@ impl Protocol for Tls {
         let lane = state.lane(input.from);
         if found == expected && input.turn {
             *lane = Lane::default();
+            Place::At(0)
         } else if found == Likeness::Records {
             lane.lose();
+            Place::At(0)
+        } else if found == Likeness::Maybe {
+            Place::Perhaps
         } else {
-            return None;
+            Place::Nowhere
         }
-        Some(0)
     }
 
     fn gap(state: &mut State, from: Side, _: &[u8], gap: Missing) -> Gapped<Frame> {

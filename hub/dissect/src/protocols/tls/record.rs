@@ -5,6 +5,7 @@ use super::handshake::Said;
 use super::numbers::{
     ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, CLIENT_HELLO, HANDSHAKE, SERVER_HELLO, is_tls13,
 };
+use super::ssl2;
 use crate::Counters;
 use crate::limits::{TLS_MESSAGE, TLS_RECORD};
 use crate::protocols::Side;
@@ -67,6 +68,9 @@ pub(super) enum Likeness {
 
 /// What bytes at the begin of a segment look like.
 pub(super) fn likeness(bytes: &[u8]) -> Likeness {
+    if bytes.first().is_some_and(|first| first & 0x80 != 0) {
+        return ssl2::likeness(bytes);
+    }
     let Some(header) = bytes.first_chunk() else {
         let fits = |(n, byte): (usize, &u8)| match n {
             0 => (CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(byte),
@@ -99,7 +103,7 @@ pub(super) fn likeness(bytes: &[u8]) -> Likeness {
             None => Likeness::Maybe,
         },
         None if kind == APPLICATION_DATA && header[2] == 3 => Likeness::Records,
-        None => Likeness::No,
+        None => Likeness::Maybe,
     }
 }
 

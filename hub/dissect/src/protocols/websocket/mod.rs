@@ -17,7 +17,7 @@ use pair::Pairing;
 use payload::{Inflater, Payload};
 
 use super::{
-    Gapped, Heads, Info, Input, Missing, Parsed, Protocol, Side, Told, Transaction, Upgrade, Verdict,
+    Gapped, Heads, Info, Input, Missing, Parsed, Place, Protocol, Side, Told, Transaction, Upgrade, Verdict,
 };
 use crate::Counters;
 use crate::flow::End;
@@ -153,7 +153,7 @@ impl Protocol for WebSocket {
             // What came before was lost while the connection changed hands.
             lane.lose();
             state.pairing.lost();
-            if !probe::is_again(input.bytes, input.from, input.turn) {
+            if probe::begins_again(input.bytes, input.from, input.turn) != Place::At(0) {
                 return Parsed::Invalid;
             }
         }
@@ -167,11 +167,13 @@ impl Protocol for WebSocket {
         }
     }
 
-    fn resync(state: &mut State, input: Input<'_>) -> Option<usize> {
+    fn resync(state: &mut State, input: Input<'_>) -> Place {
         let lane = state.lane(input.from);
         let start = std::mem::replace(&mut lane.start, Start::Passed);
-        let proved = start == Start::Proved || probe::is_again(input.bytes, input.from, input.turn);
-        proved.then_some(0)
+        if start == Start::Proved {
+            return Place::At(0);
+        }
+        probe::begins_again(input.bytes, input.from, input.turn)
     }
 
     fn gap(state: &mut State, from: Side, _: &[u8], gap: Missing) -> Gapped<Frame> {

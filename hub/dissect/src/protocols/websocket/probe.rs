@@ -4,7 +4,7 @@
 //! one to the next, and what they prove is added up, in bits: by how much less likely random bytes look like this.
 
 use super::frame::{Header, Opcode, Read, unmask};
-use crate::protocols::Side;
+use crate::protocols::{Place, Side};
 
 /// What each direction must prove where a connection of unknown protocol is to be one of WebSocket, and both together.
 /// Forty bits are one wrong connection in a million millions.
@@ -59,10 +59,15 @@ pub(super) fn evidence(bytes: &[u8], side: Side) -> Option<u32> {
     }
 }
 
-/// Whether so much proves that a place is where a frame begins. `turn` says whether a message is likely to begin there.
-pub(super) fn is_again(bytes: &[u8], side: Side, turn: bool) -> bool {
-    let turn = if turn { ENDS } else { 0 };
-    evidence(bytes, side).is_some_and(|bits| bits + turn >= AGAIN)
+/// Whether so much proves that a place is where a frame begins. `turn` says whether a message is likely to begin there:
+/// only then is more waited for, for else whatever comes next is as good a place.
+pub(super) fn begins_again(bytes: &[u8], side: Side, turn: bool) -> Place {
+    let bonus = if turn { ENDS } else { 0 };
+    match evidence(bytes, side) {
+        Some(bits) if bits + bonus >= AGAIN => Place::At(0),
+        Some(_) if turn => Place::Perhaps,
+        Some(_) | None => Place::Nowhere,
+    }
 }
 
 /// Whether both directions together prove it; `None` while neither speaks against it.
@@ -124,7 +129,8 @@ mod tests {
     #[test]
     fn a_few_bytes_prove_nothing() {
         assert_eq!(is_both(b"\x82\x81\x01\x02\x03\x04\x05", b"\x82\x01\x07"), None);
-        assert!(!is_again(b"\x82\x01\x07", Side::Server, true));
+        assert_eq!(begins_again(b"\x82\x01\x07", Side::Server, true), Place::Perhaps);
+        assert_eq!(begins_again(b"\x82\x01\x07", Side::Server, false), Place::Nowhere);
     }
 
     #[test]
