@@ -3,13 +3,22 @@
 use super::HeaderBlock;
 use super::frame::ErrorCode;
 use super::outcome::GivenUp;
-use crate::call::{Marks, Outcome, Value};
+use super::tunnel::{Piece, Tunnel};
+use crate::Counters;
+use crate::call::{Headers, Marks, Outcome, Value};
 use crate::limits::HEADERS;
 use crate::protocols::tap::Tap;
-use crate::protocols::{Half, Request, Response, Side, Span, Transaction, graphql, grpc, http1};
+use crate::protocols::{Half, Request, Response, Side, Span, Transaction, Upgrade, graphql, grpc, http1};
+use crate::tcp::Close;
+
+/// The field that has a stream's number.
+pub(super) const STREAM: &str = "http2_stream";
+
+/// What an extended CONNECT asks for that is looked into (RFC 8441, section 5).
+const WEBSOCKET: &str = "websocket";
 
 /// A request and its response, so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Stream {
     method: String,
     path: String,
@@ -21,6 +30,8 @@ pub(super) struct Stream {
     pushed: bool,
     request: Part,
     response: Part,
+    /// What it carries, if that is looked into.
+    tunnel: Option<Box<Tunnel>>,
     /// Who gave it up.
     given_up: Option<GivenUp>,
     /// Who gave up the connection, and with it this stream.
@@ -87,6 +98,11 @@ impl Stream {
             return;
         }
         let end = block.end;
+        if self.tunnel.is_some() {
+            // There are no trailers (RFC 9113, section 8.5).
+            self.part(from).over |= end;
+            return;
+        }
         // Only trailers end what has begun. A head whose status is not known, behind which another one comes, was an
         // interim response.
         let interim = from == Side::Server && self.status.is_none() && !end;
@@ -100,6 +116,7 @@ impl Stream {
 
     /// Takes a frame of data.
     pub fn data(&mut self, from: Side, span: Span, body: u64, framing: u64, end: bool) {
+        let carries = self.is_tunnel();
         let part = self.part(from);
         match &mut part.half {
             Some(half) => {
@@ -107,9 +124,27 @@ impl Stream {
                 half.head_len += framing;
                 half.absorb(span);
             }
-            None => part.lost = true,
+            None => part.lost |= !carries,
         }
         part.over |= end;
+    }
+
+    /// Takes payload of what it carries.
+    pub fn piece(
+        &mut self,
+        from: Side,
+        piece: &Piece,
+        span: Span,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.take(from, piece, &span, counters, out);
+        }
+        self.data(from, span, piece.bytes.len() as u64, piece.framing, piece.end);
+        if piece.end {
+            self.end_tunnel(from, Close::Finished, counters, out);
+        }
     }
 
     /// Somebody gives it up.
@@ -157,6 +192,9 @@ impl Stream {
         if let Some(tap) = &mut part.tap {
             tap.lose();
         }
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.lose(from);
+        }
     }
 
     /// Payload goes by. Gives what is kept of it, before and after.
@@ -174,23 +212,124 @@ impl Stream {
         if let Some(tap) = &mut self.part(from).tap {
             tap.skip(len);
         }
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.missing(from, len);
+        }
+    }
+
+    /// Whether it carries something that is looked into.
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    /// Whether it may do so, as far as its heads are known.
+    pub fn may_be_tunnel(&self) -> bool {
+        let asked = match &self.request.half {
+            None => true,
+            Some(half) => {
+                let untold = half.unresolved > 0 && self.protocol.is_none();
+                self.asks_for_websocket() || (untold && matches!(self.method.as_str(), "" | "CONNECT"))
+            }
+        };
+        asked && self.status.is_none_or(|status| (200..300).contains(&status))
+    }
+
+    /// Whether the response has just agreed to what an extended CONNECT asked for.
+    pub fn begins_tunnel(&self) -> bool {
+        let agreed = self.status.is_some_and(|status| (200..300).contains(&status));
+        self.tunnel.is_none() && agreed && self.asks_for_websocket() && !self.response.over
+    }
+
+    /// The call by which the tunnel was asked for. From here on, the stream is that.
+    pub fn hand_over(&mut self, number: u32) -> Transaction {
+        let over = |part: &Part| Part {
+            over: part.over,
+            lost: part.lost,
+            ..Part::default()
+        };
+        let tunnel = Self {
+            tunnel: Some(Box::new(Tunnel::new(number, self.upgrade()))),
+            request: over(&self.request),
+            response: over(&self.response),
+            ..Self::default()
+        };
+        std::mem::replace(self, tunnel).transaction(number)
+    }
+
+    /// What is known of a tunnel's begin.
+    pub fn upgrade(&self) -> Upgrade {
+        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let headers = self.response.half.as_ref().map(|half| half.headers.clone());
+        Upgrade {
+            name: WEBSOCKET.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            authority: self.authority.clone(),
+            headers: headers.unwrap_or_else(Headers::default),
+            ..Upgrade::default()
+        }
+    }
+
+    /// It has turned out to carry this; one direction may have ended already.
+    pub fn carry(
+        &mut self,
+        tunnel: Tunnel,
+        ended: Option<Side>,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
+        self.tunnel = Some(Box::new(tunnel));
+        if let Some(from) = ended {
+            self.part(from).over = true;
+            self.end_tunnel(from, Close::Finished, counters, out);
+        }
+    }
+
+    /// One direction of what it carries ends.
+    pub fn end_tunnel(
+        &mut self,
+        from: Side,
+        close: Close,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.end(from, close, counters, out);
+        }
+    }
+
+    /// What it carries gives back what it can; whether that was anything.
+    pub fn release(&mut self) -> bool {
+        self.tunnel.as_mut().is_some_and(|tunnel| tunnel.release())
+    }
+
+    /// How what it carries ends.
+    pub fn closing(&self) -> Close {
+        let quiet = |given_up: GivenUp| matches!(given_up.code, ErrorCode::NO_ERROR | ErrorCode::CANCEL);
+        if self.given_up.is_none_or(quiet) {
+            Close::Finished
+        } else {
+            Close::Reset
+        }
     }
 
     /// Whether a response has begun.
     pub fn is_answered(&self) -> bool {
-        self.response.half.is_some()
+        self.response.half.is_some() || self.tunnel.is_some()
     }
 
     /// Whether nothing more is to be expected.
     pub fn is_done(&self) -> bool {
         let request = &self.request;
-        self.response.over && (request.over || request.lost || request.half.is_none())
+        let unseen = request.half.is_none() && self.tunnel.is_none();
+        self.response.over && (request.over || request.lost || unseen)
     }
 
     /// Bytes that it holds, roughly.
     pub fn cost(&self) -> usize {
         let text = self.method.len() + self.path.len() + self.authority.len();
-        size_of::<Self>() + text + self.request.cost() + self.response.cost()
+        let tunnel = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.memory());
+        size_of::<Self>() + tunnel + text + self.request.cost() + self.response.cost()
     }
 
     fn part(&mut self, side: Side) -> &mut Part {
@@ -226,9 +365,24 @@ impl Stream {
         }
     }
 
+    fn asks_for_websocket(&self) -> bool {
+        let protocol = self.protocol.as_ref();
+        protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(WEBSOCKET))
+    }
+
+    /// Gives its calls, as far as they came.
+    pub fn give(mut self, number: u32, out: &mut Vec<Transaction>) {
+        if let Some(tunnel) = self.tunnel.take() {
+            tunnel.close(self.closing(), out);
+        }
+        if self.request.half.is_some() || self.response.half.is_some() {
+            out.push(self.transaction(number));
+        }
+    }
+
     /// The call, as far as it came.
-    pub fn transaction(mut self, number: u32) -> Transaction {
-        let mut fields = vec![("http2_stream", Value::Int(number.into()))];
+    fn transaction(mut self, number: u32) -> Transaction {
+        let mut fields = vec![(STREAM, Value::Int(number.into()))];
         let mut marks = Marks::default();
         if self.reset {
             marks.set(Marks::RESET);
