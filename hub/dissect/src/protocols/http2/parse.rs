@@ -65,6 +65,8 @@ struct Data {
     framing: u64,
     /// Whether no payload has gone by.
     begins: bool,
+    /// Whether what went by last was handed on, so that the driver knows of no frame under way.
+    handed_on: bool,
     end: bool,
 }
 
@@ -311,6 +313,7 @@ impl State {
             body: 0,
             framing: used as u64,
             begins: true,
+            handed_on: false,
             end: header.has(END_STREAM),
         };
         self.data(data, input, used)
@@ -340,6 +343,7 @@ impl State {
             };
         }
         data.begins &= body == 0;
+        data.handed_on = false;
         if data.left == 0 {
             lane.phase = Phase::Boundary;
             return Parsed::Frame {
@@ -418,6 +422,9 @@ impl State {
                 let body = inside.min(data.left.saturating_sub(data.padding).into());
                 data.pass(inside as usize, body as usize);
                 self.streams.payload_missing(from, data.stream, body);
+                if data.handed_on {
+                    self.streams.frame_missing(from, data.stream, inside);
+                }
                 let lost = inside < gap.len;
                 if data.left == 0 {
                     (inside, Some(data.frame(data.end)), lost)
@@ -508,6 +515,7 @@ impl Data {
     /// Hands on what went by.
     fn piece(&mut self, position: u64, payload: &[u8]) -> Piece {
         self.body = 0;
+        self.handed_on = true;
         Piece {
             stream: self.stream,
             position,

@@ -217,6 +217,14 @@ impl Stream {
         }
     }
 
+    /// Bytes of a frame of data were never seen, and the driver does not count them.
+    pub fn frame_missing(&mut self, from: Side, len: u64) {
+        if let Some(half) = &mut self.part(from).half {
+            half.gap = true;
+            half.span.missing += len;
+        }
+    }
+
     /// Whether it carries something that is looked into.
     pub fn is_tunnel(&self) -> bool {
         self.tunnel.is_some()

@@ -127,6 +127,13 @@ impl Streams {
         self.strangers.lose(stream, from);
     }
 
+    /// Bytes of a frame of data were never seen, behind others of it that were handed on.
+    pub fn frame_missing(&mut self, from: Side, stream: u32, len: u64) {
+        if let Some(open) = self.open.get_mut(&stream) {
+            open.frame_missing(from, len);
+        }
+    }
+
     /// Whether a stream carries another protocol.
     pub fn has_tunnels(&self) -> bool {
         self.tunnels > 0
