@@ -408,10 +408,9 @@ impl Join {
         if view.stream() != 0 {
             if self.out.len() >= OUT_STREAMS
                 && let Some(oldest) = self.out.pop_front()
+                && let Some(forgotten) = self.forgotten.get_mut(kind(oldest))
             {
-                if let Some(forgotten) = self.forgotten.get_mut(kind(oldest)) {
-                    *forgotten = oldest.max(*forgotten);
-                }
+                *forgotten = oldest.max(*forgotten);
             }
             self.out.push_back(view.stream());
             return;

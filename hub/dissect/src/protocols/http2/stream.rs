@@ -5,7 +5,7 @@ use super::frame::ErrorCode;
 use super::outcome::GivenUp;
 use super::tunnel::{Piece, Tunnel};
 use crate::Counters;
-use crate::call::{Headers, Marks, Outcome, Value};
+use crate::call::{Marks, Outcome, Value};
 use crate::limits::HEADERS;
 use crate::protocols::tap::Tap;
 use crate::protocols::{Half, Request, Response, Side, Span, Transaction, Upgrade, graphql, grpc, http1};
@@ -273,7 +273,7 @@ impl Stream {
             path: path.to_owned(),
             query: query.to_owned(),
             authority: self.authority.clone(),
-            headers: headers.unwrap_or_else(Headers::default),
+            headers: headers.unwrap_or_default(),
             ..Upgrade::default()
         }
     }
