@@ -144,6 +144,12 @@ pub const WEB_TRAILERS: usize = 8 << 10;
 /// Fields of one protobuf message that are told, those of messages inside it included: more than a person reads.
 pub const PROTOBUF_FIELDS: usize = 4096;
 
+/// Messages, fields, values of enums and methods that descriptors name: several times those of all of Google's public APIs.
+pub const DESCRIPTORS: usize = 1 << 20;
+
+/// Messages of one body that are shown: as many lines as a person scrolls through.
+pub const GRPC_SHOWN: usize = 1024;
+
 /// How deep messages inside messages are looked into. Protobuf's own parsers give up at 100; without a schema, what looks
 /// like a message deep inside another one is rarely one.
 pub const PROTOBUF_DEPTH: usize = 16;

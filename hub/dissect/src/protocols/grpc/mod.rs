@@ -4,6 +4,9 @@ mod messages;
 
 mod base64;
 
+mod content;
+
+pub use content::{GrpcAbout, GrpcBody, GrpcMessage, grpc_body};
 pub(crate) use messages::Messages;
 
 use messages::Framing;
