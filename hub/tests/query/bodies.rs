@@ -162,7 +162,8 @@ async fn body_of_grpc_is_shown_by_its_fields() {
     let answer = [&[1, 0, 0, 0, packed.len() as u8][..], &packed].concat();
     let mut talk = Talk::new("10.0.0.1:40000", "10.0.0.2:80", START, (1, 2));
     talk.handshake();
-    let head = "POST /p.S/Get HTTP/1.1\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: 9\r\n\r\n";
+    let head =
+        "POST /p.S/Get HTTP/1.1\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: 9\r\n\r\n";
     talk.ask([head.as_bytes(), b"\0\0\0\0\x04\x0a\x02hi"].concat());
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/grpc-web\r\nGrpc-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
@@ -183,7 +184,9 @@ async fn body_of_grpc_is_shown_by_its_fields() {
     );
     let mut descriptors = wiretape_dissect::protobuf::Descriptors::default();
     descriptors.add(set).unwrap();
-    let call = &ask(&db.named_by(std::sync::Arc::new(descriptors)), "").await.calls[0];
+    let call = &ask(&db.named_by(std::sync::Arc::new(descriptors)), "")
+        .await
+        .calls[0];
     assert_eq!(
         (&call["req_body"], &call["req_body_type"]),
         (&json!("{\"name\":\"hi\"}"), &json!("p.M"))

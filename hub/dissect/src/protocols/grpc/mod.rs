@@ -11,6 +11,7 @@ pub(crate) use messages::Messages;
 
 use messages::Framing;
 
+use crate::Nanos;
 use crate::call::{Headers, Outcome, Value};
 
 /// What HTTP knows of a call.
@@ -125,6 +126,20 @@ const ANSWERED: [&str; 3] = [
     "grpc_response_compressed",
 ];
 
+/// The status of a call that took too long.
+pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
+
+/// How long a request may be on its way from where its deadline is written to where it is recorded: what is left of a
+/// deadline when that passes looks shorter by so much.
+const ON_ITS_WAY: Nanos = 1_000_000;
+
+/// Whether a call that took so long has reached its deadline.
+pub(crate) fn is_late(request: &Headers, took: Nanos) -> bool {
+    let deadline = request.get("grpc-timeout").and_then(timeout_micros);
+    let deadline = deadline.and_then(|micros| Nanos::try_from(micros).ok());
+    deadline.is_some_and(|micros| took.saturating_add(ON_ITS_WAY) >= micros.saturating_mul(1000))
+}
+
 /// Names of status codes, from 0 on.
 const STATUS: [&str; 17] = [
     "OK",
@@ -156,7 +171,7 @@ fn status_name(status: i32) -> String {
 pub(crate) fn outcome(status: i32) -> Outcome {
     match status {
         0 => Outcome::Ok,
-        4 => Outcome::Timeout,
+        DEADLINE_EXCEEDED => Outcome::Timeout,
         1 | 3 | 5..=11 | 16 => Outcome::ClientError,
         2 | 12..=15 => Outcome::ServerError,
         _ => Outcome::Unknown,

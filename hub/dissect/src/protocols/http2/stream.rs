@@ -4,12 +4,12 @@ use super::HeaderBlock;
 use super::frame::ErrorCode;
 use super::outcome::GivenUp;
 use super::tunnel::{Piece, Tunnel};
-use crate::Counters;
 use crate::call::{Marks, Outcome, Value};
 use crate::limits::HEADERS;
 use crate::protocols::tap::Tap;
 use crate::protocols::{Half, Request, Response, Side, Span, Transaction, Upgrade, graphql, grpc, http1};
 use crate::tcp::Close;
+use crate::{Counters, Nanos};
 
 /// The field that has a stream's number.
 pub(super) const STREAM: &str = "http2_stream";
@@ -32,8 +32,9 @@ pub(super) struct Stream {
     response: Part,
     /// What it carries, if that is looked into.
     tunnel: Option<Box<Tunnel>>,
-    /// Who gave it up.
+    /// Who gave it up, and when.
     given_up: Option<GivenUp>,
+    given_up_at: Nanos,
     /// Who gave up the connection, and with it this stream.
     went_away: Option<GivenUp>,
     /// What is known of its end otherwise.
@@ -156,6 +157,7 @@ impl Stream {
         }
         if !content {
             self.given_up = Some(GivenUp { by, code });
+            self.given_up_at = span.last;
         }
         self.request.over = true;
         self.response.over = true;
@@ -421,7 +423,11 @@ impl Stream {
             }
             (None, None) => Outcome::Unknown,
         };
-        let outcome = self.ending(told, &mut fields);
+        let late = is_grpc && self.is_late();
+        if late || grpc.as_ref().and_then(|grpc| grpc.status) == Some(grpc::DEADLINE_EXCEEDED) {
+            fields.push(("grpc_deadline_exceeded", Value::Bool(true)));
+        }
+        let outcome = self.ending(told, late, &mut fields);
         if let Some(grpc) = grpc {
             for (part, told) in [
                 (&mut self.request, grpc.asked),
@@ -489,8 +495,21 @@ impl Stream {
         graphql::describe(query, asked, answered)
     }
 
-    /// How it ended, given what the response says.
-    fn ending(&self, told: Outcome, fields: &mut Vec<(&'static str, Value)>) -> Outcome {
+    /// Whether it took as long as its deadline allows, or longer.
+    fn is_late(&self) -> bool {
+        let Some(request) = &self.request.half else {
+            return false;
+        };
+        let response = self.response.half.as_ref().filter(|_| self.response.over);
+        let ended = match self.given_up {
+            Some(_) => self.given_up_at,
+            None => response.map_or(0, |response| response.span.last),
+        };
+        grpc::is_late(&request.headers, ended.saturating_sub(request.span.first))
+    }
+
+    /// How it ended, given what the response says, and whether its deadline had passed.
+    fn ending(&self, told: Outcome, late: bool, fields: &mut Vec<(&'static str, Value)>) -> Outcome {
         let answered = self.is_answered();
         if let Some(given_up) = self.given_up {
             let by = match given_up.by {
@@ -499,6 +518,10 @@ impl Stream {
             };
             fields.push(("error", Value::Text(given_up.code.name())));
             fields.push(("http2_reset_by", Value::Text(by.to_owned())));
+            // That is how a client's deadline looks on the wire.
+            if late && given_up.by == Side::Client && given_up.code == ErrorCode::CANCEL {
+                return Outcome::Timeout;
+            }
             return given_up.outcome(answered);
         }
         if let Some(given_up) = self.went_away.filter(|_| !self.response.over) {
