@@ -289,7 +289,13 @@ impl State {
                 return Parsed::Frame { used: wanted, frame };
             }
             Kind::Settings => self.settings(from, payload),
-            Kind::Priority | Kind::Ping | Kind::WindowUpdate | Kind::Other => {}
+            Kind::Priority
+            | Kind::Ping
+            | Kind::WindowUpdate
+            | Kind::AltSvc
+            | Kind::Origin
+            | Kind::PriorityUpdate
+            | Kind::Other => {}
         }
         self.lane(from).phase = Phase::pass((whole - wanted) as u32);
         Parsed::Skip { used: wanted }
