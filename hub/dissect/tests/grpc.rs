@@ -126,7 +126,10 @@ fn a_deadline_that_passes() {
         (10, Some(answer("0")), false, Outcome::Ok),
         (300, Some(answer("0")), true, Outcome::Ok),
         (10, Some(answer("4")), true, Outcome::Timeout),
+        (249, Some(answer("0")), false, Outcome::Ok),
         (250, None, true, Outcome::Timeout),
+        // Deadlines are rounded up before they are told.
+        (248, None, true, Outcome::Timeout),
         (100, None, false, Outcome::NoResponse),
     ];
     for (millis, answer, exceeded, outcome) in cases {

@@ -129,15 +129,26 @@ const ANSWERED: [&str; 3] = [
 /// The status of a call that took too long.
 pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
 
-/// How long a request may be on its way from where its deadline is written to where it is recorded: what is left of a
-/// deadline when that passes looks shorter by so much.
+/// How long a request may be on its way from where its deadline is written to where it is recorded: when the client gives
+/// up, so much less seems to have passed.
 const ON_ITS_WAY: Nanos = 1_000_000;
 
-/// Whether a call that took so long has reached its deadline.
-pub(crate) fn is_late(request: &Headers, took: Nanos) -> bool {
+/// By which part a deadline may be told as longer than it is: gRPC's C core rounds it up to three digits.
+const ROUNDED: Nanos = 100;
+
+/// Whether a call has reached its deadline that took so long until it ended, or until its client `gave_up`.
+pub(crate) fn is_late(request: &Headers, took: Nanos, gave_up: bool) -> bool {
     let deadline = request.get("grpc-timeout").and_then(timeout_micros);
     let deadline = deadline.and_then(|micros| Nanos::try_from(micros).ok());
-    deadline.is_some_and(|micros| took.saturating_add(ON_ITS_WAY) >= micros.saturating_mul(1000))
+    deadline.is_some_and(|micros| {
+        let deadline = micros.saturating_mul(1000);
+        let slack = if gave_up {
+            ON_ITS_WAY + deadline / ROUNDED
+        } else {
+            0
+        };
+        took.saturating_add(slack) >= deadline
+    })
 }
 
 /// Names of status codes, from 0 on.

@@ -127,11 +127,16 @@ impl Stream {
             return false;
         };
         let response = self.response.half.as_ref().filter(|_| self.response.over);
+        let gave_up = self.given_up.is_some_and(|given_up| given_up.by == Side::Client);
         let ended = match self.given_up {
             Some(_) => self.given_up_at,
             None => response.map_or(0, |response| response.span.last),
         };
-        grpc::is_late(&request.headers, ended.saturating_sub(request.span.first))
+        grpc::is_late(
+            &request.headers,
+            ended.saturating_sub(request.span.first),
+            gave_up,
+        )
     }
 
     /// How it ended, given what the response says, and whether its deadline had passed.
