@@ -176,6 +176,26 @@ proptest! {
     }
 
     #[test]
+    fn any_bytes_changed_are_survived(
+        messages in prop::collection::vec(message(), 1..6),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        joined in any::<bool>(),
+    ) {
+        let mut packets = talk(&messages, 300).packets;
+        for (packet, at, byte) in changes {
+            let n = packet.index(packets.len());
+            // Behind the headers of IP and TCP.
+            if let Some(payload) = packets[n].data.get_mut(40..).filter(|payload| !payload.is_empty()) {
+                let at = at.index(payload.len());
+                payload[at] = byte;
+            }
+        }
+        let from = if joined { packets.len() / 2 } else { 0 };
+        let dissected = dissect(&packets[from..]);
+        prop_assert_eq!(dissected.counters.calls as usize, dissected.calls.len());
+    }
+
+    #[test]
     fn cut_at_any_packet(messages in prop::collection::vec(message(), 1..10), cut in any::<prop::sample::Index>()) {
         let packets = talk(&messages, 1460).packets;
         let cut = cut.index(packets.len());

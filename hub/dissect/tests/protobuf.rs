@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wiretape_dissect::protobuf::{DescriptorError, Descriptors, Method, decode};
+use wiretape_dissect::{GrpcAbout, grpc_body};
 
 /// Of this file, without what it imports:
 ///
@@ -237,6 +238,31 @@ proptest! {
         if let Some(json) = decode(&bytes, &shop(), of) {
             prop_assert!(serde_json::from_str::<Value>(&json.text).is_ok_and(|json| json.is_object()), "{}", json.text);
         }
+    }
+
+    #[test]
+    fn a_body_of_grpc_is_lines_of_json(
+        messages in prop::collection::vec((0..3u8, prop::collection::vec(any::<u8>(), 0..60)), 0..5),
+        cut in 0..400usize,
+        most in 0..200usize,
+        web in any::<bool>(),
+    ) {
+        let mut body = Vec::new();
+        for (flags, message) in &messages {
+            body.push(*flags);
+            body.extend((message.len() as u32).to_be_bytes());
+            body.extend(message);
+        }
+        body.truncate(cut);
+        let about = GrpcAbout {
+            content_type: if web { "application/grpc-web-text" } else { "application/grpc" },
+            encoding: "gzip",
+            path: "/shop.v1.Cart/Add",
+            is_response: false,
+        };
+        let shown = grpc_body(&body, about, &shop(), most).expect("a body of gRPC");
+        let lines = shown.text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count();
+        prop_assert_eq!(lines, shown.messages.len(), "{:?}", shown);
     }
 
     #[test]
