@@ -9,7 +9,8 @@
 //! One grammar takes the three dialects that are in use: KFL1 (`and`, `r"regex"`), KFL2 (CEL: `&&`, `.contains()`) and
 //! the mixture of both that people write (`src.pod contains "x"`). A filter is compiled in the order of the modules
 //! below: tokens, syntax tree, then names are resolved and types checked. What comes out knows no dialect any more; it
-//! is printed in KFL2's spelling, translated by whoever owns a store, or run on single calls by [`evaluate()`].
+//! is printed in KFL2's spelling, translated by whoever owns a store, or run on single calls by [`evaluate()`]. What a
+//! store has no form for is kept apart, as [`Computed`]. [`explain()`] tells a person how a filter was read.
 //!
 //! Nothing here knows a store, reads a clock or does I/O.
 

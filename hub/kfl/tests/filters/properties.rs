@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::row::Entry;
 use proptest::prelude::*;
-use wiretape_kfl::{FIELDS, Field, Kind, Value, compile, evaluate};
+use wiretape_kfl::{FIELDS, Field, Kind, Value, compile, decide, evaluate};
 
 /// 2026-01-31T12:00:00Z.
 const NOW: u64 = 1_769_860_800_000_000_000;
@@ -128,6 +128,61 @@ proptest! {
             prop_assert_eq!(holds(format!("({text}) || ({other})")), Ok(one || two));
             let choice = format!("({text}) ? ({other}) : http");
             prop_assert_eq!(holds(choice), Ok(if one { two } else { true }));
+        }
+    }
+}
+
+/// Pieces that documents are made of.
+const DOCUMENT: &[&str] = &[
+    "<a>",
+    "</a>",
+    "<b c=\"d\">",
+    "</b>",
+    "<e/>",
+    "<",
+    ">",
+    "/>",
+    "&",
+    "&#x41;",
+    "&lt;",
+    ";",
+    "\"",
+    "'",
+    "=",
+    "<!--",
+    "-->",
+    "<![CDATA[",
+    "]]>",
+    "<?",
+    "?>",
+    "<!DOCTYPE",
+    "\u{e9}",
+    "\u{feff}",
+    " ",
+    "x",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "1",
+    "1e999",
+    "\"k\"",
+    "null",
+    "true",
+];
+
+proptest! {
+    #[test]
+    fn any_text_is_a_document_or_none(pieces in prop::collection::vec(prop::sample::select(DOCUMENT), 0..24)) {
+        let text = Value::Text(Cow::Owned(pieces.concat()));
+        let entry = Entry::default().with(Field::SrcName, text);
+        for method in ["json", "xml"] {
+            let holds = |filter: String| compile(&filter, NOW).map(|filter| decide(&filter, &entry));
+            let some = holds(format!("src.name.{method}() != null"));
+            let none = holds(format!("src.name.{method}() == null"));
+            prop_assert_eq!(some, none.map(|none| none.map(|none| !none)));
         }
     }
 }
