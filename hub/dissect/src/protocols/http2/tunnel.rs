@@ -6,8 +6,9 @@
 use super::stream::STREAM;
 use crate::Counters;
 use crate::call::Value;
+use crate::limits::PLACE_BYTES;
 use crate::protocols::websocket::{self, WebSocket};
-use crate::protocols::{Input, Missing, Parsed, Protocol, Side, Span, Told, Transaction, Upgrade};
+use crate::protocols::{Input, Missing, Parsed, Place, Protocol, Side, Span, Told, Transaction, Upgrade};
 use crate::tcp::Close;
 
 /// Payload of a frame of data, as much as was there at a time.
@@ -45,6 +46,8 @@ struct Lane {
     lost: Lost,
     /// Whether the next frame must be looked for.
     astray: bool,
+    /// Whether a message is likely to begin with what is held.
+    turn: bool,
     ended: bool,
 }
 
@@ -93,6 +96,8 @@ impl Tunnel {
         let lane = self.lane(from);
         let mut bytes = std::mem::take(&mut lane.held);
         let before = bytes.len();
+        // What waits was told to begin a message, or not, when it came.
+        let turn = if before == 0 { piece.begins } else { lane.turn };
         let whole = if before == 0 {
             piece.bytes.as_slice()
         } else {
@@ -107,15 +112,24 @@ impl Tunnel {
                 bytes: left,
                 position: position(used),
                 ack: span.ack,
-                turn: piece.begins && used == 0,
+                turn: turn && used == 0,
             };
             if self.lane(from).astray {
-                if WebSocket::resync(&mut self.state, input) != Some(0) {
-                    counters.skipped_bytes += left.len() as u64;
-                    break;
+                match WebSocket::resync(&mut self.state, input) {
+                    Place::At(0) => {
+                        self.lane(from).astray = false;
+                        continue;
+                    }
+                    Place::Perhaps if left.len() < PLACE_BYTES => {
+                        self.lane(from).hold(left, position(used), span);
+                        self.lane(from).turn = input.turn;
+                    }
+                    place => {
+                        counters.places_given_up += u64::from(place == Place::Perhaps);
+                        counters.skipped_bytes += left.len() as u64;
+                    }
                 }
-                self.lane(from).astray = false;
-                continue;
+                break;
             }
             let (step, frame) = match WebSocket::parse(&mut self.state, input, counters) {
                 Parsed::Frame { used, frame } => (used, Some(frame)),
