@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use wiretape_dissect::protobuf::Descriptors;
 
-/// Bytes of a file. Google's public APIs, all of them with their comments, are 60 MiB.
+/// Bytes of a file: more than a set can have that stays within the dissector's limit of names.
 const MOST: u64 = 256 << 20;
 
 /// Reads all of them.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::tunnel::Piece;
+use crate::Counters;
 use crate::limits::{STRANGER_BYTES, STRANGER_PIECES, STRANGER_REFUSALS, STRANGERS};
 use crate::protocols::{Side, Span, websocket};
 
@@ -31,14 +32,15 @@ impl Strangers {
     }
 
     /// Takes what is said on a stream; gives all that was said as soon as it proves to be WebSocket.
-    pub fn take(&mut self, from: Side, piece: Piece, span: Span) -> Option<Said> {
+    pub fn take(&mut self, from: Side, piece: Piece, span: Span, counters: &mut Counters) -> Option<Said> {
         let stream = piece.stream;
         if !self.streams.contains_key(&stream) && self.streams.len() >= STRANGERS {
             // The oldest have had the most time to prove what they are.
             self.streams.pop_first();
+            counters.strangers_forgotten += 1;
         }
         let stranger = self.streams.entry(stream).or_default();
-        if stranger.take(from, piece, span) {
+        if stranger.take(from, piece, span, counters) {
             return self.streams.remove(&stream).map(|stranger| stranger.said);
         }
         None
@@ -76,10 +78,11 @@ impl Strangers {
 
 impl Stranger {
     /// Whether it is proved.
-    fn take(&mut self, from: Side, piece: Piece, span: Span) -> bool {
+    fn take(&mut self, from: Side, piece: Piece, span: Span, counters: &mut Counters) -> bool {
         let full = self.bytes(from).len() + piece.bytes.len() > STRANGER_BYTES;
         if full || self.said.len() >= STRANGER_PIECES {
             self.forget(from);
+            counters.strangers_forgotten += 1;
         }
         let first = !self.said.iter().any(|(side, ..)| *side == from);
         if piece.bytes.is_empty() || piece.bytes.len() > STRANGER_BYTES || (first && !piece.begins) {
@@ -90,6 +93,7 @@ impl Stranger {
             Some(proved) => {
                 if !proved {
                     self.refused += 1;
+                    counters.strangers_forgotten += u64::from(self.refused == STRANGER_REFUSALS);
                     self.said.clear();
                 }
                 proved

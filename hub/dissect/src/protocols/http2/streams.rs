@@ -254,7 +254,7 @@ impl Streams {
         self.with(stream, counters, |open| {
             open.data(from, part, body, piece.framing, end)
         });
-        let said = self.strangers.take(from, piece, span);
+        let said = self.strangers.take(from, piece, span, counters);
         if end {
             self.strangers.forget(stream);
         }
