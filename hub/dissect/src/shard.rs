@@ -11,6 +11,7 @@ use crate::datagrams::Datagrams;
 use crate::flow::FlowKey;
 use crate::limits::{CONNECTIONS, HELD, IDLE, LINGER, OLDER_CONNECTIONS, SHARD_BYTES};
 use crate::protocols::Transaction;
+use crate::record::ConnectionRecord;
 use crate::segment::{Flags, Segment};
 use crate::tcp::Close;
 use crate::{Call, Counters, Nanos};
@@ -33,6 +34,8 @@ pub struct Shard {
     /// Slots whose calls wait for another observer, in order.
     holding: VecDeque<Ticket>,
     scratch: Vec<Transaction>,
+    /// Connections that are over, until they are taken.
+    over: Vec<ConnectionRecord>,
     datagrams: Datagrams,
     counters: Counters,
 }
@@ -79,6 +82,7 @@ impl Shard {
             counters: &mut self.counters,
             scratch: &mut self.scratch,
             out,
+            over: &mut self.over,
         };
         let Some(entry) = self.slots.get_mut(slot as usize) else {
             return;
@@ -128,6 +132,11 @@ impl Shard {
         self.datagrams.finish(&mut self.counters, out);
     }
 
+    /// Gives the connections that are over. To be asked for now and then, for they wait until they are.
+    pub fn connections(&mut self) -> impl Iterator<Item = ConnectionRecord> {
+        self.over.drain(..)
+    }
+
     /// What has become of all segments so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -143,10 +152,6 @@ impl Shard {
     fn slot(&mut self, segment: &Segment, out: &mut Vec<Call>) -> Option<u32> {
         if let Some(slot) = self.index.get(&segment.flow) {
             return Some(*slot);
-        }
-        if segment.len == 0 && !segment.flags.has(Flags::SYN) {
-            self.counters.stray += 1;
-            return None;
         }
         while self.index.len() >= CONNECTIONS && self.evict(out) {
             self.counters.connections_evicted += 1;
@@ -206,6 +211,7 @@ impl Shard {
             counters: &mut self.counters,
             scratch: &mut self.scratch,
             out,
+            over: &mut self.over,
         };
         for connection in &mut entry.connections {
             connection.expire(self.now, &mut desk);
@@ -260,6 +266,7 @@ impl Shard {
             counters: &mut self.counters,
             scratch: &mut self.scratch,
             out,
+            over: &mut self.over,
         };
         for connection in &mut entry.connections {
             connection.finish(self.now, &mut desk);
@@ -334,11 +341,11 @@ impl Slot {
             desk.counters.ports_reused += 1;
             return self.begin(segment, desk);
         }
-        if segment.len == 0 && !syn {
+        // An observer that was not met yet. Where ports are used again, it may be its last word on an earlier connection.
+        if segment.len == 0 && !syn && !self.connections.is_empty() {
             desk.counters.stray += 1;
             return None;
         }
-        // An observer that was not met yet.
         let known = self
             .connections
             .iter()
