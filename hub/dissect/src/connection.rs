@@ -252,21 +252,21 @@ impl Connection {
     fn record(&mut self, now: Nanos, desk: &mut Desk<'_>) {
         let (client, client_by) = self.client();
         // The client's socket, else the server's, else whoever saw it first.
-        let place = |vantage: &&Vantage| match vantage.observer {
-            Observer::Socket(end) if end == client => 0,
-            Observer::Socket(_) => 1,
-            Observer::Interface(_) => 2,
-        };
-        let Some(vantage) = self.vantages.iter().min_by_key(place) else {
+        let best = |vantage: &&Vantage| SeenFrom::of(vantage.observer, client);
+        let Some(vantage) = self.vantages.iter().min_by_key(best) else {
             return;
         };
         let analysis = &vantage.analysis;
         let mut protocols = std::mem::take(&mut self.protocols);
         if protocols.is_empty() {
-            let recognised = self.vantages.iter().find_map(|vantage| vantage.dissection.protocol());
+            let recognised = self
+                .vantages
+                .iter()
+                .find_map(|vantage| vantage.dissection.protocol());
             protocols.extend(recognised);
         }
         let peer = |end| peer(&self.flow, &self.recorded, end);
+        let ends = [client, client.other()];
         let record = ConnectionRecord {
             stream: self.stream,
             client: peer(client),
@@ -274,15 +274,12 @@ impl Connection {
             client_by,
             tape: vantage.tape,
             seen_from: SeenFrom::of(vantage.observer, client),
-            recorded: (
-                self.recorded[client].is_some(),
-                self.recorded[client.other()].is_some(),
-            ),
+            recorded: ends.map(|end| self.recorded[end].is_some()).into(),
             times: (analysis.first, analysis.last),
             state: analysis.state(),
             protocols,
             calls: self.index,
-            sent: [client, client.other()].map(|end| analysis.ends[end].sent),
+            sent: ends.map(|end| analysis.ends[end].sent),
             tcp: Some(analysis.record(client)),
         };
         if let Some(failure) = analysis.failure(client, self.index, now) {
@@ -299,7 +296,10 @@ impl Connection {
         if let Some(opener) = opener {
             return (opener, ClientBy::Opening);
         }
-        let asks = self.vantages.iter().find_map(|vantage| vantage.dissection.client());
+        let asks = self
+            .vantages
+            .iter()
+            .find_map(|vantage| vantage.dissection.client());
         if let Some(asks) = asks {
             return (asks, ClientBy::Protocol);
         }

@@ -64,8 +64,8 @@ pub enum ClientBy {
     Ports,
 }
 
-/// From where a connection was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// From where a connection was seen, the best place first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SeenFrom {
     /// The client's socket.
     Client,

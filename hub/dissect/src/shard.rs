@@ -121,7 +121,8 @@ impl Shard {
     /// Takes the next datagram with its payload; gives the calls that have become complete.
     pub fn datagram(&mut self, datagram: &Datagram, payload: &[u8], out: &mut Vec<Call>) {
         self.counters.bytes += payload.len() as u64;
-        self.datagrams.take(datagram, payload, &mut self.counters, out);
+        self.datagrams
+            .take(datagram, payload, &mut self.counters, out, &mut self.over);
     }
 
     /// There are no more packets: gives all calls that still wait.
@@ -129,7 +130,7 @@ impl Shard {
         for slot in 0..self.slots.len() as u32 {
             self.give_up(slot, out);
         }
-        self.datagrams.finish(&mut self.counters, out);
+        self.datagrams.finish(&mut self.counters, out, &mut self.over);
     }
 
     /// Gives the connections that are over. To be asked for now and then, for they wait until they are.

@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::PacketBuilder;
 
-use crate::{Call, Counters, Direction, Link, Nanos, Packet, Routed, Router, RouterCounters, SHARDS, Shard};
+use crate::{
+    Call, ConnectionRecord, Counters, Direction, Link, Nanos, Packet, Routed, Router, RouterCounters, SHARDS,
+    Shard,
+};
 
 /// A packet that owns its bytes.
 #[derive(Clone, Debug)]
@@ -363,6 +366,8 @@ impl Bits {
 pub struct Dissected {
     /// Calls, by connection, in order.
     pub calls: Vec<Call>,
+    /// Connections, in order of time.
+    pub connections: Vec<ConnectionRecord>,
     /// All shards' counters.
     pub counters: Counters,
     /// The router's.
@@ -407,8 +412,12 @@ pub fn dissect<'a>(packets: impl IntoIterator<Item = &'a Recorded>) -> Dissected
     }
     for shard in &mut shards {
         shard.finish(&mut dissected.calls);
+        dissected.connections.extend(shard.connections());
         dissected.counters.merge(shard.counters());
     }
+    dissected
+        .connections
+        .sort_by_key(|connection| (connection.times, connection.stream));
     dissected.router = router.counters().clone();
     dissected
         .calls

@@ -182,7 +182,11 @@ fn a_closed_connection_is_forgotten() {
     // Its last packet comes too late to be of it, and is all that is known of another one.
     one.feed(&talk.packets[7..]);
     one.shard.finish(&mut one.calls);
-    let states: Vec<State> = one.shard.connections().map(|connection| connection.state).collect();
+    let states: Vec<State> = one
+        .shard
+        .connections()
+        .map(|connection| connection.state)
+        .collect();
     assert_eq!(states, [State::Closed, State::Established, State::MidStream]);
     assert_eq!(one.calls.len(), 1);
 }

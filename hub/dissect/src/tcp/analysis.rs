@@ -177,7 +177,9 @@ impl Analysis {
         }
         mine.advance(segment, kind);
         if flags.has(Flags::ACK) {
-            other.unacked.acknowledged(segment.ack, ts, &mut other.sent.round_trips);
+            other
+                .unacked
+                .acknowledged(segment.ack, ts, &mut other.sent.round_trips);
             if other.kind == Kind::WindowProbe && segment.ack == other.next.wrapping_add(1) {
                 // The probe's byte found room after all.
                 other.next = segment.ack;
@@ -247,8 +249,7 @@ impl Analysis {
         let ack = flags.has(Flags::ACK);
         if flags.has(Flags::SYN) {
             self.completeness |= if ack { seen::SYN_ACK } else { seen::SYN };
-            self.opener
-                .get_or_insert(if ack { from.other() } else { from });
+            self.opener.get_or_insert(if ack { from.other() } else { from });
             if !ack {
                 if self.first_ack == 0 {
                     self.last_syn = ts;
@@ -312,14 +313,20 @@ impl Side {
     /// Behind the last number that a segment occupies.
     fn end(&self, segment: &Segment) -> u32 {
         let control = u32::from(segment.flags.any(Flags::SYN | Flags::FIN));
-        segment.seq.wrapping_add(segment.payload_len()).wrapping_add(control)
+        segment
+            .seq
+            .wrapping_add(segment.payload_len())
+            .wrapping_add(control)
     }
 
     /// Compares a segment with the one before and with the other end's window; counts what it shows.
     fn compare(&mut self, other: &Self, segment: &Segment) -> Kind {
         let (seq, ack, len, window) = (segment.seq, segment.ack, segment.payload_len(), segment.window);
         let control = segment.flags.any(Flags::CONTROL);
-        let (met, expected) = (self.kind != Kind::None, self.kind != Kind::None && seq == self.next);
+        let (met, expected) = (
+            self.kind != Kind::None,
+            self.kind != Kind::None && seq == self.next,
+        );
         if len == 1 && expected && other.kind != Kind::None && other.window == 0 {
             return Kind::WindowProbe;
         }
@@ -392,7 +399,7 @@ impl Side {
         if other.repeated >= FAST_ASKED && other.ack == seq && since(other.ack_at) < FAST {
             self.sent.retransmissions += 1;
             self.sent.fast_retransmissions += 1;
-        } else if since(self.next_at) < threshold && end != self.next {
+        } else if since(self.next_at) < threshold && self.end(segment) != self.next {
             self.sent.out_of_order += 1;
         } else {
             self.sent.retransmissions += 1;

@@ -1,11 +1,11 @@
 //! How far a connection got, and what kept it from getting further.
 
 use super::analysis::Analysis;
+use crate::Nanos;
+use crate::call::{Call, Marks, Observation, Outcome, Value};
 use crate::flow::End;
 use crate::limits::{CLOSE_WAIT, SYN_WAIT};
-use crate::call::{Call, Marks, Observation, Outcome, Value};
 use crate::record::{ConnectionRecord, SeenFrom, State};
-use crate::Nanos;
 
 /// A connection that failed as such, whatever was to be said over it.
 #[derive(Debug, PartialEq)]
@@ -99,7 +99,10 @@ impl Analysis {
                     method: "SYN",
                     message: match sent {
                         1 => "the SYN was not answered".to_owned(),
-                        _ => format!("{sent} SYNs in {} were not answered", millis(self.last - self.first)),
+                        _ => format!(
+                            "{sent} SYNs in {} were not answered",
+                            millis(self.last - self.first)
+                        ),
                     },
                     outcome: Outcome::NoResponse,
                     asked: (self.first, self.last),
@@ -167,7 +170,11 @@ impl Analysis {
         waits.then(|| Failure {
             kind: "LastAck",
             method: "FIN",
-            message: format!("{} FINs of the {} were not acknowledged", side.sent.fins, name(last)),
+            message: format!(
+                "{} FINs of the {} were not acknowledged",
+                side.sent.fins,
+                name(last)
+            ),
             outcome: Outcome::Unknown,
             asked: (side.fin, self.last),
             answered: None,

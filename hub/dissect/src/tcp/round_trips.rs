@@ -23,7 +23,7 @@ pub struct RoundTrips {
 }
 
 impl Unacked {
-    /// Notes a segment; not one that was sent before, whose time is the first copy's.
+    /// Notes a segment. Of one that was sent again, the first copy's time counts, as in Wireshark.
     pub fn sent(&mut self, end: u32, ts: Nanos, counters: &mut Counters) {
         if self.0.len() >= UNACKED {
             counters.round_trips_missed += 1;
@@ -43,10 +43,7 @@ impl Unacked {
 
     /// An acknowledgement came; that of exactly one segment's end is a sample.
     pub fn acknowledged(&mut self, ack: u32, ts: Nanos, times: &mut RoundTrips) {
-        while let Some((end, sent)) = self
-            .0
-            .pop_front_if(|(end, _)| ack.wrapping_sub(*end) as i32 >= 0)
-        {
+        while let Some((end, sent)) = self.0.pop_front_if(|(end, _)| ack.wrapping_sub(*end) as i32 >= 0) {
             if end == ack {
                 times.add(ts.saturating_sub(sent) / 1000);
             }
