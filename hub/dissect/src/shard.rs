@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
-use crate::connection::{Connection, Desk};
+use crate::connection::{Connection, Desk, Vantage};
 use crate::datagram::Datagram;
 use crate::datagrams::Datagrams;
 use crate::flow::FlowKey;
@@ -145,7 +145,8 @@ impl Shard {
 
     /// Bytes that it holds for connections, roughly.
     pub fn memory(&self) -> usize {
-        let slot = size_of::<Slot>() + size_of::<Connection>() + 2 * size_of::<Ticket>();
+        let slot =
+            size_of::<Slot>() + size_of::<Connection>() + size_of::<Vantage>() + 2 * size_of::<Ticket>();
         self.bytes + self.slots.len() * slot + self.datagrams.memory()
     }
 

@@ -19,9 +19,9 @@ pub(crate) struct Analysis {
     pub last: Nanos,
     /// When the first SYN was seen; 0 without any.
     pub first_syn: Nanos,
-    /// When the last SYN was seen before the first segment that acknowledges anything, and when that was; 0 without any.
-    last_syn: Nanos,
-    first_ack: Nanos,
+    /// When the last SYN was seen before the first segment that acknowledges anything; from then on, how long that took.
+    syn_to_ack: Nanos,
+    syn_acknowledged: bool,
     /// When the handshake's last segment was seen; 0 when it was not.
     pub established: Nanos,
     /// When the last reset was seen; 0 without any.
@@ -159,8 +159,9 @@ impl Analysis {
         } else if len > 0 {
             self.completeness |= seen::DATA;
         }
-        if self.first_ack == 0 && self.first_syn != 0 && flags.has(Flags::ACK) && !flags.has(Flags::SYN) {
-            self.first_ack = ts;
+        if !self.syn_acknowledged && self.first_syn != 0 && flags.has(Flags::ACK) && !flags.has(Flags::SYN) {
+            self.syn_acknowledged = true;
+            self.syn_to_ack = ts.saturating_sub(self.syn_to_ack);
         }
         if self.established == 0 && self.completeness & seen::HANDSHAKE != 0 {
             self.shake_hands(segment);
@@ -216,7 +217,7 @@ impl Analysis {
 
     /// From the last SYN to the first acknowledgement behind it: Wireshark's `tcp.analysis.initial_rtt`.
     pub fn initial_rtt(&self) -> Option<Nanos> {
-        (self.first_ack != 0).then(|| self.first_ack.saturating_sub(self.last_syn))
+        self.syn_acknowledged.then_some(self.syn_to_ack)
     }
 
     /// Whether the other end of the opener has taken the connection.
@@ -251,8 +252,8 @@ impl Analysis {
             self.completeness |= if ack { seen::SYN_ACK } else { seen::SYN };
             self.opener.get_or_insert(if ack { from.other() } else { from });
             if !ack {
-                if self.first_ack == 0 {
-                    self.last_syn = ts;
+                if !self.syn_acknowledged {
+                    self.syn_to_ack = ts;
                 }
                 if self.first_syn == 0 {
                     self.first_syn = ts;
@@ -435,4 +436,15 @@ impl Side {
 /// Whether a sequence number comes before another (RFC 9293, section 3.4).
 fn is_before(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) < 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is one for every observer of every connection: 60 MiB, if all shards are full of them.
+    #[test]
+    fn an_analysis_is_small() {
+        assert!(size_of::<Analysis>() <= 472, "{}", size_of::<Analysis>());
+    }
 }
