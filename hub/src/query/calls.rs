@@ -126,6 +126,7 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         let mut columns = entry::COMPACT.to_vec();
         columns.extend(["req_bytes", "resp_bytes"]);
         if !asked.is_calls() {
+            columns.extend(["conn_id", "flow_id", "side"]);
             columns.extend(entries::own().map(|column| column.name));
         }
         page = page.select_columns(&columns)?;

@@ -4,7 +4,7 @@
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::functions::expr_fn::{concat, nullif};
+use datafusion::functions::expr_fn::{coalesce, concat, nullif};
 use datafusion::functions_aggregate::expr_fn::{avg, bit_or, bool_or, max, min, sum};
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
@@ -127,7 +127,9 @@ fn flow(column: &Column) -> Option<Expr> {
                 DataType::Int64,
             )),
             Fold::Mean => Some(cast(col(name), DataType::Int64)),
-            Fold::Sum | Fold::Least | Fold::Greatest | Fold::Or | Fold::Distinct => Some(col(name)),
+            // It comes as long text, and not at all where there is none.
+            Fold::Distinct => Some(coalesce(vec![cast(col(name), DataType::Utf8View), lit("")])),
+            Fold::Sum | Fold::Least | Fold::Greatest | Fold::Or => Some(col(name)),
         },
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use wiretape_dissect::testing::{Chat, Talk, Who};
 use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, Format};
 
-use crate::captures::{START, SECOND, ask, dissect, dissect_packets, mixed, talk, tape};
+use crate::captures::{SECOND, START, ask, dissect, dissect_packets, mixed, talk, tape};
 
 /// Two connections with calls, one that is refused, and some datagrams that nobody knows.
 fn shop() -> (tempfile::TempDir, Database) {
@@ -19,10 +19,7 @@ fn shop() -> (tempfile::TempDir, Database) {
     let mut chat = Chat::new("10.0.0.1:50000", "10.0.0.4:9999", START + 2 * SECOND);
     chat.ask(b"one").answer(b"two!").ask(b"three");
     let tcp = calls.into_iter().map(|talk| talk.packets);
-    let db = dissect_packets(
-        dir.path(),
-        &mixed(tcp.chain([refused.packets, chat.packets])),
-    );
+    let db = dissect_packets(dir.path(), &mixed(tcp.chain([refused.packets, chat.packets])));
     (dir, db)
 }
 
@@ -97,17 +94,32 @@ async fn a_connection_compact_and_raw() {
     );
     let raw = raw(&db, "tcp_conn and dst.port == 80").await;
     let connection = &raw.calls[0];
-    assert_eq!((&connection["state"], &connection["l7"]), (&json!("closed"), &json!("HTTP")));
-    assert_eq!((&connection["calls"], &connection["l7_detected"]), (&json!(10), &json!(["HTTP"])));
+    assert_eq!(
+        (&connection["state"], &connection["l7"]),
+        (&json!("closed"), &json!("HTTP"))
+    );
+    assert_eq!(
+        (&connection["calls"], &connection["l7_detected"]),
+        (&json!(10), &json!(["HTTP"]))
+    );
     let metrics = &connection["tcp_metrics"];
     assert_eq!(metrics["connection_completeness"], 31);
-    assert_eq!((&metrics["initial_rtt_us"], &metrics["handshake_time_us"]), (&json!(2000), &json!(2000)));
+    assert_eq!(
+        (&metrics["initial_rtt_us"], &metrics["handshake_time_us"]),
+        (&json!(2000), &json!(2000))
+    );
     assert_eq!(metrics["connection_time_us"], 25_000);
-    assert_eq!((&metrics["fin_count"], &metrics["time_to_first_byte_us"]), (&json!(2), &json!(1000)));
+    assert_eq!(
+        (&metrics["fin_count"], &metrics["time_to_first_byte_us"]),
+        (&json!(2), &json!(1000))
+    );
     assert!(metrics.get("retransmissions").is_none(), "zeros are left out");
     // The same by its id.
     let by_id = query::call_by_id(&db, id).await.unwrap();
-    assert_eq!((&by_id["proto"], &by_id["local_pkts"]), (&json!("tcp_conn"), &json!(13)));
+    assert_eq!(
+        (&by_id["proto"], &by_id["local_pkts"]),
+        (&json!("tcp_conn"), &json!(13))
+    );
 }
 
 #[tokio::test]
@@ -116,17 +128,38 @@ async fn a_flow_is_the_sum_of_its_connections() {
     let flows = raw(&db, "tcp_flow and dst.port == 80").await;
     assert_eq!(flows.total, 1);
     let flow = &flows.calls[0];
-    assert_eq!((&flow["client_pkts"], &flow["server_pkts"], &flow["calls"]), (&json!(26), &json!(26), &json!(20)));
-    assert_eq!((&flow["local_pkts"], &flow["local_pps"]), (&json!(26), &json!(26)));
-    assert_eq!((&flow["l7_detected"], &flow["state"]), (&json!(["HTTP"]), &json!("closed")));
+    assert_eq!(
+        (&flow["client_pkts"], &flow["server_pkts"], &flow["calls"]),
+        (&json!(26), &json!(26), &json!(20))
+    );
+    assert_eq!(
+        (&flow["local_pkts"], &flow["local_pps"]),
+        (&json!(26), &json!(26))
+    );
+    assert_eq!(
+        (&flow["l7_detected"], &flow["state"]),
+        (&json!(["HTTP"]), &json!("closed"))
+    );
     assert!(flow.get("src_port").is_none() && flow["src_ip"] == "10.0.0.1");
     let metrics = &flow["tcp_metrics"];
-    assert_eq!((&metrics["fin_count"], &metrics["connection_completeness"]), (&json!(4), &json!(31)));
-    assert_eq!((&metrics["initial_rtt_us"], &metrics["connection_time_us"]), (&json!(2000), &json!(25_500)));
+    assert_eq!(
+        (&metrics["fin_count"], &metrics["connection_completeness"]),
+        (&json!(4), &json!(31))
+    );
+    assert_eq!(
+        (&metrics["initial_rtt_us"], &metrics["connection_time_us"]),
+        (&json!(2000), &json!(25_500))
+    );
     assert_eq!(metrics["rtt_avg_us"], metrics["rtt_min_us"]);
     // Of datagrams, there are no such numbers.
     let datagrams = raw(&db, "udp_flow").await;
-    assert_eq!((&datagrams.calls[0]["local_pkts"], &datagrams.calls[0]["remote_pkts"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (
+            &datagrams.calls[0]["local_pkts"],
+            &datagrams.calls[0]["remote_pkts"]
+        ),
+        (&json!(2), &json!(1))
+    );
     assert!(datagrams.calls[0].get("tcp_metrics").is_none());
 }
 
@@ -137,9 +170,18 @@ async fn details_hold_the_flow_and_the_connection() {
     let id = call["id"].as_str().unwrap();
     let details = query::call_details(&db, id, None, true).await.unwrap();
     assert_eq!(details["l4_conn"]["conn_id"], call["conn_id"]);
-    assert_eq!((&details["l4_conn"]["state"], &details["l4_conn"]["local_pkts"]), (&json!("closed"), &json!(13)));
+    assert_eq!(
+        (&details["l4_conn"]["state"], &details["l4_conn"]["local_pkts"]),
+        (&json!("closed"), &json!(13))
+    );
     assert_eq!(details["l4_flow"]["flow_id"], call["flow_id"]);
-    assert_eq!((&details["l4_flow"]["local_pkts"], &details["l4_flow"]["remote_pps"]), (&json!(26), &json!(26)));
+    assert_eq!(
+        (
+            &details["l4_flow"]["local_pkts"],
+            &details["l4_flow"]["remote_pps"]
+        ),
+        (&json!(26), &json!(26))
+    );
     let without = query::call_details(&db, id, None, false).await.unwrap();
     assert!(without.get("l4_conn").is_none());
 }
@@ -172,7 +214,10 @@ async fn nothing_found_says_why() {
     let (_dir, db) = shop();
     let page = ask(&db, "tcp_conn and dst.port == 9").await;
     let why = page.explanation.unwrap();
-    assert!(why.contains("matched none of the 25 entries of this dissection"), "{why}");
+    assert!(
+        why.contains("matched none of the 25 entries of this dissection"),
+        "{why}"
+    );
 }
 
 #[tokio::test]
@@ -183,7 +228,10 @@ async fn recorded_at_the_server_alone_the_server_is_local() {
     let (summary, db) = dissect(dir.path(), vec![tape(dir.path(), "node-2", &packets)], Vec::new());
     assert_eq!(summary.connections, 1);
     let connection = &raw(&db, "tcp_conn").await.calls[0];
-    assert_eq!((&connection["side"], &connection["node"]), (&json!("server"), &json!("node-2")));
+    assert_eq!(
+        (&connection["side"], &connection["node"]),
+        (&json!("server"), &json!("node-2"))
+    );
     assert_eq!(connection["local_bytes"], connection["server_bytes"]);
     assert_eq!(connection["remote_bytes"], connection["client_bytes"]);
     let server = connection["server_bytes"].as_i64().unwrap();

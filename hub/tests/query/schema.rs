@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use wiretape_dissect::Marks;
 use datafusion::arrow::datatypes::FieldRef;
+use wiretape_dissect::Marks;
 use wiretape_hub::calls::connections;
 use wiretape_hub::calls::schema::{COLUMNS, Column, VERSION, schema};
 
