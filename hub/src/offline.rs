@@ -294,10 +294,10 @@ fn table_row(call: &Value) -> [String; 8] {
         } else {
             named
         };
-        let port = call
-            .pointer(&format!("/{side}/port"))
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
+        let Some(port) = call.pointer(&format!("/{side}/port")).and_then(Value::as_u64) else {
+            // A flow is of all ports of its client.
+            return name;
+        };
         if name.contains(':') {
             format!("[{name}]:{port}")
         } else {

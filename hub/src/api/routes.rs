@@ -257,6 +257,11 @@ pub const ROUTES: &[Route] = &[
                 "integer",
                 "bytes per body; 65536 when not given",
             ),
+            (
+                "include_l4",
+                "boolean",
+                "its flow and connection; true when not given",
+            ),
         ],
     },
     Route {

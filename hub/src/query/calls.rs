@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
-use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_aggregate::expr_fn::count as counted;
 use datafusion::logical_expr::{Expr, Operator, SortExpr, col, lit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -13,12 +13,15 @@ use wiretape_kfl::Filter;
 use wiretape_tape::Nanos;
 
 use super::bodies::{self, Side};
+use super::connection;
+use super::entries::{self, Asked};
 use super::entry;
 use super::explain;
 use super::fields::instant;
 use super::filter::{condition, joined};
 use super::row::Row;
 use super::{Database, QueryError};
+use crate::calls::schema;
 
 /// Most calls of one page.
 pub const MAX_LIMIT: i64 = 1000;
@@ -112,8 +115,9 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         .map(|text| Cursor::parse(text, query.order))
         .transpose()?;
 
-    let total = count_calls(db, matching.clone()).await?;
-    let mut page = db.table().await?;
+    let asked = Asked::by(&filter);
+    let total = count(db, asked, matching.clone()).await?;
+    let mut page = entries::table(db, asked).await?;
     if let Some(condition) = all_of(matching.into_iter().chain(cursor.map(|c| c.after())).collect()) {
         page = page.filter(condition)?;
     }
@@ -121,6 +125,10 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
     if query.format == Format::Compact {
         let mut columns = entry::COMPACT.to_vec();
         columns.extend(["req_bytes", "resp_bytes"]);
+        if !asked.is_calls() {
+            columns.extend(["conn_id", "flow_id", "side"]);
+            columns.extend(entries::own().map(|column| column.name));
+        }
         page = page.select_columns(&columns)?;
     }
     let batches = page.collect().await?;
@@ -132,6 +140,10 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         ..CallsPage::default()
     };
     for row in Row::each(&batches).take(limit) {
+        if let Some(kind) = connection::Kind::of(row) {
+            answer.calls.push(Value::Object(kind.entry(row, query.format)));
+            continue;
+        }
         answer.calls.push(match query.format {
             Format::Compact => Value::Object(entry::compact(row)),
             Format::Full => {
@@ -139,7 +151,7 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
                 with_bodies(db, row, PREVIEW, &mut entry).await?;
                 Value::Object(entry)
             }
-            Format::Raw => row.raw(),
+            Format::Raw => Value::Object(row.raw(schema::COLUMNS)),
         });
     }
     if truncated {
@@ -149,11 +161,18 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
     }
     if answer.calls.is_empty() {
         let in_window = if total == 0 {
-            count_calls(db, all_of(window)).await?
+            count(db, asked, all_of(window)).await?
         } else {
             total
         };
-        answer.explanation = Some(explain::nothing(db.summary(), query, &filter, total, in_window));
+        let of = if asked.is_calls() { "calls" } else { "entries" };
+        answer.explanation = Some(explain::nothing(
+            db.summary(),
+            query,
+            &filter,
+            total,
+            (in_window, of),
+        ));
     }
     answer.lost_packets = Some(db.summary().lost_packets).filter(|lost| *lost > 0);
     Ok(answer)
@@ -166,13 +185,16 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
 pub async fn call_by_id(db: &Database, id: &str) -> Result<Value, QueryError> {
     let batches = find(db, id).await?;
     let row = Row::each(&batches).next().ok_or_else(|| unknown(id))?;
+    if let Some(kind) = connection::Kind::of(row) {
+        return Ok(Value::Object(kind.entry(row, Format::Full)));
+    }
     let mut entry = entry::full(row);
     with_bodies(db, row, PREVIEW, &mut entry).await?;
     Ok(Value::Object(entry))
 }
 
-/// One call with its payloads (contract, section 1.6): `{"entry", "req_body", "resp_body", "truncated"}`.
-/// `max_payload_size` is per body, in bytes; `None` leaves payloads out.
+/// One call with its payloads (contract, section 1.6): `{"entry", "req_body", "resp_body", "truncated", "l4_flow",
+/// "l4_conn"}`. `max_payload_size` is per body, in bytes; `None` leaves payloads out. `l4`: with the last two.
 ///
 /// # Errors
 /// As [`call_by_id`].
@@ -180,17 +202,55 @@ pub async fn call_details(
     db: &Database,
     id: &str,
     max_payload_size: Option<usize>,
+    l4: bool,
 ) -> Result<Value, QueryError> {
     let batches = find(db, id).await?;
     let row = Row::each(&batches).next().ok_or_else(|| unknown(id))?;
     let mut details = Map::new();
+    if let Some(kind) = connection::Kind::of(row) {
+        details.insert("entry".to_owned(), Value::Object(kind.entry(row, Format::Full)));
+        details.insert("truncated".to_owned(), json!(false));
+        return Ok(Value::Object(details));
+    }
     details.insert("entry".to_owned(), Value::Object(entry::full(row)));
     let mut truncated = false;
     if let Some(most) = max_payload_size {
         truncated = with_bodies(db, row, most, &mut details).await?;
     }
     details.insert("truncated".to_owned(), json!(truncated));
+    if l4 {
+        let flow = row.int("flow_id").unwrap_or_default();
+        with_l4(db, row.id("stream"), flow.unsigned_abs(), &mut details).await?;
+    }
     Ok(Value::Object(details))
+}
+
+/// Puts the call's flow and connection into an answer, if there is a table of them.
+async fn with_l4(
+    db: &Database,
+    stream: u64,
+    flow: u64,
+    details: &mut Map<String, Value>,
+) -> Result<(), QueryError> {
+    if db.connections().await?.is_none() {
+        return Ok(());
+    }
+    for (member, index, id) in [
+        ("l4_flow", entries::FLOW, flow),
+        ("l4_conn", entries::CONNECTION, stream),
+    ] {
+        let condition = col("stream").eq(lit(id)).and(col("index").eq(lit(index)));
+        let batches = entries::table(db, Asked::by_index(index))
+            .await?
+            .filter(condition)?
+            .collect()
+            .await?;
+        if let Some((row, kind)) = Row::each(&batches).find_map(|row| Some((row, connection::Kind::of(row)?)))
+        {
+            details.insert(member.to_owned(), Value::Object(kind.l4(row)));
+        }
+    }
+    Ok(())
 }
 
 /// Puts `req_body` and `resp_body` into an answer, or why they cannot be had. Whether one of them was cut.
@@ -225,8 +285,7 @@ async fn find(
     if !node.is_empty() {
         condition = condition.and(col("node").eq(lit(node)));
     }
-    Ok(db
-        .table()
+    Ok(entries::table(db, Asked::by_index(index))
         .await?
         .filter(condition)?
         .limit(0, Some(1))?
@@ -269,16 +328,15 @@ impl FromStr for CallId {
     }
 }
 
-/// How many calls meet a condition.
-async fn count_calls(db: &Database, condition: Option<Expr>) -> Result<u64, QueryError> {
-    let Some(condition) = condition else {
+/// How many entries meet a condition.
+async fn count(db: &Database, asked: Asked, condition: Option<Expr>) -> Result<u64, QueryError> {
+    let Some(condition) = condition.or_else(|| (!asked.is_calls()).then(|| lit(true))) else {
         return Ok(db.summary().calls);
     };
-    let counted = db
-        .table()
+    let counted = entries::table(db, asked)
         .await?
         .filter(condition)?
-        .aggregate(Vec::new(), vec![count(lit(1_i64)).alias("n")])?;
+        .aggregate(Vec::new(), vec![counted(lit(1_i64)).alias("n")])?;
     let batches = counted.collect().await?;
     let count = batches.first().and_then(|batch| {
         batch

@@ -13,7 +13,7 @@ use wiretape_dissect::protobuf::Descriptors;
 use wiretape_tape::{BlockReader, ReadError};
 
 use crate::calls::{schema, session};
-use crate::dissections::{SUMMARY, Summary, TABLES};
+use crate::dissections::{CONNECTIONS, SUMMARY, Summary, TABLES};
 
 /// Most segments of one dissection that are kept open for reading bodies.
 const OPEN_FILES: usize = 64;
@@ -92,7 +92,7 @@ impl Database {
                 schema::VERSION
             )));
         }
-        let session = session::open(&tables)?;
+        let session = session::open(&tables, &dir.join(CONNECTIONS))?;
         let inner = Inner {
             dir: dir.to_owned(),
             identity,
@@ -130,6 +130,15 @@ impl Database {
     /// The table of calls.
     pub(super) async fn table(&self) -> Result<DataFrame, QueryError> {
         Ok(self.inner.session.table(session::TABLE).await?)
+    }
+
+    /// The table of connections; `None` in dissections that are older than it.
+    pub(super) async fn connections(&self) -> Result<Option<DataFrame>, QueryError> {
+        let session = &self.inner.session;
+        if !session.table_exist(session::CONNECTIONS)? {
+            return Ok(None);
+        }
+        Ok(Some(session.table(session::CONNECTIONS).await?))
     }
 
     /// A file of the dissection, opened for reading single packets.

@@ -14,6 +14,10 @@ mod row;
 
 mod entry;
 
+mod entries;
+
+mod connection;
+
 mod bodies;
 
 mod explain;

@@ -8,7 +8,7 @@ use wiretape_tape::Nanos;
 
 use super::functions::Maps;
 use crate::calls::packets::place;
-use crate::calls::schema::{COLUMNS, Kind};
+use crate::calls::schema::{Column, Kind};
 
 /// A row. Columns that are not in the answer read as if nothing was recorded.
 #[derive(Clone, Copy)]
@@ -89,11 +89,11 @@ impl<'b> Row<'b> {
         )
     }
 
-    /// Every column, as it is.
-    pub(super) fn raw(self) -> Value {
+    /// Some columns, as they are.
+    pub(super) fn raw<'c>(self, columns: impl IntoIterator<Item = &'c Column>) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("id".to_owned(), json!(self.call_id()));
-        for column in COLUMNS {
+        for column in columns {
             let name = column.name;
             let value = match column.kind {
                 Kind::Time | Kind::MaybeTime => {
@@ -114,7 +114,7 @@ impl<'b> Row<'b> {
             };
             object.insert(name.to_owned(), value);
         }
-        Value::Object(object)
+        object
     }
 
     /// `None` where the column is not there or NULL.

@@ -4,6 +4,7 @@ mod captures;
 
 mod answers;
 mod bodies;
+mod connections;
 mod corpora;
 mod jobs;
 mod names;

@@ -64,9 +64,10 @@ pub(super) async fn details(State(app): State<App>, mut params: Params) -> Resul
             "`max_payload_size` must be 0 to {MAX_PAYLOAD}, not {size}"
         )));
     }
+    let l4 = params.flag(&["include_l4"])?.unwrap_or(true);
     let (_, database) = open(&app, &mut params).await?;
     let size = usize::try_from(size).map_err(ApiError::internal)?;
-    let mut answer = query::call_details(&database, &id, payload.then_some(size)).await?;
+    let mut answer = query::call_details(&database, &id, payload.then_some(size), l4).await?;
     warn(&mut answer, &params);
     Ok(Json(answer))
 }

@@ -51,7 +51,7 @@ pub fn run(capture: &Path, out: &Path, threads: usize) -> Result<Run> {
     Ok(Run {
         usage,
         summary,
-        stored: bytes_of(&out.join("calls"))?,
+        stored: bytes_of(&out.join("calls"))? + bytes_of(&out.join("connections"))?,
     })
 }
 
