@@ -1,0 +1,202 @@
+//! HTTP/2 of nginx and nghttp2.
+
+use std::fs;
+
+use anyhow::Context;
+use wiretape_tests::call::Call;
+use wiretape_tests::process::Process;
+
+use super::{SERVER, Stage, number_before, tally};
+
+/// Every way of speaking HTTP/2 in the clear that curl, h2load and nginx have between them.
+#[tokio::test]
+async fn nginx_speaks_http2_with_h2load_and_curl() -> anyhow::Result<()> {
+    let name = "nginx_speaks_http2_with_h2load_and_curl";
+    let Some(stage) = Stage::set(name, &["nginx", "h2load", "curl"]).await? else {
+        return Ok(());
+    };
+    let mut nginx = start_nginx(&stage)?;
+    let upload = stage.file("upload", vec![b'u'; 700_000])?;
+    let upload = upload.display();
+    let site = format!("http://{SERVER}");
+    let long = "l".repeat(3000);
+    // One request each: of this curl (7.88), a second one on a connection with prior knowledge fails.
+    for line in [
+        format!("{site}/large.txt"),
+        format!("--head {site}/small.txt"),
+        format!("--compressed {site}/large.txt"),
+        format!("-T {upload} {site}/put/uploaded"),
+        format!("-X DELETE {site}/put/uploaded"),
+        format!("{site}/missing?n=1"),
+        format!("{site}/moved"),
+        format!("{site}/unavailable"),
+        format!("{site}/empty"),
+        // Together longer than the table in which header fields are remembered.
+        format!("-H x-long:{long} -H x-longer:{long} {site}/small.txt"),
+    ] {
+        let quiet = "-sS -o /dev/null --http2-prior-knowledge";
+        stage.ask("curl", format!("{quiet} {line}").split(' '))?;
+    }
+    let load =
+        format!("-n 3000 -c 6 -m 8 --rps 150 {site}/small.txt {site}/missing {site}/post {site}/small.txt?q");
+    let counted = stage.ask("h2load", load.split(' '))?;
+    nginx.stop()?;
+
+    let log = fs::read_to_string(stage.cluster.folder().join("access.log"))?;
+    let mut found = Vec::new();
+    for call in stage.calls().await? {
+        assert_eq!(
+            (call.proto.as_str(), call.version.as_str()),
+            ("http", "HTTP/2"),
+            "{call:?}"
+        );
+        assert!(call.marks.is_empty(), "{call:?}");
+        assert_eq!(call.authority, SERVER.to_string(), "{call:?}");
+        let status = call.status().context("no call is without an answer")?;
+        let query = if call.query.is_empty() { "-" } else { &call.query };
+        found.push(format!("{} {} {query} {status}", call.method, call.path));
+    }
+    assert!(found.len() > 3000, "{found:?}");
+    assert_eq!(tally(found), tally(log.lines().map(str::to_owned)));
+
+    let by_h2load = [
+        ("2xx", 200..300),
+        ("3xx", 300..400),
+        ("4xx", 400..500),
+        ("5xx", 500..600),
+    ];
+    let log_of_h2load = log
+        .lines()
+        .rev()
+        .take(3000)
+        .filter_map(|line| line.split(' ').nth(3)?.parse().ok());
+    let statuses: Vec<u16> = log_of_h2load.collect();
+    for (word, range) in by_h2load {
+        let ours = statuses.iter().filter(|status| range.contains(*status)).count();
+        assert_eq!(ours, number_before(&counted, word)?, "{word}: {counted}");
+    }
+    Ok(())
+}
+
+/// Pushes, trailers both ways, padding and header blocks over several frames.
+#[tokio::test]
+async fn nghttpd_pushes_and_sends_trailers() -> anyhow::Result<()> {
+    let Some(stage) = Stage::set("nghttpd_pushes_and_sends_trailers", &["nghttpd", "nghttp"]).await? else {
+        return Ok(());
+    };
+    let site = stage.cluster.folder().join("site");
+    fs::create_dir_all(&site)?;
+    fs::write(site.join("page"), "a page\n")?;
+    fs::write(site.join("style"), "a style\n")?;
+    let upload = stage.file("upload", vec![b'u'; 100_000])?;
+    let upload = upload.display();
+    let serve = format!(
+        "--no-tls --trailer checked:yes --push=/page=/style -d {} 80",
+        site.display()
+    );
+    let mut nghttpd = stage.serve("nghttpd", serve.split(' '), 80)?;
+    let (page, missing) = (
+        format!("http://{SERVER}/page"),
+        format!("http://{SERVER}/missing"),
+    );
+    let mut theirs = Vec::new();
+    for line in [
+        format!("{page} {missing} {page}"),
+        format!("--no-push --multiply=5 {page}"),
+        format!("--no-push --continuation {page}"),
+        format!("--no-push --padding=200 --trailer sent:yes -d {upload} {page}"),
+        format!("--no-push --no-dep --header-table-size=0 {page} {page}"),
+    ] {
+        theirs.extend(responses(&stage.ask("nghttp", format!("-ns {line}").split(' '))?));
+    }
+    // It ends by the signal, and not with success.
+    nghttpd.kill()?;
+
+    let calls = stage.calls().await?;
+    for call in &calls {
+        assert!(call.marks.is_empty(), "{call:?}");
+        assert_eq!(call.version, "HTTP/2", "{call:?}");
+    }
+    let ours = calls.iter().map(|call| {
+        let pushed = call.field("http2_pushed") == "true";
+        (
+            call.path.clone(),
+            call.status().unwrap_or_default(),
+            call.resp_size,
+            pushed,
+        )
+    });
+    assert_eq!(tally(ours), tally(theirs));
+
+    for call in &calls {
+        assert_eq!(
+            call.resp_headers.get("checked").map(String::as_str),
+            Some("yes"),
+            "{call:?}"
+        );
+    }
+    let sent = |call: &&Call| call.req_headers.contains_key("sent") && call.req_size == 100_000;
+    assert_eq!(calls.iter().filter(sent).count(), 1);
+    Ok(())
+}
+
+/// Path, status, size of the body, and whether it was pushed.
+type Response = (String, u16, u64, bool);
+
+/// What nghttp prints of each response, after a heading: id, times, code, size and path; a `*` marks what was pushed.
+fn responses(said: &str) -> Vec<Response> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let code = words.len().checked_sub(3)?;
+        let status = words.get(code)?.parse().ok()?;
+        let pushed = words.get(2).is_some_and(|word| *word == "*");
+        let size = words.get(code + 1)?.parse().ok()?;
+        Some(((*words.last()?).to_owned(), status, size, pushed))
+    };
+    said.lines().filter_map(line).collect()
+}
+
+fn start_nginx(stage: &Stage) -> anyhow::Result<Process> {
+    let folder = stage.cluster.folder();
+    let site = folder.join("site");
+    fs::create_dir_all(site.join("put"))?;
+    fs::write(site.join("small.txt"), "small\n".repeat(20))?;
+    fs::write(site.join("large.txt"), "a line of a larger file\n".repeat(20_000))?;
+    let folder = folder.display();
+    let config = format!(
+        r#"
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ }}
+http {{
+    default_type text/plain;
+    # "-" for what is not there.
+    log_format counted '$request_method $uri $asked $status';
+    map $args $asked {{ "" "-"; default $args; }}
+    access_log {folder}/access.log counted;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_requests 100000;
+    gzip on;
+    gzip_types text/plain;
+    server {{
+        listen {SERVER}:80 http2;
+        root {folder}/site;
+        location /put/ {{ dav_methods PUT DELETE; client_max_body_size 10m; }}
+        location /post {{ return 200 "thank you\n"; }}
+        location /moved {{ return 301 /small.txt; }}
+        location /unavailable {{ return 503; }}
+        location /empty {{ return 204; }}
+    }}
+}}
+"#
+    );
+    let file = stage.file("nginx.conf", config)?;
+    stage.serve("/usr/sbin/nginx", ["-c".as_ref(), file.as_os_str()], 80)
+}
