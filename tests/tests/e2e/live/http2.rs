@@ -6,6 +6,8 @@ use anyhow::Context;
 use wiretape_tests::call::Call;
 use wiretape_tests::process::Process;
 
+use crate::tools::all_calls;
+
 use super::{SERVER, Stage, number_before, tally};
 
 /// Every way of speaking HTTP/2 in the clear that curl, h2load and nginx have between them.
@@ -137,6 +139,64 @@ async fn nghttpd_pushes_and_sends_trailers() -> anyhow::Result<()> {
     }
     let sent = |call: &&Call| call.req_headers.contains_key("sent") && call.req_size == 100_000;
     assert_eq!(calls.iter().filter(sent).count(), 1);
+    Ok(())
+}
+
+/// A proxy that takes an upgrade from HTTP/1 (h2c), and asks a server behind it by HTTP/2: each call is two.
+#[tokio::test]
+async fn nghttpx_upgrades_and_passes_on() -> anyhow::Result<()> {
+    let programs = ["nghttpx", "nghttpd", "nghttp", "curl"];
+    let Some(stage) = Stage::set("nghttpx_upgrades_and_passes_on", &programs).await? else {
+        return Ok(());
+    };
+    let site = stage.cluster.folder().join("site");
+    fs::create_dir_all(&site)?;
+    fs::write(site.join("page"), "a page\n")?;
+    let serve = format!("--no-tls -d {} 8080", site.display());
+    let mut nghttpd = stage.serve("nghttpd", serve.split(' '), 8080)?;
+    let proxy = format!("--conf=/dev/null -n1 -f{SERVER},80;no-tls -b{SERVER},8080;;proto=h2");
+    let mut nghttpx = stage.serve("nghttpx", proxy.split(' '), 80)?;
+    let (page, missing) = (
+        format!("http://{SERVER}/page"),
+        format!("http://{SERVER}/missing"),
+    );
+    let mut theirs = Vec::new();
+    for upgrade in ["--upgrade", "--no-push"] {
+        for _ in 0..5 {
+            let said = stage.ask("nghttp", ["-ns", upgrade, &page, &missing, &page])?;
+            theirs.extend(
+                responses(&said)
+                    .into_iter()
+                    .map(|(path, status, ..)| (path, status)),
+            );
+        }
+    }
+    for _ in 0..5 {
+        let said = stage.ask(
+            "curl",
+            ["-sS", "--http2", "-w", "%{http_code} %{http_version}", &page],
+        )?;
+        assert!(said.ends_with("200 2"), "{said}");
+        theirs.push(("/page".to_owned(), 200));
+    }
+    nghttpx.kill()?;
+    nghttpd.kill()?;
+
+    stage.recorded().await?;
+    let calls = all_calls(&stage.cluster.api(), "live").await?;
+    for port in [80, 8080] {
+        let ours = calls.iter().filter(|call| call.dst.port == port);
+        let ours = ours.map(|call| (call.path.clone(), call.status().unwrap_or_default()));
+        assert_eq!(tally(ours), tally(theirs.clone()), "{port}");
+    }
+    assert_eq!(calls.len(), 2 * theirs.len());
+    for call in &calls {
+        assert!(call.marks.is_empty(), "{call:?}");
+    }
+    let upgraded = calls
+        .iter()
+        .filter(|call| call.req_headers.contains_key("http2-settings"));
+    assert_eq!(upgraded.count(), 10);
     Ok(())
 }
 

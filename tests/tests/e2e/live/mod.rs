@@ -182,6 +182,7 @@ impl Stage {
     async fn calls(&self) -> anyhow::Result<Vec<Call>> {
         self.recorded().await?;
         let calls = all_calls(&self.cluster.api(), "live").await?;
+        eprintln!("{} calls were found", calls.len());
         for call in &calls {
             assert_eq!(
                 (call.src.ip, call.dst.ip),
