@@ -96,13 +96,14 @@ const NEEDS: &[Need] = &[
         what: "nghttp2, dnsmasq, dnsperf, dig, openssl, ping (more of them)",
         met: || {
             [
-                "nghttpd", "nghttp", "h2load", "dnsmasq", "dnsperf", "dig", "openssl", "ping",
+                "nghttpd", "nghttpx", "nghttp", "h2load", "dnsmasq", "dnsperf", "dig", "openssl", "ping",
             ]
             .into_iter()
             .all(has_program)
         },
         meet: Meet::Packages(&[
             "nghttp2-server",
+            "nghttp2-proxy",
             "nghttp2-client",
             "dnsmasq-base",
             "dnsperf",

@@ -1,14 +1,14 @@
 //! HTTP/2 of nginx and nghttp2.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::Context;
 use wiretape_tests::call::Call;
-use wiretape_tests::process::Process;
-
-use crate::tools::all_calls;
 
 use super::{SERVER, Stage, number_before, tally};
+use crate::nginx;
+use crate::tools::all_calls;
 
 /// Every way of speaking HTTP/2 in the clear that curl, h2load and nginx have between them.
 #[tokio::test]
@@ -17,7 +17,9 @@ async fn nginx_speaks_http2_with_h2load_and_curl() -> anyhow::Result<()> {
     let Some(stage) = Stage::set(name, &["nginx", "h2load", "curl"]).await? else {
         return Ok(());
     };
-    let mut nginx = start_nginx(&stage)?;
+    let folder = stage.cluster.folder();
+    let config = nginx::configure(folder, &format!("{SERVER}:80 http2"))?;
+    let mut nginx = stage.serve("/usr/sbin/nginx", ["-c".as_ref(), config.as_os_str()], 80)?;
     let upload = stage.file("upload", vec![b'u'; 700_000])?;
     let upload = upload.display();
     let site = format!("http://{SERVER}");
@@ -44,9 +46,9 @@ async fn nginx_speaks_http2_with_h2load_and_curl() -> anyhow::Result<()> {
     let counted = stage.ask("h2load", load.split(' '))?;
     nginx.stop()?;
 
-    let log = fs::read_to_string(stage.cluster.folder().join("access.log"))?;
-    let mut found = Vec::new();
-    for call in stage.calls().await? {
+    let calls = stage.calls().await?;
+    let mut found = BTreeMap::new();
+    for call in &calls {
         assert_eq!(
             (call.proto.as_str(), call.version.as_str()),
             ("http", "HTTP/2"),
@@ -55,26 +57,21 @@ async fn nginx_speaks_http2_with_h2load_and_curl() -> anyhow::Result<()> {
         assert!(call.marks.is_empty(), "{call:?}");
         assert_eq!(call.authority, SERVER.to_string(), "{call:?}");
         let status = call.status().context("no call is without an answer")?;
-        let query = if call.query.is_empty() { "-" } else { &call.query };
-        found.push(format!("{} {} {query} {status}", call.method, call.path));
+        *found
+            .entry((call.method.clone(), call.path.clone(), status))
+            .or_default() += 1;
     }
-    assert!(found.len() > 3000, "{found:?}");
-    assert_eq!(tally(found), tally(log.lines().map(str::to_owned)));
+    assert_eq!(found, nginx::log(folder)?);
 
-    let by_h2load = [
-        ("2xx", 200..300),
-        ("3xx", 300..400),
-        ("4xx", 400..500),
-        ("5xx", 500..600),
-    ];
-    let log_of_h2load = log
-        .lines()
-        .rev()
-        .take(3000)
-        .filter_map(|line| line.split(' ').nth(3)?.parse().ok());
-    let statuses: Vec<u16> = log_of_h2load.collect();
-    for (word, range) in by_h2load {
-        let ours = statuses.iter().filter(|status| range.contains(*status)).count();
+    let by_h2load = |call: &&Call| {
+        call.req_headers
+            .get("user-agent")
+            .is_some_and(|by| by.starts_with("h2load"))
+    };
+    let statuses: Vec<u16> = calls.iter().filter(by_h2load).filter_map(Call::status).collect();
+    assert_eq!(statuses.len(), 3000);
+    for (word, class) in [("2xx", 2), ("3xx", 3), ("4xx", 4), ("5xx", 5)] {
+        let ours = statuses.iter().filter(|status| **status / 100 == class).count();
         assert_eq!(ours, number_before(&counted, word)?, "{word}: {counted}");
     }
     Ok(())
@@ -214,49 +211,4 @@ fn responses(said: &str) -> Vec<Response> {
         Some(((*words.last()?).to_owned(), status, size, pushed))
     };
     said.lines().filter_map(line).collect()
-}
-
-fn start_nginx(stage: &Stage) -> anyhow::Result<Process> {
-    let folder = stage.cluster.folder();
-    let site = folder.join("site");
-    fs::create_dir_all(site.join("put"))?;
-    fs::write(site.join("small.txt"), "small\n".repeat(20))?;
-    fs::write(site.join("large.txt"), "a line of a larger file\n".repeat(20_000))?;
-    let folder = folder.display();
-    let config = format!(
-        r#"
-daemon off;
-user root;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{ }}
-http {{
-    default_type text/plain;
-    # "-" for what is not there.
-    log_format counted '$request_method $uri $asked $status';
-    map $args $asked {{ "" "-"; default $args; }}
-    access_log {folder}/access.log counted;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    keepalive_requests 100000;
-    gzip on;
-    gzip_types text/plain;
-    server {{
-        listen {SERVER}:80 http2;
-        root {folder}/site;
-        location /put/ {{ dav_methods PUT DELETE; client_max_body_size 10m; }}
-        location /post {{ return 200 "thank you\n"; }}
-        location /moved {{ return 301 /small.txt; }}
-        location /unavailable {{ return 503; }}
-        location /empty {{ return 204; }}
-    }}
-}}
-"#
-    );
-    let file = stage.file("nginx.conf", config)?;
-    stage.serve("/usr/sbin/nginx", ["-c".as_ref(), file.as_os_str()], 80)
 }
