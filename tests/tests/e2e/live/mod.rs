@@ -51,7 +51,7 @@ const RUST: &str = "peers/release/wiretape-peers";
 const PYTHON: &str = "peers/python/bin/python";
 
 /// How long a client may take, and a server until it listens.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a server is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 
@@ -91,19 +91,11 @@ impl Stage {
         port: u16,
     ) -> anyhow::Result<Process> {
         let mut server = self.start("server", program.as_ref(), arguments, Talk::No)?;
-        let until = Instant::now() + PATIENCE;
-        while !self.listens(port)? {
-            if let Some(status) = server.ended()? {
-                bail!("{} ended ({status}){}", server.name(), server.log_tail());
-            }
-            ensure!(
-                Instant::now() < until,
-                "{} does not listen{}",
-                server.name(),
-                server.log_tail()
-            );
-            thread::sleep(GLANCE);
-        }
+        let listening = until("it does not listen", || match server.ended()? {
+            Some(status) => bail!("it has ended ({status})"),
+            None => self.listens(port),
+        });
+        listening.with_context(|| format!("{}{}", server.name(), server.log_tail()))?;
         Ok(server)
     }
 
@@ -129,7 +121,8 @@ impl Stage {
         arguments: impl IntoIterator<Item = A>,
     ) -> anyhow::Result<String> {
         let mut client = self.start("client", program.as_ref(), arguments, Talk::No)?;
-        ensure!(client.wait(PATIENCE).is_err(), "{} did not fail", client.name());
+        let failed = client.wait(PATIENCE).is_err() && client.ended()?.is_some();
+        ensure!(failed, "{} did not fail{}", client.name(), client.log_tail());
         self.said(&client)
     }
 
@@ -210,7 +203,7 @@ fn all_there(test: &str, programs: &[&str]) -> bool {
 }
 
 /// Waits until something is so.
-fn until(what: &str, so: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+fn until(what: &str, mut so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let until = Instant::now() + PATIENCE;
     while !so()? {
         ensure!(Instant::now() < until, "{what} within {PATIENCE:?}");
