@@ -20,8 +20,8 @@ async fn dnsmasq_answers_dnsperf_over_udp_and_tcp() -> anyhow::Result<()> {
     let Some(stage) = Stage::set(name, &["dnsmasq", "dnsperf", "dig"]).await? else {
         return Ok(());
     };
-    let serve = "--keep-in-foreground --log-facility=- --conf-file=/dev/null --pid-file= --user=root --group= --no-resolv \
-                 --no-hosts --no-ping --bind-interfaces --local=/live.test/ \
+    let serve = "--keep-in-foreground --log-facility=- --conf-file=/dev/null --pid-file= --user=root --group= \
+                 --no-resolv --no-hosts --no-ping --bind-interfaces --local=/live.test/ \
                  --host-record=one.live.test,10.0.0.1,fd00::1 --host-record=two.live.test,10.0.0.2 \
                  --mx-host=mail.live.test,one.live.test,10 --txt-record=text.live.test,hello";
     let mut serve: Vec<String> = serve
