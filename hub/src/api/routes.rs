@@ -33,7 +33,19 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/mcp",
-        description: "This list",
+        description: "This list; with Accept: text/event-stream, the events of an MCP session",
+        params: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/mcp",
+        description: "MCP (streamable HTTP): JSON-RPC of assistants",
+        params: &[],
+    },
+    Route {
+        method: "DELETE",
+        path: "/mcp",
+        description: "End an MCP session",
         params: &[],
     },
     Route {
@@ -235,6 +247,11 @@ pub const ROUTES: &[Route] = &[
             ("end", "integer", "Unix ms, exclusive"),
             ("order", "string", "time (default), latency or size"),
             ("cursor", "string", "where the last page ended"),
+            (
+                "max_bytes",
+                "integer",
+                "most bytes of calls; as many as the limit allows when not given",
+            ),
         ],
     },
     Route {
@@ -245,24 +262,18 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: "POST",
-        path: "/mcp/tools/get_api_call_details",
-        description: "One API call with its payloads",
+        path: "/mcp/tools/call",
+        description: "Call a tool; the raw JSON result",
         params: &[
-            ("id", "string", "id of the call"),
-            ("node_id", "string", "its node, where the id does not name it"),
-            DB,
-            ("include_payload", "boolean", "true when not given"),
-            (
-                "max_payload_size",
-                "integer",
-                "bytes per body; 65536 when not given",
-            ),
-            (
-                "include_l4",
-                "boolean",
-                "its flow and connection; true when not given",
-            ),
+            ("name", "string", "name of the tool; also tool"),
+            ("arguments", "object", "its arguments, as its inputSchema says"),
         ],
+    },
+    Route {
+        method: "POST",
+        path: "/mcp/tools/:tool",
+        description: "The same, with the arguments alone as the body",
+        params: &[("tool", "string", "name of the tool")],
     },
     Route {
         method: "GET",

@@ -7,5 +7,8 @@ mod bad_input;
 mod captures;
 mod catalogue;
 mod faults;
+mod mcp;
 mod page;
 mod restart;
+mod stdio;
+mod tools;

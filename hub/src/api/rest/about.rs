@@ -9,10 +9,12 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
+use crate::api::mcp::PROMPTS;
+use crate::api::tools;
 use crate::api::{App, ROUTES};
 
 /// Clients of both kinds read this: those that look for `endpoints` and those that look for `tools` (contract 1.3).
-pub(super) async fn discovery() -> Json<Value> {
+pub(in crate::api) async fn discovery() -> Json<Value> {
     let endpoints: Vec<Value> = ROUTES
         .iter()
         .map(|route| {
@@ -29,14 +31,41 @@ pub(super) async fn discovery() -> Json<Value> {
             })
         })
         .collect();
+    let tools: Vec<Value> = tools::all()
+        .map(|tool| {
+            json!({
+                "name": tool.name,
+                "title": tool.title,
+                "description": tool.description,
+                "inputSchema": tools::input(tool),
+            })
+        })
+        .collect();
+    let prompts: Vec<Value> = PROMPTS
+        .iter()
+        .map(|prompt| {
+            let arguments: Vec<Value> = prompt
+                .arguments
+                .iter()
+                .map(|argument| {
+                    json!({
+                        "name": argument.name,
+                        "description": argument.description,
+                        "required": argument.required,
+                    })
+                })
+                .collect();
+            json!({ "name": prompt.name, "description": prompt.description, "arguments": arguments })
+        })
+        .collect();
     Json(json!({
         "name": "Wiretape",
         "version": env!("CARGO_PKG_VERSION"),
         "description": "Recorded traffic of a cluster: cut a window of time into a snapshot, dissect it into API calls, \
                         ask for them. Times are Unix milliseconds, UTC.",
         "endpoints": endpoints,
-        "tools": [],
-        "prompts": [],
+        "tools": tools,
+        "prompts": prompts,
     }))
 }
 
