@@ -81,6 +81,14 @@ const NEEDS: &[Need] = &[
         met: || ["redis-server", "pgbench"].into_iter().all(has_program),
         meet: Meet::Packages(&["redis-server", "postgresql"]),
     },
+    Need {
+        what: "h2load, dnsperf, dnsmasq, gRPC for Python (clients and servers that benchmarks record)",
+        met: || {
+            ["h2load", "dnsperf", "dnsmasq"].into_iter().all(has_program)
+                && Path::new("/usr/lib/python3/dist-packages/grpc").is_dir()
+        },
+        meet: Meet::Packages(&["nghttp2-client", "dnsperf", "dnsmasq-base", "python3-grpcio"]),
+    },
 ];
 
 /// Installs what is missing. What cannot be installed is said in one line each, and does not stop the rest.
