@@ -67,11 +67,14 @@ pub fn prepare(dir: &Path, kind: Kind, megabytes: u64) -> Result<Capture> {
     }
 
     eprintln!("making {}", path.display());
+    let scratch = Scratch::new(dir)?;
+    let making = scratch.path().join("capture.pcapng");
     let truth = match kind {
-        Kind::Http1 => generate(&path, megabytes)?,
-        _ => live::record(kind, megabytes, &Scratch::new(dir)?, &path)?,
+        Kind::Http1 => generate(&making, megabytes)?,
+        _ => live::record(kind, megabytes, &scratch, &making)?,
     };
-    let (bytes, checksum) = checksum(&path).with_context(|| format!("reading {}", path.display()))?;
+    let (bytes, checksum) = checksum(&making).with_context(|| format!("reading {}", making.display()))?;
+    fs::rename(&making, &path).with_context(|| format!("moving it to {}", path.display()))?;
     let label = Label {
         maker,
         megabytes,

@@ -46,7 +46,7 @@ impl Kind {
     }
 
     /// Where its server listens.
-    pub fn port(self) -> u16 {
+    pub const fn port(self) -> u16 {
         match self {
             Self::Http1 => 8080,
             Self::Http2 => 8081,

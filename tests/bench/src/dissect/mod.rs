@@ -2,14 +2,17 @@
 
 mod capture;
 mod compare;
+mod hostile;
 mod kind;
 mod live;
 mod messages;
 mod ours;
 mod pcapng;
 mod random;
+mod repeat;
 mod traffic;
 mod tshark;
+mod wire;
 
 use std::path::PathBuf;
 
@@ -19,6 +22,7 @@ use clap::{Args, ValueEnum};
 use self::kind::Kind;
 use crate::scratch::Scratch;
 
+pub use hostile::{Options as HostileOptions, run as run_hostile};
 pub use ours::{RunOptions, run_ours};
 
 /// The command's arguments.
@@ -39,6 +43,10 @@ pub struct Options {
     /// Runs of each side, in turn; the median is told.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
+    /// Also dissect each capture many times over in one file, of 150 MB and then of ten times as much each time, to see
+    /// that memory does not grow with it: up to this size.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = repeat::BIG, value_parser = repeat::size)]
+    big: Option<u64>,
     /// Where captures are kept and calls are stored.
     #[arg(long, default_value_os_t = std::env::temp_dir().join("wiretape-bench"))]
     dir: PathBuf,
@@ -71,6 +79,9 @@ pub fn run(options: &Options) -> Result<()> {
     let mut figures = Vec::new();
     for (kind, capture) in &captures {
         figures.extend(compare::run(*kind, capture, options, &scratch)?);
+        if let Some(most) = options.big {
+            figures.extend(repeat::run(*kind, capture, most, options, &scratch)?);
+        }
     }
     wiretape_figures::print(&figures, options.json)
 }

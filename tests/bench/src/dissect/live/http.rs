@@ -84,7 +84,7 @@ pub fn ask(room: &Room, kind: Kind, megabytes: u64) -> Result<Asked> {
     let family = if kind == Kind::Http1 {
         "http && !http2"
     } else {
-        "http2"
+        "http2 && !grpc"
     };
     let base = format!("http://127.0.0.1:{}", kind.port());
     let mut targets = String::new();

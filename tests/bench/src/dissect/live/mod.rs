@@ -25,7 +25,7 @@ use super::pcapng;
 use crate::scratch::Scratch;
 
 /// Bump when captures are made otherwise, so that a kept one of an older kind is not taken.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 3;
 
 /// tcpdump's buffer in KiB, larger than a capture: on a busy machine it may not get a turn for long.
 const BUFFER: &str = "393216";

@@ -96,7 +96,10 @@ pub fn ask(room: &Room, megabytes: u64) -> Result<Asked> {
     for (tag, times) in TAGS {
         asked.expect(&format!("postgresql_command == \"{tag}\""), transactions * times);
     }
-    asked.expect(&format!("postgresql_query contains \"{SELECT}\""), transactions);
+    asked.expect(
+        &format!("postgresql_command == \"SELECT\" && postgresql_query contains \"{SELECT}\""),
+        transactions,
+    );
     Ok(asked)
 }
 
@@ -122,7 +125,7 @@ fn as_user(setpriv: &mut Command) -> &mut Command {
         "--reuid=postgres",
         "--regid=postgres",
         "--init-groups",
-        "--pdeathsig=INT",
+        "--pdeathsig=TERM",
         "--",
     ])
 }

@@ -155,9 +155,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // To a postmaster SIGINT is the fast shutdown, which waits for no client; the others take it as they take
-        // SIGTERM.
-        if let Err(error) = self.end(Signal::SIGINT) {
+        if let Err(error) = self.end(Signal::SIGTERM) {
             eprintln!("{error:#}");
         }
     }
