@@ -23,17 +23,14 @@ const PAUSE: u64 = 1_000_000_000;
 
 /// A size in bytes: `150M`, `1.5G`.
 pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text} is no size such as 150M or 10G");
-    let unit = match text.chars().last() {
-        Some('M') => 1e6,
-        Some('G') => 1e9,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    match number > 0.0 {
-        true => Ok((number * unit) as u64),
-        false => Err(wrong()),
-    }
+    let units = [("M", 1e6), ("G", 1e9)].into_iter();
+    let mut sizes = units.filter_map(|(unit, bytes)| {
+        let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
+        (number > 0.0).then_some((number * bytes) as u64)
+    });
+    sizes
+        .next()
+        .ok_or_else(|| format!("{text} is no size such as 150M or 10G"))
 }
 
 /// Dissects files of growing size, the last one of `most` bytes, once each.

@@ -66,6 +66,7 @@ pub fn record(kind: Kind, megabytes: u64, scratch: &Scratch, out: &Path) -> Resu
         if dropped == 0 {
             drop(servers);
             let packets = convert(&pcap, out)?;
+            eprintln!("{packets} packets recorded, none dropped");
             std::fs::remove_file(&pcap)?;
             return Ok(Truth {
                 packets,
