@@ -7,7 +7,6 @@ use flate2::{Compress, Compression, FlushCompress, write::GzEncoder};
 
 use super::film::Film;
 use super::{ENOUGH, Scale};
-use crate::dissect::random::Random;
 
 /// Where HTTP is spoken.
 const PORT: u16 = 8080;
@@ -103,7 +102,8 @@ pub fn gzip_bombs(film: &mut Film, _: Scale) -> Result<()> {
     Ok(())
 }
 
-/// WebSocket's messages, each of which inflates a thousandfold, to just what may be inflated.
+/// WebSocket's messages, each of which inflates a thousandfold, to just what may be inflated. Each may refer to
+/// the one before it, so that none can be passed over.
 pub fn websocket_bombs(film: &mut Film, scale: Scale) -> Result<()> {
     let mut talk = film.connect(PORT)?;
     film.say(
@@ -118,7 +118,7 @@ pub fn websocket_bombs(film: &mut Film, scale: Scale) -> Result<()> {
         false,
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
           Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
-          Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n",
+          Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
     )?;
     let mut packed = Vec::with_capacity(MESSAGE);
     Compress::new(Compression::best(), false).compress_vec(
@@ -132,16 +132,14 @@ pub fn websocket_bombs(film: &mut Film, scale: Scale) -> Result<()> {
     let mut frame = vec![0xC2, 126];
     frame.extend((packed.len() as u16).to_be_bytes());
     frame.extend(packed);
-    // Ten megabytes of them are two gigabytes; no more is needed to tell.
+    // Ten megabytes of them are ten gigabytes; no more is needed to tell.
     while film.bytes() < scale.bombs {
         film.say(&mut talk, false, &frame)?;
     }
     Ok(())
 }
 
-/// What a bomb becomes: not one byte again and again, which inflates faster than anything else.
+/// What a bomb becomes: one byte again and again, of which deflate makes the least, a thousandth.
 fn bomb(bytes: usize) -> Vec<u8> {
-    let mut random = Random(1);
-    let piece: Vec<u8> = (0..200).map(|_| random.next() as u8).collect();
-    piece.into_iter().cycle().take(bytes).collect()
+    vec![b' '; bytes]
 }
