@@ -122,6 +122,11 @@ const NEEDS: &[Need] = &[
         met: has_python_peers,
         meet: Meet::PythonPeers,
     },
+    Need {
+        what: "gRPC for Python (Debian's; benchmarks record it)",
+        met: || Path::new("/usr/lib/python3/dist-packages/grpc").is_dir(),
+        meet: Meet::Packages(&["python3-grpcio"]),
+    },
 ];
 
 /// Installs what is missing. What cannot be installed is said in one line each, and does not stop the rest.
