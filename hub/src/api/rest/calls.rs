@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::jobs::{JobStatus, State as Job};
-use crate::query::{self, CallsQuery, Database, Format, Order};
+use crate::query::{self, CallsQuery, Database, Format, Order, Scope};
 use crate::snapshots::shown;
 
 /// Bytes per body of a call's details when the request does not say (contract 1.6).
@@ -72,7 +72,7 @@ pub(super) async fn details(State(app): State<App>, mut params: Params) -> Resul
 }
 
 /// Says which parameters were not used.
-fn warn(answer: &mut Value, params: &Params) {
+pub(super) fn warn(answer: &mut Value, params: &Params) {
     let warnings = params.warnings();
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);
@@ -107,12 +107,24 @@ fn order(params: &mut Params) -> Result<Order, ApiError> {
     }
 }
 
+/// Which calls a question is about.
+pub(super) fn scope(params: &mut Params) -> Result<Scope, ApiError> {
+    Ok(Scope {
+        kfl: params.text(&["kfl"])?,
+        start: params
+            .moment(&["start", "start_time", "start_ts"])?
+            .map(as_millis),
+        end: params.moment(&["end", "end_time", "end_ts"])?.map(as_millis),
+        now: crate::now(),
+    })
+}
+
 fn as_millis(nanos: u64) -> i64 {
     i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// The dissection that `db` names.
-async fn open(app: &App, params: &mut Params) -> Result<(String, Database), ApiError> {
+pub(super) async fn open(app: &App, params: &mut Params) -> Result<(String, Database), ApiError> {
     let db = params.text(&["db"])?.filter(|db| !db.is_empty());
     let Some(db) = db else {
         let there = databases(&app.hub.jobs.list(None).await?);

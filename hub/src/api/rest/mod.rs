@@ -10,6 +10,12 @@ mod dissections;
 
 mod calls;
 
+mod stats;
+
+mod timeline;
+
+mod sql;
+
 mod about;
 
 use axum::Router;
@@ -42,6 +48,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/mcp/calls", get(calls::list))
         .route("/mcp/calls/{*id}", get(calls::get))
         .route("/mcp/tools/get_api_call_details", post(calls::details))
+        .route("/mcp/stats", get(stats::get).post(stats::get))
+        .route("/mcp/timeline", get(timeline::get).post(timeline::get))
+        .route("/mcp/sql", get(sql::get).post(sql::get))
+        .route("/mcp/schema", get(sql::schema))
         .route("/echo", get(about::echo))
         .route("/healthz", get(about::healthz))
         .route("/metrics", get(about::metrics))
