@@ -16,7 +16,9 @@ use super::entry;
 use super::fields::instant;
 use super::row::Row;
 use super::scope::Scope;
+use super::select::CallsGroup;
 use super::{Database, QueryError};
+use crate::calls::schema::Column;
 
 /// Most calls of one page.
 pub const MAX_LIMIT: i64 = 1000;
@@ -72,6 +74,12 @@ pub struct CallsQuery {
     pub order: Order,
     /// What `now()` means in the filter.
     pub now: Nanos,
+    /// Shows these columns of each call instead of a format; none shows the format.
+    pub fields: Vec<&'static Column>,
+    /// Counts the calls by this, too.
+    pub group_by: Option<CallsGroup>,
+    /// Most bytes of calls in the answer; those beyond come with the next page. `None` leaves none out.
+    pub max_bytes: Option<usize>,
 }
 
 impl CallsQuery {
@@ -83,6 +91,46 @@ impl CallsQuery {
             end: self.end,
             now: self.now,
         }
+    }
+
+    /// The columns that it needs; `None` for all.
+    fn columns(&self) -> Option<Vec<&'static str>> {
+        let mut columns: Vec<&'static str> = match self.format {
+            _ if !self.fields.is_empty() => self.fields.iter().map(|column| column.name).collect(),
+            Format::Compact => entry::COMPACT.to_vec(),
+            Format::Full | Format::Raw => return None,
+        };
+        // What ids, cursors and orders are made of.
+        for name in [
+            "ts",
+            "stream",
+            "index",
+            "node",
+            "elapsed_ns",
+            "req_bytes",
+            "resp_bytes",
+        ] {
+            if !columns.contains(&name) {
+                columns.push(name);
+            }
+        }
+        Some(columns)
+    }
+
+    /// A call as it asks for it.
+    async fn shown(&self, db: &Database, row: Row<'_>) -> Result<Value, QueryError> {
+        if !self.fields.is_empty() {
+            return Ok(row.selected(&self.fields));
+        }
+        Ok(match self.format {
+            Format::Compact => Value::Object(entry::compact(row)),
+            Format::Full => {
+                let mut entry = entry::full(row);
+                with_bodies(db, row, PREVIEW, &mut entry).await?;
+                Value::Object(entry)
+            }
+            Format::Raw => row.raw(),
+        })
     }
 }
 
@@ -98,6 +146,12 @@ pub struct CallsPage {
     /// Ask again with this for the next page; only there when `truncated`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// What to do to see the rest, when fewer calls are here than were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// How many calls match by group, when they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Value>>,
     /// Why there is nothing, when there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
@@ -127,34 +181,43 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         page = page.filter(condition)?;
     }
     let mut page = page.sort(order(query.order))?.limit(0, Some(limit + 1))?;
-    if query.format == Format::Compact {
-        let mut columns = entry::COMPACT.to_vec();
-        columns.extend(["req_bytes", "resp_bytes"]);
+    if let Some(columns) = query.columns() {
         page = page.select_columns(&columns)?;
     }
     let batches = page.collect().await?;
-    let truncated = Row::each(&batches).count() > limit;
 
     let mut answer = CallsPage {
         total,
-        truncated,
         ..CallsPage::default()
     };
-    for row in Row::each(&batches).take(limit) {
-        answer.calls.push(match query.format {
-            Format::Compact => Value::Object(entry::compact(row)),
-            Format::Full => {
-                let mut entry = entry::full(row);
-                with_bodies(db, row, PREVIEW, &mut entry).await?;
-                Value::Object(entry)
-            }
-            Format::Raw => row.raw(),
-        });
+    let mut room = query.max_bytes.unwrap_or(usize::MAX);
+    let mut last = None;
+    for row in Row::each(&batches) {
+        if answer.calls.len() == limit {
+            answer.truncated = true;
+            break;
+        }
+        let call = query.shown(db, row).await?;
+        // What it takes on the wire, with its comma. One call is shown however long it is, so that paging goes on.
+        let bytes = call.to_string().len() + 1;
+        if bytes > room && !answer.calls.is_empty() {
+            answer.truncated = true;
+            answer.hint = Some(format!(
+                "more calls would make the answer longer than {} bytes; pass the cursor for the next, select \
+                 fields, or raise max_bytes",
+                query.max_bytes.unwrap_or_default()
+            ));
+            break;
+        }
+        room = room.saturating_sub(bytes);
+        answer.calls.push(call);
+        last = Some(row);
     }
-    if truncated {
-        answer.cursor = Row::each(&batches)
-            .nth(limit - 1)
-            .map(|last| Cursor::at(last, query.order).to_string());
+    if answer.truncated {
+        answer.cursor = last.map(|last| Cursor::at(last, query.order).to_string());
+    }
+    if let Some(group) = query.group_by {
+        answer.groups = Some(group.counted(db, scoped.condition()).await?);
     }
     if answer.calls.is_empty() {
         answer.explanation = Some(scoped.nothing(db, &scope, total).await?);

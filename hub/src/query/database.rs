@@ -135,7 +135,10 @@ impl Database {
 
     /// What its calls' endpoints are.
     pub(super) async fn endpoints(&self) -> Result<&Endpoints, QueryError> {
-        self.inner.endpoints.get_or_try_init(|| Endpoints::learn(self)).await
+        self.inner
+            .endpoints
+            .get_or_try_init(|| Endpoints::learn(self))
+            .await
     }
 
     /// The same, where they have been learned before.

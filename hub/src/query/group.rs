@@ -36,11 +36,7 @@ enum Kind {
     Endpoint,
 }
 
-const fn text(
-    name: &'static str,
-    also: &'static [&'static str],
-    columns: &'static [&'static str],
-) -> Known {
+const fn text(name: &'static str, also: &'static [&'static str], columns: &'static [&'static str]) -> Known {
     Known {
         name,
         also,
@@ -63,7 +59,11 @@ const KEYS: &[Known] = &[
     text("src.service", &["src.svc"], &["src_service"]),
     text("pod", &["dst.pod"], &["dst_pod"]),
     text("src.pod", &[], &["src_pod"]),
-    text("namespace", &["ns", "dst.namespace", "dst.ns"], &["dst_namespace"]),
+    text(
+        "namespace",
+        &["ns", "dst.namespace", "dst.ns"],
+        &["dst_namespace"],
+    ),
     text("src.namespace", &["src.ns"], &["src_namespace"]),
     text("node", &["worker"], &["node"]),
     text("src.node", &[], &["src_node"]),
@@ -85,7 +85,9 @@ impl GroupKey {
     /// # Errors
     /// [`QueryError::BadRequest`] when there is none, with those there are.
     pub fn named(name: &str) -> Result<Self, QueryError> {
-        let found = KEYS.iter().find(|key| key.name == name || key.also.contains(&name));
+        let found = KEYS
+            .iter()
+            .find(|key| key.name == name || key.also.contains(&name));
         found.map(Self).ok_or_else(|| {
             let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
             QueryError::BadRequest(format!(
@@ -229,7 +231,10 @@ impl Values {
         }
         for row in 0..batch.num_rows() {
             let said = |array: &&'_ StringViewArray| !array.value(row).is_empty();
-            let value = arrays.iter().find(|array| said(array)).map_or("", |array| array.value(row));
+            let value = arrays
+                .iter()
+                .find(|array| said(array))
+                .map_or("", |array| array.value(row));
             numbers.push(self.words.number(value));
         }
         Ok(())

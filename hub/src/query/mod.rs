@@ -12,6 +12,8 @@ mod functions;
 
 mod calls;
 
+mod select;
+
 mod row;
 
 mod entry;
@@ -45,14 +47,15 @@ pub use filter::MAX_CONDITIONS;
 pub use group::{GroupKey, MAX_KEYS};
 pub use latency::{EXACT_LATENCIES, HISTOGRAM_ERROR};
 pub use scope::Scope;
+pub use select::{CallsGroup, columns_named};
 pub use stats::{
     Bucket, DEFAULT_SHOWN, MAX_BUCKETS, MAX_CELLS, MAX_GROUPS, MAX_SHOWN, ORDERS, SHORTEST_BUCKET,
     StatsOrder, StatsQuery, stats,
 };
 
 pub use sql::{
-    DEFAULT_ROWS, MAX_CONCATENATIONS, MAX_ROWS, MAX_SQL, MAX_TABLES, SQL_AT_ONCE, SQL_DISK, SQL_MEMORY, SQL_TIME,
-    SqlQuery, describe_schema, sql,
+    DEFAULT_ROWS, MAX_CONCATENATIONS, MAX_ROWS, MAX_SQL, MAX_TABLES, SQL_AT_ONCE, SQL_DISK, SQL_MEMORY,
+    SQL_TIME, SqlQuery, describe_schema, sql,
 };
 
 pub use timeline::{Lines, MAX_CALLS as MAX_TIMELINE_CALLS, RETRY_WITHIN, TimelineQuery, timeline};

@@ -32,7 +32,10 @@ pub(super) async fn fold<S: Fold>(
     if let Some(condition) = condition {
         table = table.filter(condition)?;
     }
-    let streams = table.select_columns(columns)?.execute_stream_partitioned().await?;
+    let streams = table
+        .select_columns(columns)?
+        .execute_stream_partitioned()
+        .await?;
     let mut tasks = JoinSet::new();
     for mut stream in streams {
         let mut state = state();
@@ -45,7 +48,8 @@ pub(super) async fn fold<S: Fold>(
     }
     let mut states = Vec::new();
     while let Some(task) = tasks.join_next().await {
-        let state = task.map_err(|error| QueryError::Internal(format!("a reading task failed: {error}")))??;
+        let state =
+            task.map_err(|error| QueryError::Internal(format!("a reading task failed: {error}")))??;
         states.push(state);
     }
     Ok(states)
@@ -126,5 +130,7 @@ fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, QueryE
 }
 
 fn of_another_type(name: &str) -> QueryError {
-    QueryError::Internal(format!("the column {name} is not of the type that this hub knows"))
+    QueryError::Internal(format!(
+        "the column {name} is not of the type that this hub knows"
+    ))
 }

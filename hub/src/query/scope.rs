@@ -96,7 +96,13 @@ impl Scoped {
         } else {
             total
         };
-        Ok(explain::nothing(db.summary(), scope, &self.filter, total, in_window))
+        Ok(explain::nothing(
+            db.summary(),
+            scope,
+            &self.filter,
+            total,
+            in_window,
+        ))
     }
 }
 

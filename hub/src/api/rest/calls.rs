@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
+use super::stats::max_bytes;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::jobs::{JobStatus, State as Job};
-use crate::query::{self, CallsQuery, Database, Format, Order, Scope};
+use crate::query::{self, ANSWER_BYTES, CallsGroup, CallsQuery, Database, Format, Order, Scope};
 use crate::snapshots::shown;
 
 /// Bytes per body of a call's details when the request does not say (contract 1.6).
@@ -16,17 +17,22 @@ const PAYLOAD: i64 = 65_536;
 const MAX_PAYLOAD: i64 = 16 << 20;
 
 pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Json<Value>, ApiError> {
+    let Scope { kfl, start, end, now } = scope(&mut params)?;
+    let limit = params.integer(&["limit"])?;
+    let max_bytes = max_bytes(&mut params)?;
     let question = CallsQuery {
-        kfl: params.text(&["kfl"])?,
-        limit: params.integer(&["limit"])?,
+        kfl,
+        limit,
         format: format(&mut params)?,
-        start: params
-            .moment(&["start", "start_time", "start_ts"])?
-            .map(as_millis),
-        end: params.moment(&["end", "end_time", "end_ts"])?.map(as_millis),
+        start,
+        end,
         cursor: params.text(&["cursor"])?,
         order: order(&mut params)?,
-        now: crate::now(),
+        now,
+        fields: query::columns_named(&params.list(&["fields"])?)?,
+        group_by: group_by(&mut params)?,
+        // Who says how many calls it wants gets them; who does not gets what is easily read.
+        max_bytes: max_bytes.or_else(|| limit.is_none().then_some(ANSWER_BYTES)),
     };
     let (db, database) = open(&app, &mut params).await?;
     let page = query::calls(&database, &question).await?;
@@ -102,6 +108,21 @@ fn order(params: &mut Params) -> Result<Order, ApiError> {
             let other = shown(other);
             Err(ApiError::bad_request(format!(
                 "`order` must be time, latency or size, not \"{other}\""
+            )))
+        }
+    }
+}
+
+fn group_by(params: &mut Params) -> Result<Option<CallsGroup>, ApiError> {
+    match params.text(&["group_by"])?.as_deref() {
+        None | Some("") => Ok(None),
+        Some("node") => Ok(Some(CallsGroup::Node)),
+        Some("ns" | "namespace") => Ok(Some(CallsGroup::Namespace)),
+        Some("worker") => Ok(Some(CallsGroup::Worker)),
+        Some(other) => {
+            let other = shown(other);
+            Err(ApiError::bad_request(format!(
+                "`group_by` must be node, ns or worker, not \"{other}\"; GET /mcp/stats groups by more"
             )))
         }
     }

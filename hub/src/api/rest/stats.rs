@@ -60,7 +60,9 @@ pub(super) fn max_bytes(params: &mut Params) -> Result<Option<usize>, ApiError> 
                 .ok()
                 .filter(|asked| (1024..=MAX_ANSWER_BYTES).contains(asked))
                 .ok_or_else(|| {
-                    ApiError::bad_request(format!("`max_bytes` must be 1024 to {MAX_ANSWER_BYTES}, not {asked}"))
+                    ApiError::bad_request(format!(
+                        "`max_bytes` must be 1024 to {MAX_ANSWER_BYTES}, not {asked}"
+                    ))
                 })
         })
         .transpose()

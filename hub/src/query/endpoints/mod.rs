@@ -85,7 +85,10 @@ impl Endpoints {
             .map(|rule| (rule.placeholder, Cow::Borrowed(rule.meaning)));
         let learned = (
             places::VALUE,
-            Cow::Owned(format!("one of more than {} different texts in this place", self.names)),
+            Cow::Owned(format!(
+                "one of more than {} different texts in this place",
+                self.names
+            )),
         );
         let rest = (
             rules::REST,

@@ -70,7 +70,11 @@ impl Places {
     }
 
     fn room(&self) -> Result<(), Full> {
-        if self.count > MAX_PLACES { Err(Full) } else { Ok(()) }
+        if self.count > MAX_PLACES {
+            Err(Full)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -78,7 +82,11 @@ impl Place {
     /// The place after `part`, made if it is not there.
     fn step(&mut self, part: &str, names: usize, count: &mut usize) -> &mut Place {
         let is_name = is_name(part);
-        let part = if is_name && self.next.contains_key(VALUE) { VALUE } else { part };
+        let part = if is_name && self.next.contains_key(VALUE) {
+            VALUE
+        } else {
+            part
+        };
         if !self.next.contains_key(part) {
             self.next.insert(part.into(), Place::default());
             *count += 1;

@@ -142,10 +142,7 @@ fn is_hex(text: &str) -> bool {
 
 /// Base64, JWTs, session ids. Words that hang together by hyphens are told apart by their many hyphens.
 fn is_token(text: &str) -> bool {
-    let separators = text
-        .bytes()
-        .filter(|byte| b"-_.~%=+".contains(byte))
-        .count();
+    let separators = text.bytes().filter(|byte| b"-_.~%=+".contains(byte)).count();
     let of_its_kind = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~%=+".contains(&byte);
     text.len() >= 20
         && text.bytes().all(of_its_kind)

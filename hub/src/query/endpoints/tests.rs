@@ -32,7 +32,10 @@ fn values_are_told_by_the_way_they_are_written() {
         ("/v2.0/app.js", "/v2.0/app.js"),
         ("/s/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0", "/s/{token}"),
         ("/internationalization-settings", "/internationalization-settings"),
-        ("/blog/how-to-make-a-pizza-in-5-minutes", "/blog/how-to-make-a-pizza-in-5-minutes"),
+        (
+            "/blog/how-to-make-a-pizza-in-5-minutes",
+            "/blog/how-to-make-a-pizza-in-5-minutes",
+        ),
         ("/users/7:activate", "/users/{id}:activate"),
         ("user:42:cart", "user:{id}:cart"),
         ("/ä/ö/7", "/ä/ö/{id}"),
@@ -55,7 +58,12 @@ fn a_place_with_more_texts_than_names_is_a_value() {
     let users: Vec<String> = (0..=MAX_NAMES).map(|n| format!("/users/name{n}x/cart")).collect();
     let few = learned(users.iter().skip(1).map(String::as_str));
     assert_eq!(few.of("http", "/users/name5x/cart"), "/users/name5x/cart");
-    let many = learned(users.iter().map(String::as_str).chain(["/users/7/cart", "/health"]));
+    let many = learned(
+        users
+            .iter()
+            .map(String::as_str)
+            .chain(["/users/7/cart", "/health"]),
+    );
     assert_eq!(many.of("http", "/users/name5x/cart"), "/users/{value}/cart");
     assert_eq!(many.of("http", "/users/7/cart"), "/users/{id}/cart");
     assert_eq!(many.of("http", "/health"), "/health");

@@ -71,7 +71,9 @@ pub async fn sql(db: &Database, query: &SqlQuery) -> Result<Value, QueryError> {
     let rows = usize::try_from(limit)
         .ok()
         .filter(|_| (1..=MAX_ROWS).contains(&limit))
-        .ok_or_else(|| QueryError::BadRequest(format!("limit is {limit}; it must be 1 to {MAX_ROWS} rows")))?;
+        .ok_or_else(|| {
+            QueryError::BadRequest(format!("limit is {limit}; it must be 1 to {MAX_ROWS} rows"))
+        })?;
     text::check(&query.sql)?;
     let session = db.sql_session().await?;
     let (sql, max_bytes) = (query.sql.clone(), query.max_bytes);
@@ -82,7 +84,9 @@ pub async fn sql(db: &Database, query: &SqlQuery) -> Result<Value, QueryError> {
         tasks.spawn_on(run(session, sql, rows, max_bytes), runtime()?.handle());
         match tasks.join_next().await {
             Some(Ok(answer)) => answer,
-            Some(Err(error)) => Err(QueryError::Internal(format!("the question's task failed: {error}"))),
+            Some(Err(error)) => Err(QueryError::Internal(format!(
+                "the question's task failed: {error}"
+            ))),
             None => Err(QueryError::Internal("the question's task is gone".to_owned())),
         }
     };
@@ -219,7 +223,9 @@ fn refused(session: &SessionContext, error: DataFusionError) -> QueryError {
                 let tables = session::tables(session).join(", ");
                 return QueryError::BadRequest(format!("{message}; there are: {tables}"));
             }
-            QueryError::BadRequest(format!("{message}; GET /mcp/schema tells tables, columns and functions"))
+            QueryError::BadRequest(format!(
+                "{message}; GET /mcp/schema tells tables, columns and functions"
+            ))
         }
         other => QueryError::Internal(format!("cannot answer: {}", other.strip_backtrace())),
     }

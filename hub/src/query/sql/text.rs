@@ -22,7 +22,10 @@ pub const MAX_CONCATENATIONS: usize = 8;
 pub(super) fn check(sql: &str) -> Result<(), QueryError> {
     let wrong = |message: String| Err(QueryError::BadRequest(message));
     if sql.trim().is_empty() {
-        return wrong("`sql` is required: one SELECT, e.g. SELECT status, count(*) FROM calls GROUP BY status".to_owned());
+        return wrong(
+            "`sql` is required: one SELECT, e.g. SELECT status, count(*) FROM calls GROUP BY status"
+                .to_owned(),
+        );
     }
     if sql.len() > MAX_SQL {
         return wrong(format!("the SQL is longer than {MAX_SQL} bytes"));
@@ -35,10 +38,14 @@ pub(super) fn check(sql: &str) -> Result<(), QueryError> {
         .filter(|token| matches!(token, Token::StringConcat))
         .count();
     if concatenations > MAX_CONCATENATIONS {
-        return wrong(format!("the SQL has more than {MAX_CONCATENATIONS} concatenations (||)"));
+        return wrong(format!(
+            "the SQL has more than {MAX_CONCATENATIONS} concatenations (||)"
+        ));
     }
     if tables(&tokens) > MAX_TABLES {
-        return wrong(format!("the SQL names more than {MAX_TABLES} tables after FROM and JOIN"));
+        return wrong(format!(
+            "the SQL names more than {MAX_TABLES} tables after FROM and JOIN"
+        ));
     }
     Ok(())
 }
@@ -102,7 +109,9 @@ pub(super) fn select(sql: &str) -> Result<Statement, QueryError> {
 }
 
 fn not_a_select() -> QueryError {
-    QueryError::BadRequest("only SELECT (and WITH … SELECT) is answered here: a dissection is never changed".to_owned())
+    QueryError::BadRequest(
+        "only SELECT (and WITH … SELECT) is answered here: a dissection is never changed".to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -113,8 +122,17 @@ mod tests {
     fn tables_are_counted_wherever_they_are_named() {
         let named = |sql: &str| tables(&Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap());
         assert_eq!(named("SELECT a, b FROM calls WHERE c IN (1, 2)"), 1);
-        assert_eq!(named("SELECT a FROM calls x, calls y, (SELECT 1, 2 FROM calls z, calls w) v"), 5);
-        assert_eq!(named("SELECT a FROM calls JOIN calls y ON f(a, b) ORDER BY a, b"), 2);
-        assert_eq!(named("WITH x AS (SELECT 1), y AS (SELECT * FROM x, x) SELECT * FROM y, y"), 4);
+        assert_eq!(
+            named("SELECT a FROM calls x, calls y, (SELECT 1, 2 FROM calls z, calls w) v"),
+            5
+        );
+        assert_eq!(
+            named("SELECT a FROM calls JOIN calls y ON f(a, b) ORDER BY a, b"),
+            2
+        );
+        assert_eq!(
+            named("WITH x AS (SELECT 1), y AS (SELECT * FROM x, x) SELECT * FROM y, y"),
+            4
+        );
     }
 }

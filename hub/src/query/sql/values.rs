@@ -100,9 +100,17 @@ fn list(items: &ArrayRef) -> Value {
 }
 
 fn signed(number: i64) -> Value {
-    if number.unsigned_abs() > EXACT { json!(number.to_string()) } else { json!(number) }
+    if number.unsigned_abs() > EXACT {
+        json!(number.to_string())
+    } else {
+        json!(number)
+    }
 }
 
 fn unsigned(number: u64) -> Value {
-    if number > EXACT { json!(number.to_string()) } else { json!(number) }
+    if number > EXACT {
+        json!(number.to_string())
+    } else {
+        json!(number)
+    }
 }

@@ -128,7 +128,10 @@ pub async fn stats(db: &Database, query: &StatsQuery) -> Result<Value, QueryErro
     let limit = limit(query.limit)?;
     let scoped = query.scope.read()?;
     let span = query.scope.span(db);
-    let buckets = query.bucket.map(|bucket| Buckets::over(span, bucket)).transpose()?;
+    let buckets = query
+        .bucket
+        .map(|bucket| Buckets::over(span, bucket))
+        .transpose()?;
     if query.group_by.iter().any(|key| key.is_endpoint()) {
         db.endpoints().await?;
     }
@@ -172,10 +175,7 @@ pub async fn stats(db: &Database, query: &StatsQuery) -> Result<Value, QueryErro
         put("series", shown_series(&mut all));
     }
     if !query.group_by.is_empty() {
-        put(
-            "group_by",
-            query.group_by.iter().map(|key| key.name()).collect(),
-        );
+        put("group_by", query.group_by.iter().map(|key| key.name()).collect());
         let told = shown_groups(query, shown, series, seconds);
         let truncated = told.len() < total_groups;
         if let Some(at) = query.group_by.iter().position(|key| key.is_endpoint()) {
@@ -184,7 +184,10 @@ pub async fn stats(db: &Database, query: &StatsQuery) -> Result<Value, QueryErro
         }
         put("total_groups", json!(total_groups));
         put("truncated", json!(truncated));
-        put("groups", told.into_iter().map(|(_, group)| Value::Object(group)).collect());
+        put(
+            "groups",
+            told.into_iter().map(|(_, group)| Value::Object(group)).collect(),
+        );
     }
     if total.count == 0 {
         put("explanation", json!(scoped.nothing(db, &query.scope, 0).await?));
@@ -208,9 +211,8 @@ fn ordered(groups: BTreeMap<Key, Group>, order: StatsOrder, limit: usize) -> Vec
 
 /// What a group is ordered by; less than nothing where its latency is not known.
 fn rank(measures: &mut Measures, order: StatsOrder) -> f64 {
-    let latency = |measures: &mut Measures, of: fn(Told) -> u64| {
-        measures.told().map_or(-1.0, |told| of(told) as f64)
-    };
+    let latency =
+        |measures: &mut Measures, of: fn(Told) -> u64| measures.told().map_or(-1.0, |told| of(told) as f64);
     match order {
         StatsOrder::Count => measures.count as f64,
         StatsOrder::Errors => measures.errors() as f64,
@@ -273,7 +275,9 @@ fn shown_groups(
         }
         // What it takes on the wire, with its comma.
         let bytes = serde_json::to_string(&shown).map_or(usize::MAX, |text| text.len() + 1);
-        let Some(left) = room.checked_sub(bytes) else { break };
+        let Some(left) = room.checked_sub(bytes) else {
+            break;
+        };
         room = left;
         told.push((key, shown));
     }
@@ -331,7 +335,8 @@ impl Buckets {
 
     /// When a bucket begins.
     pub(super) fn start(&self, bucket: usize) -> Nanos {
-        self.from.saturating_add(self.length.saturating_mul(bucket as u64))
+        self.from
+            .saturating_add(self.length.saturating_mul(bucket as u64))
     }
 
     pub(super) fn shown(&self) -> Value {
@@ -382,6 +387,9 @@ mod tests {
         }
         assert!(Buckets::over(hour, Bucket::Length(SECOND)).is_err());
         assert!(Buckets::over(hour, Bucket::Length(SHORTEST_BUCKET - 1)).is_err());
-        assert_eq!(Buckets::over(hour, Bucket::Length(4 * SECOND)).unwrap().count, 900);
+        assert_eq!(
+            Buckets::over(hour, Bucket::Length(4 * SECOND)).unwrap().count,
+            900
+        );
     }
 }

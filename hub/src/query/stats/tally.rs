@@ -154,7 +154,9 @@ impl ByTime {
     /// The series of all calls, then those of the groups.
     pub(super) fn merge(tasks: Vec<Self>, buckets: Buckets) -> Vec<Vec<Measures>> {
         let mut tasks = tasks.into_iter();
-        let Some(first) = tasks.next() else { return Vec::new() };
+        let Some(first) = tasks.next() else {
+            return Vec::new();
+        };
         let mut cells = first.cells;
         for task in tasks {
             for (cell, more) in cells.iter_mut().zip(task.cells) {
@@ -165,7 +167,10 @@ impl ByTime {
         if all.sum::<u64>() > EXACT_LATENCIES as u64 {
             cells.iter_mut().for_each(Measures::coarsen);
         }
-        cells.chunks(buckets.count.max(1)).map(<[Measures]>::to_vec).collect()
+        cells
+            .chunks(buckets.count.max(1))
+            .map(<[Measures]>::to_vec)
+            .collect()
     }
 }
 

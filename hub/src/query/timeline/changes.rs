@@ -112,7 +112,10 @@ mod tests {
     }
 
     fn begins(series: &[Option<f64>]) -> Vec<usize> {
-        stretches(series, 0.1).iter().map(|stretch| stretch.from).collect()
+        stretches(series, 0.1)
+            .iter()
+            .map(|stretch| stretch.from)
+            .collect()
     }
 
     #[test]

@@ -171,9 +171,8 @@ pub(super) fn waiting(facts: &Facts) -> Value {
         };
         let open = serving.entry(request).or_default();
         open.retain(|parent| parent.end().saturating_add(CLOCKS) >= fact.ts);
-        let causes = |parent: &&&Fact| {
-            parent.dst == fact.src && parent.end().saturating_add(CLOCKS) >= fact.end()
-        };
+        let causes =
+            |parent: &&&Fact| parent.dst == fact.src && parent.end().saturating_add(CLOCKS) >= fact.end();
         if let Some(parent) = open.iter().rev().find(causes) {
             let (time, calls) = inside.entry((parent.dst, fact.dst)).or_default();
             *time += latency;

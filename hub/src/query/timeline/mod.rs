@@ -126,7 +126,11 @@ fn told(facts: &Facts, query: &TimelineQuery, buckets: Buckets) -> Value {
         } else {
             Vec::new()
         };
-        if shifts.is_empty() { quiet.push(line) } else { changed.push(line) }
+        if shifts.is_empty() {
+            quiet.push(line)
+        } else {
+            changed.push(line)
+        }
         events.extend(shifts);
     }
     events.sort_by_key(|event| event["ts"].as_u64());
@@ -138,7 +142,9 @@ fn told(facts: &Facts, query: &TimelineQuery, buckets: Buckets) -> Value {
     for mut line in changed.into_iter().chain(quiet).take(LINES) {
         let value = shown_line(query.by, &mut line);
         let bytes = value.to_string().len() + 1;
-        let Some(left) = room.checked_sub(bytes) else { break };
+        let Some(left) = room.checked_sub(bytes) else {
+            break;
+        };
         room = left;
         shown.push(value);
     }
@@ -172,12 +178,19 @@ fn lines(facts: &Facts, by: Lines, buckets: Buckets) -> Vec<Line> {
     let mut lines: Vec<Line> = found
         .into_iter()
         .map(|((one, other), calls)| Line {
-            name: (facts.words.text(one).to_owned(), facts.words.text(other).to_owned()),
+            name: (
+                facts.words.text(one).to_owned(),
+                facts.words.text(other).to_owned(),
+            ),
             calls,
             cells: Vec::new(),
         })
         .collect();
-    lines.sort_by(|a, b| Reverse(a.calls.len()).cmp(&Reverse(b.calls.len())).then(a.name.cmp(&b.name)));
+    lines.sort_by(|a, b| {
+        Reverse(a.calls.len())
+            .cmp(&Reverse(b.calls.len()))
+            .then(a.name.cmp(&b.name))
+    });
     for line in lines.iter_mut().take(LOOKED_AT) {
         line.cells = vec![Measures::default(); buckets.count];
         for fact in line.calls.iter().filter_map(|at| facts.all.get(*at)) {
