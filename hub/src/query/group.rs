@@ -1,6 +1,5 @@
 //! By what calls are put into groups.
 
-use datafusion::arrow::array::StringViewArray;
 use datafusion::arrow::record_batch::RecordBatch;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
@@ -230,11 +229,8 @@ impl Values {
             return Ok(());
         }
         for row in 0..batch.num_rows() {
-            let said = |array: &&'_ StringViewArray| !array.value(row).is_empty();
-            let value = arrays
-                .iter()
-                .find(|array| said(array))
-                .map_or("", |array| array.value(row));
+            let mut values = arrays.iter().map(|array| array.value(row));
+            let value = values.find(|value| !value.is_empty()).unwrap_or_default();
             numbers.push(self.words.number(value));
         }
         Ok(())

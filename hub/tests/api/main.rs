@@ -8,4 +8,5 @@ mod captures;
 mod catalogue;
 mod faults;
 mod page;
+mod questions;
 mod restart;

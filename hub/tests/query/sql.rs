@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use wiretape_hub::query::{self, Database, MAX_SQL, MAX_TABLES, QueryError, SQL_AT_ONCE, SqlQuery};
+use wiretape_hub::query::{
+    self, Database, MAX_SQL, MAX_TABLES, MAX_TOKENS, QueryError, SQL_AT_ONCE, SqlQuery,
+};
 
 use crate::captures::{START, dissect_packets, everything, mixed, talk};
 
@@ -138,7 +140,7 @@ async fn names_that_are_not_there_are_told_what_is_near() {
             "did you mean \"dst_service\"?",
         ),
         ("SELECT * FROM call", "there are: calls"),
-        ("SELECT uper(path) FROM calls", "upper"),
+        ("SELECT uper(path) FROM calls", "did you mean \"upper\"?"),
         ("SELEC 1", "cannot be read"),
         ("SELECT 'a", "cannot be read"),
         ("SELECT status + path FROM calls", "GET /mcp/schema"),
@@ -211,6 +213,8 @@ async fn texts_that_are_too_much() {
     let (_dir, db) = shop();
     let long = format!("SELECT '{}'", "x".repeat(MAX_SQL));
     assert!(refused(&db, &long).await.contains("longer than"));
+    let many = format!("SELECT 1{}", "+1".repeat(MAX_TOKENS / 2));
+    assert!(refused(&db, &many).await.contains("more than 800"));
     let tables = vec!["calls"; MAX_TABLES + 1].join(", ");
     assert!(
         refused(&db, &format!("SELECT 1 FROM {tables}"))
@@ -236,25 +240,26 @@ async fn texts_that_are_too_much() {
 #[tokio::test]
 async fn texts_that_nest_as_deep_as_they_may() {
     let (_dir, db) = shop();
-    let room = MAX_SQL - 40;
+    // As often as tokens allow that come with each, beside those that are there once.
+    let times = |tokens: usize| (MAX_TOKENS - 10) / tokens;
     for sql in [
-        format!("SELECT 1{}", "+1".repeat(room / 2)),
-        format!("SELECT status{} FROM calls", "+1".repeat(room / 2)),
+        format!("SELECT 1{}", "+1".repeat(times(2))),
+        format!("SELECT status{} FROM calls", "+1".repeat(times(2))),
         format!(
             "SELECT 1 FROM calls WHERE status=1{}",
-            " OR status=1".repeat(room / 12)
+            " OR status=1".repeat(times(4))
         ),
-        format!("SELECT {}1", "NOT ".repeat(room / 4)),
-        format!("SELECT {}1{}", "(".repeat(room / 2), ")".repeat(room / 2)),
-        format!("SELECT 1{}", "::int".repeat(room / 5)),
-        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(room / 19)),
-        format!("SELECT 1{}", " IS NULL".repeat(room / 8)),
+        format!("SELECT {}1", "NOT ".repeat(times(1))),
+        format!("SELECT {}1{}", "(".repeat(times(2)), ")".repeat(times(2))),
+        format!("SELECT 1{}", "::int".repeat(times(2))),
+        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(times(4))),
+        format!("SELECT 1{}", " IS NULL".repeat(times(2))),
         format!(
             "SELECT {}1{}",
-            "CASE WHEN true THEN ".repeat(room / 24),
-            " END".repeat(room / 24)
+            "CASE WHEN true THEN ".repeat(times(5)),
+            " END".repeat(times(5))
         ),
-        format!("SELECT [1]{}", "[1]".repeat(room / 3)),
+        format!("SELECT [1]{}", "[1]".repeat(times(3))),
     ] {
         let answer = query::sql(&db, &ask(&sql)).await;
         assert!(

@@ -90,7 +90,10 @@ impl Place {
         if !self.next.contains_key(part) {
             self.next.insert(part.into(), Place::default());
             *count += 1;
-            if is_name && self.next.keys().filter(|text| is_name_of(text)).count() > names {
+            if is_name
+                && self.next.len() > names
+                && self.next.keys().filter(|text| is_name_of(text)).count() > names
+            {
                 self.collapse(names, count);
                 return self.next.entry(VALUE.into()).or_default();
             }

@@ -1,7 +1,7 @@
 //! SQL over the tables of one dissection: a single SELECT, within limits on text, memory, time, rows and bytes.
 //!
-//! Questions run on threads of their own with deep stacks: a text of [`MAX_SQL`] bytes can nest so deep that planning
-//! it would not fit on a usual one, and one that takes long must not hold up other answers.
+//! Questions run on threads of their own with deep stacks: a text of [`MAX_TOKENS`] can nest so deep that planning it
+//! would not fit on a usual one, and one that takes long must not hold up other answers.
 
 mod text;
 
@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 pub use schema::describe_schema;
 pub(super) use session::open;
-pub use text::{MAX_CONCATENATIONS, MAX_SQL, MAX_TABLES};
+pub use text::{MAX_CONCATENATIONS, MAX_SQL, MAX_TABLES, MAX_TOKENS};
 
 use super::{Database, QueryError};
 
@@ -78,8 +78,6 @@ pub async fn sql(db: &Database, query: &SqlQuery) -> Result<Value, QueryError> {
     let session = db.sql_session().await?;
     let (sql, max_bytes) = (query.sql.clone(), query.max_bytes);
     let run = async {
-        // Never closed.
-        let _turn = AT_ONCE.acquire().await;
         let mut tasks = JoinSet::new();
         tasks.spawn_on(run(session, sql, rows, max_bytes), runtime()?.handle());
         match tasks.join_next().await {
@@ -103,7 +101,7 @@ static AT_ONCE: Semaphore = Semaphore::const_new(SQL_AT_ONCE);
 fn runtime() -> Result<&'static Runtime, QueryError> {
     static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
         tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(SQL_AT_ONCE)
+            .worker_threads(SQL_AT_ONCE + 1)
             .max_blocking_threads(16)
             .thread_stack_size(STACK)
             .thread_name("sql")
@@ -122,6 +120,9 @@ async fn run(
     rows: usize,
     max_bytes: usize,
 ) -> Result<Value, QueryError> {
+    // Never closed. Held here and not by who waits for the answer: one who goes away while a plan is made leaves the
+    // thread to it.
+    let _turn = AT_ONCE.acquire().await;
     let refused = |error| refused(&session, error);
     let statement = text::select(&sql)?;
     let plan = session

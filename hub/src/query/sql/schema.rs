@@ -1,6 +1,7 @@
 //! What there is to ask: tables, columns, functions, limits.
 
 use datafusion::common::SchemaError;
+use datafusion::prelude::SessionContext;
 use serde_json::{Map, Value, json};
 use wiretape_dissect::Marks;
 
@@ -85,6 +86,7 @@ pub async fn describe_schema(db: &Database) -> Result<Value, QueryError> {
             "seconds": SQL_TIME.as_secs(),
             "memory_bytes": SQL_MEMORY,
             "sql_bytes": super::MAX_SQL,
+            "sql_tokens": super::MAX_TOKENS,
             "tables": super::MAX_TABLES,
         },
     }))
@@ -102,5 +104,19 @@ pub(super) fn unknown_column(error: &SchemaError) -> String {
     format!(
         "there is no column \"{}\"{meant} GET /mcp/schema lists all (names in upper case need quotes, texts stand in '…')",
         crate::snapshots::shown(&field.name)
+    )
+}
+
+/// What to say of a function that is not there.
+pub(super) fn unknown_function(session: &SessionContext, name: &str) -> String {
+    let state = session.state();
+    let aggregates = state.aggregate_functions().keys().map(String::as_str);
+    let windows = state.window_functions().keys().map(String::as_str);
+    let meant = nearest::nearest(name, FUNCTIONS.iter().copied().chain(aggregates).chain(windows))
+        .map(|name| format!("; did you mean \"{name}\"?"))
+        .unwrap_or_default();
+    format!(
+        "there is no function \"{}\"{meant} GET /mcp/schema lists all",
+        crate::snapshots::shown(name)
     )
 }

@@ -8,8 +8,12 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::query::QueryError;
 
-/// Longest text, in bytes: planning takes time and stack with its length.
+/// Longest text, in bytes.
 pub const MAX_SQL: usize = 8 << 10;
+
+/// Most words, signs and values in a text. The engine walks over all of a plan for each step of it, and does not stop
+/// before it has planned: a sum of 4000 ones took it more than a minute.
+pub const MAX_TOKENS: usize = 800;
 
 /// Most tables that a text may name after FROM and JOIN. A WITH can double what came before by naming it twice, so
 /// that tables multiply by 2 for every two names: to 256 at most.
@@ -33,6 +37,15 @@ pub(super) fn check(sql: &str) -> Result<(), QueryError> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql)
         .tokenize()
         .map_err(|error| QueryError::BadRequest(format!("the SQL cannot be read: {error}")))?;
+    let count = tokens
+        .iter()
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .count();
+    if count > MAX_TOKENS {
+        return wrong(format!(
+            "the SQL has {count} words, signs and values, more than {MAX_TOKENS}; make it simpler"
+        ));
+    }
     let concatenations = tokens
         .iter()
         .filter(|token| matches!(token, Token::StringConcat))

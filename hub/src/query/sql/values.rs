@@ -39,6 +39,8 @@ pub(super) fn value(array: &ArrayRef, row: usize) -> Value {
         return Value::Null;
     }
     match array.data_type() {
+        // It has no bits to say so.
+        DataType::Null => Value::Null,
         DataType::Boolean => json!(array.as_boolean().value(row)),
         DataType::Utf8View => json!(array.as_string_view().value(row)),
         DataType::Utf8 => json!(array.as_string::<i32>().value(row)),

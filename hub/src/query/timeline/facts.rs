@@ -167,18 +167,9 @@ impl Fold for Reading {
         let headers = maps(batch, "req_headers")?;
         let words = &mut self.facts.words;
         for row in 0..batch.num_rows() {
-            let first = |texts: [&'_ str; 3]| {
-                let known = texts.iter().position(|text| !text.is_empty());
-                known.unwrap_or_default()
-            };
             let src = [src_service.value(row), src_pod.value(row), src_ip.value(row)];
-            let client = ["", src_pod.value(row), src_ip.value(row)];
             let dst = [dst_service.value(row), dst_pod.value(row), dst_ip.value(row)];
-            let mut named = |texts: [&str; 3]| {
-                let text = texts.get(first(texts)).copied().unwrap_or_default();
-                words.number(text)
-            };
-            let (src, client, dst) = (named(src), named(client), named(dst));
+            let [_, pod, ip] = src;
             let (method, path) = (methods.value(row), paths.value(row));
             let told = Told::of(headers.row(row));
             let endpoint = endpoint_name(endpoints, protocols.value(row), method, path);
@@ -187,9 +178,9 @@ impl Fold for Reading {
                 stream: streams.get(row).copied().unwrap_or_default(),
                 index: indexes.get(row).unwrap_or_default(),
                 node: words.number(nodes.value(row)),
-                src,
-                client,
-                dst,
+                src: words.number(first_known(&src)),
+                client: words.number(first_known(&[pod, ip])),
+                dst: words.number(first_known(&dst)),
                 endpoint: words.number(&endpoint),
                 asked: hash((method, path, queries.value(row), bodies.get(row))),
                 status: statuses.get(row),
@@ -208,6 +199,12 @@ impl Fold for Reading {
         }
         too_many(self.facts.all.len())
     }
+}
+
+/// The first of these texts that says something.
+fn first_known<'a>(texts: &[&'a str]) -> &'a str {
+    let mut texts = texts.iter();
+    texts.find(|text| !text.is_empty()).copied().unwrap_or_default()
 }
 
 /// What the headers of a request tell of other calls.
