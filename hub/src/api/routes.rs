@@ -28,6 +28,66 @@ const DISSECTION: (&str, &str, &str) = (
 );
 const DB: (&str, &str, &str) = ("db", "string", "the dissection asked: <snapshot>/<dissection>");
 
+const KFL: (&str, &str, &str) = ("kfl", "string", "filter; all calls when not given");
+const START: (&str, &str, &str) = ("start", "integer", "Unix ms, inclusive");
+const END: (&str, &str, &str) = ("end", "integer", "Unix ms, exclusive");
+const MAX_BYTES: (&str, &str, &str) = (
+    "max_bytes",
+    "integer",
+    "most bytes of rows in the answer, 1024 to 16777216",
+);
+
+const STATS: &[(&str, &str, &str)] = &[
+    DB,
+    KFL,
+    START,
+    END,
+    (
+        "group_by",
+        "list",
+        "up to 4 of endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, node, src.node, \
+         dst.node, status, protocol, method, outcome",
+    ),
+    (
+        "order",
+        "string",
+        "count (default), errors, error_rate, p50, p90, p95, p99, max, avg or bytes; most first",
+    ),
+    ("limit", "integer", "groups, 1 to 1000; 50 when not given"),
+    (
+        "bucket",
+        "string",
+        "auto or a duration (10s, 1m): series over time, too",
+    ),
+    MAX_BYTES,
+];
+
+const TIMELINE: &[(&str, &str, &str)] = &[
+    DB,
+    KFL,
+    START,
+    END,
+    ("by", "string", "peers (default) or endpoint: what makes a line"),
+    ("bucket", "string", "auto (default) or a duration"),
+    (
+        "retry_within",
+        "string",
+        "how long after a request another like it is its retry; 1s when not given",
+    ),
+    MAX_BYTES,
+];
+
+const SQL: &[(&str, &str, &str)] = &[
+    DB,
+    (
+        "sql",
+        "string",
+        "one SELECT; GET /mcp/schema tells tables and columns",
+    ),
+    ("limit", "integer", "rows, 1 to 10000; 100 when not given"),
+    MAX_BYTES,
+];
+
 /// Every route, in the order of an investigation. Each is also there below `/api`.
 pub const ROUTES: &[Route] = &[
     Route {
@@ -248,10 +308,16 @@ pub const ROUTES: &[Route] = &[
             ("order", "string", "time (default), latency or size"),
             ("cursor", "string", "where the last page ended"),
             (
-                "max_bytes",
-                "integer",
-                "most bytes of calls; as many as the limit allows when not given",
+                "fields",
+                "list",
+                "columns to show instead of a format, e.g. ts,path,status; GET /mcp/schema lists them",
             ),
+            (
+                "group_by",
+                "string",
+                "node, ns or worker: counts the calls by it, too",
+            ),
+            MAX_BYTES,
         ],
     },
     Route {
@@ -259,6 +325,48 @@ pub const ROUTES: &[Route] = &[
         path: "/mcp/calls/:id",
         description: "One API call by its id, in full",
         params: &[("id", "string", "id of the call"), DB],
+    },
+    Route {
+        method: "GET",
+        path: "/mcp/stats",
+        description: "Numbers about calls: counts, rates, errors, latencies, bytes; by groups and over time",
+        params: STATS,
+    },
+    Route {
+        method: "POST",
+        path: "/mcp/stats",
+        description: "The same",
+        params: STATS,
+    },
+    Route {
+        method: "GET",
+        path: "/mcp/timeline",
+        description: "What changed when: shifts of latency, errors and rates, first failures, retries, connections",
+        params: TIMELINE,
+    },
+    Route {
+        method: "POST",
+        path: "/mcp/timeline",
+        description: "The same",
+        params: TIMELINE,
+    },
+    Route {
+        method: "GET",
+        path: "/mcp/sql",
+        description: "The rows of one SELECT over the tables of a dissection",
+        params: SQL,
+    },
+    Route {
+        method: "POST",
+        path: "/mcp/sql",
+        description: "The same",
+        params: SQL,
+    },
+    Route {
+        method: "GET",
+        path: "/mcp/schema",
+        description: "Tables and columns of a dissection with their meaning, and what SQL may do",
+        params: &[DB],
     },
     Route {
         method: "POST",

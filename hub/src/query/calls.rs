@@ -6,22 +6,21 @@ use std::str::FromStr;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::functions_aggregate::expr_fn::count as counted;
-use datafusion::logical_expr::{Expr, Operator, SortExpr, col, lit};
+use datafusion::logical_expr::{Expr, SortExpr, col, lit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use wiretape_kfl::Filter;
 use wiretape_tape::Nanos;
 
 use super::bodies::{self, Side};
 use super::connection;
 use super::entries::{self, Asked};
 use super::entry;
-use super::explain;
 use super::fields::instant;
-use super::filter::{condition, joined};
 use super::row::Row;
+use super::scope::Scope;
+use super::select::CallsGroup;
 use super::{Database, QueryError};
-use crate::calls::schema;
+use crate::calls::schema::{self, Column};
 
 /// Most calls of one page.
 pub const MAX_LIMIT: i64 = 1000;
@@ -77,6 +76,67 @@ pub struct CallsQuery {
     pub order: Order,
     /// What `now()` means in the filter.
     pub now: Nanos,
+    /// Shows these columns of each call instead of a format; none shows the format.
+    pub fields: Vec<&'static Column>,
+    /// Counts the calls by this, too.
+    pub group_by: Option<CallsGroup>,
+    /// Most bytes of calls in the answer; those beyond come with the next page. `None` leaves none out.
+    pub max_bytes: Option<usize>,
+}
+
+impl CallsQuery {
+    /// Which calls it is about.
+    fn scope(&self) -> Scope {
+        Scope {
+            kfl: self.kfl.clone(),
+            start: self.start,
+            end: self.end,
+            now: self.now,
+        }
+    }
+
+    /// The columns that it needs; `None` for all.
+    fn columns(&self) -> Option<Vec<&'static str>> {
+        let mut columns: Vec<&'static str> = match self.format {
+            _ if !self.fields.is_empty() => self.fields.iter().map(|column| column.name).collect(),
+            Format::Compact => entry::COMPACT.to_vec(),
+            Format::Full | Format::Raw => return None,
+        };
+        // What ids, cursors and orders are made of.
+        for name in [
+            "ts",
+            "stream",
+            "index",
+            "node",
+            "elapsed_ns",
+            "req_bytes",
+            "resp_bytes",
+        ] {
+            if !columns.contains(&name) {
+                columns.push(name);
+            }
+        }
+        Some(columns)
+    }
+
+    /// A call as it asks for it.
+    async fn shown(&self, db: &Database, row: Row<'_>) -> Result<Value, QueryError> {
+        if !self.fields.is_empty() {
+            return Ok(row.selected(&self.fields));
+        }
+        if let Some(kind) = connection::Kind::of(row) {
+            return Ok(Value::Object(kind.entry(row, self.format)));
+        }
+        Ok(match self.format {
+            Format::Compact => Value::Object(entry::compact(row)),
+            Format::Full => {
+                let mut entry = entry::full(row);
+                with_bodies(db, row, PREVIEW, &mut entry).await?;
+                Value::Object(entry)
+            }
+            Format::Raw => Value::Object(row.raw(schema::COLUMNS)),
+        })
+    }
 }
 
 /// A page of calls.
@@ -91,6 +151,12 @@ pub struct CallsPage {
     /// Ask again with this for the next page; only there when `truncated`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// What to do to see the rest, when fewer calls are here than were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// How many calls match by group, when they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Value>>,
     /// Why there is nothing, when there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
@@ -106,73 +172,67 @@ pub struct CallsPage {
 /// a cursor of another question.
 pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, QueryError> {
     let limit = limit(query.limit)?;
-    let filter = filter(query)?;
-    let window = window(query)?;
-    let matching = all_of(window.clone().into_iter().chain(condition(&filter)?).collect());
+    let scope = query.scope();
+    let scoped = scope.read()?;
     let cursor = query
         .cursor
         .as_deref()
         .map(|text| Cursor::parse(text, query.order))
         .transpose()?;
 
-    let asked = Asked::by(&filter);
-    let total = count(db, asked, matching.clone()).await?;
+    let asked = Asked::by(&scoped.filter);
+    let total = count(db, asked, scoped.condition()).await?;
     let mut page = entries::table(db, asked).await?;
-    if let Some(condition) = all_of(matching.into_iter().chain(cursor.map(|c| c.after())).collect()) {
+    if let Some(condition) = scoped.and(cursor.map(Cursor::after)) {
         page = page.filter(condition)?;
     }
     let mut page = page.sort(order(query.order))?.limit(0, Some(limit + 1))?;
-    if query.format == Format::Compact {
-        let mut columns = entry::COMPACT.to_vec();
-        columns.extend(["req_bytes", "resp_bytes"]);
+    if let Some(mut columns) = query.columns() {
         if !asked.is_calls() {
-            columns.extend(["conn_id", "flow_id", "side"]);
+            columns.extend(["protocol", "conn_id", "flow_id", "side"]);
             columns.extend(entries::own().map(|column| column.name));
+            columns.sort_unstable();
+            columns.dedup();
         }
         page = page.select_columns(&columns)?;
     }
     let batches = page.collect().await?;
-    let truncated = Row::each(&batches).count() > limit;
 
     let mut answer = CallsPage {
         total,
-        truncated,
         ..CallsPage::default()
     };
-    for row in Row::each(&batches).take(limit) {
-        if let Some(kind) = connection::Kind::of(row) {
-            answer.calls.push(Value::Object(kind.entry(row, query.format)));
-            continue;
+    let mut room = query.max_bytes.unwrap_or(usize::MAX);
+    let mut last = None;
+    for row in Row::each(&batches) {
+        if answer.calls.len() == limit {
+            answer.truncated = true;
+            break;
         }
-        answer.calls.push(match query.format {
-            Format::Compact => Value::Object(entry::compact(row)),
-            Format::Full => {
-                let mut entry = entry::full(row);
-                with_bodies(db, row, PREVIEW, &mut entry).await?;
-                Value::Object(entry)
-            }
-            Format::Raw => Value::Object(row.raw(schema::COLUMNS)),
-        });
+        let call = query.shown(db, row).await?;
+        // What it takes on the wire, with its comma. One call is shown however long it is, so that paging goes on.
+        let bytes = call.to_string().len() + 1;
+        if bytes > room && !answer.calls.is_empty() {
+            answer.truncated = true;
+            answer.hint = Some(format!(
+                "more calls would make the answer longer than {} bytes; pass the cursor for the next, select \
+                 fields, or raise max_bytes",
+                query.max_bytes.unwrap_or_default()
+            ));
+            break;
+        }
+        room = room.saturating_sub(bytes);
+        answer.calls.push(call);
+        last = Some(row);
     }
-    if truncated {
-        answer.cursor = Row::each(&batches)
-            .nth(limit - 1)
-            .map(|last| Cursor::at(last, query.order).to_string());
+    if answer.truncated {
+        answer.cursor = last.map(|last| Cursor::at(last, query.order).to_string());
+    }
+    if let Some(group) = query.group_by {
+        answer.groups = Some(group.counted(db, scoped.condition()).await?);
     }
     if answer.calls.is_empty() {
-        let in_window = if total == 0 {
-            count(db, asked, all_of(window)).await?
-        } else {
-            total
-        };
-        let of = if asked.is_calls() { "calls" } else { "entries" };
-        answer.explanation = Some(explain::nothing(
-            db.summary(),
-            query,
-            &filter,
-            total,
-            (in_window, of),
-        ));
+        answer.explanation = Some(scoped.nothing(db, &scope, asked, total).await?);
     }
     answer.lost_packets = Some(db.summary().lost_packets).filter(|lost| *lost > 0);
     Ok(answer)
@@ -329,7 +389,7 @@ impl FromStr for CallId {
 }
 
 /// How many entries meet a condition.
-async fn count(db: &Database, asked: Asked, condition: Option<Expr>) -> Result<u64, QueryError> {
+pub(super) async fn count(db: &Database, asked: Asked, condition: Option<Expr>) -> Result<u64, QueryError> {
     let Some(condition) = condition.or_else(|| (!asked.is_calls()).then(|| lit(true))) else {
         return Ok(db.summary().calls);
     };
@@ -358,30 +418,6 @@ fn limit(limit: Option<i64>) -> Result<usize, QueryError> {
             "limit is {limit}; it must be 1 to {MAX_LIMIT}; for more, pass the answer's cursor and ask again"
         ))
     })
-}
-
-fn filter(query: &CallsQuery) -> Result<Filter, QueryError> {
-    wiretape_kfl::compile(query.kfl.as_deref().unwrap_or_default(), query.now)
-        .map_err(|error| QueryError::BadRequest(format!("the filter is wrong at {error}")))
-}
-
-/// The conditions that the question's window makes.
-fn window(query: &CallsQuery) -> Result<Vec<Expr>, QueryError> {
-    let nanos = |ms: i64| instant(u64::try_from(ms).unwrap_or_default().saturating_mul(1_000_000));
-    if let (Some(start), Some(end)) = (query.start, query.end)
-        && start >= end
-    {
-        return Err(QueryError::BadRequest(format!(
-            "start ({start}) must be before end ({end}); both are ms since 1970 UTC"
-        )));
-    }
-    let start = query.start.map(|start| col("ts").gt_eq(nanos(start)));
-    let end = query.end.map(|end| col("ts").lt(nanos(end)));
-    Ok(start.into_iter().chain(end).collect())
-}
-
-fn all_of(conditions: Vec<Expr>) -> Option<Expr> {
-    (!conditions.is_empty()).then(|| joined(conditions, Operator::And))
 }
 
 fn order(order: Order) -> Vec<SortExpr> {

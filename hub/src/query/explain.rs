@@ -2,15 +2,15 @@
 
 use wiretape_kfl::Filter;
 
-use super::calls::CallsQuery;
 use super::row::rfc3339;
+use super::scope::Scope;
 use crate::dissections::Summary;
 
 /// Why no entry is in the answer. `total` match the filter in the window; `in_window` are in the window at all, of what
 /// was asked for (`calls`, or other `entries`, too).
 pub(super) fn nothing(
     summary: &Summary,
-    query: &CallsQuery,
+    scope: &Scope,
     filter: &Filter,
     total: u64,
     (in_window, entries): (u64, &str),
@@ -32,7 +32,7 @@ pub(super) fn nothing(
         let none = if entries == "calls" { "no call" } else { "nothing" };
         return format!("{none} began in that window; {}", span(summary));
     }
-    let of = match (query.start, query.end) {
+    let of = match (scope.start, scope.end) {
         (None, None) => format!("the {in_window} {entries} of this dissection"),
         _ => format!("the {in_window} {entries} in that window"),
     };

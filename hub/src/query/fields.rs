@@ -273,7 +273,7 @@ fn marked(mark: Marks) -> Expr {
 }
 
 /// The first of these columns that says something.
-fn first_known(columns: &[&str]) -> Expr {
+pub(super) fn first_known(columns: &[&str]) -> Expr {
     columns.iter().rev().fold(lit(""), |otherwise, column| {
         when(col(*column).not_eq(lit("")), col(*column))
             .otherwise(otherwise)

@@ -9,6 +9,7 @@ mod catalogue;
 mod faults;
 mod mcp;
 mod page;
+mod questions;
 mod restart;
 mod stdio;
 mod tools;

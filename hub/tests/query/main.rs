@@ -10,3 +10,6 @@ mod jobs;
 mod names;
 mod offline;
 mod schema;
+mod sql;
+mod stats;
+mod timeline;

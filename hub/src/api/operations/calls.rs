@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::stats::max_bytes;
 use super::{DISSECTION, SNAPSHOT, millis};
 use crate::api::params::Params;
-use crate::api::tools::rows_within;
 use crate::api::{ApiError, App};
 use crate::jobs::{JobStatus, State as Job};
-use crate::query::{self, CallsQuery, Database, Format, Order};
+use crate::query::{self, ANSWER_BYTES, CallsGroup, CallsQuery, Database, Format, Order, Scope};
 use crate::snapshots::shown;
 
 /// Bytes per body of a call's details when the request does not say (contract 1.6).
@@ -20,31 +20,27 @@ const MAX_PAYLOAD: i64 = 16 << 20;
 /// Problems of a dissection that are told with every answer about it; get_snapshot tells all.
 const PROBLEMS: usize = 3;
 
-/// Calls by filter. With `max_bytes`, as many as fit.
+/// Calls by filter, as many as fit.
 pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
-    let bytes = params.integer(&["max_bytes"])?;
-    let mut question = CallsQuery {
-        kfl: params.text(&["kfl"])?,
-        limit: params.integer(&["limit"])?,
+    let Scope { kfl, start, end, now } = scope(params)?;
+    let limit = params.integer(&["limit"])?;
+    let max_bytes = max_bytes(params)?;
+    let question = CallsQuery {
+        kfl,
+        limit,
         format: format(params)?,
-        start: params
-            .moment(&["start", "start_time", "start_ts"])?
-            .map(as_millis),
-        end: params.moment(&["end", "end_time", "end_ts"])?.map(as_millis),
+        start,
+        end,
         cursor: params.text(&["cursor"])?,
         order: order(params)?,
-        now: crate::now(),
+        now,
+        fields: query::columns_named(&params.list(&["fields"])?)?,
+        group_by: group_by(params)?,
+        // Who says how many calls it wants gets them; who does not gets what is easily read.
+        max_bytes: max_bytes.or_else(|| limit.is_none().then_some(ANSWER_BYTES)),
     };
     let opened = open(app, params).await?;
-    let mut page = query::calls(&opened.database, &question).await?;
-    let bytes = bytes.map(|bytes| usize::try_from(bytes).unwrap_or_default());
-    if let Some(fitting) = bytes.map(|bytes| rows_within(&page.calls, bytes))
-        && fitting < page.calls.len()
-    {
-        // Asked again for just as many, so that the cursor stands where they end.
-        question.limit = i64::try_from(fitting).ok();
-        page = query::calls(&opened.database, &question).await?;
-    }
+    let page = query::calls(&opened.database, &question).await?;
     let mut answer = super::json(page)?;
     answer["db"] = json!(opened.db);
     Ok(answer)
@@ -117,6 +113,33 @@ fn order(params: &mut Params) -> Result<Order, ApiError> {
             )))
         }
     }
+}
+
+fn group_by(params: &mut Params) -> Result<Option<CallsGroup>, ApiError> {
+    match params.text(&["group_by"])?.as_deref() {
+        None | Some("") => Ok(None),
+        Some("node") => Ok(Some(CallsGroup::Node)),
+        Some("ns" | "namespace") => Ok(Some(CallsGroup::Namespace)),
+        Some("worker") => Ok(Some(CallsGroup::Worker)),
+        Some(other) => {
+            let other = shown(other);
+            Err(ApiError::bad_request(format!(
+                "`group_by` must be node, ns or worker, not \"{other}\"; GET /mcp/stats groups by more"
+            )))
+        }
+    }
+}
+
+/// Which calls a question is about.
+pub(super) fn scope(params: &mut Params) -> Result<Scope, ApiError> {
+    Ok(Scope {
+        kfl: params.text(&["kfl"])?,
+        start: params
+            .moment(&["start", "start_time", "start_ts"])?
+            .map(as_millis),
+        end: params.moment(&["end", "end_time", "end_ts"])?.map(as_millis),
+        now: crate::now(),
+    })
 }
 
 fn as_millis(nanos: u64) -> i64 {

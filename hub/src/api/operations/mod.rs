@@ -21,6 +21,12 @@ pub(super) mod language;
 
 pub(super) mod calls;
 
+pub(super) mod stats;
+
+pub(super) mod timeline;
+
+pub(super) mod sql;
+
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;

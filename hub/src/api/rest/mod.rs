@@ -11,7 +11,9 @@ use axum::routing::{self, MethodRouter};
 use axum::{Json, Router};
 use serde_json::Value;
 
-use super::operations::{Operation, boundaries, calls, dissections, operation, snapshots};
+use super::operations::{
+    Operation, boundaries, calls, dissections, operation, snapshots, sql, stats, timeline,
+};
 use super::params::Params;
 use super::{ApiError, App};
 pub(super) use about::discovery;
@@ -43,6 +45,10 @@ pub(super) fn routes() -> Router<App> {
         .route("/mcp/databases", get(operation!(dissections::databases)))
         .route("/mcp/calls", get(operation!(calls::list)))
         .route("/mcp/calls/{*id}", get(operation!(calls::get)))
+        .route("/mcp/stats", both(operation!(stats::stats)))
+        .route("/mcp/timeline", both(operation!(timeline::timeline)))
+        .route("/mcp/sql", both(operation!(sql::sql)))
+        .route("/mcp/schema", get(operation!(sql::describe_schema)))
         .route("/mcp/tools/call", routing::post(tools::call))
         .route("/mcp/tools/{tool}", routing::post(tools::named))
         .route("/echo", routing::get(about::echo))
@@ -56,6 +62,11 @@ fn get(operation: Operation) -> MethodRouter<App> {
 
 fn post(operation: Operation) -> MethodRouter<App> {
     routing::post(move |State(app), params| answer(operation, app, params))
+}
+
+/// What changes nothing, and may be too long for a line.
+fn both(operation: Operation) -> MethodRouter<App> {
+    get(operation).merge(post(operation))
 }
 
 fn delete(operation: Operation) -> MethodRouter<App> {
