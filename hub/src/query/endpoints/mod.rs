@@ -110,19 +110,17 @@ struct Learning {
     full: bool,
 }
 
-impl Learning {
-    fn protocol(&mut self, name: &str) -> &mut (Places, FxHashSet<Box<str>>) {
-        let names = self.names;
-        self.protocols
-            .entry(name.to_owned())
-            .or_insert_with(|| (Places::new(names), FxHashSet::default()))
-    }
+/// Nothing of a protocol.
+fn new(names: usize) -> (Places, FxHashSet<Box<str>>) {
+    (Places::new(names), FxHashSet::default())
+}
 
+impl Learning {
     fn merge(&mut self, other: Self) {
         self.full |= other.full;
         for (protocol, (places, _)) in other.protocols {
-            let full = self.protocol(&protocol).0.merge(places) == Err(Full);
-            self.full |= full;
+            let (into, _) = self.protocols.entry(protocol).or_insert_with(|| new(self.names));
+            self.full |= into.merge(places) == Err(Full);
         }
     }
 }
@@ -134,8 +132,15 @@ impl Fold for Learning {
             if self.full {
                 return Ok(());
             }
-            let path = paths.value(row);
-            let (places, seen) = self.protocol(protocols.value(row));
+            let (protocol, path) = (protocols.value(row), paths.value(row));
+            // Looked up by the text that is there: an entry would want one of its own for every call.
+            let (places, seen) = match self.protocols.get_mut(protocol) {
+                Some(known) => known,
+                None => self
+                    .protocols
+                    .entry(protocol.to_owned())
+                    .or_insert_with(|| new(self.names)),
+            };
             if seen.contains(path) {
                 continue;
             }
@@ -143,8 +148,7 @@ impl Fold for Learning {
                 seen.clear();
             }
             seen.insert(path.into());
-            let full = places.add(&rules::parts(path)) == Err(Full);
-            self.full |= full;
+            self.full |= places.add(&rules::parts(path)) == Err(Full);
         }
         Ok(())
     }

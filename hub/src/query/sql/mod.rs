@@ -224,6 +224,11 @@ fn refused(session: &SessionContext, error: DataFusionError) -> QueryError {
                 let tables = session::tables(session).join(", ");
                 return QueryError::BadRequest(format!("{message}; there are: {tables}"));
             }
+            if message.contains("Invalid function '")
+                && let Some(name) = message.split('\'').nth(1)
+            {
+                return QueryError::BadRequest(schema::unknown_function(session, name));
+            }
             QueryError::BadRequest(format!(
                 "{message}; GET /mcp/schema tells tables, columns and functions"
             ))

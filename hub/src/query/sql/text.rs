@@ -12,7 +12,7 @@ use crate::query::QueryError;
 pub const MAX_SQL: usize = 8 << 10;
 
 /// Most words, signs and values in a text. The engine walks over all of a plan for each step of it, and does not stop
-/// before it has planned: a sum of 4000 ones took it more than a minute.
+/// before it has planned: texts of 8 KiB that nest kept it busy for longer than a question may take.
 pub const MAX_TOKENS: usize = 800;
 
 /// Most tables that a text may name after FROM and JOIN. A WITH can double what came before by naming it twice, so
