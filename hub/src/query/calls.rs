@@ -6,18 +6,16 @@ use std::str::FromStr;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::{Expr, Operator, SortExpr, col, lit};
+use datafusion::logical_expr::{Expr, SortExpr, col, lit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use wiretape_kfl::Filter;
 use wiretape_tape::Nanos;
 
 use super::bodies::{self, Side};
 use super::entry;
-use super::explain;
 use super::fields::instant;
-use super::filter::{condition, joined};
 use super::row::Row;
+use super::scope::Scope;
 use super::{Database, QueryError};
 
 /// Most calls of one page.
@@ -76,6 +74,18 @@ pub struct CallsQuery {
     pub now: Nanos,
 }
 
+impl CallsQuery {
+    /// Which calls it is about.
+    fn scope(&self) -> Scope {
+        Scope {
+            kfl: self.kfl.clone(),
+            start: self.start,
+            end: self.end,
+            now: self.now,
+        }
+    }
+}
+
 /// A page of calls.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CallsPage {
@@ -103,18 +113,17 @@ pub struct CallsPage {
 /// a cursor of another question.
 pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, QueryError> {
     let limit = limit(query.limit)?;
-    let filter = filter(query)?;
-    let window = window(query)?;
-    let matching = all_of(window.clone().into_iter().chain(condition(&filter)?).collect());
+    let scope = query.scope();
+    let scoped = scope.read()?;
     let cursor = query
         .cursor
         .as_deref()
         .map(|text| Cursor::parse(text, query.order))
         .transpose()?;
 
-    let total = count_calls(db, matching.clone()).await?;
+    let total = count_calls(db, scoped.condition()).await?;
     let mut page = db.table().await?;
-    if let Some(condition) = all_of(matching.into_iter().chain(cursor.map(|c| c.after())).collect()) {
+    if let Some(condition) = scoped.and(cursor.map(Cursor::after)) {
         page = page.filter(condition)?;
     }
     let mut page = page.sort(order(query.order))?.limit(0, Some(limit + 1))?;
@@ -148,12 +157,7 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
             .map(|last| Cursor::at(last, query.order).to_string());
     }
     if answer.calls.is_empty() {
-        let in_window = if total == 0 {
-            count_calls(db, all_of(window)).await?
-        } else {
-            total
-        };
-        answer.explanation = Some(explain::nothing(db.summary(), query, &filter, total, in_window));
+        answer.explanation = Some(scoped.nothing(db, &scope, total).await?);
     }
     answer.lost_packets = Some(db.summary().lost_packets).filter(|lost| *lost > 0);
     Ok(answer)
@@ -270,7 +274,7 @@ impl FromStr for CallId {
 }
 
 /// How many calls meet a condition.
-async fn count_calls(db: &Database, condition: Option<Expr>) -> Result<u64, QueryError> {
+pub(super) async fn count_calls(db: &Database, condition: Option<Expr>) -> Result<u64, QueryError> {
     let Some(condition) = condition else {
         return Ok(db.summary().calls);
     };
@@ -300,30 +304,6 @@ fn limit(limit: Option<i64>) -> Result<usize, QueryError> {
             "limit is {limit}; it must be 1 to {MAX_LIMIT}; for more, pass the answer's cursor and ask again"
         ))
     })
-}
-
-fn filter(query: &CallsQuery) -> Result<Filter, QueryError> {
-    wiretape_kfl::compile(query.kfl.as_deref().unwrap_or_default(), query.now)
-        .map_err(|error| QueryError::BadRequest(format!("the filter is wrong at {error}")))
-}
-
-/// The conditions that the question's window makes.
-fn window(query: &CallsQuery) -> Result<Vec<Expr>, QueryError> {
-    let nanos = |ms: i64| instant(u64::try_from(ms).unwrap_or_default().saturating_mul(1_000_000));
-    if let (Some(start), Some(end)) = (query.start, query.end)
-        && start >= end
-    {
-        return Err(QueryError::BadRequest(format!(
-            "start ({start}) must be before end ({end}); both are ms since 1970 UTC"
-        )));
-    }
-    let start = query.start.map(|start| col("ts").gt_eq(nanos(start)));
-    let end = query.end.map(|end| col("ts").lt(nanos(end)));
-    Ok(start.into_iter().chain(end).collect())
-}
-
-fn all_of(conditions: Vec<Expr>) -> Option<Expr> {
-    (!conditions.is_empty()).then(|| joined(conditions, Operator::And))
 }
 
 fn order(order: Order) -> Vec<SortExpr> {

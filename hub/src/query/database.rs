@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{DataFrame, SessionContext};
 use thiserror::Error;
+use tokio::sync::OnceCell;
 use wiretape_tape::{BlockReader, ReadError};
 
+use super::endpoints::Endpoints;
+use super::sql;
 use crate::calls::{schema, session};
 use crate::dissections::{SUMMARY, Summary, TABLES};
 
@@ -57,6 +60,10 @@ struct Inner {
     summary: Summary,
     session: SessionContext,
     files: Mutex<HashMap<usize, Arc<BlockReader>>>,
+    /// Learned when first asked for: the table never changes.
+    endpoints: OnceCell<Endpoints>,
+    /// Opened when first asked for.
+    sql: OnceCell<SessionContext>,
 }
 
 impl Database {
@@ -97,6 +104,8 @@ impl Database {
             summary,
             session,
             files: Mutex::default(),
+            endpoints: OnceCell::new(),
+            sql: OnceCell::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -116,6 +125,26 @@ impl Database {
     /// The table of calls.
     pub(super) async fn table(&self) -> Result<DataFrame, QueryError> {
         Ok(self.inner.session.table(session::TABLE).await?)
+    }
+
+    /// Its tables for SQL.
+    pub(super) async fn sql_session(&self) -> Result<SessionContext, QueryError> {
+        let open = || async { Ok::<_, QueryError>(sql::open(&self.inner.session).await?) };
+        self.inner.sql.get_or_try_init(open).await.cloned()
+    }
+
+    /// What its calls' endpoints are.
+    pub(super) async fn endpoints(&self) -> Result<&Endpoints, QueryError> {
+        self.inner
+            .endpoints
+            .get_or_try_init(|| Endpoints::learn(self))
+            .await
+    }
+
+    /// The same, where they have been learned before.
+    pub(super) fn learned_endpoints(&self) -> Result<&Endpoints, QueryError> {
+        let missing = || QueryError::Internal("endpoints were asked for before they were learned".to_owned());
+        self.inner.endpoints.get().ok_or_else(missing)
     }
 
     /// A file of the dissection, opened for reading single packets.

@@ -2,14 +2,14 @@
 
 use wiretape_kfl::Filter;
 
-use super::calls::CallsQuery;
 use super::row::rfc3339;
+use super::scope::Scope;
 use crate::dissections::Summary;
 
 /// Why no call is in the answer. `total` match the filter in the window, `in_window` calls are in the window at all.
 pub(super) fn nothing(
     summary: &Summary,
-    query: &CallsQuery,
+    scope: &Scope,
     filter: &Filter,
     total: u64,
     in_window: u64,
@@ -30,7 +30,7 @@ pub(super) fn nothing(
     if in_window == 0 {
         return format!("no call began in that window; {}", span(summary));
     }
-    let of = match (query.start, query.end) {
+    let of = match (scope.start, scope.end) {
         (None, None) => format!("the {in_window} calls of this dissection"),
         _ => format!("the {in_window} calls in that window"),
     };

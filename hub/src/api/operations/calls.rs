@@ -9,7 +9,7 @@ use crate::api::params::Params;
 use crate::api::tools::rows_within;
 use crate::api::{ApiError, App};
 use crate::jobs::{JobStatus, State as Job};
-use crate::query::{self, CallsQuery, Database, Format, Order};
+use crate::query::{self, CallsQuery, Database, Format, Order, Scope};
 use crate::snapshots::shown;
 
 /// Bytes per body of a call's details when the request does not say (contract 1.6).
@@ -23,17 +23,16 @@ const PROBLEMS: usize = 3;
 /// Calls by filter. With `max_bytes`, as many as fit.
 pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let bytes = params.integer(&["max_bytes"])?;
+    let scope = scope(params)?;
     let mut question = CallsQuery {
-        kfl: params.text(&["kfl"])?,
+        kfl: scope.kfl,
+        start: scope.start,
+        end: scope.end,
+        now: scope.now,
         limit: params.integer(&["limit"])?,
         format: format(params)?,
-        start: params
-            .moment(&["start", "start_time", "start_ts"])?
-            .map(as_millis),
-        end: params.moment(&["end", "end_time", "end_ts"])?.map(as_millis),
         cursor: params.text(&["cursor"])?,
         order: order(params)?,
-        now: crate::now(),
     };
     let opened = open(app, params).await?;
     let mut page = query::calls(&opened.database, &question).await?;
@@ -116,6 +115,18 @@ fn order(params: &mut Params) -> Result<Order, ApiError> {
             )))
         }
     }
+}
+
+/// Which calls a question is about.
+pub(super) fn scope(params: &mut Params) -> Result<Scope, ApiError> {
+    Ok(Scope {
+        kfl: params.text(&["kfl"])?,
+        start: params
+            .moment(&["start", "start_time", "start_ts"])?
+            .map(as_millis),
+        end: params.moment(&["end", "end_time", "end_ts"])?.map(as_millis),
+        now: crate::now(),
+    })
 }
 
 fn as_millis(nanos: u64) -> i64 {

@@ -21,6 +21,14 @@ pub(super) mod language;
 
 pub(super) mod calls;
 
+pub(super) mod stats;
+
+pub(super) mod timeline;
+
+pub(super) mod sql;
+
+pub(super) mod investigate;
+
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;

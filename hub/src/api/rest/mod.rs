@@ -11,7 +11,9 @@ use axum::routing::{self, MethodRouter};
 use axum::{Json, Router};
 use serde_json::Value;
 
-use super::operations::{Operation, boundaries, calls, dissections, operation, snapshots};
+use super::operations::{
+    Operation, boundaries, calls, dissections, operation, snapshots, sql, stats, timeline,
+};
 use super::params::Params;
 use super::{ApiError, App};
 pub(super) use about::discovery;
@@ -43,6 +45,19 @@ pub(super) fn routes() -> Router<App> {
         .route("/mcp/databases", get(operation!(dissections::databases)))
         .route("/mcp/calls", get(operation!(calls::list)))
         .route("/mcp/calls/{*id}", get(operation!(calls::get)))
+        .route(
+            "/mcp/stats",
+            get(operation!(stats::stats)).merge(post(operation!(stats::stats))),
+        )
+        .route(
+            "/mcp/timeline",
+            get(operation!(timeline::timeline)).merge(post(operation!(timeline::timeline))),
+        )
+        .route(
+            "/mcp/sql",
+            get(operation!(sql::sql)).merge(post(operation!(sql::sql))),
+        )
+        .route("/mcp/schema", get(operation!(sql::describe_schema)))
         .route("/mcp/tools/call", routing::post(tools::call))
         .route("/mcp/tools/{tool}", routing::post(tools::named))
         .route("/echo", routing::get(about::echo))

@@ -125,8 +125,8 @@ pub(super) async fn call(
     let mut params = Params::default();
     params.give_all(arguments);
     let bytes = budget::asked(&mut params)?.or(bytes);
-    if let Some(bytes) = bytes.filter(|_| tool.takes("cursor")) {
-        // Cut where the question is asked, so that the cursor stands where the answer ends.
+    if let Some(bytes) = bytes {
+        // Best cut where the question is asked, so that a cursor stands where the answer ends.
         params.give("max_bytes", json!(bytes.saturating_sub(budget::COVERAGE)));
     }
     if tool.takes("db") {
@@ -136,6 +136,8 @@ pub(super) async fn call(
         Run::AtOnce(operation) => operation(app, &mut params).await?,
         Run::Followed(run) => run(app, &mut params, follow).await?,
     };
+    // Not every operation has rows to cut.
+    params.value(&["max_bytes"]);
     params.warn(&mut answer);
     if let Some(db) = answer.get("db").and_then(Value::as_str).map(str::to_owned)
         && let Some(coverage) = calls::coverage(app, &db).await
