@@ -44,8 +44,8 @@ impl Filters {
         }
         let side = |side: &str| {
             format!(
-                "({side}.name contains \"{workload}\" or {side}.pod contains \"{workload}\" or {side}.svc contains \
-                 \"{workload}\" or {side}.ns == \"{workload}\" or {side}.ip == \"{workload}\")"
+                "({side}.name contains \"{workload}\" or {side}.svc contains \"{workload}\" or {side}.ns == \
+                 \"{workload}\" or {side}.ip == \"{workload}\")"
             )
         };
         Ok(Self {
@@ -74,7 +74,7 @@ pub(super) async fn overview(
     let both = filters.both();
     let outcomes = ask.stats(&both, "outcome", StatsOrder::Count).await?;
     let statuses = ask.stats(&both, "status", StatsOrder::Count).await?;
-    let endpoints = ask.stats(&filters.asked, "endpoint", StatsOrder::Count).await?;
+    let endpoints = ask.stats(&both, "endpoint", StatsOrder::Count).await?;
     let callers = ask.stats(&filters.asked, "src", StatsOrder::Count).await?;
     let callees = ask.stats(&filters.asking, "dst", StatsOrder::Count).await?;
     let total = &outcomes["total"];
