@@ -7,6 +7,7 @@ mod bad_input;
 mod captures;
 mod catalogue;
 mod faults;
+mod investigate;
 mod mcp;
 mod page;
 mod questions;

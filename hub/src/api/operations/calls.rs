@@ -236,11 +236,6 @@ fn check_completed(db: &str, job: &Job) -> Result<(), ApiError> {
     }
 }
 
-/// Every database that can be asked.
-pub(in crate::api) async fn completed(app: &App) -> Result<Vec<String>, ApiError> {
-    Ok(names(&app.hub.jobs.list(None).await?))
-}
-
 /// What an answer about a database rests on.
 pub(in crate::api) async fn coverage(app: &App, db: &str) -> Option<Value> {
     let mut params = Params::default();
@@ -264,15 +259,11 @@ pub(in crate::api) async fn coverage(app: &App, db: &str) -> Option<Value> {
     Some(coverage)
 }
 
-fn names(jobs: &[Job]) -> Vec<String> {
+fn databases(jobs: &[Job]) -> String {
     let completed = jobs
         .iter()
         .filter(|job| job.record.status == JobStatus::Completed);
-    completed.map(Job::db).collect()
-}
-
-fn databases(jobs: &[Job]) -> String {
-    let names = names(jobs);
+    let names: Vec<String> = completed.map(Job::db).collect();
     if names.is_empty() {
         return "nothing is dissected yet: POST /mcp/dissections {\"snapshot\": …, \"name\": …} starts one"
             .to_owned();

@@ -1,11 +1,10 @@
-//! What can be asked at all: the filter language and the tables, explained by the lists that they are made from.
+//! The filter language, explained.
 
 use serde_json::{Value, json};
 use wiretape_kfl::{Field, FieldInfo, KflError, compile};
 
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
-use crate::calls::schema::COLUMNS;
 
 /// How a filter is read, or where it is wrong.
 pub async fn explain_kfl(_: &App, params: &mut Params) -> Result<Value, ApiError> {
@@ -39,15 +38,4 @@ fn field(info: &FieldInfo) -> Value {
         field["only_in"] = json!(protocols);
     }
     field
-}
-
-/// Every column of the tables.
-pub async fn describe_schema(_: &App, _: &mut Params) -> Result<Value, ApiError> {
-    let columns: Vec<Value> = COLUMNS
-        .iter()
-        .map(|column| json!({ "name": column.name, "type": column.kind.sql(), "meaning": column.doc }))
-        .collect();
-    Ok(json!({
-        "tables": [{ "name": "calls", "meaning": "one row for each API call of a dissection", "columns": columns }],
-    }))
 }

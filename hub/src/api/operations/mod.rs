@@ -27,6 +27,8 @@ pub(super) mod timeline;
 
 pub(super) mod sql;
 
+pub(super) mod investigate;
+
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;

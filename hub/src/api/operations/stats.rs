@@ -1,4 +1,4 @@
-//! `/mcp/stats`: numbers about the calls of a dissection.
+//! Numbers about the calls of a dissection.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! `/mcp/timeline`: what changed when.
+//! What changed when.
 
 use serde_json::{Value, json};
 

@@ -15,7 +15,7 @@ mod say;
 
 use serde_json::{Map, Value, json};
 
-use super::operations::{Answering, Operation, calls};
+use super::operations::{Answering, Operation, SNAPSHOT, calls};
 use super::params::Params;
 use super::{ApiError, App};
 pub(super) use budget::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES, rows_within};
@@ -125,17 +125,20 @@ pub(super) async fn call(
     let mut params = Params::default();
     params.give_all(arguments);
     let bytes = budget::asked(&mut params)?.or(bytes);
-    if let Some(bytes) = bytes.filter(|_| tool.takes("cursor")) {
-        // Cut where the question is asked, so that the cursor stands where the answer ends.
+    if let Some(bytes) = bytes {
+        // Best cut where the question is asked, so that a cursor stands where the answer ends.
         params.give("max_bytes", json!(bytes.saturating_sub(budget::COVERAGE)));
     }
-    if tool.takes("db") {
+    // What is followed makes what it asks; the others ask what there is.
+    if tool.takes("db") && matches!(tool.run, Run::AtOnce(_)) {
         choose_db(app, &mut params).await?;
     }
     let mut answer = match tool.run {
         Run::AtOnce(operation) => operation(app, &mut params).await?,
         Run::Followed(run) => run(app, &mut params, follow).await?,
     };
+    // Not every operation has rows to cut.
+    params.value(&["max_bytes"]);
     params.warn(&mut answer);
     if let Some(db) = answer.get("db").and_then(Value::as_str).map(str::to_owned)
         && let Some(coverage) = calls::coverage(app, &db).await
@@ -156,14 +159,13 @@ impl Tool {
     }
 }
 
-/// An assistant that has made one dissection means that one.
+/// While there is one dissection, be it done or under way, that one is meant.
 async fn choose_db(app: &App, params: &mut Params) -> Result<(), ApiError> {
-    const NAMED: &[&str] = &["db", "snapshot", "snapshot_id", "snapshot_name"];
-    if params.has(NAMED) {
+    if params.has(&["db"]) || params.has(SNAPSHOT) {
         return Ok(());
     }
-    if let [only] = calls::completed(app).await?.as_slice() {
-        params.give("db", json!(only));
+    if let [only] = app.hub.jobs.list(None).await?.as_slice() {
+        params.give("db", json!(only.db()));
     }
     Ok(())
 }

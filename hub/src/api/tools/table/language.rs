@@ -1,7 +1,7 @@
 //! What can be asked, and how it is written.
 
-use super::{NEXT, always, member, needed};
-use crate::api::operations::{language, operation};
+use super::{CALL_DB, DB, NEXT, OF_SNAPSHOT, always, member, needed};
+use crate::api::operations::{language, operation, sql};
 use crate::api::tools::Effect::Reads;
 use crate::api::tools::Run::AtOnce;
 use crate::api::tools::Tool;
@@ -34,11 +34,19 @@ pub(super) static TOOLS: &[Tool] = &[
     Tool {
         name: "describe_schema",
         title: "Describe tables",
-        description: "Every column of a dissection's table of calls, with type and meaning; what format=raw gives.",
-        params: &[],
-        gives: &[always("tables", "array", "The tables, with their columns")],
+        description: "The tables of a dissection that query_sql asks: every column with type and meaning, functions, limits, \
+            and questions that show how it is done.",
+        params: &[DB, OF_SNAPSHOT],
+        gives: &[
+            always("tables", "array", "The tables, with their columns"),
+            member("functions", "array", "Functions that may be used"),
+            member("aggregates", "array", "Functions over groups"),
+            member("examples", "array", "Questions that show how it is done"),
+            member("limits", "object", "Rows, time and memory of a question"),
+            CALL_DB,
+        ],
         effect: Reads,
-        rows: "tables",
-        run: AtOnce(operation!(language::describe_schema)),
+        rows: "aggregates",
+        run: AtOnce(operation!(sql::describe_schema)),
     },
 ];
