@@ -63,18 +63,6 @@ pub(in crate::api) fn length(value: &Value) -> usize {
     counted.0
 }
 
-/// How many of these rows fit into so many bytes, at least one.
-pub(in crate::api) fn rows_within(rows: &[Value], budget: usize) -> usize {
-    let mut left = budget;
-    let fitting = rows.iter().take_while(|row| {
-        let needed = length(row) + 1;
-        let fits = needed <= left;
-        left = left.saturating_sub(needed);
-        fits
-    });
-    fitting.count().max(1)
-}
-
 fn cut_rows(answer: &mut Value, rows: &str, mut length: usize, budget: usize) {
     let Some(Value::Array(list)) = answer.get_mut(rows) else {
         return;

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::operations::{Answering, Operation, SNAPSHOT, calls};
 use super::params::Params;
 use super::{ApiError, App};
-pub(super) use budget::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES, rows_within};
+pub(super) use budget::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES};
 pub(super) use clean::clean;
 pub(super) use follow::{Follow, Step};
 pub(super) use say::say;
