@@ -244,6 +244,7 @@ pub(crate) fn call(
         outcome,
         mut marks,
         mut fields,
+        left_out: _,
     } = view.transaction;
     let peer = |end: End| Peer {
         address: flow.address(end),

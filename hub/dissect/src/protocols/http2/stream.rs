@@ -6,7 +6,7 @@ use super::outcome::GivenUp;
 use crate::call::{Marks, Outcome, Value};
 use crate::limits::HEADERS;
 use crate::protocols::tap::Tap;
-use crate::protocols::{Half, Request, Response, Side, Span, Transaction, graphql, grpc, http1};
+use crate::protocols::{Half, LeftOut, Request, Response, Side, Span, Transaction, graphql, grpc, http1};
 
 /// A request and its response, so far.
 #[derive(Debug, Default)]
@@ -259,6 +259,11 @@ impl Stream {
             }
             (None, None) => Outcome::Unknown,
         };
+        let taps = [&self.request.tap, &self.response.tap].into_iter().flatten();
+        let mut left_out = taps.fold(LeftOut::default(), |sum, tap| sum.or(tap.left_out()));
+        if let Some(graphql) = &graphql {
+            left_out = left_out.or(graphql.left_out);
+        }
         let outcome = self.ending(told, &mut fields);
         if let Some(grpc) = grpc {
             for (part, told) in [
@@ -314,6 +319,7 @@ impl Stream {
             outcome,
             marks,
             fields,
+            left_out,
             ..Transaction::default()
         }
     }
