@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::descriptors;
 use crate::hub::{Hub, Options};
 use crate::nodes::{Patience, Where, parse_dns, parse_url};
 use crate::offline::{self, DissectArgs};
@@ -91,6 +92,14 @@ struct ServeArgs {
     /// Threads of a dissection; as many as there are processors when not given
     #[arg(long, env = "WIRETAPE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Protobuf descriptors, for names in bodies of gRPC: `protoc --include_imports --descriptor_set_out=FILE`
+    #[arg(
+        long,
+        env = "WIRETAPE_DESCRIPTORS",
+        value_delimiter = ',',
+        value_name = "FILE"
+    )]
+    descriptors: Vec<PathBuf>,
 }
 
 /// Flags of `import`.
@@ -148,6 +157,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         places,
         patience: Patience::default(),
         threads,
+        descriptors: Arc::new(descriptors::read(&args.descriptors)?),
     };
     let hub = Hub::open(options).await?;
     // The port may have been chosen by the system.

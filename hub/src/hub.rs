@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use wiretape_dissect::protobuf::Descriptors;
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::jobs::{DissectionError, Jobs};
@@ -30,6 +31,8 @@ pub struct Options {
     pub patience: Patience,
     /// Threads to dissect on.
     pub threads: usize,
+    /// Names for bodies of gRPC.
+    pub descriptors: Arc<Descriptors>,
 }
 
 /// Why a hub cannot start.
@@ -98,7 +101,7 @@ impl Hub {
             nodes,
             snapshots,
             jobs,
-            databases: Databases::default(),
+            databases: Databases::new(options.descriptors),
             catalogue,
             data: options.data,
             since: Instant::now(),

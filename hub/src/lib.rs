@@ -13,6 +13,8 @@ pub mod calls;
 
 pub mod jobs;
 
+pub mod descriptors;
+
 pub mod query;
 
 pub mod catalogue;

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use wiretape_tape::Nanos;
 
+use crate::descriptors;
 use crate::dissections::{self, Job, Progress, Source, Summary};
 use crate::query::{self, CallsPage, CallsQuery, Database, Format, MAX_LIMIT};
 
@@ -45,6 +46,9 @@ pub struct DissectArgs {
     /// Worker threads; as many as there are processors, unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
+    /// Protobuf descriptors, for names in bodies of gRPC: `protoc --include_imports --descriptor_set_out=FILE`
+    #[arg(long, value_name = "FILE")]
+    pub descriptors: Vec<PathBuf>,
 }
 
 /// What `wiretape-hub dissect` prints.
@@ -71,6 +75,7 @@ pub async fn dissect(args: DissectArgs) -> anyhow::Result<()> {
         wiretape_kfl::compile(text, now)
             .map_err(|error| anyhow::anyhow!("the filter is wrong at {error}"))?;
     }
+    let descriptors = Arc::new(descriptors::read(&args.descriptors)?);
     let folder = tempfile::Builder::new()
         .prefix("wiretape-")
         .tempdir()
@@ -80,7 +85,7 @@ pub async fn dissect(args: DissectArgs) -> anyhow::Result<()> {
     if summary.packets == 0 && !summary.problems.is_empty() {
         bail!("nothing could be read:\n{}", summary.problems.join("\n"));
     }
-    let db = Database::open(folder.path())?;
+    let db = Database::open(folder.path())?.named_by(descriptors);
     let format = if args.full { Format::Full } else { Format::Compact };
     let query = CallsQuery {
         kfl: args.kfl.clone(),

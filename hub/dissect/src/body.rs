@@ -130,7 +130,7 @@ fn decode(content: http1::Content, limits: BodyLimits) -> Body {
 
 /// Inflates at most so many bytes; says whether there is more, or would be if the input were whole. `None` when the
 /// coding is not known or nothing comes of it.
-fn inflate(coding: &str, bytes: &[u8], most: usize) -> Option<(Vec<u8>, bool)> {
+pub(crate) fn inflate(coding: &str, bytes: &[u8], most: usize) -> Option<(Vec<u8>, bool)> {
     let inflated = match coding.to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" => read_capped(flate2::bufread::MultiGzDecoder::new(bytes), most),
         // RFC 9110 means zlib's format; some send the bare stream (section 8.4.1.2).

@@ -124,7 +124,11 @@ counters! {
         streams_unknown,
         /// Streams given up early, because too many of a connection were open, or held too many bytes.
         streams_dropped,
-        /// WebSocket messages that inflate to more than the limit, behind which their direction is not inflated any more.
+        /// Times that what was said on a stream of unknown kind was forgotten before it could prove to be WebSocket: too
+        /// many such streams, or too much said.
+        strangers_forgotten,
+        /// WebSocket messages that inflate to more than the limit, behind which their direction is not inflated any more;
+        /// and connections on streams of HTTP/2 that have given up what they refer to, because all of these held too much.
         ws_inflation_stopped,
         /// WebSocket pings that were given up, because too many waited for their pongs.
         ws_pings_dropped,

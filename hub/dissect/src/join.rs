@@ -40,10 +40,10 @@ pub(crate) struct Join {
     last_response: u64,
     /// What the last request's client had received.
     last_ack: u64,
-    /// Streams whose calls are out, the last ones; and the highest of those that are no longer remembered, even and odd:
-    /// each end counts its own.
+    /// Streams whose calls are out, the last ones; and of each kind of numbers, the highest of those that are no longer
+    /// remembered.
     out: VecDeque<u64>,
-    forgotten: [u64; 2],
+    forgotten: [u64; 4],
 }
 
 struct Held {
@@ -258,6 +258,12 @@ fn unite(mine: &mut Vec<(&'static str, Value)>, theirs: Vec<(&'static str, Value
     }
 }
 
+/// Which numbers a call's is one of: each end counts its own, and what HTTP/2's streams carry is numbered by positions
+/// beside the streams themselves, whose numbers have 31 bits.
+fn kind(stream: u64) -> usize {
+    usize::from(!stream.is_multiple_of(2)) + 2 * usize::from(stream >> 31 != 0)
+}
+
 /// Whether another observer has more of a message.
 fn better(mine: Option<&Half>, theirs: Option<&Half>) -> bool {
     match (mine, theirs) {
@@ -375,8 +381,7 @@ impl Join {
         if !self.lanes.is_empty() {
             // One that only one observer has, and that is older than can be remembered, is more likely a late view than
             // one that took so long.
-            let [even, odd] = self.forgotten;
-            let forgotten = if stream.is_multiple_of(2) { even } else { odd };
+            let forgotten = self.forgotten.get(kind(stream)).copied().unwrap_or_default();
             let old = stream <= forgotten && !view.joined;
             if old || self.out.contains(&stream) {
                 counters.twins_late += 1;
@@ -403,9 +408,8 @@ impl Join {
         if view.stream() != 0 {
             if self.out.len() >= OUT_STREAMS
                 && let Some(oldest) = self.out.pop_front()
+                && let Some(forgotten) = self.forgotten.get_mut(kind(oldest))
             {
-                let [even, odd] = &mut self.forgotten;
-                let forgotten = if oldest.is_multiple_of(2) { even } else { odd };
                 *forgotten = oldest.max(*forgotten);
             }
             self.out.push_back(view.stream());

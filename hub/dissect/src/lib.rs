@@ -55,6 +55,7 @@ pub use datagram::{Datagram, Transport};
 pub use flow::{End, Ends, FlowKey};
 pub use limits::{BODY_BYTES, BODY_BYTES_MAX, SHARDS};
 pub use packet::{Direction, Link, Nanos, Packet};
+pub use protocols::grpc::{GrpcAbout, GrpcBody, GrpcMessage, grpc_body};
 pub use router::{Routed, Router, Skip};
 pub use segment::{Flags, Observer, Segment, Sender};
 pub use shard::Shard;

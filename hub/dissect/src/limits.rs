@@ -126,6 +126,20 @@ pub const STREAMS: usize = 1024;
 /// Bytes that the open streams of one connection hold: half of what a shard does.
 pub const STREAM_BYTES: usize = 768 << 10;
 
+/// Streams of one connection whose head was not seen, and that are looked at for WebSocket: as many as are under way at
+/// a join, and a bit more.
+pub const STRANGERS: usize = 64;
+
+/// Bytes of each direction of such a stream that are looked at at a time: many short messages, or one long one of text.
+pub const STRANGER_BYTES: usize = 2048;
+
+/// Pieces that these may come in.
+pub const STRANGER_PIECES: usize = 64;
+
+/// Times that what is said on such a stream may be none of WebSocket, until it is not looked at any more. A frame of data
+/// may begin within a message.
+pub const STRANGER_REFUSALS: u32 = 16;
+
 // --- gRPC -----------------------------------------------------------------------------------------------------------
 
 /// Bytes of the trailers that gRPC-Web has in its body. Servers limit real ones to 8 KiB.
@@ -133,6 +147,12 @@ pub const WEB_TRAILERS: usize = 8 << 10;
 
 /// Fields of one protobuf message that are told, those of messages inside it included: more than a person reads.
 pub const PROTOBUF_FIELDS: usize = 4096;
+
+/// Messages, fields, values of enums and methods that descriptors name: some hundred bytes of memory each.
+pub const DESCRIPTORS: usize = 1 << 20;
+
+/// Messages of one body that are shown: as many lines as a person scrolls through.
+pub const GRPC_SHOWN: usize = 1024;
 
 /// How deep messages inside messages are looked into. Protobuf's own parsers give up at 100; without a schema, what looks
 /// like a message deep inside another one is rarely one.

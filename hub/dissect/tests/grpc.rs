@@ -118,6 +118,93 @@ fn grpc_joined_late_is_known_by_its_trailers() {
     assert_eq!(int(call, "unresolved_headers"), Some(3));
 }
 
+#[test]
+fn a_deadline_that_passes() {
+    // How long it takes, how it ends, whether that is too long, and the outcome.
+    let answer = |status| [Wire::status(200).field("grpc-status", status).end(1)].concat();
+    let cases = [
+        (10, Some(answer("0")), false, Outcome::Ok),
+        (300, Some(answer("0")), true, Outcome::Ok),
+        (10, Some(answer("4")), true, Outcome::Timeout),
+        (249, Some(answer("0")), false, Outcome::Ok),
+        (250, None, true, Outcome::Timeout),
+        // Deadlines are rounded up before they are told.
+        (248, None, true, Outcome::Timeout),
+        (100, None, false, Outcome::NoResponse),
+    ];
+    for (millis, answer, exceeded, outcome) in cases {
+        let mut talk = begun();
+        let request = Wire::post("/s/M").field("content-type", "application/grpc");
+        talk.ask(request.field("grpc-timeout", "250m").on(1));
+        talk.now += millis * 1_000_000 - talk.step;
+        match answer {
+            Some(answer) => talk.answer(answer).ask(data(1, b"", true)),
+            None => talk.ask(wire::reset(1, 8)),
+        };
+        let dissected = dissect(&talk.packets);
+        let call = &dissected.calls[0];
+        assert_eq!(call.outcome, outcome, "{millis} {call:?}");
+        assert_eq!(
+            field(call, "grpc_deadline_exceeded").is_some(),
+            exceeded,
+            "{millis}"
+        );
+    }
+}
+
+#[test]
+fn a_stream_of_messages_of_which_a_part_is_seen() {
+    let mut talk = begun();
+    talk.ask(
+        [
+            Wire::post("/s/List")
+                .field("content-type", "application/grpc")
+                .on(1),
+            data(1, b"\0\0\0\0\0", true),
+        ]
+        .concat(),
+    );
+    talk.answer(Wire::status(200).field("content-type", "application/grpc").on(1));
+    for _ in 0..20 {
+        talk.answer(data(1, b"\x01\0\0\0\x0aaaaaaaaaaa", false));
+    }
+    // Still under way when the recording ends: so many as were seen.
+    let call = &dissect(&talk.packets).calls[0];
+    let counts = ["grpc_response_messages", "grpc_response_compressed"].map(|name| int(call, name));
+    assert_eq!((counts, call.outcome), ([Some(20), Some(20)], Outcome::Unknown));
+    // A whole frame is lost: nobody knows how many there were, but the status is known.
+    talk.answer(trailers(&[("grpc-status", "0")]).end(1));
+    talk.packets.remove(15);
+    let call = &dissect(&talk.packets).calls[0];
+    assert_eq!(
+        (int(call, "grpc_response_messages"), int(call, "grpc_status")),
+        (None, Some(0))
+    );
+    // Joined behind the head, on a connection that another call makes known.
+    let mut joined = Talk::usual();
+    joined
+        .ask(Wire::get("/beside").end(3))
+        .answer(Wire::status(204).end(3));
+    joined.answer(
+        [
+            data(1, b"\x01\0\0\0\x0aaaaaaaaaaa", false),
+            trailers(&[("grpc-status", "5")]).end(1),
+        ]
+        .concat(),
+    );
+    let joined = dissect(&joined.packets);
+    let call = joined
+        .calls
+        .iter()
+        .find(|call| call.protocol == "grpc")
+        .expect("known by its trailers");
+    assert_eq!(
+        (int(call, "grpc_response_messages"), call.outcome),
+        (None, Outcome::ClientError)
+    );
+    assert!(call.request.is_none());
+}
+
 const REQUEST: &[u8] =
     b"POST /shop.v1.Cart/Get HTTP/1.1\r\nHost: shop\r\nContent-Type: application/grpc-web+proto\r\n\
     Content-Length: 7\r\n\r\n\0\0\0\0\x02ab";

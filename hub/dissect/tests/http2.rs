@@ -91,6 +91,14 @@ fn padding_priority_and_frames_of_no_concern() {
         .concat(),
     );
     talk.ask(frame(0xb7, 0x55, 77, b"an extension"));
+    talk.ask(frame(0x10, 0, 0, b"\0\0\0\x01u=1"));
+    talk.answer(
+        [
+            frame(0xa, 0, 0, b"\0\x04shoph2=\":1\""),
+            frame(0xc, 0, 0, b"\0\x0chttp://other"),
+        ]
+        .concat(),
+    );
     talk.answer([Wire::status(200).on(1), frame(0, 9, 1, b"\x02hello\0\0")].concat());
     let dissected = dissect(&talk.packets);
     check(&dissected, &["GET /padded 200 ok"]);
@@ -184,6 +192,89 @@ fn streams_that_are_given_up() {
         (None, None),
     ];
     assert_eq!(errors, expected);
+}
+
+#[test]
+fn every_error_has_its_outcome() {
+    use wiretape_dissect::Outcome::{ClientError, NoResponse, ServerError};
+    // By code: what is told of a stream that the server gives up, and the client, before there is a response.
+    let outcomes = [
+        ("NO_ERROR", ServerError, NoResponse),
+        ("PROTOCOL_ERROR", ClientError, ServerError),
+        ("INTERNAL_ERROR", ServerError, ClientError),
+        ("FLOW_CONTROL_ERROR", ClientError, ServerError),
+        ("SETTINGS_TIMEOUT", ClientError, ServerError),
+        ("STREAM_CLOSED", ClientError, ServerError),
+        ("FRAME_SIZE_ERROR", ClientError, ServerError),
+        ("REFUSED_STREAM", ServerError, ClientError),
+        ("CANCEL", ServerError, NoResponse),
+        ("COMPRESSION_ERROR", ClientError, ServerError),
+        ("CONNECT_ERROR", ServerError, ClientError),
+        ("ENHANCE_YOUR_CALM", ClientError, ServerError),
+        ("INADEQUATE_SECURITY", ClientError, ServerError),
+        ("HTTP_1_1_REQUIRED", ClientError, ServerError),
+        ("error 0xe", ServerError, ClientError),
+    ];
+    for (code, (name, of_server, of_client)) in (0..).zip(outcomes) {
+        let mut talk = begun();
+        talk.ask([Wire::post("/a").on(1), Wire::post("/b").on(3)].concat());
+        talk.answer(reset(1, code)).ask(reset(3, code));
+        let dissected = dissect(&talk.packets);
+        for (call, outcome) in dissected.calls.iter().zip([of_server, of_client]) {
+            assert_eq!(
+                (text(call, "error"), call.outcome),
+                (Some(name), outcome),
+                "{}",
+                call.path
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_away_in_two_steps() {
+    let mut talk = begun();
+    talk.ask(Wire::get("/one").end(1)).answer(go_away(0x7fff_ffff, 0));
+    talk.ask([Wire::get("/two").end(3), Wire::get("/three").end(5)].concat());
+    talk.answer([go_away(3, 0), Wire::status(200).end(1), Wire::status(200).end(3)].concat())
+        .close();
+    let dissected = dissect(&talk.packets);
+    check(
+        &dissected,
+        &[
+            "GET /three - no_response no_response",
+            "GET /one 200 ok",
+            "GET /two 200 ok",
+        ],
+    );
+}
+
+#[test]
+fn a_promise_that_is_given_up() {
+    let mut talk = begun();
+    talk.ask(Wire::get("/page").end(1));
+    let promise = |stream: u32, path| {
+        let promise = [&stream.to_be_bytes()[..], &Wire::get(path).block].concat();
+        frame(5, 4, 1, &promise)
+    };
+    talk.answer(
+        [
+            promise(2, "/style"),
+            promise(4, "/script"),
+            Wire::status(200).end(1),
+        ]
+        .concat(),
+    );
+    talk.ask(reset(2, 8)).answer(Wire::status(200).end(4));
+    let dissected = dissect(&talk.packets);
+    check(
+        &dissected,
+        &[
+            "GET /page 200 ok",
+            "GET /style - no_response no_response",
+            "GET /script 200 ok",
+        ],
+    );
 }
 
 #[test]
@@ -313,6 +404,67 @@ fn an_upgrade_from_http_1() {
         call.request.as_ref().unwrap().headers.get("http2-settings"),
         Some("AAA")
     );
+}
+
+#[test]
+fn an_upgrade_whose_request_has_a_body() {
+    let mut talk = Talk::usual();
+    talk.handshake();
+    talk.ask("POST /up HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\nContent-Length: 30\r\n\r\n");
+    talk.ask("a body of which the sec").ask("ond ha");
+    // The client begins to speak HTTP/2 as soon as it is told to, and the body ends in the same segment.
+    let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    talk.ask("l");
+    talk.answer([&switch[..], &settings(), &Wire::status(201).on(1)].concat());
+    talk.ask([PREFACE, &settings(), &Wire::get("/next").end(3)].concat());
+    talk.answer([data(1, b"made", true), Wire::status(404).end(3)].concat());
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["POST /up 201 ok", "GET /next 404 client_error"]);
+    let up = &dissected.calls[0];
+    let bodies = [&up.request, &up.response].map(|half| half.as_ref().map(|half| half.body_len));
+    assert_eq!(bodies, [Some(30), Some(4)]);
+}
+
+#[test]
+fn a_tunnel_whose_bytes_are_counted_and_not_looked_at() {
+    let mut talk = begun();
+    talk.ask(headers(&[(":method", "CONNECT"), (":authority", "db:5432")]).on(1));
+    talk.answer(Wire::status(200).on(1));
+    for _ in 0..10 {
+        talk.ask(data(1, b"GET / HTTP/1.1\r\n\r\n", false));
+        talk.answer(data(1, &[b'r'; 1000], false));
+    }
+    talk.ask(data(1, b"", true)).answer(reset(1, 0xa));
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["CONNECT  200 server_error"]);
+    let call = &dissected.calls[0];
+    let bodies = [&call.request, &call.response].map(|half| half.as_ref().map(|half| half.body_len));
+    assert_eq!(
+        (bodies, text(call, "error")),
+        ([Some(180), Some(10_000)], Some("CONNECT_ERROR"))
+    );
+}
+
+#[test]
+fn a_table_that_becomes_smaller_and_larger_again() {
+    let mut talk = begun();
+    let insert = |name: &str| literal(name, "1", true);
+    // A table of no bytes forgets everything; then one of 4096 again, in one block.
+    let shrink = [&[0x20][..], &[0x3f, 0xe1, 0x1f]].concat();
+    let first = [Wire::get("/a").block, insert("x-a")].concat();
+    let second = [shrink, Wire::get("/b").block, insert("x-b")].concat();
+    talk.ask([frame(1, 5, 1, &first), frame(1, 5, 3, &second)].concat());
+    // The newest entry is the only one.
+    talk.ask(frame(1, 5, 5, &[&Wire::get("/c").block[..], &[0xbe]].concat()));
+    let dissected = dissect(&talk.packets);
+    let call = dissected.calls.iter().find(|call| call.path == "/c").unwrap();
+    let headers = &call.request.as_ref().unwrap().headers;
+    assert_eq!((headers.get("x-b"), headers.get("x-a")), (Some("1"), None));
+    assert_eq!(dissected.counters.hpack_voided, 0);
+    // And what it has forgotten cannot be referred to: the block is malformed.
+    talk.ask(frame(1, 5, 7, &[&Wire::get("/d").block[..], &[0xbf]].concat()));
+    let dissected = dissect(&talk.packets);
+    assert_eq!(dissected.counters.hpack_voided, 1);
 }
 
 #[test]

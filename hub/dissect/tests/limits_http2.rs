@@ -196,3 +196,100 @@ fn a_late_view_of_a_call_that_is_no_longer_remembered() {
     let (calls, counters, _) = dissect(&packets);
     assert_eq!((calls.len(), counters.twins_late), (3000, 3000));
 }
+
+/// What a client says on a stream of WebSocket of whose begin nothing was seen, but which proves nothing.
+fn says_little(n: u32) -> Vec<u8> {
+    data(2 * n + 1, b"\x82\x81\x01\x02\x03\x04\x05", false)
+}
+
+#[test]
+fn more_streams_that_may_be_websocket_than_are_looked_at() {
+    let mut talk = begun();
+    for n in 0..1000 {
+        talk.ask([says_little(n), says_little(n)].concat());
+    }
+    // Joined behind the preface and a first request, so that the connection is known and these streams are not.
+    let mut known = Talk::usual();
+    known
+        .ask(Wire::get("/a").end(4001))
+        .answer(Wire::status(200).end(4001));
+    for n in 0..1000 {
+        known.ask(says_little(n));
+    }
+    let (calls, counters, peak) = dissect(&known.packets);
+    assert_eq!((calls.len(), counters.streams_unknown), (1, 1000));
+    assert_eq!(counters.strangers_forgotten, 1000 - 64);
+    assert!(peak < 40 << 10, "{peak}");
+    // Of streams whose begin must have been seen, nothing is kept.
+    let (calls, _, peak) = dissect(&talk.packets);
+    assert!(calls.is_empty() && peak < 40 << 10, "{peak}");
+}
+
+#[test]
+fn what_may_be_websocket_is_looked_at_within_limits() {
+    let known = || {
+        let mut talk = Talk::usual();
+        talk.ask(Wire::get("/a").end(4001))
+            .answer(Wire::status(200).end(4001));
+        talk
+    };
+    // One end says much that proves nothing without the other: one message after the other, and all at once.
+    let small = known()
+        .ask(data(1, b"\x82\x81\x01\x02\x03\x04\x05", false).repeat(1000))
+        .clone();
+    let mut large = vec![0x82, 0xfe, 0x27, 0x10, 1, 2, 3, 4];
+    large.resize(10_000, 0);
+    let large = known().ask(data(1, &large, false).repeat(5)).clone();
+    for talk in [&small, &large] {
+        let (calls, counters, peak) = dissect(&talk.packets);
+        assert_eq!(calls.len(), 1);
+        assert!(
+            counters.strangers_forgotten >= 1 && peak < 40 << 10,
+            "{peak} {counters:#?}"
+        );
+    }
+    // What is none is not looked at for long, even if it would be later.
+    let mut talk = known();
+    for _ in 0..16 {
+        talk.ask(data(1, b"no frame of WebSocket", false));
+    }
+    for _ in 0..10 {
+        talk.ask(data(1, b"\x81\x8a\0\0\0\0{\"ask\": 1}", false));
+        talk.answer(data(1, b"\x81\x0e{\"answer\": 12}", false));
+    }
+    let (calls, counters, _) = dissect(&talk.packets);
+    assert_eq!((calls.len(), counters.strangers_forgotten), (1, 1));
+    talk.packets.drain(2..3);
+    let (calls, ..) = dissect(&talk.packets);
+    assert!(calls.len() > 10, "one less is few enough: {}", calls.len());
+}
+
+#[test]
+fn more_compressed_streams_of_websocket_than_there_is_memory_for() {
+    let mut talk = begun();
+    let message = {
+        let mut encoder = flate2::Compress::new(flate2::Compression::default(), false);
+        let mut bytes = Vec::with_capacity(256);
+        encoder
+            .compress_vec(b"a line of text", &mut bytes, flate2::FlushCompress::Sync)
+            .unwrap();
+        bytes.truncate(bytes.len() - 4);
+        [&[0xc1, bytes.len() as u8][..], &bytes].concat()
+    };
+    for n in 0..100 {
+        let connect = headers(&[
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":path", "/live"),
+        ]);
+        talk.ask(connect.on(2 * n + 1));
+        let response = Wire::status(200).field("sec-websocket-extensions", "permessage-deflate");
+        talk.answer([response.on(2 * n + 1), data(2 * n + 1, &message, false)].concat());
+    }
+    let (calls, counters, peak) = dissect(&talk.packets);
+    // All streams go on; the oldest have forgotten what their messages refer to.
+    assert_eq!((calls.len(), counters.streams_dropped), (200, 0));
+    assert!(counters.ws_inflation_stopped > 80, "{counters:#?}");
+    assert!(peak < 850 << 10, "{peak}");
+}

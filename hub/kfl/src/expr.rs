@@ -22,12 +22,31 @@ use regex::{Regex, RegexBuilder};
 use crate::Nanos;
 use crate::fields::{Field, Kind};
 use crate::limits::REGEX_BYTES;
+use crate::term::{Computed, Reach};
 
 /// A compiled filter. Its [`Display`](std::fmt::Display) is the canonical form, in KFL2's spelling.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     /// What has to hold; `None` when everything matches.
     pub expr: Option<Expr>,
+    /// KFL1's `limit(n)`: most entries that an answer may hold.
+    pub limit: Option<u64>,
+    /// KFL1's `redact(..)`: what an answer must not show, in the order written, each once.
+    pub redactions: Vec<Redaction>,
+}
+
+/// What an answer must not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redaction {
+    /// All of a field.
+    Field(Field),
+    /// One entry of a map.
+    Entry {
+        /// A field of [`Kind::Map`].
+        map: Field,
+        /// The key.
+        key: String,
+    },
 }
 
 impl Filter {
@@ -40,6 +59,15 @@ impl Filter {
             });
         }
         fields
+    }
+
+    /// The conditions in it that are computed entry by entry.
+    pub fn computed(&self) -> Vec<&Computed> {
+        let mut found = Vec::new();
+        if let Some(expr) = &self.expr {
+            expr.each_computed(&mut found);
+        }
+        found
     }
 }
 
@@ -109,6 +137,8 @@ pub enum Expr {
         /// The key.
         key: String,
     },
+    /// What takes more than this: loops, choices, documents. A store may run it entry by entry.
+    Computed(Box<Computed>),
 }
 
 /// A value that depends on the entry, or does not.
@@ -245,7 +275,7 @@ impl Operand {
         }
     }
 
-    pub(crate) fn each_field(&self, visit: &mut impl FnMut(Field)) {
+    pub(crate) fn each_field(&self, visit: &mut dyn FnMut(Field)) {
         match self {
             Self::Field(field) | Self::TextOf(field) | Self::Entry { map: field, .. } => visit(*field),
             Self::Literal(_) => {}
@@ -272,13 +302,22 @@ impl Literal {
 }
 
 impl Expr {
-    pub(crate) fn each_field(&self, visit: &mut impl FnMut(Field)) {
+    fn each_computed<'a>(&'a self, found: &mut Vec<&'a Computed>) {
+        match self {
+            Self::And(all) | Self::Or(all) => all.iter().for_each(|expr| expr.each_computed(found)),
+            Self::Not(expr) | Self::Within { expr, .. } => expr.each_computed(found),
+            Self::Computed(computed) => found.push(computed),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn each_field(&self, visit: &mut dyn FnMut(Field)) {
         match self {
             Self::Always(_) => {}
             Self::And(all) | Self::Or(all) => all.iter().for_each(|expr| expr.each_field(visit)),
             Self::Not(expr) => expr.each_field(visit),
             Self::Within { protocols, expr } => {
-                protocols.iter().copied().for_each(&mut *visit);
+                protocols.iter().for_each(|flag| visit(*flag));
                 expr.each_field(visit);
             }
             Self::Truth(field) | Self::Recorded { field, .. } | Self::HasKey { map: field, .. } => {
@@ -293,6 +332,7 @@ impl Expr {
                 item.each_field(visit);
                 visit(*list);
             }
+            Self::Computed(computed) => computed.each_field(Reach::All, visit),
         }
     }
 }

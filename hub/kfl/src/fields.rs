@@ -212,6 +212,8 @@ fields! {
         QueryString, Map, "query_string", ["request.query"], "Query parameters.";
         RequestHeaders, Map, "request.headers", ["req_headers"], "Header fields of the request.";
         ResponseHeaders, Map, "response.headers", ["resp_headers"], "Header fields of the response.";
+        RequestBody, Text, "request.body", [], "Body of the request, decoded; `.json()` and `.xml()` look into it.";
+        ResponseBody, Text, "response.body", [], "Body of the response, likewise.";
         RequestCookies, Map, "request.cookies", [], "Cookies that the request carries.";
         ResponseCookies, Map, "response.cookies", [], "Cookies that the response sets.";
         RequestHeadersSize, Int, "request_headers_size", [], "Bytes of the request's head.";
@@ -219,8 +221,12 @@ fields! {
         ResponseHeadersSize, Int, "response_headers_size", [], "Bytes of the response's head.";
         ResponseBodySize, Int, "response_body_size", ["resp_size"], "Bytes of the response's body.";
         UnresolvedHeaders, Int, "unresolved_headers", [], "Fields told by reference to what was not recorded (HTTP/2).";
-        Http2Stream, Int, "http2_stream", [], "Number of the stream (HTTP/2).";
-        Http2ResetBy, Text, "http2_reset_by", [], "Who gave up the stream: `client` or `server` (HTTP/2).";
+    }
+    "HTTP/2", [Field::Http, Field::Ws] => {
+        Http2Stream, Int, "http2_stream", [], "Number of the stream.";
+        Http2ResetBy, Text, "http2_reset_by", [], "Who gave up the stream: `client` or `server`.";
+        Http2Pushed, Bool, "http2_pushed", [], "The server has promised it, unasked.";
+        Http2ConnectProtocol, Text, "http2_connect_protocol", [], "What an extended `CONNECT` asks for.";
     }
     "gRPC", [Field::Grpc] => {
         GrpcService, Text, "grpc_service", [], "Service: the path without its last part.";
@@ -228,6 +234,7 @@ fields! {
         GrpcStatus, Int, "grpc_status", [], "Status, 0 to 16.";
         GrpcMessage, Text, "grpc_message", [], "What the status says in words.";
         GrpcTimeout, Int, "grpc_timeout", [], "Deadline that the client set, in µs.";
+        GrpcDeadlineExceeded, Bool, "grpc_deadline_exceeded", [], "It took at least as long as the deadline allows.";
         GrpcEncoding, Text, "grpc_encoding", [], "How messages are compressed.";
         GrpcRequestMessages, Int, "grpc_request_messages", [], "Messages from the client.";
         GrpcRequestMessageBytes, Int, "grpc_request_message_bytes", [], "Their bytes, as sent.";

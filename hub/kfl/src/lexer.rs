@@ -27,7 +27,8 @@ pub(crate) enum TokenKind<'a> {
 
 /// Longest first: `<=` must not be read as `<`.
 const SYMBOLS: &[&str] = &[
-    "&&", "||", "==", "!=", "<=", ">=", "<", ">", "!", "+", "-", "*", "/", "%", "(", ")", "[", "]", ",", ".",
+    "&&", "||", "==", "!=", "<=", ">=", "<", ">", "!", "+", "-", "*", "/", "%", "(", ")", "[", "]", "{", "}",
+    "?", ":", ",", ".",
 ];
 
 /// What people write for an operator that is spelt otherwise here.
@@ -135,9 +136,21 @@ impl<'a> Lexer<'a> {
         )
     }
 
-    /// `503`, `0.5`, `1e3`. A sign is an operator.
+    /// `503`, `0x1f7`, `0.5`, `1e3`. A sign is an operator.
     fn number(&mut self) -> Result<TokenKind<'a>, Problem> {
         let start = self.at;
+        let hex = self
+            .rest()
+            .strip_prefix("0x")
+            .or_else(|| self.rest().strip_prefix("0X"));
+        if hex.is_some_and(|hex| hex.starts_with(|c: char| c.is_ascii_hexdigit())) {
+            self.at += 2;
+            let digits = self.take_while(|c| c.is_ascii_hexdigit());
+            let span = Span { start, end: self.at };
+            return i64::from_str_radix(digits, 16)
+                .map(TokenKind::Int)
+                .map_err(|_| too_large(span));
+        }
         let mut whole = true;
         self.take_while(|c| c.is_ascii_digit());
         let fraction = self.rest().strip_prefix('.').unwrap_or_default();
@@ -165,9 +178,7 @@ impl<'a> Lexer<'a> {
                 .filter(|float: &f64| float.is_finite())
                 .map(TokenKind::Float)
         };
-        number.ok_or_else(|| {
-            Problem::new(span, "the number is too large").hint(format!("whole numbers go up to {}", i64::MAX))
-        })
+        number.ok_or_else(|| too_large(span))
     }
 
     /// `"text"` with CEL's escapes.
@@ -248,6 +259,10 @@ impl<'a> Lexer<'a> {
     }
 }
 
+fn too_large(span: Span) -> Problem {
+    Problem::new(span, "the number is too large").hint(format!("whole numbers go up to {}", i64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +333,11 @@ mod tests {
         );
         check("1.a 3e", &[Int(1), Symbol("."), Word("a"), Int(3), Word("e")]);
         check("9223372036854775807", &[Int(i64::MAX)]);
+        check(
+            "0x1F 0x7fffffffffffffff 0x",
+            &[Int(31), Int(i64::MAX), Int(0), Word("x")],
+        );
+        check_error("0x8000000000000000", (0, 18), "the number is too large");
         check_error("9223372036854775808", (0, 19), "the number is too large");
         check_error("1e999", (0, 5), "the number is too large");
     }

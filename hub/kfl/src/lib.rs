@@ -9,7 +9,8 @@
 //! One grammar takes the three dialects that are in use: KFL1 (`and`, `r"regex"`), KFL2 (CEL: `&&`, `.contains()`) and
 //! the mixture of both that people write (`src.pod contains "x"`). A filter is compiled in the order of the modules
 //! below: tokens, syntax tree, then names are resolved and types checked. What comes out knows no dialect any more; it
-//! is printed in KFL2's spelling, translated by whoever owns a store, or run on single calls by [`evaluate()`].
+//! is printed in KFL2's spelling, translated by whoever owns a store, or run on single calls by [`evaluate()`]. What a
+//! store has no form for is kept apart, as [`Computed`]. [`explain()`] tells a person how a filter was read.
 //!
 //! Nothing here knows a store, reads a clock or does I/O.
 
@@ -28,16 +29,23 @@ mod check;
 mod time;
 
 mod expr;
+mod term;
+
 mod print;
 
 mod evaluate;
+mod explain;
 
 pub use error::{KflError, Position};
-pub use evaluate::{Row, Value, evaluate};
-pub use expr::{Arithmetic, Comparison, Expr, Filter, Literal, Operand, Pattern, TextTest};
+pub use evaluate::{GaveUp, Row, Value, decide, evaluate};
+pub use explain::{Condition, Explanation, Name, explain};
+pub use expr::{Arithmetic, Comparison, Expr, Filter, Literal, Operand, Pattern, Redaction, TextTest};
 pub use fields::{FIELDS, Field, FieldInfo, Kind};
-pub use limits::{LIST_ENTRIES, NESTING, REGEX_BYTES, REGEXES, TEXT_BYTES};
+pub use limits::{
+    DOCUMENT_NESTING, EVALUATION_STEPS, LIST_ENTRIES, LOOPS, NESTING, PARTS, REGEX_BYTES, REGEXES, TEXT_BYTES,
+};
 pub use names::{LATENCY_IN_MS, MACROS, Macro};
+pub use term::Computed;
 
 /// Nanoseconds since 1970-01-01 UTC.
 pub type Nanos = u64;
@@ -50,13 +58,10 @@ pub type Nanos = u64;
 /// Anything that is not a filter, or is larger than the [limits](crate::TEXT_BYTES) allow: the error shows the place and
 /// says what to do.
 pub fn compile(text: &str, now: Nanos) -> Result<Filter, KflError> {
-    let expr = match parser::parse(text) {
-        Ok(None) => Ok(None),
-        Ok(Some(node)) => check::check(&node, now).map(Some),
+    let filter = match parser::parse(text) {
+        Ok(None) => Ok(Filter::default()),
+        Ok(Some(node)) => check::check(&node, now),
         Err(problem) => Err(problem),
     };
-    match expr {
-        Ok(expr) => Ok(Filter { expr }),
-        Err(problem) => Err(KflError::new(text, problem)),
-    }
+    filter.map_err(|problem| KflError::new(text, problem))
 }

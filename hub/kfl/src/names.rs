@@ -1,6 +1,6 @@
 //! What a name means: a field, a map's entry, a macro, or the latency in milliseconds.
 
-use crate::fields::{FIELDS, Field, Kind};
+use crate::fields::{FIELDS, Field, FieldInfo, Kind};
 
 /// Names for [`Field::ElapsedTime`] in milliseconds, with fractions. The field itself counts microseconds.
 pub const LATENCY_IN_MS: &[&str] = &["response.latency", "latency_ms", "elapsedTime", "latency"];
@@ -74,6 +74,17 @@ pub(crate) fn known() -> impl Iterator<Item = &'static str> + Clone {
         .chain(MACROS.iter().map(|found| found.name))
 }
 
+/// The fields one step below a name: for `src`, those of `src.ip`, `src.port` ..
+pub(crate) fn directly_below(name: &str) -> Vec<Field> {
+    let below = |known: &&str| {
+        let rest = known.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+        rest.is_some_and(|rest| !rest.contains('.'))
+    };
+    let names = |info: &FieldInfo| [info.name].into_iter().chain(info.aliases.iter().copied());
+    let found = FIELDS.iter().filter(|info| names(info).any(|name| below(&name)));
+    found.map(|info| info.field).collect()
+}
+
 fn field(name: &str) -> Option<Field> {
     let info = FIELDS
         .iter()
@@ -94,6 +105,15 @@ mod tests {
             assert!(seen.insert(name), "{name} is in the list twice");
             assert!(look_up(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn fields_below_a_name() {
+        let fields = directly_below("node");
+        assert_eq!(fields, [Field::NodeName, Field::NodeIp]);
+        assert!(directly_below("src").contains(&Field::SrcPodName), "by its alias");
+        assert!(!directly_below("src").contains(&Field::SrcPodNamespace));
+        assert_eq!(directly_below("path"), []);
     }
 
     #[test]

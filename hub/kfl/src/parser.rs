@@ -1,7 +1,7 @@
 //! Tokens to a syntax tree.
 //!
-//! From loosest to tightest: `or` · `and` · `not` · comparisons, `in` and the infix words (these do not chain) · `+ -` ·
-//! `* / %` · `! -` · `.name` `["key"]` `(..)`. This is CEL's order. Only the word `not` has a place of its own, above
+//! From loosest to tightest: `? :` · `or` · `and` · `not` · comparisons, `in` and the infix words (these do not chain) · `+ -` ·
+//! `* / %` · `! -` · `.name` `["key"]` `.*` `(..)`. This is CEL's order. Only the word `not` has a place of its own, above
 //! comparisons, so that `not status == 200` means what it says; `!` binds tightly, as in CEL.
 
 use crate::error::{Problem, Span};
@@ -35,7 +35,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<Node>, Problem> {
     if parser.peek() == &TokenKind::End {
         return Ok(None);
     }
-    let node = parser.or()?;
+    let node = parser.expression()?;
     match parser.peek() {
         TokenKind::End => Ok(Some(node)),
         _ => Err(parser.expected("an operator or the end")),
@@ -55,6 +55,25 @@ const END: &Token<'_> = &Token {
 };
 
 impl<'a> Parser<'a> {
+    /// All that an expression can be: `a`, `a ? b : c`.
+    fn expression(&mut self) -> Result<Node, Problem> {
+        let start = self.span();
+        let condition = self.or()?;
+        if !self.take_symbol("?") {
+            return Ok(condition);
+        }
+        let then = self.or()?;
+        self.expect(":")?;
+        let otherwise = self.nested(start, Self::expression)?;
+        let span = condition.span.to(otherwise.span);
+        let kind = NodeKind::Choice {
+            condition: Box::new(condition),
+            then: Box::new(then),
+            otherwise: Box::new(otherwise),
+        };
+        node(kind, span)
+    }
+
     fn or(&mut self) -> Result<Node, Problem> {
         let first = self.and()?;
         let mut nodes = vec![first];
@@ -175,47 +194,49 @@ impl<'a> Parser<'a> {
         let mut left = self.operand()?;
         loop {
             let start = left.span;
-            if self.take_symbol(".") {
-                let part_span = self.span();
-                let Some(part) = self.take_any_word() else {
-                    return Err(self.expected("a name after the dot"));
-                };
-                left = if self.take_symbol("(") {
-                    let arguments = self.nested(part_span, |parser| parser.list(")"))?;
-                    let span = start.to(self.last_span());
-                    node(
-                        NodeKind::Call {
-                            subject: Some(Box::new(left)),
-                            name: part.to_owned(),
-                            arguments,
-                        },
-                        span,
-                    )?
-                } else if let NodeKind::Name(name) = left.kind {
-                    node(NodeKind::Name(format!("{name}.{part}")), start.to(part_span))?
-                } else {
-                    let problem = Problem::new(part_span, format!("`.{part}` has nothing to belong to"));
-                    return Err(problem.hint(format!("a method is called with parentheses: `.{part}()`")));
-                };
+            let kind = if self.take_symbol(".") {
+                self.after_dot(left)?
             } else if self.take_symbol("[") {
-                let TokenKind::Text(key) = self.peek() else {
-                    return Err(self.expected("a key in quotes"));
-                };
-                let key = key.clone();
-                self.at += 1;
-                self.expect("]")?;
-                let span = start.to(self.last_span());
-                left = node(
-                    NodeKind::Entry {
-                        map: Box::new(left),
-                        key,
-                    },
-                    span,
-                )?;
+                if self.take_symbol("*") {
+                    self.expect("]")?;
+                    NodeKind::Each(Box::new(left))
+                } else {
+                    let key = self.nested(start, Self::expression)?;
+                    self.expect("]")?;
+                    let (of, key) = (Box::new(left), Box::new(key));
+                    NodeKind::Entry { of, key }
+                }
             } else {
                 return Ok(left);
-            }
+            };
+            left = node(kind, start.to(self.last_span()))?;
         }
+    }
+
+    /// A method, a member or everything: the dot is taken already.
+    fn after_dot(&mut self, left: Node) -> Result<NodeKind, Problem> {
+        if self.take_symbol("*") {
+            return Ok(NodeKind::Each(Box::new(left)));
+        }
+        let part_span = self.span();
+        let Some(part) = self.take_any_word() else {
+            return Err(self.expected("a name after the dot"));
+        };
+        if self.take_symbol("(") {
+            let arguments = self.nested(part_span, |parser| parser.list(")"))?;
+            return Ok(NodeKind::Call {
+                subject: Some(Box::new(left)),
+                name: part.to_owned(),
+                arguments,
+            });
+        }
+        Ok(match left.kind {
+            NodeKind::Name(name) => NodeKind::Name(format!("{name}.{part}")),
+            _ => NodeKind::Member {
+                of: Box::new(left),
+                name: part.to_owned(),
+            },
+        })
     }
 
     fn operand(&mut self) -> Result<Node, Problem> {
@@ -247,7 +268,7 @@ impl<'a> Parser<'a> {
             }
             TokenKind::Symbol("(") => {
                 self.at += 1;
-                let inner = self.nested(start, Self::or)?;
+                let inner = self.nested(start, Self::expression)?;
                 self.expect(")")?;
                 // Errors point at the parentheses too.
                 return Ok(Node {
@@ -260,14 +281,35 @@ impl<'a> Parser<'a> {
                 let entries = self.nested(start, |parser| parser.list("]"))?;
                 return node(NodeKind::List(entries), start.to(self.last_span()));
             }
+            TokenKind::Symbol("{") => {
+                self.at += 1;
+                let entries = self.nested(start, |parser| parser.entries("}", Self::map_entry))?;
+                return node(NodeKind::Map(entries), start.to(self.last_span()));
+            }
             TokenKind::Symbol(_) | TokenKind::End => return Err(self.expected("a field or a value")),
         };
         self.at += 1;
         node(kind, start)
     }
 
-    /// Entries between commas up to the closing bracket, which is taken. A comma may stand before it.
+    /// Expressions between commas up to the closing bracket.
     fn list(&mut self, close: &'static str) -> Result<Vec<Node>, Problem> {
+        self.entries(close, Self::expression)
+    }
+
+    /// `"key": value`
+    fn map_entry(&mut self) -> Result<(Node, Node), Problem> {
+        let key = self.expression()?;
+        self.expect(":")?;
+        Ok((key, self.expression()?))
+    }
+
+    /// Entries between commas up to the closing bracket, which is taken. A comma may stand before it.
+    fn entries<T>(
+        &mut self,
+        close: &'static str,
+        entry: fn(&mut Self) -> Result<T, Problem>,
+    ) -> Result<Vec<T>, Problem> {
         let mut entries = Vec::new();
         while !self.take_symbol(close) {
             if entries.len() == LIST_ENTRIES {
@@ -276,7 +318,7 @@ impl<'a> Parser<'a> {
                     Problem::new(self.span(), message).hint("use a regular expression, or several filters")
                 );
             }
-            entries.push(self.or()?);
+            entries.push(entry(self)?);
             if !self.take_symbol(",") {
                 self.expect(close)?;
                 break;

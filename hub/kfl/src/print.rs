@@ -1,14 +1,44 @@
 //! The canonical form of a filter: KFL2's spelling, fields by their own names, parentheses only where needed. Compiled
-//! again it gives the same filter.
+//! again it gives the same filter, if it is not longer or deeper than a filter may be: loops and choices are written out.
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use crate::expr::{Arithmetic, Expr, Filter, Literal, Operand, TextTest};
+use crate::expr::{Arithmetic, Expr, Filter, Literal, Operand, Redaction, TextTest};
+use crate::syntax::quoted;
 use crate::time;
+
+mod terms;
 
 impl Display for Filter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.expr.as_ref().map_or(Ok(()), |expr| expr.fmt(f))
+        let mut between = "";
+        if let Some(expr) = &self.expr {
+            // What stands beside the condition binds tighter than an `or`.
+            match expr {
+                Expr::Or(_) if self.limit.is_some() || !self.redactions.is_empty() => write!(f, "({expr})")?,
+                expr => expr.fmt(f)?,
+            }
+            between = " && ";
+        }
+        if let Some(limit) = self.limit {
+            write!(f, "{between}limit({limit})")?;
+            between = " && ";
+        }
+        if !self.redactions.is_empty() {
+            write!(f, "{between}redact(")?;
+            joined(f, &self.redactions, ", ", |_| false)?;
+            f.write_char(')')?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Redaction {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(field) => quoted(f, field.name()),
+            Self::Entry { map, key } => quoted(f, &format!("{}.{key}", map.name())),
+        }
     }
 }
 
@@ -47,6 +77,7 @@ impl Display for Expr {
                 quoted(f, key)?;
                 write!(f, " in {}", map.name())
             }
+            Self::Computed(computed) => computed.fmt(f),
         }
     }
 }
@@ -91,6 +122,7 @@ fn binds_tightly(expr: &Expr) -> bool {
     match expr {
         Expr::Always(_) | Expr::Truth(_) | Expr::Text { .. } | Expr::Not(_) => true,
         Expr::Within { expr, .. } => binds_tightly(expr),
+        Expr::Computed(computed) => terms::binds_tightly(computed),
         _ => false,
     }
 }
@@ -128,20 +160,4 @@ fn term(f: &mut Formatter<'_>, operand: &Operand, least: u8) -> fmt::Result {
         Operand::Arithmetic { op, .. } if level(*op) < least => write!(f, "({operand})"),
         _ => operand.fmt(f),
     }
-}
-
-fn quoted(f: &mut Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_char('"')?;
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => write!(f, "\\{c}")?,
-            '\n' => f.write_str("\\n")?,
-            '\r' => f.write_str("\\r")?,
-            '\t' => f.write_str("\\t")?,
-            // Every control character is below U+00A0.
-            c if c.is_control() => write!(f, "\\u{:04x}", u32::from(c))?,
-            c => f.write_char(c)?,
-        }
-    }
-    f.write_char('"')
 }

@@ -1,5 +1,9 @@
 //! The syntax tree: what was written, before names and types mean anything.
 
+mod print;
+
+pub(crate) use print::quoted;
+
 use std::fmt;
 
 use crate::error::Span;
@@ -25,13 +29,22 @@ pub(crate) enum NodeKind {
     Null,
     /// `[a, b]`.
     List(Vec<Node>),
+    /// `{"a": b}`.
+    Map(Vec<(Node, Node)>),
     /// `src.pod.name`: a field, a map's entry, a macro; not looked up yet.
     Name(String),
-    /// `map["key"]`.
+    /// `of["key"]`, `of[1]`.
     Entry {
-        map: Box<Node>,
-        key: String,
+        of: Box<Node>,
+        key: Box<Node>,
     },
+    /// `of.name`, where `of` is no name itself.
+    Member {
+        of: Box<Node>,
+        name: String,
+    },
+    /// `of.*`: everything directly in it.
+    Each(Box<Node>),
     /// `subject.name(arguments)`, or `name(arguments)`.
     Call {
         subject: Option<Box<Node>>,
@@ -47,6 +60,12 @@ pub(crate) enum NodeKind {
     },
     And(Vec<Node>),
     Or(Vec<Node>),
+    /// `condition ? then : otherwise`.
+    Choice {
+        condition: Box<Node>,
+        then: Box<Node>,
+        otherwise: Box<Node>,
+    },
 }
 
 /// Operators between two operands. The words (`contains` ..) are methods in another place, and become calls.
@@ -92,19 +111,34 @@ impl fmt::Display for Operator {
 }
 
 impl NodeKind {
-    /// The deepest node directly below.
-    pub fn depth_below(&self) -> usize {
-        let deepest = |nodes: &[Node]| nodes.iter().map(|node| node.depth).max().unwrap_or(0);
+    /// The nodes directly below, in the order of the text.
+    pub fn children(&self) -> Vec<&Node> {
         match self {
-            Self::Int(_) | Self::Float(_) | Self::Bool(_) | Self::Text(_) | Self::Regex(_) => 0,
-            Self::Null | Self::Name(_) => 0,
-            Self::List(nodes) | Self::And(nodes) | Self::Or(nodes) => deepest(nodes),
-            Self::Entry { map, .. } => map.depth,
+            Self::Int(_) | Self::Float(_) | Self::Bool(_) | Self::Text(_) | Self::Regex(_) => Vec::new(),
+            Self::Null | Self::Name(_) => Vec::new(),
+            Self::List(nodes) | Self::And(nodes) | Self::Or(nodes) => nodes.iter().collect(),
+            Self::Map(entries) => entries.iter().flat_map(|(key, value)| [key, value]).collect(),
+            Self::Entry { of, key } => vec![of, key],
             Self::Call {
                 subject, arguments, ..
-            } => deepest(arguments).max(subject.as_ref().map_or(0, |subject| subject.depth)),
-            Self::Negative(node) | Self::Not(node) => node.depth,
-            Self::Binary { left, right, .. } => left.depth.max(right.depth),
+            } => subject
+                .iter()
+                .map(|subject| &**subject)
+                .chain(arguments)
+                .collect(),
+            Self::Member { of: node, .. } | Self::Each(node) => vec![node],
+            Self::Negative(node) | Self::Not(node) => vec![node],
+            Self::Binary { left, right, .. } => vec![left, right],
+            Self::Choice {
+                condition,
+                then,
+                otherwise,
+            } => vec![condition, then, otherwise],
         }
+    }
+
+    /// The deepest node directly below.
+    pub fn depth_below(&self) -> usize {
+        self.children().iter().map(|node| node.depth).max().unwrap_or(0)
     }
 }

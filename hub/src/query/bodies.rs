@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 use wiretape_dissect::{
-    About, BODY_BYTES_MAX, BodyLimits, Marks, Message, MessageBytes, Packet, Routed, Router, body_of,
+    About, BODY_BYTES_MAX, BodyLimits, GrpcAbout, GrpcBody, GrpcMessage, Marks, Message, MessageBytes,
+    Packet, Routed, Router, body_of, grpc_body,
 };
 use wiretape_tape::ReadError;
 
@@ -43,11 +44,22 @@ pub(super) struct StoredMessage {
     version: String,
     /// Content-Encoding.
     encoding: String,
+    /// What is known of its messages, if it is of gRPC.
+    grpc: Option<Grpc>,
     from: SocketAddr,
     to: SocketAddr,
     message: Message,
     /// More packets than are listed.
     packets_cut: bool,
+}
+
+/// What the table knows of messages of gRPC.
+#[derive(Clone, Debug)]
+struct Grpc {
+    content_type: String,
+    /// Grpc-Encoding.
+    encoding: String,
+    path: String,
 }
 
 impl StoredMessage {
@@ -83,14 +95,21 @@ impl StoredMessage {
         let packets_cut = marks.has(Marks::PACKETS_CUT);
         let method = row.text("method").to_owned();
         let headers = row.map(&format!("{}_headers", side.prefix()));
-        let encoding = headers
-            .into_iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+        let header = |wanted: &str| {
+            let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map_or_else(String::new, |(_, value)| (*value).to_owned())
+        };
+        let grpc = (row.text("protocol") == "grpc").then(|| Grpc {
+            content_type: header("content-type"),
+            encoding: header("grpc-encoding"),
+            path: row.text("path").to_owned(),
+        });
         (message.body_len > 0).then_some(Self {
             side,
             method,
             version: row.text("version").to_owned(),
-            encoding: encoding.map_or_else(String::new, |(_, encoding)| encoding.to_owned()),
+            encoding: header("content-encoding"),
+            grpc,
             from,
             to,
             message,
@@ -109,6 +128,8 @@ pub(super) struct Shown {
     pub(super) truncated: bool,
     /// What is wrong with it.
     reason: Option<String>,
+    /// The messages that `body` tells of, and all of it as sent.
+    grpc: Option<(GrpcBody, String)>,
 }
 
 impl Shown {
@@ -123,6 +144,22 @@ impl Shown {
         }
         if let Some(reason) = self.reason {
             answer.insert(format!("{prefix}_body_error"), json!(reason));
+        }
+        if let Some((grpc, raw)) = self.grpc {
+            let message = |message: &GrpcMessage| {
+                let mut told = json!({"bytes": message.len});
+                if message.compressed {
+                    told["compressed"] = json!(true);
+                    told["inflated_bytes"] = json!(message.inflated);
+                }
+                told
+            };
+            let messages: Vec<Value> = grpc.messages.iter().map(message).collect();
+            answer.insert(format!("{prefix}_body_messages"), json!(messages));
+            if let Some(name) = grpc.type_name {
+                answer.insert(format!("{prefix}_body_type"), json!(name));
+            }
+            answer.insert(format!("{prefix}_body_raw"), json!(raw));
         }
     }
 
@@ -182,6 +219,21 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
             "it could not be decoded ({}), and is shown as sent",
             body.encoding
         ));
+    }
+    let grpc = stored.grpc.as_ref().filter(|_| body.decoded).and_then(|grpc| {
+        let about = GrpcAbout {
+            content_type: &grpc.content_type,
+            encoding: &grpc.encoding,
+            path: &grpc.path,
+            is_response: stored.side == Side::Response,
+        };
+        grpc_body(&body.bytes, about, db.descriptors(), most)
+    });
+    if let Some(mut grpc) = grpc {
+        shown.truncated |= grpc.truncated;
+        shown.body = std::mem::take(&mut grpc.text);
+        shown.grpc = Some((grpc, BASE64_STANDARD.encode(&body.bytes)));
+        return shown;
     }
     match text(&body.bytes, shown.truncated) {
         Some(text) => text.clone_into(&mut shown.body),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{DataFrame, SessionContext};
 use thiserror::Error;
+use wiretape_dissect::protobuf::Descriptors;
 use wiretape_tape::{BlockReader, ReadError};
 
 use crate::calls::{schema, session};
@@ -49,6 +50,7 @@ impl From<DataFusionError> for QueryError {
 #[derive(Clone)]
 pub struct Database {
     inner: Arc<Inner>,
+    descriptors: Arc<Descriptors>,
 }
 
 struct Inner {
@@ -100,7 +102,19 @@ impl Database {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            descriptors: Arc::default(),
         })
+    }
+
+    /// The same, with names for the bodies of gRPC.
+    #[must_use]
+    pub fn named_by(self, descriptors: Arc<Descriptors>) -> Self {
+        Self { descriptors, ..self }
+    }
+
+    /// Names for the bodies of gRPC.
+    pub(super) fn descriptors(&self) -> &Descriptors {
+        &self.descriptors
     }
 
     /// The dissection's folder.
@@ -150,9 +164,18 @@ impl Database {
 #[derive(Default)]
 pub struct Databases {
     open: Mutex<Vec<Database>>,
+    descriptors: Arc<Descriptors>,
 }
 
 impl Databases {
+    /// None is open yet; those that will be have these names for the bodies of gRPC.
+    pub fn new(descriptors: Arc<Descriptors>) -> Self {
+        Self {
+            open: Mutex::default(),
+            descriptors,
+        }
+    }
+
     /// The database of that folder, opened if it is not yet, or if other tables have taken its place since.
     ///
     /// # Errors
@@ -165,7 +188,7 @@ impl Databases {
             return Ok(database.clone());
         }
         drop(open);
-        let database = Database::open(dir)?;
+        let database = Database::open(dir)?.named_by(Arc::clone(&self.descriptors));
         let mut open = self.lock();
         if open.len() >= OPEN_DATABASES {
             open.remove(0);

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions::expr_fn::{character_length, contains, ends_with, starts_with};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast, lit, when};
-use wiretape_kfl::{Arithmetic, Comparison, Expr as Kfl, Filter, Literal, Operand, TextTest};
+use wiretape_kfl::{Arithmetic, Comparison, Expr as Kfl, Field, Filter, Literal, Operand, TextTest};
 
 use super::QueryError;
 use super::fields;
@@ -21,8 +21,11 @@ pub const MAX_CONDITIONS: usize = 500;
 /// The condition of a filter; `None` when everything matches.
 ///
 /// # Errors
-/// More than [`MAX_CONDITIONS`].
+/// More than [`MAX_CONDITIONS`], or what the table cannot answer.
 pub fn condition(filter: &Filter) -> Result<Option<Expr>, QueryError> {
+    if filter.limit.is_some() || !filter.redactions.is_empty() {
+        return Err(not_here("`limit(..)` and `redact(..)`"));
+    }
     let Some(expr) = &filter.expr else { return Ok(None) };
     let conditions = count(expr);
     if conditions > MAX_CONDITIONS {
@@ -31,7 +34,17 @@ pub fn condition(filter: &Filter) -> Result<Option<Expr>, QueryError> {
              put alternatives for one field into a list: `field in [..]`"
         )));
     }
-    Ok(Some(translate(expr, false)))
+    if filter.fields().iter().any(|field| BODIES.contains(field)) {
+        return Err(not_here("a condition on bodies"));
+    }
+    translate(expr, false).map(Some)
+}
+
+/// Fields that no column holds: bodies are read from the segments when they are asked for.
+const BODIES: [Field; 2] = [Field::RequestBody, Field::ResponseBody];
+
+fn not_here(what: &str) -> QueryError {
+    QueryError::BadRequest(format!("{what} cannot be asked of a dissection"))
 }
 
 fn count(expr: &Kfl) -> usize {
@@ -44,24 +57,21 @@ fn count(expr: &Kfl) -> usize {
 }
 
 /// `negated`: there is a `not` around it.
-fn translate(expr: &Kfl, negated: bool) -> Expr {
-    match expr {
+fn translate(expr: &Kfl, negated: bool) -> Result<Expr, QueryError> {
+    let each = |all: &[Kfl]| -> Result<Vec<Expr>, QueryError> {
+        all.iter().map(|expr| translate(expr, negated)).collect()
+    };
+    Ok(match expr {
         Kfl::Always(always) => lit(*always),
-        Kfl::And(all) => joined(
-            all.iter().map(|expr| translate(expr, negated)).collect(),
-            Operator::And,
-        ),
-        Kfl::Or(all) => joined(
-            all.iter().map(|expr| translate(expr, negated)).collect(),
-            Operator::Or,
-        ),
-        Kfl::Not(expr) => Expr::Not(Box::new(translate(expr, true))),
+        Kfl::And(all) => joined(each(all)?, Operator::And),
+        Kfl::Or(all) => joined(each(all)?, Operator::Or),
+        Kfl::Not(expr) => Expr::Not(Box::new(translate(expr, true)?)),
         Kfl::Within { protocols, expr } => {
             let within = joined(
                 protocols.iter().map(|flag| fields::flag(*flag)).collect(),
                 Operator::Or,
             );
-            within.and(translate(expr, negated))
+            within.and(translate(expr, negated)?)
         }
         Kfl::Truth(field) => fields::flag(*field),
         Kfl::Recorded {
@@ -77,7 +87,8 @@ fn translate(expr: &Kfl, negated: bool) -> Expr {
         Kfl::In { subject, list } => pinned(member_of(subject, list), negated),
         Kfl::Member { item, list } => fields::list(*list).has(&value(item)),
         Kfl::HasKey { map, key } => fields::map(*map).has(key),
-    }
+        Kfl::Computed(computed) => return Err(not_here(&format!("`{computed}`"))),
+    })
 }
 
 /// Two-valued: what is NULL counts as false.

@@ -47,6 +47,7 @@ impl TestHub {
             places,
             patience,
             threads: 2,
+            descriptors: Arc::default(),
         };
         let hub = Hub::open(options).await.expect("the hub opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

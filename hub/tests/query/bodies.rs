@@ -148,3 +148,47 @@ async fn body_with_a_hole_says_so() {
     assert!(body.starts_with(call["req_body"].as_str().unwrap()));
     assert_eq!(call["resp_body"], "ok");
 }
+
+#[tokio::test]
+async fn body_of_grpc_is_shown_by_its_fields() {
+    let dir = tempfile::tempdir().unwrap();
+    // message M { string name = 1; } service S { rpc Get(M) returns (M); } in package p
+    let set = b"\x0a,\x12\x01p\x22\x0f\x0a\x01M\x12\x0a\x0a\x04name\x18\x01(\x092\x16\x0a\x01S\x12\x11\x0a\x03Get\x12\x04.p.M\x1a\x04.p.M";
+    let packed = {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(b"\x0a\x02no").unwrap();
+        encoder.finish().unwrap()
+    };
+    let answer = [&[1, 0, 0, 0, packed.len() as u8][..], &packed].concat();
+    let mut talk = Talk::new("10.0.0.1:40000", "10.0.0.2:80", START, (1, 2));
+    talk.handshake();
+    let head =
+        "POST /p.S/Get HTTP/1.1\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: 9\r\n\r\n";
+    talk.ask([head.as_bytes(), b"\0\0\0\0\x04\x0a\x02hi"].concat());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/grpc-web\r\nGrpc-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        answer.len()
+    );
+    talk.answer([head.as_bytes(), &answer].concat());
+    talk.close();
+    let db = dissect_packets(dir.path(), &talk.packets);
+    let call = &ask(&db, "").await.calls[0];
+    assert_eq!(
+        (&call["req_body"], &call["resp_body"]),
+        (&json!("{\"1\":\"hi\"}"), &json!("{\"1\":\"no\"}"))
+    );
+    assert_eq!(call["req_body_raw"], json!("AAAAAAQKAmhp"));
+    assert_eq!(
+        call["resp_body_messages"],
+        json!([{"bytes": packed.len(), "compressed": true, "inflated_bytes": 4}])
+    );
+    let mut descriptors = wiretape_dissect::protobuf::Descriptors::default();
+    descriptors.add(set).unwrap();
+    let call = &ask(&db.named_by(std::sync::Arc::new(descriptors)), "")
+        .await
+        .calls[0];
+    assert_eq!(
+        (&call["req_body"], &call["req_body_type"]),
+        (&json!("{\"name\":\"hi\"}"), &json!("p.M"))
+    );
+}

@@ -1,5 +1,7 @@
 //! WebSocket's frames, and the upgrade before them.
 
+#![allow(dead_code, reason = "each test that includes it uses a part of it")]
+
 use wiretape_dissect::testing::{Talk, Who};
 
 const REQUEST: &str = "GET /live?room=7 HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -1,11 +1,14 @@
-//! Comparisons and `in`: which values go together, and in which form.
+//! Comparisons: which values go together, and in which form.
 
-use super::values::{ANY_CASE, as_number, as_text, float, is_lower_case, key_of, number};
-use super::{Checked, Checker, and, any, compile_regex, describe, owners, within};
+use super::scope::{and, computed, not, not_within, or, within};
+use super::values::{ANY_CASE, as_number, as_text, float, is_lower_case, number};
+use super::{Checked, Checker, Side, compile_regex, describe};
+use crate::Nanos;
 use crate::error::{Problem, Span};
 use crate::expr::{Comparison, Expr, Literal, Operand, TextTest};
 use crate::fields::{Field, Kind};
-use crate::syntax::{Node, NodeKind};
+use crate::syntax::Node;
+use crate::term::{Test, Type};
 
 const NANOS_PER_MICRO: f64 = 1e3;
 const MICROS_PER_MILLI: f64 = 1e3;
@@ -13,37 +16,154 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 
 impl Checker {
     pub(super) fn compare(&mut self, op: Comparison, left: &Node, right: &Node) -> Result<Expr, Problem> {
-        let (left_value, right_value) = (self.value(left)?, self.value(right)?);
-        if is_constant(&left_value) && !is_constant(&right_value) {
-            self.compare_values(op.swapped(), (right_value, right.span), (left_value, left.span))
-        } else {
-            self.compare_values(op, (left_value, left.span), (right_value, right.span))
+        let (left, right) = (self.side(left)?, self.side(right)?);
+        self.compare_sides(op, left, right)
+    }
+
+    pub(super) fn compare_sides(&mut self, op: Comparison, left: Side, right: Side) -> Result<Expr, Problem> {
+        if is_constant(&left.value) && !is_constant(&right.value) {
+            return self.compare_sides(op.swapped(), right, left);
+        }
+        let parts = left.parts.max(right.parts);
+        match (left.value, right.value) {
+            (Checked::Choice(choice), value) => {
+                let right = Side { value, ..right };
+                self.choose(*choice, left.span, parts, |checker, left| {
+                    checker.compare_sides(op, left, right.clone())
+                })
+            }
+            (value, Checked::Choice(choice)) => {
+                let left = Side { value, ..left };
+                self.choose(*choice, right.span, parts, |checker, right| {
+                    checker.compare_sides(op, left.clone(), right)
+                })
+            }
+            (Checked::Fields(fields), value) => {
+                let right = Side { value, ..right };
+                // With `!=`, none may be equal.
+                let join = if op == Comparison::NotEqual { and } else { or };
+                self.any_field(&fields, left.span, parts, join, |checker, left| {
+                    checker.compare_sides(op, left, right.clone())
+                })
+            }
+            (value, wildcard @ (Checked::Fields(_) | Checked::Each(..)))
+                if !matches!(value, Checked::Each(..)) =>
+            {
+                let (left, right) = (
+                    Side { value, ..left },
+                    Side {
+                        value: wildcard,
+                        ..right
+                    },
+                );
+                self.compare_sides(op.swapped(), right, left)
+            }
+            (left_value, right_value) => {
+                let left = Side {
+                    value: left_value,
+                    ..left
+                };
+                self.compare_values(
+                    op,
+                    left,
+                    Side {
+                        value: right_value,
+                        ..right
+                    },
+                )
+            }
         }
     }
 
-    fn compare_values(
-        &mut self,
-        op: Comparison,
-        (left, left_span): (Checked, Span),
-        (right, right_span): (Checked, Span),
-    ) -> Result<Expr, Problem> {
-        match (left, right) {
-            (Checked::Condition(expr), Checked::Operand(Operand::Literal(Literal::Bool(wanted)))) => {
+    /// Neither side is a choice, nor a wildcard over fields.
+    fn compare_values(&mut self, op: Comparison, left: Side, right: Side) -> Result<Expr, Problem> {
+        let (left_span, right_span) = (left.span, right.span);
+        match (left.value, right.value) {
+            (left_value, Checked::Operand(Operand::Literal(Literal::Bool(wanted))))
+                if is_condition(&left_value) =>
+            {
                 let equal = is_equal(op, "a condition", right_span)?;
-                Ok(if wanted == equal {
-                    expr
-                } else {
-                    Expr::Not(Box::new(expr))
-                })
+                let expr = self.truth(Side {
+                    value: left_value,
+                    ..left
+                })?;
+                Ok(if wanted == equal { expr } else { not(expr) })
             }
-            (left, Checked::Regex(text)) => {
+            (left_value, right_value)
+                if is_truth(&left_value)
+                    && is_truth(&right_value)
+                    && (is_condition(&left_value) || is_condition(&right_value)) =>
+            {
+                let equal = is_equal(op, "a condition", right_span)?;
+                self.spend(left.parts + right.parts, left_span)?;
+                let left = self.truth(Side {
+                    value: left_value,
+                    ..left
+                })?;
+                let right = self.truth(Side {
+                    value: right_value,
+                    ..right
+                })?;
+                let both = and(vec![left.clone(), right.clone()]);
+                let same = or(vec![both, and(vec![not(left), not(right)])]);
+                Ok(if equal { same } else { not(same) })
+            }
+            (left_value, Checked::Regex(text)) => {
                 let equal = is_equal(op, "a regular expression", right_span)?;
-                let subject = as_text(left, left_span)?;
-                self.compare_regex(equal, subject, &text, right_span)
+                self.compare_regex(
+                    equal,
+                    Side {
+                        value: left_value,
+                        ..left
+                    },
+                    &text,
+                    right_span,
+                )
             }
-            (left, Checked::Null) => {
+            (left_value, Checked::Null) => {
                 let equal = is_equal(op, "`null`", right_span)?;
-                compare_null(equal, left, right_span)
+                self.compare_null(
+                    equal,
+                    Side {
+                        value: left_value,
+                        ..left
+                    },
+                    right_span,
+                )
+            }
+            (Checked::Later(field, by), right_value) => {
+                let at = beside(&Checked::Operand(Operand::Field(field)), right_value, right_span)?;
+                let Literal::Time(at) = at else {
+                    return Err(too_far(right_span));
+                };
+                compare_time(
+                    op,
+                    field,
+                    by.checked_neg().and_then(|by| at.checked_add_signed(by)),
+                    right_span,
+                )
+            }
+            (Checked::Between { field, at, since }, Checked::Duration(by)) => {
+                let (op, by) = if since {
+                    (op, Some(by))
+                } else {
+                    (op.swapped(), by.checked_neg())
+                };
+                compare_time(op, field, by.and_then(|by| at.checked_add_signed(by)), right_span)
+            }
+            (left_value, right_value) if is_term(&left_value) || is_term(&right_value) => {
+                let left = Side {
+                    value: left_value,
+                    ..left
+                };
+                self.compare_terms(
+                    op,
+                    left,
+                    Side {
+                        value: right_value,
+                        ..right
+                    },
+                )
             }
             (left, right) => {
                 let (left, right) = if is_constant(&right) {
@@ -63,107 +183,129 @@ impl Checker {
     }
 
     /// KFL1's `status == r"4.*"`: all of the text has to match.
-    fn compare_regex(
-        &mut self,
-        equal: bool,
-        subject: Operand,
-        text: &str,
-        span: Span,
-    ) -> Result<Expr, Problem> {
-        // By itself first: `a)|(b` is none, though between parentheses it would be one.
-        compile_regex(text, span)?;
-        let any_case = if is_lower_case(&subject) { ANY_CASE } else { "" };
-        let pattern = self.pattern(&format!("{any_case}^(?:{text})$"), span)?;
-        let matches = Expr::Text {
-            subject,
-            test: TextTest::Matches(pattern),
-        };
-        if equal {
-            return Ok(within(matches));
+    fn compare_regex(&mut self, equal: bool, subject: Side, text: &str, span: Span) -> Result<Expr, Problem> {
+        let lower_case = matches!(&subject.value, Checked::Operand(operand) if is_lower_case(operand));
+        let any_case = if lower_case { ANY_CASE } else { "" };
+        let whole = format!("{any_case}^(?:{text})$");
+        if !self.patterns.contains_key(&whole) {
+            // By itself first: `a)|(b` is none, though between parentheses it would be one.
+            compile_regex(text, span)?;
         }
-        // Not equal, and still false in other protocols.
-        let mut all: Vec<_> = owners(&matches).into_iter().map(any).collect();
-        all.push(Expr::Not(Box::new(within(matches))));
-        Ok(and(all))
+        let pattern = self.pattern(&whole, span)?;
+        let matches = if is_term(&subject.value) {
+            let subject = self.text_term(subject)?;
+            computed(Test::Matches { subject, pattern })
+        } else {
+            let subject = as_text(subject.value, subject.span)?;
+            let test = TextTest::Matches(pattern);
+            within(Expr::Text { subject, test })
+        };
+        Ok(if equal { matches } else { not_within(matches) })
     }
 
-    /// `subject in [..]`, `text in list`, `"key" in map`.
-    pub(super) fn is_in(&mut self, left: &Node, right: &Node) -> Result<Expr, Problem> {
-        let value = self.value(left)?;
-        if let NodeKind::List(entries) = &right.kind {
-            let mut list = Vec::with_capacity(entries.len());
-            for entry in entries {
-                let entry_value = self.value(entry)?;
-                if !is_constant(&entry_value) {
-                    let message = format!("expected a text or a number, found {}", describe(&entry_value));
-                    return Err(Problem::new(entry.span, message).hint("join fields with `or` instead"));
-                }
-                list.push(beside(&value, entry_value, entry.span)?);
+    /// `status == null`: nothing is recorded.
+    fn compare_null(&mut self, equal: bool, side: Side, span: Span) -> Result<Expr, Problem> {
+        let operand = match side.value {
+            Checked::Operand(operand) => operand,
+            Checked::Latency => Operand::Field(Field::ElapsedTime),
+            Checked::Term(term, Type::Any | Type::Int | Type::Float | Type::Bool | Type::Time) => {
+                let recorded = computed(Test::Recorded(term));
+                return Ok(if equal { not_within(recorded) } else { recorded });
             }
-            let subject = subject(value, left.span)?;
-            return Ok(if list.is_empty() {
-                Expr::Always(false)
-            } else {
-                within(Expr::In { subject, list })
-            });
+            Checked::Term(..) => {
+                let something = self.truth(side)?;
+                return Ok(if equal { not_within(something) } else { something });
+            }
+            other => return Err(cannot_compare(&other, &Checked::Null, span)),
+        };
+        let op = if equal {
+            Comparison::Equal
+        } else {
+            Comparison::NotEqual
+        };
+        let compare = |left, right| Expr::Compare {
+            op,
+            left,
+            right: Operand::Literal(right),
+        };
+        Ok(within(match operand {
+            Operand::Field(field) if matches!(field.kind(), Kind::Int | Kind::Float) => Expr::Recorded {
+                field,
+                recorded: !equal,
+            },
+            Operand::Field(field) if matches!(field.kind(), Kind::List | Kind::Map) => {
+                compare(Operand::Size(Box::new(operand)), Literal::Int(0))
+            }
+            operand if operand.kind() == Kind::Text => compare(operand, Literal::Text(String::new())),
+            operand => return Err(cannot_compare(&Checked::Operand(operand), &Checked::Null, span)),
+        }))
+    }
+
+    /// Values one of which takes more than an operand can say.
+    fn compare_terms(&mut self, op: Comparison, left: Side, right: Side) -> Result<Expr, Problem> {
+        let span = right.span;
+        let described = (describe(&left.value), describe(&right.value));
+        let cannot = || {
+            let (left, right) = &described;
+            Problem::new(span, format!("cannot compare {left} with {right}"))
+        };
+        let (left, left_type) = match left.value {
+            Checked::Each(term, of) => (term, of),
+            _ => self.term(left)?,
+        };
+        let (right, right_type) = match right.value {
+            Checked::Operand(Operand::Literal(literal)) => {
+                let literal = beside_type(&left_type, literal).ok_or_else(&cannot)?;
+                let of = Type::from(literal.kind());
+                (super::terms::constant(literal), of)
+            }
+            _ => self.term(right)?,
+        };
+        match left_type.clone().or(right_type.clone()) {
+            Type::Any if left_type != Type::Any && right_type != Type::Any => return Err(cannot()),
+            Type::Map(_) => return Err(cannot()),
+            Type::Bool => {
+                is_equal(op, "true or false", span)?;
+            }
+            Type::List(_) => {
+                is_equal(op, "lists", span)?;
+            }
+            _ => {}
         }
-        match (value, self.value(right)?) {
-            (value, Checked::Operand(Operand::Field(list))) if list.kind() == Kind::List => {
-                let item = as_text(value, left.span)?;
-                Ok(within(Expr::Member { item, list }))
-            }
-            (
-                Checked::Operand(Operand::Literal(Literal::Text(key))),
-                Checked::Operand(Operand::Field(map)),
-            ) if map.kind() == Kind::Map => Ok(within(Expr::HasKey {
-                map,
-                key: key_of(map, &key),
-            })),
-            (_, Checked::Operand(Operand::Field(map))) if map.kind() == Kind::Map => {
-                Err(Problem::new(left.span, "expected a key in quotes"))
-            }
-            (_, other) => {
-                let problem =
-                    Problem::new(right.span, format!("expected a list, found {}", describe(&other)));
-                Err(problem
-                    .hint("for example `status in [502, 503]`; a part of a text is found by `contains`"))
-            }
-        }
+        Ok(computed(Test::Compare { op, left, right }))
     }
 }
 
-/// `status == null`: nothing is recorded.
-fn compare_null(equal: bool, value: Checked, span: Span) -> Result<Expr, Problem> {
-    let operand = match value {
-        Checked::Operand(operand) => operand,
-        Checked::Latency => Operand::Field(Field::ElapsedTime),
-        other => return Err(cannot_compare(&other, &Checked::Null, span)),
-    };
-    let op = if equal {
-        Comparison::Equal
-    } else {
-        Comparison::NotEqual
-    };
-    let compare = |left, right| Expr::Compare {
+fn compare_time(op: Comparison, field: Field, at: Option<Nanos>, span: Span) -> Result<Expr, Problem> {
+    let at = at.ok_or_else(|| too_far(span))?;
+    Ok(within(Expr::Compare {
         op,
-        left,
-        right: Operand::Literal(right),
-    };
-    Ok(within(match operand {
-        Operand::Field(field) if matches!(field.kind(), Kind::Int | Kind::Float) => Expr::Recorded {
-            field,
-            recorded: !equal,
-        },
-        Operand::Field(field) if matches!(field.kind(), Kind::List | Kind::Map) => {
-            compare(Operand::Size(Box::new(operand)), Literal::Int(0))
-        }
-        operand if operand.kind() == Kind::Text => compare(operand, Literal::Text(String::new())),
-        operand => return Err(cannot_compare(&Checked::Operand(operand), &Checked::Null, span)),
+        left: Operand::Field(field),
+        right: Operand::Literal(Literal::Time(at)),
     }))
 }
 
+pub(super) fn too_far(span: Span) -> Problem {
+    Problem::new(span, "the result is too far from now, or before 1970")
+}
+
+/// The form in which a constant stands beside a term; `None` when it cannot.
+fn beside_type(of: &Type, literal: Literal) -> Option<Literal> {
+    match (of, literal) {
+        (Type::Int | Type::Float, literal) => as_numeric(literal),
+        (Type::Time, Literal::Int(millis)) => from_millis(millis).map(Literal::Time),
+        (Type::Any, literal) => Some(literal),
+        (of, literal) => (*of == Type::from(literal.kind())).then_some(literal),
+    }
+}
+
+/// A point in time as KFL1 counts it.
+fn from_millis(millis: i64) -> Option<Nanos> {
+    u64::try_from(millis).ok()?.checked_mul(NANOS_PER_MILLI)
+}
+
 /// The form in which a constant stands beside a subject.
-fn beside(subject: &Checked, constant: Checked, span: Span) -> Result<Literal, Problem> {
+pub(super) fn beside(subject: &Checked, constant: Checked, span: Span) -> Result<Literal, Problem> {
     let cannot =
         |constant: Literal| cannot_compare(subject, &Checked::Operand(Operand::Literal(constant)), span);
     let literal = match constant {
@@ -187,14 +329,9 @@ fn beside(subject: &Checked, constant: Checked, span: Span) -> Result<Literal, P
         }
         (Kind::Int | Kind::Float, literal) => as_numeric(literal.clone()).ok_or_else(|| cannot(literal)),
         // KFL1 counts time in milliseconds.
-        (Kind::Time, Literal::Int(millis)) => {
-            let nanos = u64::try_from(millis)
-                .ok()
-                .and_then(|millis| millis.checked_mul(NANOS_PER_MILLI));
-            nanos
-                .map(Literal::Time)
-                .ok_or_else(|| Problem::new(span, "not milliseconds since 1970"))
-        }
+        (Kind::Time, Literal::Int(millis)) => from_millis(millis)
+            .map(Literal::Time)
+            .ok_or_else(|| Problem::new(span, "not milliseconds since 1970")),
         (kind, literal) if kind == literal.kind() => Ok(literal),
         (_, literal) => Err(cannot(literal)),
     }
@@ -230,7 +367,7 @@ fn micros(milliseconds: f64) -> Option<Literal> {
 }
 
 /// A value as the left side of a comparison with a constant that [`beside`] has made for it.
-fn subject(value: Checked, span: Span) -> Result<Operand, Problem> {
+pub(super) fn subject(value: Checked, span: Span) -> Result<Operand, Problem> {
     match value {
         Checked::Operand(operand) if !matches!(operand.kind(), Kind::List | Kind::Map) => Ok(operand),
         Checked::Latency => Ok(Operand::Field(Field::ElapsedTime)),
@@ -253,11 +390,25 @@ fn same_kind(left: Checked, right: Checked, span: Span) -> Result<(Operand, Oper
     }
 }
 
-fn is_constant(value: &Checked) -> bool {
+pub(super) fn is_constant(value: &Checked) -> bool {
     matches!(
         value,
         Checked::Operand(Operand::Literal(_)) | Checked::Duration(_) | Checked::Regex(_) | Checked::Null
     )
+}
+
+/// What an operand cannot say.
+pub(super) fn is_term(value: &Checked) -> bool {
+    matches!(value, Checked::Term(..) | Checked::Each(..) | Checked::List(_))
+}
+
+fn is_condition(value: &Checked) -> bool {
+    matches!(value, Checked::Condition(_) | Checked::Term(_, Type::Bool))
+}
+
+/// What is true or false.
+fn is_truth(value: &Checked) -> bool {
+    is_condition(value) || matches!(value, Checked::Operand(operand) if operand.kind() == Kind::Bool)
 }
 
 fn is_number(value: &Checked) -> bool {
@@ -286,7 +437,7 @@ fn is_equal(op: Comparison, what: &str, span: Span) -> Result<bool, Problem> {
     }
 }
 
-fn cannot_compare(left: &Checked, right: &Checked, span: Span) -> Problem {
+pub(super) fn cannot_compare(left: &Checked, right: &Checked, span: Span) -> Problem {
     let problem = Problem::new(
         span,
         format!("cannot compare {} with {}", describe(left), describe(right)),
@@ -294,6 +445,7 @@ fn cannot_compare(left: &Checked, right: &Checked, span: Span) -> Problem {
     let kind = match left {
         Checked::Operand(operand) => operand.kind(),
         Checked::Latency => Kind::Float,
+        Checked::Between { .. } => return problem.hint("for example `now() - timestamp < duration(\"5m\")`"),
         _ => return problem,
     };
     match (kind, right) {

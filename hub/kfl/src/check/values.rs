@@ -1,19 +1,17 @@
-//! What a node is worth: names, calls, arithmetic.
+//! What a node is worth: literals, names, entries.
 
-use super::{Checked, Checker, describe, within};
+use super::terms::constant;
+use super::{Checked, Checker, Choice, Side, as_value, describe};
 use crate::error::{Problem, Span};
-use crate::expr::{Arithmetic, Expr, Literal, Operand, TextTest};
+use crate::expr::{Arithmetic, Expr, Literal, Operand};
 use crate::fields::{Field, Kind};
 use crate::names::{self, Meaning};
 use crate::parser;
 use crate::suggest::suggestion;
-use crate::syntax::{Node, NodeKind, Operator};
-use crate::time;
+use crate::syntax::{Node, NodeKind};
+use crate::term::{Absent, Term, Type};
 
-/// Methods, which take a subject: `path.contains("x")`, `path contains "x"`.
-const METHODS: &[&str] = &["contains", "startsWith", "endsWith", "matches", "size"];
-/// Functions, which do not; those of time units are added to them.
-const FUNCTIONS: &[&str] = &["size", "string", "now", "timestamp", "datetime", "duration"];
+use super::arithmetic::{arithmetic, calculate};
 
 /// Makes the case of a pattern not count. Its letters stay: `\S` must not become `\s`.
 pub(super) const ANY_CASE: &str = "(?i)";
@@ -21,22 +19,41 @@ pub(super) const ANY_CASE: &str = "(?i)";
 /// Whole numbers up to here are exact in floating point.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// Characters of a text that count as one part of a filter.
+const CHARACTERS_A_PART: usize = 16;
+
 impl Checker {
     pub(super) fn value(&mut self, node: &Node) -> Result<Checked, Problem> {
+        self.spend(1, node.span)?;
         let literal = |literal| Ok(Checked::Operand(Operand::Literal(literal)));
         match &node.kind {
             NodeKind::Int(number) => literal(Literal::Int(*number)),
             NodeKind::Float(number) => literal(Literal::Float(*number)),
             NodeKind::Bool(bool) => literal(Literal::Bool(*bool)),
-            NodeKind::Text(text) => literal(Literal::Text(text.clone())),
-            NodeKind::Regex(text) => Ok(Checked::Regex(text.clone())),
+            NodeKind::Text(text) => {
+                self.spend(text.len() / CHARACTERS_A_PART, node.span)?;
+                literal(Literal::Text(text.clone()))
+            }
+            NodeKind::Regex(text) => {
+                self.spend(text.len() / CHARACTERS_A_PART, node.span)?;
+                Ok(Checked::Regex(text.clone()))
+            }
             NodeKind::Null => Ok(Checked::Null),
-            NodeKind::List(_) => Err(Problem::new(
-                node.span,
-                "a list can only stand on the right of `in`",
-            )),
+            NodeKind::List(nodes) => {
+                let items: Result<_, _> = nodes.iter().map(|node| self.side(node)).collect();
+                Ok(Checked::List(items?))
+            }
+            NodeKind::Map(entries) => self.map(entries),
             NodeKind::Name(name) => self.name(name, node.span),
-            NodeKind::Entry { map, key } => self.entry(map, key),
+            NodeKind::Entry { of, key } => {
+                let of = self.side(of)?;
+                self.entry(of, key)
+            }
+            NodeKind::Member { of, name } => {
+                let of = self.value(of)?;
+                member(of, name, node.span)
+            }
+            NodeKind::Each(of) => self.each(of),
             NodeKind::Call {
                 subject: Some(subject),
                 name,
@@ -54,15 +71,34 @@ impl Checker {
                 right,
             } => match arithmetic(*operator) {
                 Some(op) => self.arithmetic(op, left, right, node.span),
-                None => self.condition(node).map(Checked::Condition),
+                None => self.condition(node).map(as_value),
             },
-            NodeKind::Not(_) | NodeKind::And(_) | NodeKind::Or(_) => {
-                self.condition(node).map(Checked::Condition)
+            NodeKind::Not(_) | NodeKind::And(_) | NodeKind::Or(_) => self.condition(node).map(as_value),
+            NodeKind::Choice {
+                condition,
+                then,
+                otherwise,
+            } => {
+                let condition = self.condition(condition)?;
+                let (then, otherwise) = (self.side(then)?, self.side(otherwise)?);
+                Ok(Checked::Choice(Box::new(Choice {
+                    condition,
+                    then,
+                    otherwise,
+                    entry: None,
+                })))
             }
         }
     }
 
     fn name(&mut self, name: &str, span: Span) -> Result<Checked, Problem> {
+        let mut parts = name.split('.');
+        let first = parts.next().unwrap_or_default();
+        if let Some((_, side)) = self.names.iter().rev().find(|(of, _)| of == first) {
+            let side = side.clone();
+            self.spend(side.parts, span)?;
+            return parts.try_fold(side.value, |value, part| member(value, part, span));
+        }
         match names::look_up(name) {
             Some(Meaning::Field(field)) => Ok(Checked::Operand(Operand::Field(field))),
             Some(Meaning::Entry(map, key)) => Ok(Checked::Operand(entry(map, &key))),
@@ -72,215 +108,184 @@ impl Checker {
                 let at_name = |problem| Problem { span, ..problem };
                 let expansion = parser::parse(filter).map_err(at_name)?;
                 let expansion = expansion.map_or(Ok(Expr::Always(true)), |node| self.condition(&node));
-                expansion.map(Checked::Condition).map_err(at_name)
+                expansion.map(as_value).map_err(at_name)
             }
-            None => {
-                let problem = Problem::new(span, format!("unknown field `{name}`"));
-                Err(problem.hint(
-                    suggestion(name, names::known())
-                        .unwrap_or_else(|| format!("if it is a text, put it in quotes: \"{name}\"")),
-                ))
-            }
+            None => Err(unknown_field(name, span)),
         }
     }
 
-    fn entry(&mut self, map: &Node, key: &str) -> Result<Checked, Problem> {
-        match self.value(map)? {
-            Checked::Operand(Operand::Field(field)) if field.kind() == Kind::Map => {
-                Ok(Checked::Operand(entry(field, key)))
-            }
-            other => Err(Problem::new(
-                map.span,
-                format!("expected a map before `[`, found {}", describe(&other)),
-            )),
+    /// `{"a": b}`
+    fn map(&mut self, entries: &[(Node, Node)]) -> Result<Checked, Problem> {
+        let mut of: Option<Type> = None;
+        let mut map = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let key_side = self.side(key)?;
+            let key = match self.term(key_side)? {
+                (key, Type::Text) => key,
+                _ => return Err(Problem::new(key.span, "expected a key that is a text")),
+            };
+            let value = self.side(value)?;
+            let (value, value_type) = self.term(value)?;
+            of = Some(match of {
+                Some(of) => of.or(value_type),
+                None => value_type,
+            });
+            map.push((key, value));
         }
+        Ok(Checked::Term(
+            Term::Map(map),
+            Type::Map(Box::new(of.unwrap_or(Type::Any))),
+        ))
     }
 
-    fn method(
-        &mut self,
-        subject: &Node,
-        name: &str,
-        arguments: &[Node],
-        span: Span,
-    ) -> Result<Checked, Problem> {
-        if name == "size" {
-            no_argument(name, arguments, span)?;
-            return self.size(subject);
-        }
-        if !METHODS.contains(&name) {
-            return Err(unknown("method", name, span, METHODS.iter().copied()));
-        }
-        let argument = one_argument(name, arguments, span)?;
-        let subject_value = self.value(subject)?;
-        if let (Checked::Operand(Operand::Field(list)), "contains") = (&subject_value, name)
-            && list.kind() == Kind::List
-        {
-            let item = self.text(argument)?;
-            return Ok(Checked::Condition(within(Expr::Member { item, list: *list })));
-        }
-        let subject = as_text(subject_value, subject.span)?;
-        let text = self.constant_text(name, argument)?;
-        let text = if is_lower_case(&subject) {
-            lower_case(name, text)
-        } else {
-            text
-        };
-        let test = match name {
-            "contains" => TextTest::Contains(text),
-            "startsWith" => TextTest::StartsWith(text),
-            "endsWith" => TextTest::EndsWith(text),
-            _ => TextTest::Matches(self.pattern(&text, argument.span)?),
-        };
-        Ok(Checked::Condition(within(Expr::Text { subject, test })))
-    }
-
-    fn function(&mut self, name: &str, arguments: &[Node], span: Span) -> Result<Checked, Problem> {
-        let time = |time: Option<_>, argument: &Node, example: &str| {
-            let time = time.map(|nanos| Checked::Operand(Operand::Literal(Literal::Time(nanos))));
-            time.ok_or_else(|| Problem::new(argument.span, "not a point in time since 1970").hint(example))
-        };
-        match name {
-            "size" => self.size(one_argument(name, arguments, span)?),
-            "string" => {
-                let argument = one_argument(name, arguments, span)?;
-                let value = self.value(argument)?;
-                as_text(value, argument.span).map(Checked::Operand)
+    /// `of[key]`
+    pub(super) fn entry(&mut self, of: Side, key: &Node) -> Result<Checked, Problem> {
+        let key = self.side(key)?;
+        let (of_span, key_span) = (of.span, key.span);
+        match (of.value, key.value) {
+            (
+                Checked::Operand(Operand::Field(map)),
+                Checked::Operand(Operand::Literal(Literal::Text(key))),
+            ) if map.kind() == Kind::Map => Ok(Checked::Operand(entry(map, &key))),
+            (Checked::List(mut items), Checked::Operand(Operand::Literal(Literal::Int(at)))) => {
+                let found = usize::try_from(at).ok().filter(|at| *at < items.len());
+                let found = found.map(|at| items.swap_remove(at).value);
+                found.ok_or_else(|| Problem::new(key_span, "the list has nothing at this place"))
             }
-            "now" => {
-                no_argument(name, arguments, span)?;
-                Ok(Checked::Operand(Operand::Literal(Literal::Time(self.now))))
+            (Checked::Each(Term::Each { of, path }, item), Checked::Operand(Operand::Literal(key))) => {
+                follow(of, path, &item, key, key_span)
             }
-            "timestamp" => {
-                let argument = one_argument(name, arguments, span)?;
-                let text = self.constant_text(name, argument)?;
-                time(
-                    time::parse_rfc3339(&text),
-                    argument,
-                    "for example `timestamp(\"2026-01-31T12:00:00Z\")`",
-                )
-            }
-            "datetime" => {
-                let argument = one_argument(name, arguments, span)?;
-                let text = self.constant_text(name, argument)?;
-                time(
-                    time::parse_datetime(&text),
-                    argument,
-                    "for example `datetime(\"1/31/2026, 3:04:05 PM\")`",
-                )
-            }
-            "duration" => {
-                let argument = one_argument(name, arguments, span)?;
-                let text = self.constant_text(name, argument)?;
-                time::parse_duration(&text).map(Checked::Duration).ok_or_else(|| {
-                    Problem::new(argument.span, "not a duration")
-                        .hint("for example `duration(\"1h30m\")`, `\"250ms\"`")
-                })
-            }
-            unit if time::unit_names().any(|name| name == unit) => {
-                let argument = one_argument(name, arguments, span)?;
-                let Checked::Operand(Operand::Literal(Literal::Int(count))) = self.value(argument)? else {
-                    let problem = Problem::new(argument.span, format!("`{unit}` takes a whole number"));
-                    return Err(problem.hint(format!("for example `{unit}(-5)`, before now")));
+            (value, key_value) => {
+                let described = describe(&value);
+                let (term, of) = match value {
+                    Checked::Operand(operand) if !matches!(operand.kind(), Kind::List | Kind::Map) => {
+                        return Err(no_map(&described, of_span));
+                    }
+                    value => self.term(Side { value, ..of })?,
                 };
-                let offset = time::units(unit, count).and_then(|offset| self.now.checked_add_signed(offset));
-                time(offset, argument, "take a smaller number")
+                let key = Side {
+                    value: key_value,
+                    ..key
+                };
+                let (key, key_type) = self.term(key)?;
+                entry_of(term, of, key, &key_type, (&described, of_span, key_span))
             }
+        }
+    }
+
+    /// `of.*`
+    fn each(&mut self, of: &Node) -> Result<Checked, Problem> {
+        if let NodeKind::Name(name) = &of.kind {
+            let known = names::look_up(name);
+            let whole = matches!(known, Some(Meaning::Field(field)) if matches!(field.kind(), Kind::List | Kind::Map));
+            let first = name.split('.').next();
+            let variable = self.names.iter().any(|(of, _)| first == Some(of));
+            let fields = names::directly_below(name);
+            if !whole && !variable && !fields.is_empty() {
+                return Ok(Checked::Fields(fields));
+            }
+        }
+        let side = self.side(of)?;
+        let described = describe(&side.value);
+        let (term, item) = match side.value {
+            Checked::Each(term, item) => (term, item),
+            _ => self.term(side)?,
+        };
+        let item = match item {
+            Type::List(item) | Type::Map(item) => *item,
+            Type::Any => Type::Any,
             _ => {
-                let known = FUNCTIONS.iter().copied().chain(time::unit_names());
-                Err(unknown("function", name, span, known))
-            }
-        }
-    }
-
-    fn size(&mut self, of: &Node) -> Result<Checked, Problem> {
-        match self.value(of)? {
-            Checked::Operand(operand) if matches!(operand.kind(), Kind::Text | Kind::List | Kind::Map) => {
-                Ok(Checked::Operand(Operand::Size(Box::new(operand))))
-            }
-            other => Err(Problem::new(
-                of.span,
-                format!("only texts, lists and maps have a size, not {}", describe(&other)),
-            )),
-        }
-    }
-
-    /// A text, whichever.
-    fn text(&mut self, node: &Node) -> Result<Operand, Problem> {
-        let value = self.value(node)?;
-        as_text(value, node.span)
-    }
-
-    /// A text that is written here. A regular expression's is taken as it stands.
-    fn constant_text(&mut self, function: &str, node: &Node) -> Result<String, Problem> {
-        match self.value(node)? {
-            Checked::Operand(Operand::Literal(Literal::Text(text))) | Checked::Regex(text) => Ok(text),
-            other => {
-                let problem = Problem::new(
-                    node.span,
-                    format!("`{function}` takes a text, not {}", describe(&other)),
-                );
-                Err(problem.hint("put it in quotes"))
-            }
-        }
-    }
-
-    fn negative(&mut self, inner: &Node) -> Result<Checked, Problem> {
-        let number = |number| Ok(Checked::Operand(Operand::Literal(number)));
-        match self.value(inner)? {
-            // The lexer makes no negative numbers, and folding none below -2^53: both have an opposite.
-            Checked::Operand(Operand::Literal(Literal::Int(int))) => {
-                number(Literal::Int(int.saturating_neg()))
-            }
-            Checked::Operand(Operand::Literal(Literal::Float(float))) => number(Literal::Float(-float)),
-            Checked::Duration(nanos) => Ok(Checked::Duration(nanos.saturating_neg())),
-            other => {
-                let zero = Operand::Literal(Literal::Int(0));
-                let inner = as_number(other, inner.span)?;
-                Ok(Checked::Operand(calculate(Arithmetic::Subtract, zero, inner)))
-            }
-        }
-    }
-
-    fn arithmetic(
-        &mut self,
-        op: Arithmetic,
-        left: &Node,
-        right: &Node,
-        span: Span,
-    ) -> Result<Checked, Problem> {
-        use Arithmetic::{Add, Subtract};
-        use Checked::{Duration, Operand as Value};
-        use Operand::Literal as Constant;
-
-        let (left_value, right_value) = (self.value(left)?, self.value(right)?);
-        let time = |time: Option<_>| time.map(|nanos| Value(Constant(Literal::Time(nanos))));
-        let opposite = |nanos: i64| nanos.checked_neg();
-        let result = match (op, left_value, right_value) {
-            (Add, Value(Constant(Literal::Time(at))), Duration(by)) => time(at.checked_add_signed(by)),
-            (Add, Duration(by), Value(Constant(Literal::Time(at)))) => time(at.checked_add_signed(by)),
-            (Subtract, Value(Constant(Literal::Time(at))), Duration(by)) => {
-                time(opposite(by).and_then(|by| at.checked_add_signed(by)))
-            }
-            (Subtract, Value(Constant(Literal::Time(at))), Value(Constant(Literal::Time(from)))) => {
-                at.checked_signed_diff(from).map(Duration)
-            }
-            (Add, Duration(one), Duration(other)) => one.checked_add(other).map(Duration),
-            (Subtract, Duration(one), Duration(other)) => one.checked_sub(other).map(Duration),
-            (_, left_value, right_value) => {
-                let (one, other) = (
-                    as_number(left_value, left.span)?,
-                    as_number(right_value, right.span)?,
-                );
-                return match (&one, &other) {
-                    (Constant(one), Constant(other)) => fold(op, one, other)
-                        .map(|number| Value(Constant(number)))
-                        .ok_or_else(|| Problem::new(span, "the result is no number")),
-                    _ => Ok(Value(calculate(op, one, other))),
-                };
+                let message = format!("expected a list or a map before `.*`, found {described}");
+                return Err(Problem::new(of.span, message));
             }
         };
-        result.ok_or_else(|| Problem::new(span, "the result is too far from now, or before 1970"))
+        let path = Vec::new();
+        let of = Box::new(term);
+        Ok(Checked::Each(Term::Each { of, path }, item))
     }
+}
+
+/// `of.name`
+fn member(of: Checked, name: &str, span: Span) -> Result<Checked, Problem> {
+    let key = Literal::Text(name.to_owned());
+    match of {
+        Checked::Operand(Operand::Field(map)) if map.kind() == Kind::Map => {
+            Ok(Checked::Operand(entry(map, name)))
+        }
+        Checked::Each(Term::Each { of, path }, item) => follow(of, path, &item, key, span),
+        Checked::Term(term, of @ (Type::Any | Type::Map(_))) => {
+            let described = ("a map", span, span);
+            entry_of(term, of, constant(key), &Type::Text, described)
+        }
+        _ => {
+            let problem = Problem::new(span, format!("`.{name}` has nothing to belong to"));
+            Err(problem.hint(format!("a method is called with parentheses: `.{name}()`")))
+        }
+    }
+}
+
+/// A wildcard, each of its values followed one step down.
+fn follow(
+    of: Box<Term>,
+    mut path: Vec<Literal>,
+    item: &Type,
+    key: Literal,
+    span: Span,
+) -> Result<Checked, Problem> {
+    let below = match (item, &key) {
+        (Type::List(below), Literal::Int(_)) | (Type::Map(below), Literal::Text(_)) => (**below).clone(),
+        (Type::Any, Literal::Int(_) | Literal::Text(_)) => Type::Any,
+        _ => {
+            let message = format!(
+                "what the wildcard stands for ({}) has no such entry",
+                item.as_str()
+            );
+            return Err(Problem::new(span, message));
+        }
+    };
+    path.push(key);
+    Ok(Checked::Each(Term::Each { of, path }, below))
+}
+
+/// An entry of a list, a map or a document. `described` is what it is, where it stands, and where the key does.
+pub(super) fn entry_of(
+    of: Term,
+    of_type: Type,
+    key: Term,
+    key_type: &Type,
+    described: (&str, Span, Span),
+) -> Result<Checked, Problem> {
+    let (described, of_span, key_span) = described;
+    let below = match (of_type, key_type) {
+        (Type::Map(below), Type::Text | Type::Any) => *below,
+        (Type::List(below), Type::Int | Type::Any) => *below,
+        (Type::Any, Type::Text | Type::Int | Type::Any) => Type::Any,
+        (Type::Map(_), _) => return Err(Problem::new(key_span, "expected a key in quotes")),
+        (Type::List(_), _) => return Err(Problem::new(key_span, "expected a place in the list, from 0")),
+        _ => return Err(no_map(described, of_span)),
+    };
+    let absent = match below {
+        Type::Text => Absent::EmptyText,
+        _ => Absent::Nothing,
+    };
+    let entry = Term::Entry {
+        of: Box::new(of),
+        key: Box::new(key),
+        absent,
+    };
+    Ok(Checked::Term(entry, below))
+}
+
+fn no_map(described: &str, span: Span) -> Problem {
+    Problem::new(span, format!("expected a map before `[`, found {described}"))
+}
+
+pub(super) fn unknown_field(name: &str, span: Span) -> Problem {
+    let problem = Problem::new(span, format!("unknown field `{name}`"));
+    problem.hint(
+        suggestion(name, names::known())
+            .unwrap_or_else(|| format!("if it is a text, put it in quotes: \"{name}\"")),
+    )
 }
 
 /// A field's entry. Its key is in lower case where case does not count.
@@ -303,15 +308,6 @@ pub(super) fn key_of(map: Field, key: &str) -> String {
 /// Whether texts beside this operand have to be in lower case.
 pub(super) fn is_lower_case(operand: &Operand) -> bool {
     matches!(operand, Operand::Field(field) if field.is_lower_case())
-}
-
-/// The argument of a text test on a field in lower case.
-fn lower_case(method: &str, text: String) -> String {
-    match method {
-        "matches" if text.starts_with(ANY_CASE) => text,
-        "matches" => format!("{ANY_CASE}{text}"),
-        _ => text.to_ascii_lowercase(),
-    }
 }
 
 /// A value that is a text, or can be written as one: a whole number that a field holds.
@@ -349,30 +345,6 @@ pub(super) fn as_number(value: Checked, span: Span) -> Result<Operand, Problem> 
     }
 }
 
-fn arithmetic(operator: Operator) -> Option<Arithmetic> {
-    match operator {
-        Operator::Add => Some(Arithmetic::Add),
-        Operator::Subtract => Some(Arithmetic::Subtract),
-        Operator::Multiply => Some(Arithmetic::Multiply),
-        Operator::Divide => Some(Arithmetic::Divide),
-        Operator::Remainder => Some(Arithmetic::Remainder),
-        _ => None,
-    }
-}
-
-fn calculate(op: Arithmetic, left: Operand, right: Operand) -> Operand {
-    Operand::Arithmetic {
-        op,
-        left: Box::new(left),
-        right: Box::new(right),
-    }
-}
-
-/// The result of two numbers; `None` when there is none, as of a division by zero.
-fn fold(op: Arithmetic, left: &Literal, right: &Literal) -> Option<Literal> {
-    number(op.apply(float(left)?, float(right)?))
-}
-
 pub(super) fn float(literal: &Literal) -> Option<f64> {
     match literal {
         Literal::Int(int) => Some(*int as f64),
@@ -387,29 +359,4 @@ pub(super) fn number(value: f64) -> Option<Literal> {
         return Some(Literal::Int(value as i64));
     }
     value.is_finite().then_some(Literal::Float(value))
-}
-
-fn one_argument<'a>(name: &str, arguments: &'a [Node], span: Span) -> Result<&'a Node, Problem> {
-    match arguments {
-        [argument] => Ok(argument),
-        _ => Err(Problem::new(
-            span,
-            format!("`{name}` takes one argument, not {}", arguments.len()),
-        )),
-    }
-}
-
-fn no_argument(name: &str, arguments: &[Node], span: Span) -> Result<(), Problem> {
-    if arguments.is_empty() {
-        return Ok(());
-    }
-    Err(Problem::new(span, format!("`{name}` takes no argument here")))
-}
-
-fn unknown(what: &str, name: &str, span: Span, known: impl Iterator<Item = &'static str> + Clone) -> Problem {
-    let problem = Problem::new(span, format!("unknown {what} `{name}`"));
-    problem.hint(suggestion(name, known.clone()).unwrap_or_else(|| {
-        let known: Vec<_> = known.collect();
-        format!("there are {}", known.join(", "))
-    }))
 }

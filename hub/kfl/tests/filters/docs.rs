@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use wiretape_kfl::{FIELDS, FieldInfo, LATENCY_IN_MS, MACROS, compile};
+use wiretape_kfl::{FIELDS, FieldInfo, LATENCY_IN_MS, MACROS, compile, explain};
 
 /// 2026-01-31T12:00:00Z.
 const NOW: u64 = 1_769_860_800_000_000_000;
@@ -35,14 +35,57 @@ fn every_error_is_as_shown() {
 }
 
 #[test]
+fn every_explanation_is_as_shown() {
+    let page = page();
+    let explanations = blocks(&page, "kfl-explain");
+    assert!(
+        !explanations.is_empty(),
+        "the explanations are not found any more"
+    );
+    for shown in explanations {
+        let (filter, explanation) = shown.split_once('\n').unwrap();
+        assert_eq!(explain(filter, NOW).unwrap().to_string(), explanation);
+    }
+}
+
+/// The page lists what a dissection cannot answer: examples in it, one by one.
+#[test]
+fn what_is_run_entry_by_entry_is_as_told() {
+    for (filter, computed) in [
+        ("namespaces.exists(n, n startsWith \"x\")", true),
+        ("namespaces.exists(n, n == \"x\")", false),
+        ("request.headers.* == \"x\"", true),
+        ("src.* == \"x\"", false),
+        ("path + url == \"x\"", true),
+        ("path contains dst.svc", true),
+        ("request.headers[path] == \"x\"", true),
+        ("path.split(\"/\")[0] == \"x\"", true),
+        ("path.trim() == \"x\"", true),
+        ("int(path) == 1", true),
+        ("pods == [\"x\"]", true),
+        ("path == dst.svc", false),
+        ("src.port + 1 == dst.port", false),
+        ("string(src.port) == \"1\"", false),
+    ] {
+        assert_eq!(
+            !compile(filter, NOW).unwrap().computed().is_empty(),
+            computed,
+            "{filter}"
+        );
+    }
+}
+
+#[test]
 fn every_equivalence_holds() {
     let page = page();
     let (_, table) = page.split_once("| written | is read as |\n|---|---|\n").unwrap();
     for row in table.lines().take_while(|line| !line.is_empty()) {
         let sides = row.strip_prefix("| `").and_then(|row| row.strip_suffix("` |"));
         let (written, read) = sides.and_then(|sides| sides.split_once("` | `")).unwrap();
+        // In a table, a bar is escaped.
+        let read = read.replace("\\|", "|");
         assert_eq!(compile(written, NOW).unwrap().to_string(), read);
-        assert_eq!(compile(written, NOW), compile(read, NOW));
+        assert_eq!(compile(written, NOW), compile(&read, NOW));
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a person reads when a filter is wrong.
 
-use wiretape_kfl::{LIST_ENTRIES, NESTING, REGEXES, TEXT_BYTES, compile};
+use wiretape_kfl::{LIST_ENTRIES, LOOPS, NESTING, PARTS, REGEXES, TEXT_BYTES, compile, evaluate};
+
+use crate::row::Entry;
 
 /// Compares the whole of what is shown.
 #[track_caller]
@@ -166,16 +168,16 @@ fn values_that_do_not_go_together() {
         "cannot compare a condition with a number",
         "",
     );
-    check_message("path + 1 > 2", "expected a number, found `path` (text)", "");
     check_message(
-        "timestamp - duration(\"5m\") > now()",
+        "path + 1 > 2",
+        "cannot join a text and a whole number",
+        "a number is made a text by `string(..)`",
+    );
+    check_message("path - 1 > 2", "expected a number, found `path` (text)", "");
+    check_message(
+        "timestamp * 2 > now()",
         "cannot calculate with `timestamp`",
         "keep it alone on its side: `timestamp > now() - duration(\"5m\")`",
-    );
-    check_message(
-        "status in [200, dst.port]",
-        "expected a text or a number, found `dst.port` (whole number)",
-        "join fields with `or` instead",
     );
     check_message(
         "path contains 5",
@@ -211,7 +213,114 @@ fn value_alone_is_no_condition() {
         "expected a condition, found a duration",
         hint,
     );
-    check_message("[1]", "a list can only stand on the right of `in`", "");
+    check_message("[1]", "expected a condition, found a list", hint);
+}
+
+#[test]
+fn loops_choices_and_documents_that_are_none() {
+    check_message(
+        "namespaces.exists(n == 'x')",
+        "`exists` takes a name and what to do with it",
+        "for example `namespaces.exists(n, n.startsWith(\"shop\"))`",
+    );
+    check_message(
+        "namespaces.exists(src.ns, true)",
+        "expected a name of your own",
+        "for example `namespaces.exists(n, n.startsWith(\"shop\"))`",
+    );
+    check_message(
+        "path.exists(x, true)",
+        "expected a list or a map before `.exists`, found `path` (text)",
+        "",
+    );
+    check_message(
+        "namespaces.exists(n, m == 'x')",
+        "unknown field `m`",
+        "if it is a text, put it in quotes: \"m\"",
+    );
+    check_message(
+        "namespaces.exist(n, true)",
+        "unknown method `exist`",
+        "did you mean `exists`?",
+    );
+    check_message(
+        "namespaces.exists(n, n > 5)",
+        "cannot compare a text with a number",
+        "",
+    );
+    check_message(
+        "5 in namespaces.map(n, n)",
+        "a whole number is never in a list of this: text",
+        "",
+    );
+    check_message(
+        "path.matches(dst.svc)",
+        "`matches` takes a text, not `dst.service.name` (text)",
+        "a pattern is written out, so that it can be checked before anything is searched",
+    );
+    check_message(
+        "request.headers.*.x == 'y'",
+        "what the wildcard stands for (text) has no such entry",
+        "",
+    );
+    check_message(
+        "path.* == 'x'",
+        "expected a list or a map before `.*`, found `path` (text)",
+        "",
+    );
+    check_message("request.headers[5] == 'x'", "expected a key in quotes", "");
+    check_message(
+        "namespaces['x'] == 'x'",
+        "expected a place in the list, from 0",
+        "",
+    );
+    check_message("src.port == [1, 2][2]", "the list has nothing at this place", "");
+    check_message(
+        "(http ? 1 : 'a') == 1",
+        "cannot compare a text with a number",
+        "put it in quotes: \"1\"",
+    );
+    check_message(
+        "http ? 'a' : 'b'",
+        "expected a condition, found a text",
+        "compare it with something: `==`, `>`, `contains` ..",
+    );
+    check_message(
+        "now() - timestamp < 5",
+        "cannot compare a duration with a number",
+        "for example `now() - timestamp < duration(\"5m\")`",
+    );
+    check_message(
+        "http or limit(5)",
+        "`limit` is no condition",
+        "it stands by itself: `http and limit(..)`",
+    );
+    check_message(
+        "limit(0)",
+        "`limit` takes one whole number above 0",
+        "for example `limit(100)`",
+    );
+    check_message(
+        "redact('request.headerz.x')",
+        "unknown field `request.headerz.x`",
+        "did you mean `request.headers`?",
+    );
+    check_message(
+        "response.status.x > 1",
+        "unknown field `response.status.x`",
+        "did you mean `response.status`?",
+    );
+    check_message(
+        "[1].x == 1",
+        "`.x` has nothing to belong to",
+        "a method is called with parentheses: `.x()`",
+    );
+    check_message(
+        "has('x')",
+        "`has` takes a field or an entry, not a text",
+        "for example `has(request.headers.host)`",
+    );
+    check_message("{5: 'a'}[path] == 'a'", "expected a key that is a text", "");
 }
 
 #[test]
@@ -269,9 +378,78 @@ fn limits_are_named() {
     );
     assert!(hint("path matches r\"\\w{1000}\"").contains("more than 1048576 bytes"));
 
-    let regexes = |count| vec!["path matches \"x\""; count].join(" or ");
+    let regex = |number| format!("path matches \"x{number}\"");
+    let regexes = |count| (0..count).map(regex).collect::<Vec<_>>().join(" or ");
     assert!(compile(&regexes(REGEXES), 0).is_ok());
     assert!(hint(&regexes(REGEXES + 1)).contains("more than 16 regular expressions"));
+    // The same one again costs nothing.
+    let again = format!(
+        "[{}].exists(x, path == r\"\\w{{20}}x\")",
+        vec!["1"; LIST_ENTRIES].join(",")
+    );
+    assert!(compile(&again, 0).is_ok());
+}
+
+#[test]
+fn written_out_filter_at_the_limit() {
+    let numbers = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+    let loops = |one, other| {
+        let (one, other) = (numbers(one), numbers(other));
+        format!("{one}.exists(a, {other}.exists(b, src.port == a + b))")
+    };
+    assert!(compile(&loops(40, 40), 0).is_ok());
+    let error = compile(&loops(60, 60), 0).unwrap_err();
+    assert_eq!(
+        error.message,
+        format!("written out, the filter has more than {PARTS} parts")
+    );
+
+    // Each level doubles it.
+    let choices =
+        |levels: usize| (0..levels).fold("1".to_owned(), |inner, _| format!("(http ? {inner} : {inner})"));
+    assert!(compile(&format!("{} == 1", choices(4)), 0).is_ok());
+    let both = format!("{} == {}", choices(9), choices(9));
+    assert!(
+        compile(&both, 0)
+            .unwrap_err()
+            .message
+            .contains("more than 20000 parts")
+    );
+
+    // What grows need not be parts; it may be one text.
+    let long = "x".repeat(1000);
+    let text = format!(
+        "['{long}'].exists(a, [{}].exists(b, path == b))",
+        vec!["a + a"; 50].join(",")
+    );
+    assert!(compile(&text, 0).is_ok());
+    let text = format!(
+        "['{long}'].exists(a, [{}].exists(b, path == b + b))",
+        vec!["a + a + a"; 100].join(",")
+    );
+    assert!(
+        compile(&text, 0)
+            .unwrap_err()
+            .message
+            .contains("more than 20000 parts")
+    );
+}
+
+#[test]
+fn loops_at_the_limit() {
+    let loops = |levels: usize| {
+        let over = if levels.is_multiple_of(2) {
+            "pods"
+        } else {
+            "[src.ns]"
+        };
+        (0..levels).fold("true".to_owned(), |inner, at| {
+            format!("{over}.exists(x{at}, {inner})")
+        })
+    };
+    assert!(compile(&loops(LOOPS), 0).is_ok());
+    let error = compile(&loops(LOOPS + 1), 0).unwrap_err();
+    assert_eq!(error.message, "loops within loops more than 3 levels deep");
 }
 
 #[test]
@@ -282,6 +460,14 @@ fn largest_filter_of_every_kind_is_compiled_and_dropped() {
         let filter = compile(&text, 0).unwrap();
         assert_eq!(compile(&filter.to_string(), 0), Ok(filter));
     }
+    // A choice is two conditions and what joins them: the deepest that compiled filters become.
+    let levels = NESTING - 2;
+    let choices = format!("({}1)", "http ? src.port : ".repeat(levels));
+    let filter = compile(&format!("{choices} == 1"), 0).unwrap();
+    assert!(evaluate(&filter, &Entry::default()));
+    assert!(filter.to_string().len() > choices.len());
+    let loops = format!("{}1{}", "[1].map(x, -".repeat(LOOPS), ")[0]".repeat(LOOPS));
+    assert!(compile(&format!("{loops} == 1"), 0).is_ok());
     let wide = vec!["http"; TEXT_BYTES / 8].join(" or ");
     assert!(compile(&wide, 0).is_ok());
 }

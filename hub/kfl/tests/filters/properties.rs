@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::row::Entry;
 use proptest::prelude::*;
-use wiretape_kfl::{FIELDS, Field, Kind, Value, compile, evaluate};
+use wiretape_kfl::{FIELDS, Field, Kind, Value, compile, decide, evaluate};
 
 /// 2026-01-31T12:00:00Z.
 const NOW: u64 = 1_769_860_800_000_000_000;
@@ -62,6 +62,27 @@ const PIECES: &[&str] = &[
     "minutes(-5)",
     "size(",
     "string(",
+    "has(",
+    "map_get(",
+    "limit(3)",
+    "redact(\"path\")",
+    ".exists(x,",
+    ".all(x,",
+    ".exists_one(x,",
+    ".filter(x,",
+    ".map(x,",
+    "x",
+    ".json()",
+    ".xml()",
+    ".split(\"/\")",
+    ".*",
+    "src.*",
+    ".k",
+    "[0]",
+    "{",
+    "}",
+    ":",
+    "?",
     ".startsWith(",
     ".size()",
     "# c\n",
@@ -105,6 +126,63 @@ proptest! {
             prop_assert_eq!(holds(format!("not ({text})")), Ok(!one));
             prop_assert_eq!(holds(format!("({text}) and ({other})")), Ok(one && two));
             prop_assert_eq!(holds(format!("({text}) || ({other})")), Ok(one || two));
+            let choice = format!("({text}) ? ({other}) : http");
+            prop_assert_eq!(holds(choice), Ok(if one { two } else { true }));
+        }
+    }
+}
+
+/// Pieces that documents are made of.
+const DOCUMENT: &[&str] = &[
+    "<a>",
+    "</a>",
+    "<b c=\"d\">",
+    "</b>",
+    "<e/>",
+    "<",
+    ">",
+    "/>",
+    "&",
+    "&#x41;",
+    "&lt;",
+    ";",
+    "\"",
+    "'",
+    "=",
+    "<!--",
+    "-->",
+    "<![CDATA[",
+    "]]>",
+    "<?",
+    "?>",
+    "<!DOCTYPE",
+    "\u{e9}",
+    "\u{feff}",
+    " ",
+    "x",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "1",
+    "1e999",
+    "\"k\"",
+    "null",
+    "true",
+];
+
+proptest! {
+    #[test]
+    fn any_text_is_a_document_or_none(pieces in prop::collection::vec(prop::sample::select(DOCUMENT), 0..24)) {
+        let text = Value::Text(Cow::Owned(pieces.concat()));
+        let entry = Entry::default().with(Field::SrcName, text);
+        for method in ["json", "xml"] {
+            let holds = |filter: String| compile(&filter, NOW).map(|filter| decide(&filter, &entry));
+            let some = holds(format!("src.name.{method}() != null"));
+            let none = holds(format!("src.name.{method}() == null"));
+            prop_assert_eq!(some, none.map(|none| none.map(|none| !none)));
         }
     }
 }
@@ -163,6 +241,33 @@ fn number() -> impl Strategy<Value = String> {
     })
 }
 
+/// Conditions that are computed entry by entry, and those that look as if they were.
+fn computed() -> impl Strategy<Value = String> {
+    let lists = || names(&[Kind::List, Kind::Map]);
+    let quantifier = prop::sample::select(&["exists", "all", "exists_one"][..]);
+    let document = prop::sample::select(
+        &[
+            "request.body.json().a[0].b",
+            "response.body.xml().*",
+            "src.name.json()",
+        ][..],
+    );
+    prop_oneof![
+        (lists(), quantifier, comparison(), text())
+            .prop_map(|(over, how, op, text)| format!("{over}.{how}(x, x {op} {text} or x.size() > 1)")),
+        (lists(), comparison(), quoted()).prop_map(|(of, op, text)| format!("{of}.* {op} {text}")),
+        (lists(), text()).prop_map(|(of, text)| format!("size({of}.filter(x, x contains {text})) == 1")),
+        (lists(), quoted()).prop_map(|(of, text)| format!("{text} in {of}.map(x, x + x)")),
+        (document, comparison(), quoted()).prop_map(|(of, op, text)| format!("{of} {op} {text}")),
+        (text(), text(), comparison(), text()).prop_map(|(a, b, op, c)| format!("{a} + {b} {op} {c}.trim()")),
+        (text(), text()).prop_map(|(a, b)| format!("{a}.contains(http ? {b} : \"x\")")),
+        (number(), number(), comparison())
+            .prop_map(|(a, b, op)| format!("(dns ? {a} : {b}) {op} int(\"7\")")),
+        (names(&[Kind::Map]), text(), quoted())
+            .prop_map(|(map, key, text)| format!("map_get({map}, {key}, {text}) != {key}")),
+    ]
+}
+
 /// Texts of filters, in all dialects.
 fn condition() -> impl Strategy<Value = String> {
     let infix = prop::sample::select(&["contains", "startsWith", "endsWith"][..]);
@@ -190,6 +295,7 @@ fn condition() -> impl Strategy<Value = String> {
         (text(), names(&[Kind::List])).prop_map(|(item, list)| format!("{item} in {list}")),
         (quoted(), names(&[Kind::Map])).prop_map(|(key, map)| format!("{key} in {map}")),
         (comparison(), any::<i16>()).prop_map(|(op, by)| format!("timestamp {op} seconds({by})")),
+        computed(),
     ];
     leaf.prop_recursive(4, 16, 3, |inner| {
         prop_oneof![

@@ -63,4 +63,18 @@ impl Row for Entry {
         let (_, value) = self.maps.get(&map)?.iter().find(|(name, _)| same(name))?;
         Some(Cow::Borrowed(value))
     }
+
+    fn map_entries(&self, map: Field) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+        let key = |name: &str| {
+            if map.keys_in_any_case() {
+                name.to_ascii_lowercase()
+            } else {
+                name.to_owned()
+            }
+        };
+        let entries = self.maps.get(&map).into_iter().flatten();
+        entries
+            .map(|(name, value)| (Cow::Owned(key(name)), Cow::Borrowed(value.as_str())))
+            .collect()
+    }
 }

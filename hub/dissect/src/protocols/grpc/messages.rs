@@ -5,13 +5,13 @@ use crate::call::Headers;
 use crate::limits::{HEADERS, WEB_TRAILERS};
 
 /// Bytes before a message.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// The flag of a message that is compressed.
-const COMPRESSED: u8 = 0x01;
+pub(super) const COMPRESSED: u8 = 0x01;
 
 /// The flag of what is no message but gRPC-Web's trailers.
-const TRAILERS: u8 = 0x80;
+pub(super) const TRAILERS: u8 = 0x80;
 
 /// How messages lie in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,14 @@ mod messages;
 
 mod base64;
 
+mod content;
+
+pub use content::{GrpcAbout, GrpcBody, GrpcMessage, grpc_body};
 pub(crate) use messages::Messages;
 
 use messages::Framing;
 
+use crate::Nanos;
 use crate::call::{Headers, Outcome, Value};
 
 /// What HTTP knows of a call.
@@ -122,6 +126,31 @@ const ANSWERED: [&str; 3] = [
     "grpc_response_compressed",
 ];
 
+/// The status of a call that took too long.
+pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
+
+/// How long a request may be on its way from where its deadline is written to where it is recorded: when the client gives
+/// up, so much less seems to have passed.
+const ON_ITS_WAY: Nanos = 1_000_000;
+
+/// By which part a deadline may be told as longer than it is: gRPC's C core rounds it up to three digits.
+const ROUNDED: Nanos = 100;
+
+/// Whether a call has reached its deadline that took so long until it ended, or until its client `gave_up`.
+pub(crate) fn is_late(request: &Headers, took: Nanos, gave_up: bool) -> bool {
+    let deadline = request.get("grpc-timeout").and_then(timeout_micros);
+    let deadline = deadline.and_then(|micros| Nanos::try_from(micros).ok());
+    deadline.is_some_and(|micros| {
+        let deadline = micros.saturating_mul(1000);
+        let slack = if gave_up {
+            ON_ITS_WAY + deadline / ROUNDED
+        } else {
+            0
+        };
+        took.saturating_add(slack) >= deadline
+    })
+}
+
 /// Names of status codes, from 0 on.
 const STATUS: [&str; 17] = [
     "OK",
@@ -153,7 +182,7 @@ fn status_name(status: i32) -> String {
 pub(crate) fn outcome(status: i32) -> Outcome {
     match status {
         0 => Outcome::Ok,
-        4 => Outcome::Timeout,
+        DEADLINE_EXCEEDED => Outcome::Timeout,
         1 | 3 | 5..=11 | 16 => Outcome::ClientError,
         2 | 12..=15 => Outcome::ServerError,
         _ => Outcome::Unknown,

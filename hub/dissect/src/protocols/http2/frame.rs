@@ -20,7 +20,7 @@ pub(super) const END_HEADERS: u8 = 0x4;
 pub(super) const PADDED: u8 = 0x8;
 pub(super) const PRIORITY: u8 = 0x20;
 
-/// Types of frames (RFC 9113, section 6).
+/// Types of frames (RFC 9113, section 6), and those extensions that are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Data,
@@ -33,7 +33,13 @@ pub(super) enum Kind {
     GoAway,
     WindowUpdate,
     Continuation,
-    /// An extension; what is not known is to be ignored (section 5.5).
+    /// Of a server (RFC 7838, section 4).
+    AltSvc,
+    /// Of a server (RFC 8336, section 2).
+    Origin,
+    /// Of a client (RFC 9218, section 7.1).
+    PriorityUpdate,
+    /// Another extension; what is not known is to be ignored (section 5.5).
     Other,
 }
 
@@ -67,6 +73,9 @@ impl Header {
                 7 => Kind::GoAway,
                 8 => Kind::WindowUpdate,
                 9 => Kind::Continuation,
+                0xa => Kind::AltSvc,
+                0xc => Kind::Origin,
+                0x10 => Kind::PriorityUpdate,
                 _ => Kind::Other,
             },
             flags,
@@ -97,7 +106,8 @@ impl Header {
             Kind::Ping => !of_stream && self.len == 8,
             Kind::GoAway => !of_stream && self.len >= 8,
             Kind::WindowUpdate => self.len == 4,
-            Kind::Other => true,
+            // What an extension has wrong is to be ignored, too.
+            Kind::AltSvc | Kind::Origin | Kind::PriorityUpdate | Kind::Other => true,
         }
     }
 
@@ -111,7 +121,11 @@ impl Header {
             Kind::Settings | Kind::Ping => ACK,
             Kind::Continuation => END_HEADERS,
             Kind::Priority | Kind::RstStream | Kind::GoAway | Kind::WindowUpdate => 0,
-            Kind::Other => return false,
+            // A length and the origin that it is of; a list of origins; a stream and its priority.
+            Kind::AltSvc if from != Some(Side::Client) && self.len >= 2 => 0,
+            Kind::Origin if from != Some(Side::Client) && self.stream == 0 => 0,
+            Kind::PriorityUpdate if from != Some(Side::Server) && self.stream == 0 && self.len >= 4 => 0,
+            Kind::AltSvc | Kind::Origin | Kind::PriorityUpdate | Kind::Other => return false,
         };
         let pushed = self.kind == Kind::PushPromise || (self.stream != 0 && self.stream.is_multiple_of(2));
         // An empty frame of data that ends nothing says nothing.

@@ -14,6 +14,10 @@ mod streams;
 
 mod stream;
 
+mod tunnel;
+
+mod strangers;
+
 mod outcome;
 
 mod content;
@@ -25,6 +29,7 @@ use head::Head;
 use parse::Lane;
 use probe::Found;
 use streams::Streams;
+use tunnel::Piece;
 
 use super::{
     Gapped, Heads, Info, Input, Missing, Parsed, Place, Protocol, Request, Side, Told, Transaction, Verdict,
@@ -61,10 +66,14 @@ pub(crate) enum Frame {
         framing: u64,
         end: bool,
     },
+    /// Payload of data that is looked into, as it comes.
+    Piece(Box<Piece>),
     /// A stream is given up.
     Reset { stream: u32, code: ErrorCode },
     /// The connection is going to end; streams above the last are not answered.
     GoAway { last: u32, code: ErrorCode },
+    /// The connection's direction has ended.
+    End,
 }
 
 /// A header block, and what its frames say of it.
@@ -137,7 +146,9 @@ impl Protocol for Http2 {
 
     fn end(state: &mut State, from: Side, held: &[u8], close: Close) -> Option<Frame> {
         state.streams.ends(from, close);
-        state.ended(from, held)
+        let frame = state.ended(from, held);
+        // What tunnels carry ends, too.
+        frame.or_else(|| state.streams.has_tunnels().then_some(Frame::End))
     }
 
     fn pair(state: &mut State, told: Told<Frame>, counters: &mut Counters, out: &mut Vec<Transaction>) {

@@ -5,6 +5,7 @@ use super::frame::{
 };
 use super::head::{Head, block_of};
 use super::hpack::Decoder;
+use super::tunnel::Piece;
 use super::{Frame, HeaderBlock, State};
 use crate::Counters;
 use crate::limits::HEAD_BYTES;
@@ -58,10 +59,14 @@ struct Data {
     /// Payload and padding that are still to come.
     left: u32,
     padding: u32,
-    /// Payload in all, as far as it went by.
+    /// Payload that went by, and was not handed on.
     body: u64,
-    /// Padding that went by, and the frame's header.
+    /// Padding that went by, and the frame's header; without what was handed on.
     framing: u64,
+    /// Whether no payload has gone by.
+    begins: bool,
+    /// Whether what went by last was handed on, so that the driver knows of no frame under way.
+    handed_on: bool,
     end: bool,
 }
 
@@ -284,7 +289,13 @@ impl State {
                 return Parsed::Frame { used: wanted, frame };
             }
             Kind::Settings => self.settings(from, payload),
-            Kind::Priority | Kind::Ping | Kind::WindowUpdate | Kind::Other => {}
+            Kind::Priority
+            | Kind::Ping
+            | Kind::WindowUpdate
+            | Kind::AltSvc
+            | Kind::Origin
+            | Kind::PriorityUpdate
+            | Kind::Other => {}
         }
         self.lane(from).phase = Phase::pass((whole - wanted) as u32);
         Parsed::Skip { used: wanted }
@@ -307,6 +318,8 @@ impl State {
             padding,
             body: 0,
             framing: used as u64,
+            begins: true,
+            handed_on: false,
             end: header.has(END_STREAM),
         };
         self.data(data, input, used)
@@ -317,11 +330,26 @@ impl State {
         let rest = input.bytes.get(used..).unwrap_or_default();
         let there = rest.len().min(data.left as usize);
         let body = there.min(data.left.saturating_sub(data.padding) as usize);
-        self.streams
-            .payload(input.from, data.stream, rest.get(..body).unwrap_or_default());
+        let payload = rest.get(..body).unwrap_or_default();
+        let wanted = self.streams.payload(input.from, data.stream, payload);
         data.pass(there, body);
         let lane = self.lane(input.from);
+        let position = input.position + used as u64;
         let used = used + there;
+        if wanted && (body > 0 || data.left == 0) {
+            let piece = data.piece(position, payload);
+            lane.phase = if data.left == 0 {
+                Phase::Boundary
+            } else {
+                Phase::Data(data)
+            };
+            return Parsed::Frame {
+                used,
+                frame: Frame::Piece(Box::new(piece)),
+            };
+        }
+        data.begins &= body == 0;
+        data.handed_on = false;
         if data.left == 0 {
             lane.phase = Phase::Boundary;
             return Parsed::Frame {
@@ -400,6 +428,9 @@ impl State {
                 let body = inside.min(data.left.saturating_sub(data.padding).into());
                 data.pass(inside as usize, body as usize);
                 self.streams.payload_missing(from, data.stream, body);
+                if data.handed_on {
+                    self.streams.frame_missing(from, data.stream, inside);
+                }
                 let lost = inside < gap.len;
                 if data.left == 0 {
                     (inside, Some(data.frame(data.end)), lost)
@@ -485,6 +516,20 @@ impl Data {
         self.left -= there as u32;
         self.body += body as u64;
         self.framing += (there - body) as u64;
+    }
+
+    /// Hands on what went by.
+    fn piece(&mut self, position: u64, payload: &[u8]) -> Piece {
+        self.body = 0;
+        self.handed_on = true;
+        Piece {
+            stream: self.stream,
+            position,
+            bytes: payload.to_vec(),
+            begins: std::mem::take(&mut self.begins),
+            framing: std::mem::take(&mut self.framing),
+            end: self.end && self.left == 0,
+        }
     }
 
     fn frame(&self, end: bool) -> Frame {

@@ -154,7 +154,8 @@ impl Chain {
             (_, true, false) => Some(Side::Client),
             (_, false, true) => Some(Side::Server),
             (_, true, true) => return None,
-            (_, false, false) => None,
+            // Trailers may be of either side, but for those of gRPC, whose status only a server has.
+            (_, false, false) => head.headers.get("grpc-status").map(|_| Side::Server),
         };
         if sender.is_some() && from.is_some() && sender != from {
             return None;
@@ -189,6 +190,10 @@ mod tests {
         assert_eq!(
             recognise(b"\x00\x00\x01\x01\x05\x00\x00\x00\x01\xbe"),
             Found::Maybe
+        );
+        assert_eq!(
+            recognise(b"\x00\x00\x0f\x01\x05\x00\x00\x00\x01\x00\x0bgrpc-status\x010"),
+            Found::Yes(Side::Server)
         );
         assert_eq!(recognise(PING), Found::Maybe);
         assert_eq!(recognise(&REQUEST[..11]), Found::Maybe);

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use super::frame::ErrorCode;
 use super::outcome::GivenUp;
+use super::strangers::Strangers;
 use super::stream::Stream;
+use super::tunnel::{Piece, Tunnel};
 use super::{Frame, HeaderBlock};
 use crate::Counters;
 use crate::limits::{STREAM_BYTES, STREAMS};
@@ -28,6 +30,12 @@ pub(super) struct Streams {
     server_close: Option<Close>,
     /// Whether something was lost since streams were looked at for their end.
     lost: bool,
+    /// Whether anything was ever lost.
+    gapped: bool,
+    /// What may be WebSocket.
+    strangers: Strangers,
+    /// Streams that carry it.
+    tunnels: usize,
     bytes: usize,
 }
 
@@ -60,22 +68,35 @@ impl Streams {
                 self.with(stream, counters, |open| open.data(from, span, body, framing, end));
                 stream
             }
-            Frame::Reset { stream, code } => {
-                self.with(stream, counters, |open| open.give_up(from, code, &span));
+            Frame::Piece(piece) => {
+                let stream = piece.stream;
+                self.piece(from, *piece, span, counters, out);
                 stream
             }
-            Frame::GoAway { last, code } => return self.go_away(from, last, code, out),
+            Frame::Reset { stream, code } => {
+                self.with(stream, counters, |open| open.give_up(from, code, &span));
+                self.strangers.forget(stream);
+                stream
+            }
+            Frame::GoAway { last, code } => return self.go_away(from, last, code, counters, out),
+            Frame::End => 0,
         };
+        if self.has_tunnels()
+            && let Some(close) = self.close_of(from)
+        {
+            self.end_tunnels(from, close, counters, out);
+        }
         if self.open.get(&stream).is_some_and(|open| open.is_done()) {
-            self.finish(stream, out);
+            self.finish(stream, counters, out);
         }
         if std::mem::take(&mut self.lost) {
             let done = self.open.iter().filter(|(_, open)| open.is_done());
             for stream in done.map(|(stream, _)| *stream).collect::<Vec<_>>() {
-                self.finish(stream, out);
+                self.finish(stream, counters, out);
             }
         }
-        while self.bytes > STREAM_BYTES && self.drop_oldest(counters, out) {}
+        while self.memory() > STREAM_BYTES && self.release_oldest(counters) {}
+        while self.memory() > STREAM_BYTES && self.drop_oldest(counters, out) {}
     }
 
     /// The request by which HTTP/1 was left is answered on the first stream (RFC 7540, section 3.2).
@@ -87,12 +108,15 @@ impl Streams {
         self.open.insert(FIRST, Box::new(stream));
     }
 
-    /// Payload of a stream's data goes by.
-    pub fn payload(&mut self, from: Side, stream: u32, bytes: &[u8]) {
-        if let Some(open) = self.open.get_mut(&stream) {
-            let (before, after) = open.payload(from, bytes);
-            self.bytes = self.bytes + after - before;
-        }
+    /// Payload of a stream's data goes by. Whether it is wanted as a piece.
+    pub fn payload(&mut self, from: Side, stream: u32, bytes: &[u8]) -> bool {
+        let Some(open) = self.open.get_mut(&stream) else {
+            let unseen = !stream.is_multiple_of(2) && !self.asked.has(stream);
+            return unseen && self.strangers.looks_at(stream);
+        };
+        let (before, after) = open.payload(from, bytes);
+        self.bytes = self.bytes + after - before;
+        open.is_tunnel() || (open.may_be_tunnel() && self.strangers.looks_at(stream))
     }
 
     /// Payload of a stream's data was never seen.
@@ -100,6 +124,19 @@ impl Streams {
         if let Some(open) = self.open.get_mut(&stream) {
             open.payload_missing(from, len);
         }
+        self.strangers.lose(stream, from);
+    }
+
+    /// Bytes of a frame of data were never seen, behind others of it that were handed on.
+    pub fn frame_missing(&mut self, from: Side, stream: u32, len: u64) {
+        if let Some(open) = self.open.get_mut(&stream) {
+            open.frame_missing(from, len);
+        }
+    }
+
+    /// Whether a stream carries another protocol.
+    pub fn has_tunnels(&self) -> bool {
+        self.tunnels > 0
     }
 
     /// Frames of one direction may be missing, of any stream.
@@ -111,7 +148,9 @@ impl Streams {
             Side::Client => self.asked = Seen::default(),
             Side::Server => self.promised = Seen::default(),
         }
+        self.strangers.lose_all(from);
         self.lost = true;
+        self.gapped = true;
     }
 
     /// One direction has ended.
@@ -129,14 +168,14 @@ impl Streams {
         let go_away = self.go_away.map(|(given_up, _)| given_up);
         for (stream, mut open) in std::mem::take(&mut self.open) {
             open.break_off(reset, closed, go_away);
-            out.push(open.transaction(stream));
+            open.give(stream, out);
         }
-        self.bytes = 0;
+        (self.bytes, self.tunnels) = (0, 0);
     }
 
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes
+        self.bytes + self.strangers.memory()
     }
 
     fn promise(
@@ -184,6 +223,76 @@ impl Streams {
             }
         }
         self.with(stream, counters, |open| open.headers(from, block, span));
+        if let Some(open) = self.open.get_mut(&stream)
+            && open.begins_tunnel()
+        {
+            self.bytes -= open.cost();
+            out.push(open.hand_over(stream));
+            self.bytes += open.cost();
+            self.tunnels += 1;
+        }
+    }
+
+    /// Takes payload of a stream that carries WebSocket, or may.
+    fn piece(
+        &mut self,
+        from: Side,
+        piece: Piece,
+        span: Span,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
+        let (stream, end) = (piece.stream, piece.end);
+        if let Some(open) = self.open.get_mut(&stream).filter(|open| open.is_tunnel()) {
+            self.bytes -= open.cost();
+            open.piece(from, &piece, span, counters, out);
+            self.bytes += open.cost();
+            return;
+        }
+        let body = piece.bytes.len() as u64;
+        let part = span.clone();
+        self.with(stream, counters, |open| {
+            open.data(from, part, body, piece.framing, end)
+        });
+        let said = self.strangers.take(from, piece, span, counters);
+        if end {
+            self.strangers.forget(stream);
+        }
+        let Some(said) = said else {
+            return;
+        };
+        // What the stream is was not seen, so it may not even be known that there is one.
+        if !self.open.contains_key(&stream) {
+            self.open(stream, Stream::default(), counters, out);
+        }
+        let gapped = self.gapped;
+        if let Some(open) = self.open.get_mut(&stream) {
+            self.bytes -= open.cost();
+            let mut tunnel = Tunnel::joined(stream, open.upgrade(), gapped);
+            for (from, piece, span) in &said {
+                tunnel.take(*from, piece, span, counters, out);
+            }
+            open.carry(tunnel, end.then_some(from), counters, out);
+            self.bytes += open.cost();
+            self.tunnels += 1;
+        }
+    }
+
+    /// How a direction has ended, if it has.
+    fn close_of(&self, from: Side) -> Option<Close> {
+        match from {
+            Side::Client => self.client_close,
+            Side::Server => self.server_close,
+        }
+    }
+
+    /// A direction has ended, and with it that of every tunnel.
+    fn end_tunnels(&mut self, from: Side, close: Close, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        for open in self.open.values_mut() {
+            self.bytes -= open.cost();
+            open.end_tunnel(from, close, counters, out);
+            self.bytes += open.cost();
+        }
     }
 
     fn open(&mut self, number: u32, stream: Stream, counters: &mut Counters, out: &mut Vec<Transaction>) {
@@ -194,7 +303,14 @@ impl Streams {
         self.open.insert(number, Box::new(stream));
     }
 
-    fn go_away(&mut self, by: Side, last: u32, code: ErrorCode, out: &mut Vec<Transaction>) {
+    fn go_away(
+        &mut self,
+        by: Side,
+        last: u32,
+        code: ErrorCode,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+    ) {
         let given_up = GivenUp { by, code };
         match by {
             Side::Client if code == ErrorCode::NO_ERROR => return,
@@ -211,7 +327,7 @@ impl Streams {
             if let Some(open) = self.open.get_mut(&stream) {
                 open.refuse(given_up);
             }
-            self.finish(stream, out);
+            self.finish(stream, counters, out);
         }
     }
 
@@ -233,15 +349,39 @@ impl Streams {
         };
         counters.streams_dropped += 1;
         self.bytes -= open.cost();
+        self.tunnels -= usize::from(open.is_tunnel());
         open.break_off(false, false, None);
-        out.push(open.transaction(stream));
+        for side in [Side::Client, Side::Server] {
+            open.end_tunnel(side, Close::Cut, counters, out);
+        }
+        open.give(stream, out);
         true
     }
 
-    fn finish(&mut self, stream: u32, out: &mut Vec<Transaction>) {
-        if let Some(open) = self.open.remove(&stream) {
+    /// Gives back what the compression of the oldest tunnel remembers; whether there was one that remembers anything.
+    fn release_oldest(&mut self, counters: &mut Counters) -> bool {
+        if self.tunnels == 0 {
+            return false;
+        }
+        for open in self.open.values_mut().filter(|open| open.is_tunnel()) {
+            let before = open.cost();
+            if open.release() {
+                counters.ws_inflation_stopped += 1;
+                self.bytes = self.bytes - before + open.cost();
+                return true;
+            }
+        }
+        false
+    }
+
+    fn finish(&mut self, stream: u32, counters: &mut Counters, out: &mut Vec<Transaction>) {
+        if let Some(mut open) = self.open.remove(&stream) {
             self.bytes -= open.cost();
-            out.push(open.transaction(stream));
+            self.tunnels -= usize::from(open.is_tunnel());
+            for side in [Side::Client, Side::Server] {
+                open.end_tunnel(side, open.closing(), counters, out);
+            }
+            open.give(stream, out);
         }
     }
 }

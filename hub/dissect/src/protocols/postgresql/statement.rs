@@ -127,9 +127,7 @@ fn shown(text: &str) -> String {
                 }
             }
             None => {
-                let before = shown.trim_end().as_bytes();
-                let last = before.get(before.len().saturating_sub(8)..).unwrap_or_default();
-                if char == '\'' && last.eq_ignore_ascii_case(b"password") {
+                if char == '\'' && ends_with_password(&shown) {
                     hidden = true;
                     shown.push_str("'(redacted)");
                 } else {
@@ -140,6 +138,14 @@ fn shown(text: &str) -> String {
         }
     }
     shown
+}
+
+/// Whether what comes next, in quotes, is a password.
+fn ends_with_password(shown: &str) -> bool {
+    let before = shown.trim_end().as_bytes();
+    before
+        .last_chunk::<8>()
+        .is_some_and(|last| last.eq_ignore_ascii_case(b"password"))
 }
 
 /// Words of a statement that are looked at: what is longer is values.
@@ -191,7 +197,8 @@ fn words(text: &str) -> Vec<Word<'_>> {
 }
 
 fn is_word(char: char) -> bool {
-    char.is_alphanumeric() || matches!(char, '_' | '.' | '"' | '$')
+    let ascii = char.is_ascii_alphanumeric() || matches!(char, '_' | '.' | '"' | '$');
+    ascii || (!char.is_ascii() && char.is_alphanumeric())
 }
 
 /// What a connection has prepared.

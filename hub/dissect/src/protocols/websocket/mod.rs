@@ -127,18 +127,7 @@ impl Protocol for WebSocket {
         let at = |position: Option<u64>| position.map_or(Start::Unknown, Start::At);
         state.client.upgraded(at(upgrade.client_from));
         state.server.upgraded(at(upgrade.server_from));
-        let extensions = upgrade.headers.iter();
-        let extensions = extensions.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"));
-        for extension in extensions.flat_map(|(_, list)| list.split(',')) {
-            let mut words = extension.split(';').map(str::trim);
-            if words.next() != Some("permessage-deflate") {
-                continue;
-            }
-            let words: Vec<&str> = words.collect();
-            state.client.inflater = Inflater::fresh(words.contains(&"client_no_context_takeover"));
-            state.server.inflater = Inflater::fresh(words.contains(&"server_no_context_takeover"));
-        }
-        state.pairing.upgraded(upgrade);
+        state.agreed(upgrade);
     }
 
     fn parse(state: &mut State, input: Input<'_>, counters: &mut Counters) -> Parsed<Frame> {
@@ -206,7 +195,63 @@ impl Protocol for WebSocket {
     }
 }
 
+/// Whether what both ends say from the begin of a frame on proves that it is WebSocket; `None` while neither speaks
+/// against it.
+pub(crate) fn proves(client: &[u8], server: &[u8]) -> Option<bool> {
+    probe::is_both(client, server)
+}
+
 impl State {
+    /// Of a stream of HTTP/2, whose data begins with the first frame of each direction.
+    pub fn tunnelled(upgrade: Upgrade) -> Self {
+        let mut state = WebSocket::begin(false);
+        state.client.upgraded(Start::Proved);
+        state.server.upgraded(Start::Proved);
+        state.agreed(upgrade);
+        state
+    }
+
+    /// Of a stream of HTTP/2 that is met in the middle; `gapped` says that something was lost before.
+    pub fn joined(upgrade: Upgrade, gapped: bool) -> Self {
+        let mut state = WebSocket::begin(true);
+        state.pairing.upgraded(upgrade);
+        if gapped {
+            state.pairing.lost();
+        }
+        state
+    }
+
+    /// An unknown number of bytes is missing: gives the frame under way, as far as it is there.
+    pub fn lose(&mut self, from: Side) -> Option<Frame> {
+        let frame = self.lane(from).cut();
+        self.lane(from).lose();
+        self.pairing.lost();
+        frame
+    }
+
+    /// Gives back the memory of what compressed messages refer to; whether there was any.
+    pub fn release(&mut self) -> bool {
+        let lanes = [&mut self.client, &mut self.server];
+        let held = lanes.into_iter().filter(|lane| lane.inflater.memory() > 0);
+        held.map(|lane| lane.inflater.lose()).count() > 0
+    }
+
+    /// Takes over what both ends have agreed on.
+    fn agreed(&mut self, upgrade: Upgrade) {
+        let extensions = upgrade.headers.iter();
+        let extensions = extensions.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"));
+        for extension in extensions.flat_map(|(_, list)| list.split(',')) {
+            let mut words = extension.split(';').map(str::trim);
+            if words.next() != Some("permessage-deflate") {
+                continue;
+            }
+            let words: Vec<&str> = words.collect();
+            self.client.inflater = Inflater::fresh(words.contains(&"client_no_context_takeover"));
+            self.server.inflater = Inflater::fresh(words.contains(&"server_no_context_takeover"));
+        }
+        self.pairing.upgraded(upgrade);
+    }
+
     fn lane(&mut self, side: Side) -> &mut Lane {
         match side {
             Side::Client => &mut self.client,

@@ -1,15 +1,23 @@
 //! One stream: a request and its response, as their frames come.
 
+mod tunnels;
+
+mod calls;
+
 use super::HeaderBlock;
 use super::frame::ErrorCode;
 use super::outcome::GivenUp;
-use crate::call::{Marks, Outcome, Value};
+use super::tunnel::Tunnel;
+use crate::Nanos;
 use crate::limits::HEADERS;
 use crate::protocols::tap::Tap;
-use crate::protocols::{Half, LeftOut, Request, Response, Side, Span, Transaction, graphql, grpc, http1};
+use crate::protocols::{Half, Request, Side, Span};
+
+/// The field that has a stream's number.
+pub(super) const STREAM: &str = "http2_stream";
 
 /// A request and its response, so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Stream {
     method: String,
     path: String,
@@ -21,8 +29,11 @@ pub(super) struct Stream {
     pushed: bool,
     request: Part,
     response: Part,
-    /// Who gave it up.
+    /// What it carries, if that is looked into.
+    tunnel: Option<Box<Tunnel>>,
+    /// Who gave it up, and when.
     given_up: Option<GivenUp>,
+    given_up_at: Nanos,
     /// Who gave up the connection, and with it this stream.
     went_away: Option<GivenUp>,
     /// What is known of its end otherwise.
@@ -87,6 +98,11 @@ impl Stream {
             return;
         }
         let end = block.end;
+        if self.tunnel.is_some() {
+            // There are no trailers (RFC 9113, section 8.5).
+            self.part(from).over |= end;
+            return;
+        }
         // Only trailers end what has begun. A head whose status is not known, behind which another one comes, was an
         // interim response.
         let interim = from == Side::Server && self.status.is_none() && !end;
@@ -100,6 +116,7 @@ impl Stream {
 
     /// Takes a frame of data.
     pub fn data(&mut self, from: Side, span: Span, body: u64, framing: u64, end: bool) {
+        let carries = self.is_tunnel();
         let part = self.part(from);
         match &mut part.half {
             Some(half) => {
@@ -107,7 +124,7 @@ impl Stream {
                 half.head_len += framing;
                 half.absorb(span);
             }
-            None => part.lost = true,
+            None => part.lost |= !carries,
         }
         part.over |= end;
     }
@@ -121,6 +138,7 @@ impl Stream {
         }
         if !content {
             self.given_up = Some(GivenUp { by, code });
+            self.given_up_at = span.last;
         }
         self.request.over = true;
         self.response.over = true;
@@ -157,6 +175,9 @@ impl Stream {
         if let Some(tap) = &mut part.tap {
             tap.lose();
         }
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.lose(from);
+        }
     }
 
     /// Payload goes by. Gives what is kept of it, before and after.
@@ -174,23 +195,36 @@ impl Stream {
         if let Some(tap) = &mut self.part(from).tap {
             tap.skip(len);
         }
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.missing(from, len);
+        }
+    }
+
+    /// Bytes of a frame of data were never seen, and the driver does not count them.
+    pub fn frame_missing(&mut self, from: Side, len: u64) {
+        if let Some(half) = &mut self.part(from).half {
+            half.gap = true;
+            half.span.missing += len;
+        }
     }
 
     /// Whether a response has begun.
     pub fn is_answered(&self) -> bool {
-        self.response.half.is_some()
+        self.response.half.is_some() || self.tunnel.is_some()
     }
 
     /// Whether nothing more is to be expected.
     pub fn is_done(&self) -> bool {
         let request = &self.request;
-        self.response.over && (request.over || request.lost || request.half.is_none())
+        let unseen = request.half.is_none() && self.tunnel.is_none();
+        self.response.over && (request.over || request.lost || unseen)
     }
 
     /// Bytes that it holds, roughly.
     pub fn cost(&self) -> usize {
         let text = self.method.len() + self.path.len() + self.authority.len();
-        size_of::<Self>() + text + self.request.cost() + self.response.cost()
+        let tunnel = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.memory());
+        size_of::<Self>() + tunnel + text + self.request.cost() + self.response.cost()
     }
 
     fn part(&mut self, side: Side) -> &mut Part {
@@ -224,140 +258,6 @@ impl Stream {
         if let Some(half) = &mut self.response.half {
             half.gap |= headless;
         }
-    }
-
-    /// The call, as far as it came.
-    pub fn transaction(mut self, number: u32) -> Transaction {
-        let mut fields = vec![("http2_stream", Value::Int(number.into()))];
-        let mut marks = Marks::default();
-        if self.reset {
-            marks.set(Marks::RESET);
-        }
-        if self.pushed {
-            fields.push(("http2_pushed", Value::Bool(true)));
-        }
-        if let Some(protocol) = &self.protocol {
-            fields.push(("http2_connect_protocol", Value::Text(protocol.clone())));
-        }
-        let call = grpc::Call {
-            path: &self.path,
-            request: self.request.half.as_ref().map(|half| &half.headers),
-            response: self.response.half.as_ref().map(|half| &half.headers),
-            asked: self.request.tap.as_ref().and_then(|tap| tap.messages()),
-            answered: self.response.tap.as_ref().and_then(|tap| tap.messages()),
-        };
-        let grpc = call.describe();
-        let is_grpc = grpc.is_some();
-        let graphql = self.describe_graphql().filter(|_| !is_grpc);
-        let is_graphql = graphql.is_some();
-        let told = match (self.status, grpc.as_ref().and_then(|grpc| grpc.status)) {
-            (None | Some(200), Some(status)) => grpc::outcome(status),
-            (Some(200), None) if is_grpc => Outcome::Unknown,
-            (Some(status), _) => {
-                let told = graphql.as_ref().and_then(|graphql| graphql.outcome);
-                graphql::outcome(http1::outcome(status), told)
-            }
-            (None, None) => Outcome::Unknown,
-        };
-        let taps = [&self.request.tap, &self.response.tap].into_iter().flatten();
-        let mut left_out = taps.fold(LeftOut::default(), |sum, tap| sum.or(tap.left_out()));
-        if let Some(graphql) = &graphql {
-            left_out = left_out.or(graphql.left_out);
-        }
-        let outcome = self.ending(told, &mut fields);
-        if let Some(grpc) = grpc {
-            for (part, told) in [
-                (&mut self.request, grpc.asked),
-                (&mut self.response, grpc.answered),
-            ] {
-                if let Some(half) = &mut part.half {
-                    half.fields = told;
-                }
-            }
-        }
-        if let Some(graphql) = graphql {
-            for (part, told) in [
-                (&mut self.request, graphql.asked),
-                (&mut self.response, graphql.answered),
-            ] {
-                if let Some(half) = &mut part.half {
-                    half.fields = told;
-                }
-            }
-        }
-        if let Some(events) = self.response.tap.as_ref().and_then(|tap| tap.events())
-            && let Some(half) = &mut self.response.half
-        {
-            half.fields = events.fields();
-        }
-        let response = self.response.half.map(|half| Response {
-            status: self.status,
-            half,
-        });
-        let mut path = self.path;
-        let query = match path.find('?') {
-            Some(at) => path.split_off(at).split_off(1),
-            None => String::new(),
-        };
-        let request = self.request.half.map(|half| Request {
-            method: self.method,
-            path,
-            query,
-            authority: self.authority,
-            half,
-        });
-        Transaction {
-            protocol: match (is_grpc, is_graphql) {
-                (true, _) => "grpc",
-                (false, true) => "gqlv2",
-                (false, false) => "http",
-            },
-            version: "HTTP/2",
-            stream: number.into(),
-            request,
-            response,
-            outcome,
-            marks,
-            fields,
-            left_out,
-            ..Transaction::default()
-        }
-    }
-
-    /// What GraphQL has to tell, if it is spoken.
-    fn describe_graphql(&self) -> Option<graphql::Graphql> {
-        self.request.half.as_ref()?;
-        let query = self.path.split_once('?').map_or("", |(_, query)| query);
-        let asked = self.request.tap.as_ref().and_then(|tap| tap.json());
-        let answered = self.response.tap.as_ref().and_then(|tap| tap.json());
-        graphql::describe(query, asked, answered)
-    }
-
-    /// How it ended, given what the response says.
-    fn ending(&self, told: Outcome, fields: &mut Vec<(&'static str, Value)>) -> Outcome {
-        let answered = self.is_answered();
-        if let Some(given_up) = self.given_up {
-            let by = match given_up.by {
-                Side::Client => "client",
-                Side::Server => "server",
-            };
-            fields.push(("error", Value::Text(given_up.code.name())));
-            fields.push(("http2_reset_by", Value::Text(by.to_owned())));
-            return given_up.outcome(answered);
-        }
-        if let Some(given_up) = self.went_away.filter(|_| !self.response.over) {
-            fields.push(("error", Value::Text(format!("GOAWAY {}", given_up.code.name()))));
-            let quiet = given_up.code == ErrorCode::NO_ERROR;
-            return if quiet {
-                Outcome::NoResponse
-            } else {
-                given_up.outcome(answered)
-            };
-        }
-        if !answered && self.closed && !self.response.lost {
-            return Outcome::NoResponse;
-        }
-        told
     }
 }
 

@@ -1,11 +1,22 @@
-//! Protobuf without a schema: numbers of fields and their values.
+//! Protobuf: without a schema, numbers of fields and their values; with one, their names.
 //!
 //! The wire says how long each value is, not what it means: a run of bytes may be a text, a message or neither. It is
 //! taken for a text if it is one that can be printed, else for a message if it is one to the last byte, else for bytes.
 
+mod wire;
+
+mod schema;
+
+mod json;
+
+pub(crate) use json::bytes_as_json;
+pub use json::{Json, decode};
+pub use schema::{DescriptorError, Descriptors, Method};
+
 use std::fmt;
 
 use crate::limits::{PROTOBUF_DEPTH, PROTOBUF_FIELDS};
+use wire::{Raw, Reader};
 
 /// A field of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,14 +55,14 @@ pub struct Message {
 
 /// Takes a message apart; `None` if its first bytes are no field. An empty one has no fields.
 pub fn describe(bytes: &[u8]) -> Option<Message> {
-    let mut reader = Reader {
-        rest: bytes,
+    let mut describer = Describer {
         fields: PROTOBUF_FIELDS,
         depth: 0,
     };
+    let mut reader = Reader::new(bytes);
     let mut message = Message::default();
-    while !reader.rest.is_empty() {
-        match reader.field() {
+    while !reader.is_at_end() {
+        match describer.field(&mut reader) {
             Some(field) => message.fields.push(field),
             None => {
                 message.truncated = true;
@@ -94,32 +105,23 @@ fn write_fields(f: &mut fmt::Formatter<'_>, fields: &[Field], depth: usize) -> f
     Ok(())
 }
 
-/// What is left of a message.
-struct Reader<'b> {
-    rest: &'b [u8],
+/// Takes messages apart, within limits.
+struct Describer {
     /// Fields that may still be told.
     fields: usize,
     depth: usize,
 }
 
-impl<'b> Reader<'b> {
-    fn field(&mut self) -> Option<Field> {
+impl Describer {
+    fn field(&mut self, reader: &mut Reader<'_>) -> Option<Field> {
         self.fields = self.fields.checked_sub(1)?;
-        let tag = u32::try_from(self.varint()?).ok()?;
-        let number = tag >> 3;
-        let value = match tag & 7 {
-            _ if number == 0 => return None,
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(*self.chunk()?)),
-            2 => {
-                let len = usize::try_from(self.varint()?).ok()?;
-                let (bytes, rest) = self.rest.split_at_checked(len)?;
-                self.rest = rest;
-                self.of_bytes(bytes)
-            }
-            3 => Value::Message(self.group(number)?),
-            5 => Value::Fixed32(u32::from_le_bytes(*self.chunk()?)),
-            _ => return None,
+        let (number, raw) = reader.field()?;
+        let value = match raw {
+            Raw::Varint(number) => Value::Varint(number),
+            Raw::Fixed32(bits) => Value::Fixed32(bits),
+            Raw::Fixed64(bits) => Value::Fixed64(bits),
+            Raw::Bytes(bytes) => self.of_bytes(bytes),
+            Raw::Group(bytes) => Value::Message(self.message(bytes)?),
         };
         Some(Field { number, value })
     }
@@ -139,64 +141,22 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// The fields of bytes that are a message to the last one.
+    /// The fields of bytes that are a message to the last one. Looking is paid for, too: else what only looks like
+    /// messages costs twice as much a level.
     fn message(&mut self, bytes: &[u8]) -> Option<Vec<Field>> {
         if self.depth >= PROTOBUF_DEPTH {
             return None;
         }
-        let mut inside = Reader {
-            rest: bytes,
-            fields: self.fields,
-            depth: self.depth + 1,
-        };
-        let (mut fields, mut whole) = (Vec::new(), true);
-        while whole && !inside.rest.is_empty() {
-            match inside.field() {
+        self.depth += 1;
+        let (mut reader, mut fields, mut whole) = (Reader::new(bytes), Vec::new(), true);
+        while whole && !reader.is_at_end() {
+            match self.field(&mut reader) {
                 Some(field) => fields.push(field),
                 None => whole = false,
             }
         }
-        // Looking is paid for, too: else what only looks like messages costs twice as much a level.
-        self.fields = inside.fields;
+        self.depth -= 1;
         whole.then_some(fields)
-    }
-
-    /// The fields up to the end of a group.
-    fn group(&mut self, number: u32) -> Option<Vec<Field>> {
-        if self.depth >= PROTOBUF_DEPTH {
-            return None;
-        }
-        self.depth += 1;
-        let mut fields = Vec::new();
-        loop {
-            let mut ahead = Reader { ..*self };
-            if ahead.varint()? == u64::from(number) << 3 | 4 {
-                self.rest = ahead.rest;
-                self.depth -= 1;
-                return Some(fields);
-            }
-            fields.push(self.field()?);
-        }
-    }
-
-    fn chunk<const N: usize>(&mut self) -> Option<&'b [u8; N]> {
-        let (chunk, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(chunk)
-    }
-
-    /// Seven bits a byte, lowest first, at most ten bytes.
-    fn varint(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..70).step_by(7) {
-            let (byte, rest) = self.rest.split_first()?;
-            self.rest = rest;
-            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
     }
 }
 
