@@ -348,6 +348,7 @@ pub(crate) fn call(
         outcome,
         mut marks,
         mut fields,
+        left_out: _,
     } = view.transaction;
     let peer = |end| peer(flow, recorded, end);
     let halves = [

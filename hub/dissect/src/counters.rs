@@ -112,6 +112,12 @@ counters! {
         heads_too_long,
         /// Messages with more header fields than are kept.
         headers_cut,
+        /// Calls with a body of JSON that was looked at only in part, so that it may be GraphQL or tell of errors.
+        graphql_beyond,
+        /// Calls of GraphQL with a statement, or an error, that is longer than is kept.
+        graphql_texts_cut,
+        /// Streams of events with an id, or a type, that is longer than is kept.
+        event_texts_cut,
         /// Header fields that were told by reference to what was not recorded.
         headers_unresolved,
         /// Times that the table which such references mean was lost: by a gap, or by a block that is malformed or too long.

@@ -3,8 +3,8 @@
 use crate::flow::{End, Ends};
 use crate::limits::PLACE_BYTES;
 use crate::protocols::{
-    Gapped, Input, Missing, Next, Parsed, Place, Protocol, Request, Side, Span, Told as Framed, Transaction,
-    Upgrade,
+    Gapped, Input, LeftOut, Missing, Next, Parsed, Place, Protocol, Request, Side, Span, Told as Framed,
+    Transaction, Upgrade,
 };
 use crate::tcp::{Close, Event, Stamp, Told};
 use crate::{Counters, Marks, PACKETS_PER_MESSAGE};
@@ -376,6 +376,14 @@ impl<P: Protocol> Dissector for Driver<P> {
             if transaction.protocol.is_empty() {
                 transaction.protocol = P::INFO.name;
             }
+            let LeftOut {
+                graphql,
+                graphql_text,
+                event_text,
+            } = transaction.left_out;
+            counters.graphql_beyond += u64::from(graphql);
+            counters.graphql_texts_cut += u64::from(graphql_text);
+            counters.event_texts_cut += u64::from(event_text);
             transaction.client = self.client;
             transaction.marks.set(self.marks);
         }

@@ -3,7 +3,7 @@
 mod wire;
 
 use wire::{Wire, begun, data, int, text};
-use wiretape_dissect::testing::{Talk, dissect};
+use wiretape_dissect::testing::{Dissected, Talk, dissect};
 use wiretape_dissect::{Call, Outcome};
 
 const ASKED: &str = "{\"variables\":{\"query\":\"{no}\",\"n\":[1,{\"a\":\"}\\\"\"}]},\"operationName\":\"Cart\",\
@@ -12,7 +12,7 @@ const FAILED: &str = "{\"data\":null,\"errors\":[{\"message\":\"no such cart\",\
                       \"extensions\":{\"code\":\"BAD_USER_INPUT\"}},{\"message\":\"second\"}]}";
 
 /// One exchange of JSON over HTTP/1.
-fn exchange(target: &str, asked: &str, answered: &str, mss: usize) -> Call {
+fn exchanged(target: &str, asked: &str, answered: &str, mss: usize) -> Dissected {
     let mut talk = Talk::usual();
     talk.mss = mss;
     let method = if asked.is_empty() { "GET" } else { "POST" };
@@ -26,9 +26,14 @@ fn exchange(target: &str, asked: &str, answered: &str, mss: usize) -> Call {
             answered.len()
         ))
         .close();
-    let mut calls = dissect(&talk.packets).calls;
-    assert_eq!(calls.len(), 1);
-    calls.remove(0)
+    let dissected = dissect(&talk.packets);
+    assert_eq!(dissected.calls.len(), 1);
+    dissected
+}
+
+/// The call that it makes.
+fn exchange(target: &str, asked: &str, answered: &str, mss: usize) -> Call {
+    exchanged(target, asked, answered, mss).calls.remove(0)
 }
 
 /// Nearly all JSON is something else, and is looked at no further than its first key.
@@ -133,9 +138,48 @@ fn only_so_much_of_a_body_is_looked_at() {
             "{{\"data\":\"{}\",\"errors\":[{{\"message\":\"x\"}}]}}",
             "y".repeat(filler)
         );
-        let call = exchange("/graphql", ASKED, &answered, 1460);
-        assert_eq!(int(&call, "gql_errors"), errors, "{}", answered.len());
+        let dissected = exchanged("/graphql", ASKED, &answered, 1460);
+        let call = &dissected.calls[0];
+        assert_eq!(int(call, "gql_errors"), errors, "{}", answered.len());
         assert_eq!(call.protocol, "gqlv1");
+        assert_eq!(dissected.counters.graphql_beyond, u64::from(errors.is_none()));
+    }
+}
+
+#[test]
+fn only_so_much_of_a_statement_is_kept() {
+    // 2048 bytes, in a body and in a path.
+    for (len, cut) in [(2048, 0), (2049, 1)] {
+        let field = "x".repeat(len - "{}".len());
+        let asked = format!("{{\"query\":\"{{{field}}}\"}}");
+        for (target, asked) in [
+            ("/graphql".to_owned(), asked.as_str()),
+            (format!("/graphql?query=%7B{field}%7D"), ""),
+        ] {
+            let dissected = exchanged(&target, asked, "{\"data\":1}", 1460);
+            let kept = text(&dissected.calls[0], "gql_query").map(str::len);
+            assert_eq!(kept, Some(2048), "{len} {asked}");
+            assert_eq!(dissected.counters.graphql_texts_cut, cut, "{len} {asked}");
+        }
+    }
+}
+
+#[test]
+fn only_so_much_of_a_line_of_events_is_kept() {
+    // 256 bytes, the field's name among them.
+    for (len, cut) in [(256 - 4, 0), (256 - 3, 1)] {
+        let events = format!("id: {}\ndata: {}\n\n", "7".repeat(len), "d".repeat(1000));
+        let mut talk = Talk::usual();
+        talk.handshake()
+            .ask("GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
+            .answer(format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n{events}",
+                events.len()
+            ));
+        let dissected = dissect(&talk.packets);
+        let kept = text(&dissected.calls[0], "sse_last_id").map(str::len);
+        assert_eq!(kept, Some(252), "{len}");
+        assert_eq!(dissected.counters.event_texts_cut, cut, "{len}");
     }
 }
 

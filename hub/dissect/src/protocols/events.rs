@@ -17,6 +17,9 @@ pub(crate) struct Events {
     count: i64,
     last_id: Option<String>,
     last_kind: Option<String>,
+    /// Whether the line under way is longer than is kept; whether one was that mattered.
+    line_cut: bool,
+    cut: bool,
     /// Whether events may be missing.
     lost: bool,
 }
@@ -36,9 +39,14 @@ impl Events {
                 b'\n' if follows_cr => {}
                 b'\n' | b'\r' => self.line_ends(),
                 _ if self.line.len() < EVENT_TEXT => self.line.push(*byte),
-                _ => {}
+                _ => self.line_cut = true,
             }
         }
+    }
+
+    /// Whether an id or a type was longer than is kept.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Bytes are missing.
@@ -70,6 +78,7 @@ impl Events {
 
     fn line_ends(&mut self) {
         let line = std::mem::take(&mut self.line);
+        let line_cut = std::mem::take(&mut self.line_cut);
         if line.is_empty() {
             // An empty line ends an event.
             let kind = std::mem::take(&mut self.kind);
@@ -84,11 +93,15 @@ impl Events {
         let value = parts.next().unwrap_or_default();
         let value = String::from_utf8_lossy(value.strip_prefix(b" ").unwrap_or(value));
         match name {
-            b"data" => self.has_data = true,
+            b"data" => {
+                self.has_data = true;
+                return;
+            }
             b"event" => self.kind = value.into_owned(),
             b"id" if !value.contains('\0') => self.last_id = Some(value.into_owned()),
-            _ => {}
+            _ => return,
         }
+        self.cut |= line_cut;
     }
 }
 
@@ -118,6 +131,8 @@ mod tests {
         events.take(b"id: ");
         events.take(&[b'x'; 10 * EVENT_TEXT]);
         assert_eq!(events.cost(), EVENT_TEXT);
+        events.take(b"\n");
+        assert!(events.is_cut());
         events.lose();
         assert_eq!(events.fields(), Vec::new());
     }

@@ -244,6 +244,30 @@ pub struct Transaction {
     pub marks: Marks,
     /// The protocol's own fields that concern both halves. What one of them tells is with it.
     pub fields: Vec<(&'static str, Value)>,
+    /// What of its bodies was left out, for the driver to count.
+    pub left_out: LeftOut,
+}
+
+/// Which limits of what is looked at and kept of bodies were reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// [`GQL_LOOKED`](crate::limits::GQL_LOOKED).
+    pub graphql: bool,
+    /// [`GQL_QUERY`](crate::limits::GQL_QUERY).
+    pub graphql_text: bool,
+    /// [`EVENT_TEXT`](crate::limits::EVENT_TEXT).
+    pub event_text: bool,
+}
+
+impl LeftOut {
+    /// What either of two left out.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            graphql: self.graphql || other.graphql,
+            graphql_text: self.graphql_text || other.graphql_text,
+            event_text: self.event_text || other.event_text,
+        }
+    }
 }
 
 /// What the client sent.

@@ -1,9 +1,9 @@
 //! What looks at a body that goes by: at gRPC's messages, at events, at GraphQL.
 
-use super::Side;
 use super::events::Events;
 use super::graphql::{self, Json};
 use super::grpc::{self, Messages};
+use super::{LeftOut, Side};
 use crate::call::Headers;
 
 /// What looks at one body.
@@ -122,6 +122,18 @@ impl Tap {
         match self {
             Self::Json(json) => Some(json),
             Self::Messages(_) | Self::Events(_) => None,
+        }
+    }
+
+    /// Which limits it has reached.
+    pub fn left_out(&self) -> LeftOut {
+        match self {
+            Self::Messages(_) => LeftOut::default(),
+            Self::Events(events) => LeftOut {
+                event_text: events.is_cut(),
+                ..LeftOut::default()
+            },
+            Self::Json(json) => json.left_out(),
         }
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Scanner {
     /// Whether the body is a request, which is no GraphQL as soon as it has a key that GraphQL has not.
     request: bool,
     looked: usize,
+    /// Whether there is more than is looked at.
+    pub beyond: bool,
     over: bool,
     depth: usize,
     /// Which containers are arrays, a bit each.
@@ -64,6 +66,8 @@ pub(super) struct Text {
     /// Whether it has begun, and ended.
     begun: bool,
     ended: bool,
+    /// Whether it is longer than is kept.
+    cut: bool,
 }
 
 /// A string under way.
@@ -107,6 +111,7 @@ impl Scanner {
                 return;
             }
             if self.looked == GQL_LOOKED {
+                self.beyond = true;
                 self.stop();
                 return;
             }
@@ -121,6 +126,12 @@ impl Scanner {
     /// Looks no further.
     pub fn stop(&mut self) {
         self.over = true;
+    }
+
+    /// Whether a text is longer than is kept.
+    pub fn is_cut(&self) -> bool {
+        let texts = [&self.query, &self.operation, &self.message, &self.code];
+        texts.iter().any(|text| text.cut)
     }
 
     /// Bytes that it holds, roughly.
@@ -280,10 +291,12 @@ impl Scanner {
                     self.word_len += 1;
                 }
             }
-        } else if let Some(text) = self.text(what)
-            && text.bytes.len() + bytes.len() <= GQL_QUERY
-        {
-            text.bytes.extend_from_slice(bytes);
+        } else if let Some(text) = self.text(what) {
+            if text.bytes.len() + bytes.len() <= GQL_QUERY {
+                text.bytes.extend_from_slice(bytes);
+            } else {
+                text.cut = true;
+            }
         }
     }
 

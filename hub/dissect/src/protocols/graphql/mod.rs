@@ -10,12 +10,15 @@ use json::Scanner;
 
 use crate::call::{Outcome, Value};
 use crate::limits::GQL_QUERY;
+use crate::protocols::LeftOut;
 
 /// What looks at a body that may be GraphQL's.
 #[derive(Debug)]
 pub(crate) struct Json {
     /// A document as it is (`application/graphql`), or as a part of JSON.
     document: Option<Vec<u8>>,
+    /// Whether it is longer than is kept.
+    document_cut: bool,
     found: Scanner,
     lost: bool,
 }
@@ -28,6 +31,8 @@ pub(crate) struct Graphql {
     pub answered: Vec<(&'static str, Value)>,
     /// How it ended, if the answer tells of errors.
     pub outcome: Option<Outcome>,
+    /// Which limits were reached.
+    pub left_out: LeftOut,
 }
 
 impl Json {
@@ -38,6 +43,7 @@ impl Json {
         let json = document.is_some() || is("application/json") || is("application/graphql+json");
         json.then(|| Self {
             document,
+            document_cut: false,
             found: Scanner::of_request(),
             lost: false,
         })
@@ -47,6 +53,7 @@ impl Json {
     pub fn of_answer() -> Self {
         Self {
             document: None,
+            document_cut: false,
             found: Scanner::default(),
             lost: false,
         }
@@ -59,6 +66,7 @@ impl Json {
             Some(document) => {
                 let room = GQL_QUERY - document.len().min(GQL_QUERY);
                 document.extend(bytes.iter().take(room));
+                self.document_cut |= bytes.len() > room;
             }
             None => self.found.take(bytes),
         }
@@ -68,6 +76,15 @@ impl Json {
     pub fn lose(&mut self) {
         self.lost = true;
         self.found.stop();
+    }
+
+    /// Which limits were reached.
+    pub fn left_out(&self) -> LeftOut {
+        LeftOut {
+            graphql: self.found.beyond,
+            graphql_text: self.document_cut || self.found.is_cut(),
+            ..LeftOut::default()
+        }
     }
 
     /// Whether it is GraphQL, as far as it was seen.
@@ -121,10 +138,12 @@ pub(crate) fn describe(query: &str, asked: Option<&Json>, answered: Option<&Json
         asked: Vec::new(),
         answered: Vec::new(),
         outcome: None,
+        left_out: LeftOut::default(),
     };
     match by_body.or_else(by_path) {
         Some((text, operation)) => {
             let mut text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+            told.left_out.graphql_text = text.len() > GQL_QUERY;
             text.truncate(text.floor_char_boundary(GQL_QUERY));
             told.asked
                 .push(("gql_type", Value::Text(operation.kind.to_owned())));

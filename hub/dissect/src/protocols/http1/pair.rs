@@ -15,7 +15,7 @@ use crate::limits::PENDING;
 use crate::protocols::graphql::{self, Graphql};
 use crate::protocols::grpc;
 use crate::protocols::tap::Tap;
-use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction, Upgrade};
+use crate::protocols::{Half, LeftOut, Request, Response, Side, Span, Told, Transaction, Upgrade};
 use crate::tcp::Close;
 
 /// A request whose head was seen, and whose response was not yet.
@@ -516,6 +516,10 @@ impl Pairing {
         };
         let status = answer.as_ref().and_then(|answer| answer.response.status);
         let (mut request, mut answer) = (request, answer);
+        let asked = request.as_ref().and_then(|request| request.tap.as_ref());
+        let answered = answer.as_ref().and_then(|answer| answer.tap.as_ref());
+        let taps = [asked, answered].into_iter().flatten();
+        let left_out = taps.fold(LeftOut::default(), |sum, tap| sum.or(tap.left_out()));
         let grpc = describe_grpc(request.as_mut(), answer.as_mut());
         let graphql = match grpc {
             Some(_) => None,
@@ -535,6 +539,9 @@ impl Pairing {
             version,
             request: request.map(|pending| pending.request),
             response: answer.map(|pending| pending.response),
+            left_out: graphql
+                .as_ref()
+                .map_or(left_out, |graphql| left_out.or(graphql.left_out)),
             outcome: match (status, grpc.as_ref().and_then(|grpc| grpc.status)) {
                 (Some(200), Some(status)) => grpc::outcome(status),
                 (Some(200), None) if grpc.is_some() => Outcome::Unknown,

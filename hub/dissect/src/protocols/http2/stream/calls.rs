@@ -3,7 +3,7 @@
 use super::super::frame::ErrorCode;
 use super::{STREAM, Stream};
 use crate::call::{Marks, Outcome, Value};
-use crate::protocols::{Request, Response, Side, Transaction, graphql, grpc, http1};
+use crate::protocols::{LeftOut, Request, Response, Side, Transaction, graphql, grpc, http1};
 
 impl Stream {
     /// Gives its calls, as far as they came.
@@ -52,6 +52,11 @@ impl Stream {
         let late = is_grpc && self.is_late();
         if late || grpc.as_ref().and_then(|grpc| grpc.status) == Some(grpc::DEADLINE_EXCEEDED) {
             fields.push(("grpc_deadline_exceeded", Value::Bool(true)));
+        }
+        let taps = [&self.request.tap, &self.response.tap].into_iter().flatten();
+        let mut left_out = taps.fold(LeftOut::default(), |sum, tap| sum.or(tap.left_out()));
+        if let Some(graphql) = &graphql {
+            left_out = left_out.or(graphql.left_out);
         }
         let outcome = self.ending(told, late, &mut fields);
         if let Some(grpc) = grpc {
@@ -108,6 +113,7 @@ impl Stream {
             outcome,
             marks,
             fields,
+            left_out,
             ..Transaction::default()
         }
     }
