@@ -54,6 +54,8 @@ struct Requests {
     good: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
+    /// MCP sessions that there was no room for.
+    sessions_refused: AtomicU64,
 }
 
 impl App {

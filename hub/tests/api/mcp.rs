@@ -288,9 +288,9 @@ async fn what_is_no_json_rpc_harms_nobody() {
     let long = post(&session.http, &session.url)
         .body("x".repeat(2 << 20))
         .send()
-        .await
-        .expect("it answers");
-    assert_eq!(long.status().as_u16(), 413);
+        .await;
+    // What is not read to its end may break the connection before its sender has read the answer.
+    assert!(long.is_err() || long.is_ok_and(|long| long.status().as_u16() == 413));
     let huge = "9".repeat(10_000);
     let unknown = session
         .all(1, "no/such/method", json!({ "x": huge }))
@@ -315,6 +315,17 @@ async fn sessions_come_to_an_end_at_256() {
         .await
         .expect("it answers");
     assert_eq!(refused.status().as_u16(), 429);
+    let metrics = hub
+        .client
+        .send("GET", "/metrics", None)
+        .await
+        .text()
+        .await
+        .expect("text");
+    assert!(
+        metrics.contains("wiretape_hub_mcp_sessions_refused_total 1"),
+        "{metrics}"
+    );
     // Those that are there go on, and one that ends makes room.
     last.call("list_snapshots", json!({})).await;
     let ended = last

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Backend, Server};
 use crate::api::params::MAX_BODY;
-use crate::api::{ApiError, App, rest};
+use crate::api::{ApiError, App, Requests, rest};
 
 /// Sessions at the same time. Each keeps a task and some buffers, and ends after five minutes of silence; a team and its
 /// assistants have a few dozen.
@@ -65,11 +65,13 @@ pub(in crate::api) struct Door {
     sessions: Arc<LocalSessionManager>,
     /// Requests that may become sessions.
     opening: Arc<AtomicUsize>,
+    requests: Arc<Requests>,
 }
 
 impl Door {
     pub(in crate::api) fn new(app: App, access: &Access, stop: CancellationToken) -> Self {
         let sessions = Arc::new(LocalSessionManager::default());
+        let requests = Arc::clone(&app.requests);
         let server = Server::new(Backend::Here(app));
         let service = StreamableHttpService::new(
             move || Ok(server.clone()),
@@ -80,6 +82,7 @@ impl Door {
             service,
             sessions,
             opening: Arc::default(),
+            requests,
         }
     }
 
@@ -104,6 +107,7 @@ impl Door {
             // Those that are being opened count, so that no crowd slips in together.
             let known = self.sessions.sessions.read().await.len();
             if known + self.opening.load(Ordering::SeqCst) > MAX_SESSIONS {
+                self.requests.sessions_refused.fetch_add(1, Ordering::Relaxed);
                 return ApiError::too_many(format!(
                     "{MAX_SESSIONS} MCP sessions are open already; end one (DELETE /mcp), or wait until an idle one ends"
                 ))

@@ -209,7 +209,7 @@ mod tests {
                     "list_",
                     "get_",
                     "create_",
-                    "start_",
+                    "start_snapshot",
                     "export_",
                     "explain_",
                     "describe_",

@@ -101,7 +101,7 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let (snapshots, jobs) = (app.hub.snapshots.counters(), app.hub.jobs.counters());
     let (running, waiting) = app.hub.jobs.active();
     let rebuilt = AtomicU64::new(app.hub.catalogue.rebuilt());
-    let counters: [(&str, &str, &AtomicU64); 17] = [
+    let counters: [(&str, &str, &AtomicU64); 18] = [
         (
             "requests_answered_total",
             "Requests answered with a status below 400",
@@ -116,6 +116,11 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
             "requests_failed_total",
             "Requests answered with a status of 500 or more",
             &app.requests.failed,
+        ),
+        (
+            "mcp_sessions_refused_total",
+            "MCP sessions that there was no room for",
+            &app.requests.sessions_refused,
         ),
         (
             "snapshots_created_total",

@@ -17,10 +17,18 @@ pub(in crate::api) const MIN_BYTES: usize = 2 << 10;
 /// Of these, kept free of rows for coverage, warnings and hints.
 pub(super) const COVERAGE: usize = 1 << 10;
 
-/// Texts are first cut to this length, then to half of it, and so on.
-const LONG_TEXT: usize = 8 << 10;
-/// Shortest that they are cut to.
-const SHORT_TEXT: usize = 32;
+/// How an answer whose rows are cut already is cut further, step by step until it fits: most bytes of a text, most
+/// items of a list, most entries of a map (headers may be thousands).
+const STEPS: [(usize, usize, usize); 8] = [
+    (8 << 10, usize::MAX, usize::MAX),
+    (4 << 10, 64, 512),
+    (2 << 10, 16, 256),
+    (1 << 10, 8, 128),
+    (512, 4, 96),
+    (256, 3, 64),
+    (128, 2, 32),
+    (64, 1, 8),
+];
 
 /// The budget that the arguments name.
 pub(super) fn asked(params: &mut Params) -> Result<Option<usize>, ApiError> {
@@ -46,12 +54,18 @@ pub(super) fn fit(answer: &mut Value, rows: &str, budget: usize) {
         return;
     }
     cut_rows(answer, rows, length, budget);
-    let mut longest = LONG_TEXT;
-    while self::length(answer) > budget && longest >= SHORT_TEXT {
-        // As many entries as letters: maps of headers come to an end, too.
-        shorten(answer, longest, longest / 8, true);
-        answer["shortened"] = json!(format!("texts longer than {longest} bytes are cut"));
-        longest /= 2;
+    for (text, items, entries) in STEPS {
+        if self::length(answer) <= budget {
+            return;
+        }
+        shorten(answer, (text, items, entries), true);
+        let lists = match items {
+            usize::MAX => String::new(),
+            items => format!(" and lists longer than {items}"),
+        };
+        answer["shortened"] = json!(format!(
+            "texts longer than {text} bytes{lists} are cut; raise max_bytes"
+        ));
     }
 }
 
@@ -82,31 +96,33 @@ fn cut_rows(answer: &mut Value, rows: &str, mut length: usize, budget: usize) {
     }
 }
 
-fn shorten(value: &mut Value, longest: usize, most: usize, top: bool) {
+fn shorten(value: &mut Value, most: (usize, usize, usize), top: bool) {
+    let (bytes, list, entries) = most;
     match value {
-        Value::String(text) => {
-            if text.len() > longest {
-                let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end));
-                let cut = text.len() - end.unwrap_or(0);
-                text.truncate(end.unwrap_or(0));
-                text.push_str(&format!("… ({cut} more bytes)"));
-            }
+        Value::String(text) if text.len() > bytes => {
+            let end = (0..=bytes)
+                .rev()
+                .find(|end| text.is_char_boundary(*end))
+                .unwrap_or(0);
+            let cut = text.len() - end;
+            text.truncate(end);
+            text.push_str(&format!("… ({cut} more bytes)"));
         }
         Value::Array(items) => {
-            items.truncate(most);
+            items.truncate(list);
             for item in items {
-                shorten(item, longest, most, false);
+                shorten(item, most, false);
             }
         }
         Value::Object(members) => {
-            if !top && members.len() > most {
-                let last: Vec<String> = members.keys().skip(most).cloned().collect();
+            if !top && members.len() > entries {
+                let last: Vec<String> = members.keys().skip(entries).cloned().collect();
                 for name in last {
                     members.remove(&name);
                 }
             }
             for member in members.values_mut() {
-                shorten(member, longest, most, false);
+                shorten(member, most, false);
             }
         }
         _ => {}
@@ -160,6 +176,18 @@ mod tests {
         answer["calls"][0] = json!("x".repeat(MIN_BYTES - 13));
         fit(&mut answer, "calls", MIN_BYTES);
         assert!(length(&answer) <= MIN_BYTES && answer["shortened"].is_string());
+    }
+
+    #[test]
+    fn lists_are_cut_before_the_names_in_their_rows() {
+        let row = |n: usize| json!({ "calls": n, "errors": 0, "p50_ms": 1.5, "p99_ms": 2.5, "src": format!("pod-{n}") });
+        let rows: Vec<Value> = (0..40).map(row).collect();
+        let mut answer =
+            json!({ "endpoints": rows, "callers": rows, "callees": rows, "summary": "s".repeat(100) });
+        fit(&mut answer, "endpoints", MIN_BYTES);
+        assert!(length(&answer) <= MIN_BYTES, "{}", length(&answer));
+        assert_eq!(answer["callers"][0], row(0));
+        assert_eq!(answer["summary"], "s".repeat(100));
     }
 
     #[test]

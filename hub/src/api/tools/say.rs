@@ -19,6 +19,23 @@ pub(in crate::api) fn say(tool: &Tool, answer: &Value) -> String {
             _ => format!("{shown} {what}"),
         });
     }
+    if let Some(count) = answer.pointer("/total/count").and_then(Value::as_u64) {
+        let errors = answer.pointer("/total/errors").and_then(Value::as_u64);
+        said.push(format!("{count} calls, {} failed", errors.unwrap_or_default()));
+    }
+    // A call, alone or with its bodies.
+    let call = answer.get("entry").unwrap_or(answer);
+    if let Some(protocol) = call.get("proto").and_then(Value::as_str) {
+        let of = |name: &str| call.get(name).and_then(Value::as_str).unwrap_or_default();
+        let status = call.get("status").map(|status| format!(" -> {status}"));
+        said.push(format!(
+            "{protocol} {} {}{}",
+            of("method"),
+            of("path"),
+            status.unwrap_or_default()
+        ));
+        return format!("{}: {}", tool.title, said.join("; "));
+    }
     if let Some(status) = text("status") {
         let name = text("name").map(|name| format!("{name}: ")).unwrap_or_default();
         let progress = number("progress").map(|percent| format!(" ({percent} %)"));
