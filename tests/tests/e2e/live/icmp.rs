@@ -55,9 +55,21 @@ async fn closed_ports_refuse_datagrams_and_connections() -> anyhow::Result<()> {
     stage.recorded().await?;
     let api = stage.cluster.api();
     let calls: Vec<Call> = all_calls(&api, "refused").await?;
-    // A connection that was refused carries no call; a datagram's error is one, of whom it comes from.
-    assert_eq!(calls.len(), 4, "{calls:?}");
-    for call in &calls {
+    let (refused, errors): (Vec<_>, Vec<_>) = calls.iter().partition(|call| call.proto == "tcp");
+    assert_eq!((refused.len(), errors.len()), (4, 4), "{calls:?}");
+    // A connection that was refused is told as such.
+    for call in refused {
+        assert_eq!(call.outcome, "server_error", "{call:?}");
+        assert_eq!(
+            (call.src.svc.as_str(), call.dst.svc.as_str()),
+            ("client", "server"),
+            "{call:?}"
+        );
+        assert_eq!(call.dst.port, CLOSED, "{call:?}");
+        assert_eq!(call.field("tcp_error_type"), "Reset", "{call:?}");
+    }
+    // A datagram's error is a call of whom it comes from.
+    for call in errors {
         assert_eq!(
             (call.proto.as_str(), call.outcome.as_str()),
             ("icmp", "server_error"),
