@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{Method, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -89,8 +89,20 @@ pub fn router(hub: Arc<Hub>, access: &Access, stop: CancellationToken) -> Router
         .merge(routes.clone())
         .nest("/api", routes)
         .fallback(no_route)
+        .layer(map_response(close_if_unread))
         .layer(from_fn_with_state(app.clone(), count))
         .with_state(app)
+}
+
+/// A request that was refused for its length was not read to its end: no other can follow on its connection, and its
+/// client must know (RFC 9110 section 15.5.14), or it sends the next one there and gets no answer.
+async fn close_if_unread(mut answer: Response) -> Response {
+    if answer.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        answer
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
