@@ -25,11 +25,6 @@ const DIFFERENCES: &[(&str, &[&str], &str)] = &[
         "of the response only the first line was captured; ours is marked as having a gap",
     ),
     (
-        "communityid.pcap.gz",
-        &["200"],
-        "the capture cut the request within its first line; tshark shows what there is as its path",
-    ),
-    (
         "tcp-badsegments.pcap",
         &["GET / localhost"],
         "made of segments that contradict each other, with holes; ours is marked as having a gap",

@@ -1,5 +1,6 @@
 //! HTTP/1 where bytes are missing, and what looks like a message behind them.
 
+use wiretape_dissect::Marks;
 use wiretape_dissect::testing::{Talk, dissect};
 
 /// Bytes that wait until they tell whether a message begins with them.
@@ -115,5 +116,23 @@ fn a_place_is_given_up_when_too_many_bytes_do_not_tell() {
             .ask("*".repeat(PLACE_BYTES - begin.len() - 1 + more));
         let dissected = dissect(&talk.packets);
         assert_eq!(dissected.counters.places_given_up, given_up, "{more} more");
+    }
+}
+
+/// Of a request, method and target are enough to be told; half a target is not.
+#[test]
+fn a_capture_that_cuts_packets_within_the_first_line() {
+    let line = "GET /a?b HTTP/1.1";
+    for len in 5..=line.len() {
+        let mut talk = Talk::usual();
+        talk.handshake().ask(format!("{line}\r\nHost: h\r\n\r\n"));
+        talk.answer("HTTP/1.1 204 No Content\r\n\r\n").close();
+        talk.packets[3].data.truncate(40 + len);
+        let calls = dissect(&talk.packets).calls;
+        let request = calls.iter().find(|call| call.request.is_some());
+        let told = request.map(|call| (call.method.as_str(), call.path.as_str(), call.query.as_str()));
+        let expected = (len >= "GET /a?b ".len()).then_some(("GET", "/a", "b"));
+        assert_eq!(told, expected, "{len}");
+        assert!(request.is_none_or(|call| call.marks.has(Marks::REQUEST_GAP) && call.authority.is_empty()));
     }
 }

@@ -463,3 +463,19 @@ fn joined_behind_the_handshake_of_tcp_any_chunking_tells_the_same() {
         }
     }
 }
+
+#[test]
+fn a_hello_whose_first_bytes_are_in_records_of_their_own() {
+    let hello = client_hello(b"", &[]);
+    for first in 1..8 {
+        let (begin, rest) = hello.split_at(first);
+        let mut talk = Talk::usual();
+        talk.handshake()
+            .ask([record(22, begin), record(22, rest)].concat())
+            .answer(server12(b""));
+        for packets in [&talk.packets[..], &talk.packets[3..]] {
+            let call = only(packets);
+            assert!(call.request.is_some() && call.response.is_some(), "{first}");
+        }
+    }
+}

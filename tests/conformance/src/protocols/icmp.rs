@@ -14,20 +14,20 @@ pub const PROTOCOL: Protocol = Protocol {
     deepflow: None,
 };
 
-/// Numbers of types by our names: in version 4 (RFC 792), and in version 6 (RFC 4443, 4861, 3810).
+/// Numbers of types by our names: in version 4 (RFC 792), and in version 6 (RFC 4443, 4861).
 const TYPES: &[(&str, &str, &str)] = &[
     ("EchoRequest", "8", "128"),
     ("EchoReply", "0", "129"),
     ("DestinationUnreachable", "3", "1"),
     ("TimeExceeded", "11", "3"),
     ("Redirect", "5", "137"),
-    ("RouterAdvertisement", "9", "134"),
-    ("RouterSolicitation", "10", "133"),
     ("PacketTooBig", "", "2"),
-    // 143 is the same in its version 2 (RFC 3810).
-    ("MulticastListenerReport", "", "131"),
-    ("NeighborSolicitation", "", "135"),
-    ("NeighborAdvertisement", "", "136"),
+];
+
+/// Types by which routers, groups and neighbours find each other: what nobody asked for makes no calls.
+const HOUSEKEEPING: &[(u8, &[&str])] = &[
+    (4, &["9", "10"]),
+    (6, &["130", "131", "132", "133", "134", "135", "136", "143"]),
 ];
 
 fn ours(calls: &[Call]) -> Vec<Message> {
@@ -78,10 +78,11 @@ fn tshark(packets: &[Packet]) -> Vec<Message> {
         for (layer, version) in [("icmp", 4), ("icmpv6", 6)] {
             let field = |layer_value, name: &str| text(layer_value, &format!("{layer}.{name}")).to_owned();
             for value in packet.layers(layer) {
-                let kind = match field(value, "type").as_str() {
-                    "143" if version == 6 => "131".to_owned(),
-                    kind => kind.to_owned(),
-                };
+                let kind = field(value, "type");
+                let passed = |(of, kinds): &(u8, &[&str])| *of == version && kinds.contains(&kind.as_str());
+                if HOUSEKEEPING.iter().any(passed) {
+                    continue;
+                }
                 let answers = !field(value, "resp_to").is_empty();
                 messages.push(
                     Message::new("message")

@@ -510,6 +510,8 @@ impl Pairing {
             marks.set(Marks::RESET);
         }
         let version = match (&request, &answer) {
+            // The capture may have cut it off.
+            (Some(request), Some(answer)) if request.version.is_empty() => answer.version,
             (Some(request), _) => request.version,
             (None, Some(answer)) => answer.version,
             (None, None) => return,

@@ -108,12 +108,18 @@ impl State {
         }
     }
 
-    /// Makes what can be made of a head whose rest is missing: its first line and the fields that are whole.
+    /// Makes what can be made of a head whose rest is missing: its first line and the fields that are whole. Of a
+    /// request's first line, method and target are enough.
     pub(super) fn cut_head(&mut self, from: Side, held: &[u8], end: u64) -> Option<Frame> {
-        let lines = held.iter().rposition(|byte| *byte == b'\n')?;
-        let mut whole = held.get(..=lines)?.to_vec();
-        whole.extend_from_slice(b"\r\n");
+        let (whole, versioned) = match held.iter().rposition(|byte| *byte == b'\n') {
+            Some(lines) => ([held.get(..=lines)?, b"\r\n"].concat(), true),
+            None if from == Side::Client => (cut_line(held)?, false),
+            None => return None,
+        };
         let mut head = Head::parse(from, &whole).ok()??;
+        if !versioned {
+            head.version = "";
+        }
         if matches!(head.line, Line::Response { status } if (100..200).contains(&status)) {
             return None;
         }
@@ -221,6 +227,17 @@ impl State {
             Side::Server => &mut self.server,
         }
     }
+}
+
+/// The head that the begin of a request's first line makes, if its target is whole: a blank ends it.
+fn cut_line(held: &[u8]) -> Option<Vec<u8>> {
+    const VERSION: &[u8] = b"HTTP/1.1\r";
+    let target = held.iter().rposition(|byte| *byte == b' ')?;
+    let (line, version) = held.split_at(target + 1);
+    let words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let begins = |whole: &[u8]| whole.starts_with(version);
+    let fits = words.count() == 2 && (begins(VERSION) || begins(b"HTTP/1.0\r"));
+    fits.then(|| [line, VERSION, b"\n\r\n"].concat())
 }
 
 impl Lane {

@@ -89,7 +89,7 @@ pub(super) fn likeness(bytes: &[u8]) -> Likeness {
     };
     let content = bytes.get(HEADER..).unwrap_or_default();
     if kind == HANDSHAKE
-        && let Some(hello) = hello(content)
+        && let Some(hello) = hello(bytes)
     {
         return hello;
     }
@@ -103,13 +103,30 @@ pub(super) fn likeness(bytes: &[u8]) -> Likeness {
             None => Likeness::Maybe,
         },
         None if kind == APPLICATION_DATA && header[2] == 3 => Likeness::Records,
-        None => Likeness::Maybe,
+        None => Likeness::No,
     }
 }
 
-/// Whether a record's content begins with a hello; `None` if it does not.
-fn hello(content: &[u8]) -> Option<Likeness> {
-    let mut bytes = Bytes(content);
+/// Bytes of a hello by which it is told: type, length and version.
+const HELLO: usize = 6;
+
+/// Whether records begin with a hello; `None` if they do not. Its begin may be spread over several.
+fn hello(bytes: &[u8]) -> Option<Likeness> {
+    let mut begin = Vec::with_capacity(HELLO);
+    let mut records = Bytes(bytes);
+    while begin.len() < HELLO {
+        let Some(header) = records.0.first_chunk() else {
+            break;
+        };
+        let Header { len, .. } = Header::read(*header).filter(|header| header.kind == HANDSHAKE)?;
+        records.take(HEADER)?;
+        let content = records.take(len.min(records.0.len()))?;
+        begin.extend(content.iter().take(HELLO - begin.len()));
+        if content.len() < len {
+            break;
+        }
+    }
+    let mut bytes = Bytes(&begin);
     let Some(kind) = bytes.u8() else {
         return Some(Likeness::Maybe);
     };
