@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::api;
+use crate::api::{self, Access, Remote};
 use crate::descriptors;
 use crate::hub::{Hub, Options};
 use crate::nodes::{Patience, Where, parse_dns, parse_url};
@@ -40,7 +40,8 @@ Examples:
   wiretape-hub serve --data /var/lib/wiretape --node http://10.0.0.1:8897 --node http://10.0.0.2:8897
   wiretape-hub serve --listen 0.0.0.0:8898 --data /data --nodes-dns wiretape-agent.wiretape.svc:8897
   wiretape-hub dissect capture.pcap.gz --kfl 'response.status >= 500'
-  wiretape-hub import capture.pcapng --name incident-001 --data /var/lib/wiretape";
+  wiretape-hub import capture.pcapng --name incident-001 --data /var/lib/wiretape
+  wiretape-hub mcp capture.pcapng";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -52,6 +53,9 @@ enum Command {
     /// Make a snapshot of capture files
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
+    /// Speak MCP over stdin and stdout, for an assistant
+    #[command(after_help = MCP_EXAMPLES)]
+    Mcp(McpArgs),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -68,6 +72,14 @@ one shows the snapshot in its next list, and finds it by its name at once.
 
 Example:
   wiretape-hub import node-1.pcapng node-2.pcap.gz --name incident-001 --data /var/lib/wiretape";
+
+const MCP_EXAMPLES: &str = "\
+Started by an assistant, not by hand. With files it needs no hub: they are dissected into a temporary folder.
+
+Examples, as the assistant's configuration says them:
+  wiretape-hub mcp trace.pcapng node-2.pcap.gz
+  wiretape-hub mcp --hub http://127.0.0.1:8898
+  wiretape-hub mcp --data /var/lib/wiretape";
 
 /// Flags of `serve`.
 #[derive(Debug, Args)]
@@ -100,6 +112,40 @@ struct ServeArgs {
         value_name = "FILE"
     )]
     descriptors: Vec<PathBuf>,
+    /// Name or address that MCP clients may call the hub by, with or without a port; give it once for each. This
+    /// machine's own names and the address of --listen always are
+    #[arg(
+        long = "allowed-host",
+        env = "WIRETAPE_ALLOWED_HOSTS",
+        value_delimiter = ',',
+        value_name = "HOST[:PORT]"
+    )]
+    allowed_hosts: Vec<String>,
+    /// Origin of web pages that may speak MCP, e.g. https://assistant.example.com:443; this machine's own always may
+    #[arg(
+        long = "allowed-origin",
+        env = "WIRETAPE_ALLOWED_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    allowed_origins: Vec<String>,
+}
+
+/// Flags of `mcp`.
+#[derive(Debug, Args)]
+struct McpArgs {
+    /// Captures to ask about: pcapng or pcap, gzipped or not
+    #[arg(value_name = "FILE", conflicts_with_all = ["hub", "data"])]
+    files: Vec<PathBuf>,
+    /// URL of a running hub to ask
+    #[arg(long, env = "WIRETAPE_HUB", value_name = "URL", conflicts_with = "data")]
+    hub: Option<String>,
+    /// Folder of snapshots and dissections that no hub runs on
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["hub", "files"])]
+    data: Option<PathBuf>,
+    /// Protobuf descriptors, for names in bodies of gRPC
+    #[arg(long, value_delimiter = ',', value_name = "FILE", conflicts_with = "hub")]
+    descriptors: Vec<PathBuf>,
 }
 
 /// Flags of `import`.
@@ -127,6 +173,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(args) => runtime.block_on(serve(args)),
         Command::Dissect(args) => runtime.block_on(offline::dissect(args)),
         Command::Import(args) => bring_in(args),
+        Command::Mcp(args) => runtime.block_on(speak(args)),
     }
 }
 
@@ -148,10 +195,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
             "no agents are named (--node, --nodes-dns): existing snapshots are served, none can be cut"
         );
     }
-    let threads = args.threads.map_or_else(
-        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        usize::from,
-    );
+    let threads = args.threads.map_or_else(processors, usize::from);
     let options = Options {
         data: args.data,
         places,
@@ -165,11 +209,42 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .local_addr()
         .context("cannot tell the address that is listened on")?;
     tracing::info!(%address, data = %hub.data.display(), threads, "hub answers on http://{address}");
-    api::serve(listener, Arc::new(hub), stop)
+    let access = Access {
+        hosts: args.allowed_hosts,
+        origins: args.allowed_origins,
+    };
+    api::serve(listener, Arc::new(hub), &access.listening_on(address), stop)
         .await
         .context("the hub stopped answering")?;
     tracing::info!("hub stopped");
     Ok(())
+}
+
+async fn speak(args: McpArgs) -> anyhow::Result<()> {
+    let stop = stop_on_signals()?;
+    if let Some(url) = args.hub {
+        let hub = Remote::new(&url).map_err(|error| anyhow::anyhow!("{}", error.message()))?;
+        return api::serve_stdio_of(hub, stop).await;
+    }
+    // Lives as long as the questions do.
+    let folder = tempfile::Builder::new().prefix("wiretape-").tempdir();
+    let folder = folder.context("cannot make a temporary folder")?;
+    let options = Options {
+        data: args.data.unwrap_or_else(|| folder.path().to_owned()),
+        places: Where::default(),
+        patience: Patience::default(),
+        threads: processors(),
+        descriptors: Arc::new(descriptors::read(&args.descriptors)?),
+    };
+    let hub = Arc::new(Hub::open(options).await?);
+    if !args.files.is_empty() {
+        offline::dissect_into(&hub, args.files).await?;
+    }
+    api::serve_stdio(hub, stop).await
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn bring_in(args: ImportArgs) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! `wiretape-hub dissect`: the calls of any capture, without a cluster.
+//! Captures without a cluster: `wiretape-hub dissect` prints their calls, `wiretape-hub mcp FILE…` answers about them.
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,9 @@ use wiretape_tape::Nanos;
 
 use crate::descriptors;
 use crate::dissections::{self, Job, Progress, Source, Summary};
+use crate::hub::Hub;
 use crate::query::{self, CallsPage, CallsQuery, Database, Format, MAX_LIMIT};
+use crate::snapshots::{Import, import};
 
 /// Calls that are printed as a table when nobody says how many.
 const TABLE_LIMIT: u64 = 50;
@@ -105,6 +107,40 @@ pub async fn dissect(args: DissectArgs) -> anyhow::Result<()> {
         other => other?,
     }
     eprintln!("{}", conclusion(&summary));
+    Ok(())
+}
+
+/// Name of the snapshot that files become, and of its dissection.
+const CAPTURE: (&str, &str) = ("capture", "calls");
+
+/// Makes a snapshot of the files in a hub's data folder, and begins its dissection.
+///
+/// # Errors
+/// Files that cannot be read, a full disk.
+pub async fn dissect_into(hub: &Hub, files: Vec<PathBuf>) -> anyhow::Result<()> {
+    let (name, dissection) = CAPTURE;
+    let wanted = Import {
+        data: hub.data.clone(),
+        name: name.to_owned(),
+        files,
+    };
+    let manifest = tokio::task::spawn_blocking(move || import(&wanted, crate::now()))
+        .await
+        .context("the import failed")??;
+    for problem in &manifest.problems {
+        tracing::warn!("{problem}");
+    }
+    let entry = hub.snapshots.find(name).await?;
+    let folder = hub.snapshots.path(&entry);
+    hub.jobs
+        .start(
+            &entry,
+            folder,
+            manifest,
+            Some(dissection.to_owned()),
+            crate::now(),
+        )
+        .await?;
     Ok(())
 }
 
@@ -294,10 +330,10 @@ fn table_row(call: &Value) -> [String; 8] {
         } else {
             named
         };
-        let port = call
-            .pointer(&format!("/{side}/port"))
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
+        let Some(port) = call.pointer(&format!("/{side}/port")).and_then(Value::as_u64) else {
+            // A flow is of all ports of its client.
+            return name;
+        };
         if name.contains(':') {
             format!("[{name}]:{port}")
         } else {

@@ -16,15 +16,41 @@ pub struct Call {
     pub src: End,
     /// Who was asked.
     pub dst: End,
-    /// HTTP method.
+    /// Protocol.
+    pub proto: String,
+    /// Its version, as spoken.
+    #[serde(default)]
+    pub version: String,
+    /// HTTP method, or what stands for it in other protocols.
     #[serde(default)]
     pub method: String,
     /// Path without the query.
     #[serde(default)]
     pub path: String,
+    /// What followed `?`.
+    #[serde(default)]
+    pub query: String,
+    /// Host that the request named.
+    #[serde(default)]
+    pub authority: String,
     /// Status, when there was an answer.
     #[serde(default)]
     pub status: Option<u16>,
+    /// What became of it: `ok`, `client_error`, ..
+    #[serde(default)]
+    pub outcome: String,
+    /// What is incomplete about it.
+    #[serde(default)]
+    pub marks: Vec<String>,
+    /// What only its protocol has.
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
+    /// Bytes of the request's body.
+    #[serde(default)]
+    pub req_size: u64,
+    /// Bytes of the response's body.
+    #[serde(default)]
+    pub resp_size: u64,
     /// From the request's first byte to the answer's last.
     #[serde(default)]
     pub latency_ms: Option<f64>,
@@ -58,6 +84,11 @@ impl Call {
     /// The status; `None` also where an answer writes 0 for none.
     pub fn status(&self) -> Option<u16> {
         self.status.filter(|status| *status != 0)
+    }
+
+    /// What only its protocol has, by name; empty where it has not.
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
     }
 
     /// When it was over, in milliseconds since 1970.

@@ -100,6 +100,7 @@ impl Process {
         match talk {
             Talk::No => command.stdin(Stdio::null()).stdout(file),
             Talk::Yes => command.stdin(Stdio::piped()).stdout(Stdio::piped()),
+            Talk::Told => command.stdin(Stdio::piped()).stdout(file),
         };
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self {
@@ -222,4 +223,6 @@ pub enum Talk {
     No,
     /// See [`Process::hear`] and [`Process::tell`].
     Yes,
+    /// Input is talked over ([`Process::tell`]), output goes to the log.
+    Told,
 }

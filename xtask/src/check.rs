@@ -61,6 +61,12 @@ const RULES: &[Rule] = &[
         why: "only the hub's api knows HTTP",
     },
     Rule {
+        text: &["rmcp::"],
+        within: &["hub", "tests", "xtask"],
+        except: &["hub/src/api/mcp"],
+        why: "only the hub's api/mcp knows MCP's library",
+    },
+    Rule {
         text: &["env::var", "env::args", "clap::"],
         within: &["agent/src", "hub/src"],
         except: &[

@@ -3,6 +3,7 @@
 //! `cargo xtask help` lists the commands.
 
 mod check;
+mod mcp_clients;
 mod new_protocol;
 mod programs;
 mod rootless;
@@ -53,7 +54,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Hold our calls against what tshark and others make of the captures in ../shared/corpora
+    /// Hold our calls against what tshark and others make of the captures in ../shared/corpora; with `mcp`, let the
+    /// official SDK speak to the hub
     Conformance {
         /// Passed on; `cargo xtask conformance -- --help` lists them (`--json`, `--all`, `--write`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -85,6 +87,7 @@ fn main() -> Result<()> {
         Command::Demo { args } => programs::demo(&args),
         Command::Test { args } => programs::test(&args),
         Command::Bench { args } => programs::bench(&args),
+        Command::Conformance { args } if args == ["mcp"] => mcp_clients::run(),
         Command::Conformance { args } => programs::conformance(&args),
         Command::Fuzz { args } => programs::fuzz(&args),
         Command::NewProtocol { name } => new_protocol::run(&name),

@@ -2,12 +2,13 @@
 //!
 //! Each need knows how to see whether it is met and how to meet it, so running this twice does nothing the second time.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::step;
+use crate::{programs, step};
 
 /// Debian's own Rust, whose `core` for `bpfel-unknown-none` comes ready-made: rustup's stable has none, and building
 /// one takes nightly and rust-src.
@@ -24,6 +25,12 @@ const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
 /// The linker's version, held fast so that every machine links the same way.
 const BPF_LINKER: &str = "bpf-linker@0.13.0";
 
+/// Says by its age when the peers of `tests/peers` were built. Their program does not: cargo leaves it where a change
+/// makes no difference.
+const RUST_PEERS_BUILT: &str = "built";
+/// Python's peers, with their versions held fast: whatever PyPI has next, tests talk to these.
+const PYTHON_PEERS: &[(&str, &str)] = &[("grpcio", "1.85.1"), ("websockets", "17.4")];
+
 /// One thing that must be there.
 struct Need {
     /// What it is, and what for.
@@ -39,6 +46,10 @@ enum Meet {
     BpfCore,
     /// The linker for it.
     BpfLinker,
+    /// The peers of `tests/peers`, by cargo.
+    RustPeers,
+    /// Peers from PyPI, in a virtual environment.
+    PythonPeers,
 }
 
 const NEEDS: &[Need] = &[
@@ -81,6 +92,41 @@ const NEEDS: &[Need] = &[
         met: || ["redis-server", "pgbench"].into_iter().all(has_program),
         meet: Meet::Packages(&["redis-server", "postgresql"]),
     },
+    Need {
+        what: "nghttp2, dnsmasq, dnsperf, dig, openssl, ping (more of them)",
+        met: || {
+            [
+                "nghttpd", "nghttpx", "nghttp", "h2load", "dnsmasq", "dnsperf", "dig", "openssl", "ping",
+            ]
+            .into_iter()
+            .all(has_program)
+        },
+        meet: Meet::Packages(&[
+            "nghttp2-server",
+            "nghttp2-proxy",
+            "nghttp2-client",
+            "dnsmasq-base",
+            "dnsperf",
+            "bind9-dnsutils",
+            "openssl",
+            "iputils-ping",
+        ]),
+    },
+    Need {
+        what: "h2, tonic (crates that tests record; outside the workspace)",
+        met: has_rust_peers,
+        meet: Meet::RustPeers,
+    },
+    Need {
+        what: "grpcio, websockets (from PyPI; tests record them, too)",
+        met: has_python_peers,
+        meet: Meet::PythonPeers,
+    },
+    Need {
+        what: "gRPC for Python (Debian's; benchmarks record it)",
+        met: || Path::new("/usr/lib/python3/dist-packages/grpc").is_dir(),
+        meet: Meet::Packages(&["python3-grpcio"]),
+    },
 ];
 
 /// Installs what is missing. What cannot be installed is said in one line each, and does not stop the rest.
@@ -100,6 +146,8 @@ pub fn run() -> Result<()> {
             Meet::Packages(packages) => apt.install(&title, packages),
             Meet::BpfCore => meet_bpf_core(&title, &mut apt),
             Meet::BpfLinker => meet_bpf_linker(&title),
+            Meet::RustPeers => meet_rust_peers(&title),
+            Meet::PythonPeers => meet_python_peers(&title, &mut apt),
         };
         if let Err(error) = outcome {
             eprintln!("✗ {title}: {error:#}");
@@ -190,6 +238,73 @@ fn meet_bpf_linker(title: &str) -> Result<()> {
     step::run(&format!("{title}, 2 to 4 minutes"), &mut install)
 }
 
+/// Where peers are that are no packages: beside what cargo builds, where tests look for them.
+fn peers() -> PathBuf {
+    programs::target_dir().join("peers")
+}
+
+/// Built, and since their last change.
+fn has_rust_peers() -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let Some(built) = changed(&peers().join(RUST_PEERS_BUILT)) else {
+        return false;
+    };
+    let source = programs::root().join("tests/peers");
+    let sources = source.join("src").read_dir().into_iter().flatten().flatten();
+    ["Cargo.toml", "Cargo.lock"]
+        .map(|name| source.join(name))
+        .into_iter()
+        .chain(sources.map(|file| file.path()))
+        .all(|file| changed(&file).is_some_and(|changed| changed <= built))
+}
+
+fn meet_rust_peers(title: &str) -> Result<()> {
+    let mut build = Command::new("cargo");
+    build
+        .args(["build", "--release", "--locked"])
+        .current_dir(programs::root().join("tests/peers"))
+        .env("CARGO_TARGET_DIR", peers());
+    step::run(&format!("{title}, 1 to 2 minutes"), &mut build)?;
+    let built = peers().join(RUST_PEERS_BUILT);
+    fs::write(&built, "").with_context(|| format!("cannot write {}", built.display()))
+}
+
+fn has_python_peers() -> bool {
+    let pinned = |(package, version): &(&str, &str)| format!("assert version('{package}') == '{version}'");
+    let check: Vec<_> = PYTHON_PEERS.iter().map(pinned).collect();
+    succeeds(
+        Command::new(peers().join("python/bin/python"))
+            .arg("-c")
+            .arg(format!(
+                "from importlib.metadata import version; {}",
+                check.join("; ")
+            )),
+    )
+}
+
+fn meet_python_peers(title: &str, apt: &mut Apt) -> Result<()> {
+    // Debian has it in a package of its own.
+    if !succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])) {
+        apt.install(&format!("{title}: venv"), &["python3-venv"])?;
+    }
+    let folder = peers().join("python");
+    step::run(
+        &format!("{title}: a virtual environment"),
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&folder),
+    )?;
+    let pinned = PYTHON_PEERS
+        .iter()
+        .map(|(package, version)| format!("{package}=={version}"));
+    step::run(
+        title,
+        Command::new(folder.join("bin/pip"))
+            .args(["install", "--disable-pip-version-check", "--only-binary", ":all:"])
+            .args(pinned),
+    )
+}
+
 /// apt-get, with one `update` for all installs.
 #[derive(Default)]
 struct Apt {
@@ -220,6 +335,11 @@ impl Apt {
             .env("RUNLEVEL", "1");
         step::run(title, &mut install).with_context(|| format!("by hand: {by_hand}"))
     }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
+    silent.status().is_ok_and(|status| status.success())
 }
 
 fn has_program(name: &str) -> bool {

@@ -56,6 +56,9 @@ fn run(packets: &[Recorded]) -> (Duration, Duration, Counters) {
             }
         }
         calls.clear();
+        for shard in &mut shards {
+            shard.connections().for_each(drop);
+        }
         routing += routed - begin;
         dissecting += cpu() - routed;
     }

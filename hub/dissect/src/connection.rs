@@ -1,13 +1,16 @@
 //! One connection, with everyone who saw it.
 
+use std::cmp::Ordering;
+
 use crate::call::{Call, Message, Peer, Value};
 use crate::flow::{End, Ends, FlowKey, mix};
 use crate::join::{Join, View};
 use crate::limits::VANTAGES;
 use crate::protocols::{Half, Request, Transaction};
 use crate::recognise::Dissection;
+use crate::record::{ClientBy, ConnectionRecord, SeenFrom};
 use crate::segment::{Flags, Observer, Segment};
-use crate::tcp::{Close, Stream};
+use crate::tcp::{Analysis, Close, Stream};
 use crate::{Counters, Marks, Nanos};
 
 /// What a connection needs of its shard.
@@ -16,6 +19,8 @@ pub(crate) struct Desk<'a> {
     /// For transactions on their way; empty between segments.
     pub scratch: &'a mut Vec<Transaction>,
     pub out: &'a mut Vec<Call>,
+    /// Connections that are over.
+    pub over: &'a mut Vec<ConnectionRecord>,
 }
 
 /// One connection between two addresses and ports.
@@ -24,12 +29,16 @@ pub(crate) struct Connection {
     stream: u64,
     /// Ordinal of the next call.
     index: u32,
+    /// Who was seen to speak first.
+    first: End,
     vantages: Vec<Vantage>,
     join: Join,
     /// Whether more observers are to be expected.
     twin: bool,
     /// Which tape recorded each end's socket, and that socket's cgroup.
     recorded: Ends<Option<(u16, u64)>>,
+    /// Protocols of the calls that are out.
+    protocols: Vec<&'static str>,
 }
 
 /// A connection as one observer saw it.
@@ -37,6 +46,7 @@ pub(crate) struct Vantage {
     tape: u16,
     observer: Observer,
     tcp: Stream,
+    analysis: Analysis,
     dissection: Dissection,
 }
 
@@ -49,10 +59,12 @@ impl Connection {
             flow: segment.flow,
             stream: mix(segment.flow.mixed() ^ mix(segment.ts)),
             index: 0,
+            first: segment.from.end,
             vantages: Vec::with_capacity(1),
             join: Join::default(),
             twin: false,
             recorded: Ends::default(),
+            protocols: Vec::new(),
         }
     }
 
@@ -66,7 +78,7 @@ impl Connection {
     pub fn contradicts(&self, vantage: usize, segment: &Segment) -> bool {
         self.vantages
             .get(vantage)
-            .is_some_and(|vantage| vantage.tcp.contradicts(segment))
+            .is_some_and(|vantage| vantage.tcp.contradicts(segment) || vantage.analysis.contradicts(segment))
     }
 
     /// Whether a SYN that an observer has not seen yet can be of this connection.
@@ -91,6 +103,7 @@ impl Connection {
             tape: segment.tape,
             observer: segment.observer,
             tcp: Stream::beside(beside),
+            analysis: Analysis::default(),
             dissection: Dissection::new(),
         });
         Some(self.vantages.len() - 1)
@@ -111,14 +124,22 @@ impl Connection {
                 recorded.1 = segment.cgroup;
             }
         }
-        let Some(Vantage { tcp, dissection, .. }) = self.vantages.get_mut(vantage) else {
+        let Some(Vantage {
+            tcp,
+            analysis,
+            dissection,
+            ..
+        }) = self.vantages.get_mut(vantage)
+        else {
             return false;
         };
+        analysis.segment(segment, desk.counters);
         let (flow, whole) = (&self.flow, tcp.whole() || segment.flags.has(Flags::SYN));
         let scratch = &mut *desk.scratch;
         let mut any = false;
         tcp.segment(segment, payload, desk.counters, &mut |told, counters| {
             any = true;
+            analysis.told(&told);
             dissection.tell(told, flow, whole, counters, scratch);
         });
         if any {
@@ -129,12 +150,19 @@ impl Connection {
 
     /// Nothing more comes from an observer.
     pub fn finish_vantage(&mut self, vantage: usize, close: Close, now: Nanos, desk: &mut Desk<'_>) {
-        let Some(Vantage { tcp, dissection, .. }) = self.vantages.get_mut(vantage) else {
+        let Some(Vantage {
+            tcp,
+            analysis,
+            dissection,
+            ..
+        }) = self.vantages.get_mut(vantage)
+        else {
             return;
         };
         let (flow, whole) = (&self.flow, tcp.whole());
         let scratch = &mut *desk.scratch;
         tcp.finish(close, desk.counters, &mut |told, counters| {
+            analysis.told(&told);
             dissection.tell(told, flow, whole, counters, scratch);
         });
         self.collect(vantage, now, desk);
@@ -148,6 +176,7 @@ impl Connection {
         while let Some(view) = self.join.next_forced(desk.counters) {
             self.emit(view, desk);
         }
+        self.record(now, desk);
     }
 
     /// Gives the calls that have waited for another observer for long enough.
@@ -219,10 +248,85 @@ impl Connection {
         desk.out.push(call);
     }
 
+    /// Gives what is to be told of the connection as such; and a call if it failed as such.
+    fn record(&mut self, now: Nanos, desk: &mut Desk<'_>) {
+        let (client, client_by) = self.client();
+        // The client's socket, else the server's, else whoever saw it first.
+        let best = |vantage: &&Vantage| SeenFrom::of(vantage.observer, client);
+        let Some(vantage) = self.vantages.iter().min_by_key(best) else {
+            return;
+        };
+        let analysis = &vantage.analysis;
+        let mut protocols = std::mem::take(&mut self.protocols);
+        if protocols.is_empty() {
+            let recognised = self
+                .vantages
+                .iter()
+                .find_map(|vantage| vantage.dissection.protocol());
+            protocols.extend(recognised);
+        }
+        let peer = |end| peer(&self.flow, &self.recorded, end);
+        let ends = [client, client.other()];
+        let record = ConnectionRecord {
+            stream: self.stream,
+            client: peer(client),
+            server: peer(client.other()),
+            client_by,
+            tape: vantage.tape,
+            seen_from: SeenFrom::of(vantage.observer, client),
+            recorded: ends.map(|end| self.recorded[end].is_some()).into(),
+            times: (analysis.first, analysis.last),
+            state: analysis.state(),
+            protocols,
+            calls: self.index,
+            sent: ends.map(|end| analysis.ends[end].sent),
+            tcp: Some(analysis.record(client)),
+        };
+        if let Some(failure) = analysis.failure(client, self.index, now) {
+            desk.counters.calls += 1;
+            desk.counters.connections_failed += 1;
+            desk.out.push(failure.call(&record));
+        }
+        desk.over.push(record);
+    }
+
+    /// The end that opened the connection, as far as anybody can tell.
+    fn client(&self) -> (End, ClientBy) {
+        let opener = self.vantages.iter().find_map(|vantage| vantage.analysis.opener);
+        if let Some(opener) = opener {
+            return (opener, ClientBy::Opening);
+        }
+        let asks = self
+            .vantages
+            .iter()
+            .find_map(|vantage| vantage.dissection.client());
+        if let Some(asks) = asks {
+            return (asks, ClientBy::Protocol);
+        }
+        let end = match self.flow.port(End::Low).cmp(&self.flow.port(End::High)) {
+            Ordering::Greater => End::Low,
+            Ordering::Less => End::High,
+            Ordering::Equal => self.first,
+        };
+        (end, ClientBy::Ports)
+    }
+
     fn call(&mut self, view: View) -> Call {
         let index = self.index;
         self.index += 1;
+        if !self.protocols.contains(&view.transaction.protocol) {
+            self.protocols.push(view.transaction.protocol);
+        }
         call(view, (self.stream, index), &self.flow, &self.recorded)
+    }
+}
+
+/// One end, and where it was recorded.
+pub(crate) fn peer(flow: &FlowKey, recorded: &Ends<Option<(u16, u64)>>, end: End) -> Peer {
+    Peer {
+        address: flow.address(end),
+        tape: recorded[end].map(|(tape, _)| tape),
+        cgroup: recorded[end].map_or(0, |(_, cgroup)| cgroup),
     }
 }
 
@@ -246,11 +350,7 @@ pub(crate) fn call(
         mut fields,
         left_out: _,
     } = view.transaction;
-    let peer = |end: End| Peer {
-        address: flow.address(end),
-        tape: recorded[end].map(|(tape, _)| tape),
-        cgroup: recorded[end].map_or(0, |(_, cgroup)| cgroup),
-    };
+    let peer = |end| peer(flow, recorded, end);
     let halves = [
         (
             request.as_ref().map(|request| &request.half),

@@ -62,7 +62,7 @@ counters! {
         segments,
         /// Bytes of payload, as captured.
         bytes,
-        /// Segments of no known connection that could not begin one (a late ACK or FIN).
+        /// Segments without data (a late ACK or FIN) by which an observer would meet a connection that others have met.
         stray,
         /// Connections met.
         connections,
@@ -76,6 +76,10 @@ counters! {
         connections_evicted,
         /// Connections given up early, because the shard held too many bytes.
         connections_evicted_for_bytes,
+        /// Connections that failed as such: a call of `tcp` each.
+        connections_failed,
+        /// Segments whose round trip was not measured, because too many waited for their acknowledgements.
+        round_trips_missed,
         /// Segments of observers beyond the limit of one connection.
         vantages_refused,
         /// Segments whose data had been seen before (retransmissions, keep-alives, duplicates of the capture).

@@ -30,6 +30,8 @@ pub struct Datagram {
     pub observer: Observer,
     /// Where the payload begins in the packet's (or the datagram's) bytes.
     pub offset: u16,
+    /// Bytes of its IP and UDP headers.
+    pub headers: u16,
     /// Which tape it is from.
     pub tape: u16,
     /// Who sent it.
@@ -51,6 +53,8 @@ pub enum Transport {
 pub(crate) struct Found<'a> {
     pub source_port: u16,
     pub destination_port: u16,
+    /// Bytes of the header that is no part of `bytes`.
+    pub header: u16,
     pub bytes: &'a [u8],
     pub missing: u32,
 }
@@ -64,6 +68,11 @@ impl Datagram {
         let start = usize::from(self.offset);
         let end = start.saturating_add(self.len as usize);
         data.get(start..end).unwrap_or_default()
+    }
+
+    /// Bytes on the wire, from the IP header on.
+    pub fn wire_len(&self) -> u64 {
+        u64::from(self.headers) + u64::from(self.len) + u64::from(self.missing)
     }
 }
 
@@ -84,6 +93,7 @@ impl Transport {
             return Ok(Found {
                 source_port: 0,
                 destination_port: 0,
+                header: 0,
                 bytes,
                 missing,
             });
@@ -101,6 +111,7 @@ impl Transport {
         Ok(Found {
             source_port: u16::from_be_bytes([s0, s1]),
             destination_port: u16::from_be_bytes([d0, d1]),
+            header: UDP_HEADER as u16,
             bytes: payload.get(..len).unwrap_or_default(),
             missing,
         })

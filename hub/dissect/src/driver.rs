@@ -23,6 +23,9 @@ pub trait Dissector: Send {
     /// Which end is the client.
     fn client(&self) -> End;
 
+    /// The protocol's name.
+    fn protocol(&self) -> &'static str;
+
     /// Bytes that it holds, roughly.
     fn memory(&self) -> usize;
 }
@@ -397,6 +400,10 @@ impl<P: Protocol> Dissector for Driver<P> {
 
     fn client(&self) -> End {
         self.client
+    }
+
+    fn protocol(&self) -> &'static str {
+        P::INFO.name
     }
 
     fn memory(&self) -> usize {

@@ -38,6 +38,16 @@ pub struct Ends<T> {
     pub high: T,
 }
 
+impl<T> Ends<T> {
+    /// That of an end, and that of the other.
+    pub fn pair_mut(&mut self, end: End) -> (&mut T, &mut T) {
+        match end {
+            End::Low => (&mut self.low, &mut self.high),
+            End::High => (&mut self.high, &mut self.low),
+        }
+    }
+}
+
 impl<T> Index<End> for Ends<T> {
     type Output = T;
 

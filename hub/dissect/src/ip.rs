@@ -13,6 +13,8 @@ pub(crate) struct Ip<'a> {
     pub destination: [u8; 16],
     /// Protocol of the payload.
     pub transport: IpNumber,
+    /// Bytes of the header, options and extensions included.
+    pub header: u16,
     /// The payload that was captured, without Ethernet's padding.
     pub payload: &'a [u8],
     /// Bytes of payload that the capture cut.
@@ -44,10 +46,11 @@ pub(crate) fn decode(data: &[u8], cut: u32) -> Result<Ip<'_>, Skip> {
 
 /// Decodes what nearly every packet is: a whole TCP segment or UDP datagram right behind a header that says its length.
 fn plain(data: &[u8]) -> Option<Ip<'_>> {
-    let ip = |source, destination, transport, payload| Ip {
+    let ip = |source, destination, transport, header, payload| Ip {
         source,
         destination,
         transport: IpNumber(transport),
+        header,
         payload,
         missing: 0,
         fragment: None,
@@ -82,7 +85,8 @@ fn plain(data: &[u8]) -> Option<Ip<'_>> {
             let plain = first == 0x45 && is_plain(transport) && whole;
             let len = usize::from(u16::from_be_bytes([l0, l1]));
             let payload = data.get(20..len).filter(|_| plain)?;
-            Some(ip(mapped([a, b, c, d]), mapped([e, f, g, h]), transport, payload))
+            let (source, destination) = (mapped([a, b, c, d]), mapped([e, f, g, h]));
+            Some(ip(source, destination, transport, 20, payload))
         }
         6 => {
             let header = data.first_chunk::<40>()?;
@@ -94,7 +98,7 @@ fn plain(data: &[u8]) -> Option<Ip<'_>> {
             let payload = data
                 .get(40..40 + len)
                 .filter(|_| is_plain(header[6]) && len > 0)?;
-            Some(ip(source, destination, header[6], payload))
+            Some(ip(source, destination, header[6], 40, payload))
         }
         _ => None,
     }
@@ -117,6 +121,7 @@ fn v4(ip: LaxIpv4Slice<'_>, cut: u32) -> Ip<'_> {
         source: mapped(header.source()),
         destination: mapped(header.destination()),
         transport: payload.ip_number,
+        header: header.slice().len() as u16,
         payload: payload.payload,
         missing: missing(
             header.total_len(),
@@ -139,6 +144,7 @@ fn v6(ip: LaxIpv6Slice<'_>, cut: u32) -> Ip<'_> {
         source: header.source(),
         destination: header.destination(),
         transport: payload.ip_number,
+        header: (header.slice().len() as u32 + extensions) as u16,
         payload: payload.payload,
         missing: missing(
             header.payload_length(),

@@ -38,6 +38,8 @@ mod join;
 
 mod call;
 
+mod record;
+
 mod body;
 
 pub mod protobuf;
@@ -56,7 +58,8 @@ pub use flow::{End, Ends, FlowKey};
 pub use limits::{BODY_BYTES, BODY_BYTES_MAX, SHARDS};
 pub use packet::{Direction, Link, Nanos, Packet};
 pub use protocols::grpc::{GrpcAbout, GrpcBody, GrpcMessage, grpc_body};
+pub use record::{ClientBy, ConnectionRecord, SeenFrom, State, TcpRecord};
 pub use router::{Routed, Router, Skip};
 pub use segment::{Flags, Observer, Segment, Sender};
 pub use shard::Shard;
-pub use tcp::{Close, Event, Stamp, Told};
+pub use tcp::{Close, Event, RoundTrips, Sent, Stamp, Told};

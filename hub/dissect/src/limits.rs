@@ -83,6 +83,20 @@ pub const EARLY_SEGMENTS: usize = 1024;
 /// lost. A few, since packets of two directions can be recorded out of order by as many CPUs.
 pub const HOLE_PATIENCE: u32 = 16;
 
+// --- analysis ---------------------------------------------------------------------------------------------------------
+
+/// Segments of one direction whose acknowledgements are waited for, to measure round trips: 180 KiB under way at 1460
+/// bytes a segment. Of what is sent beyond, no round trip is measured, and nothing else depends on it.
+pub const UNACKED: usize = 128;
+
+/// A SYN counts as not answered after so long, and so does the last FIN: by then, Linux sends a SYN again (RFC 6298,
+/// section 2.1), and what looks like a second one is no copy that the capture made.
+pub const SYN_WAIT: Nanos = SECOND;
+
+/// A connection that one end has closed counts as forgotten by the other after so long a silence: by then, the end that has
+/// closed gives it up itself (Linux: `tcp_fin_timeout`).
+pub const CLOSE_WAIT: Nanos = 60 * SECOND;
+
 // --- recognition --------------------------------------------------------------------------------------------------
 
 /// First bytes of one direction that may wait for a verdict: the longest request line that servers take.

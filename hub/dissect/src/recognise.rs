@@ -115,6 +115,22 @@ impl Dissection {
         Self::Known(dissector)
     }
 
+    /// The protocol that is spoken, if it is known.
+    pub fn protocol(&self) -> Option<&'static str> {
+        match self {
+            Self::Known(dissector) => Some(dissector.protocol()),
+            Self::Undecided(_) | Self::Passed => None,
+        }
+    }
+
+    /// Which end asks, if that is known.
+    pub fn client(&self) -> Option<End> {
+        match self {
+            Self::Known(dissector) => Some(dissector.client()),
+            Self::Undecided(_) | Self::Passed => None,
+        }
+    }
+
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
         match self {

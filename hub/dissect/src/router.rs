@@ -1,6 +1,6 @@
 //! From packets to the segments and datagrams of each shard.
 
-use etherparse::{IpNumber, TcpHeaderSlice};
+use etherparse::{IpNumber, TcpHeaderSlice, TcpOptionElement};
 use rustc_hash::FxHashSet;
 
 use crate::datagram::{Datagram, Transport};
@@ -195,8 +195,10 @@ impl Router {
             missing: ip.missing,
             observer,
             offset: u16::try_from(offset).map_err(|_| Skip::Malformed)?,
+            headers: ip.header.saturating_add(tcp.slice().len() as u16),
             tape: packet.tape,
             window: tcp.window_size(),
+            scale: flags.has(Flags::SYN).then(|| scale(&tcp)).flatten(),
             flags,
             from: Sender { end: from, twin },
         })
@@ -230,6 +232,7 @@ impl Router {
             missing: found.missing,
             observer,
             offset: u16::try_from(offset).map_err(|_| Skip::Malformed)?,
+            headers: ip.header.saturating_add(found.header),
             tape: packet.tape,
             from: Sender { end: from, twin },
         })
@@ -249,6 +252,15 @@ impl Router {
             ),
         }
     }
+}
+
+/// The window scale option of a SYN.
+fn scale(tcp: &TcpHeaderSlice<'_>) -> Option<u8> {
+    tcp.options_iterator().flatten().find_map(|option| match option {
+        // More than 14 is to be taken for 14 (RFC 7323, section 2.3).
+        TcpOptionElement::WindowScale(shift) => Some(shift.min(14)),
+        _ => None,
+    })
 }
 
 /// Addresses that were seen as the local end of a socket, on whichever node.

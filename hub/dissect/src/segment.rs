@@ -29,10 +29,14 @@ pub struct Segment {
     pub observer: Observer,
     /// Where the payload begins in the packet's (or the datagram's) bytes.
     pub offset: u16,
+    /// Bytes of its IP and TCP headers.
+    pub headers: u16,
     /// Which tape it is from.
     pub tape: u16,
     /// The window as in the header, not scaled.
     pub window: u16,
+    /// By how many bits its sender's windows are to be shifted (RFC 7323, section 2.2); only a SYN says it.
+    pub scale: Option<u8>,
     /// The header's flags.
     pub flags: Flags,
     /// Who sent it.
@@ -45,6 +49,16 @@ impl Segment {
         let start = usize::from(self.offset);
         let end = start.saturating_add(self.len as usize);
         data.get(start..end).unwrap_or_default()
+    }
+
+    /// Bytes of payload on the wire, captured or not.
+    pub fn payload_len(&self) -> u32 {
+        self.len.saturating_add(self.missing)
+    }
+
+    /// Bytes on the wire, from the IP header on.
+    pub fn wire_len(&self) -> u64 {
+        u64::from(self.headers) + u64::from(self.payload_len())
     }
 }
 
@@ -70,6 +84,14 @@ pub enum Observer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u8);
 
+impl std::ops::BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 impl Flags {
     /// No more data from the sender.
     pub const FIN: Self = Self(1);
@@ -80,8 +102,16 @@ impl Flags {
     /// The acknowledgement number counts.
     pub const ACK: Self = Self(16);
 
+    /// Those that begin or end a connection.
+    pub(crate) const CONTROL: Self = Self(1 | 2 | 4);
+
     /// Whether a flag is set.
     pub fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
+    }
+
+    /// Whether one of some flags is set.
+    pub(crate) fn any(self, flags: Self) -> bool {
+        self.0 & flags.0 != 0
     }
 }

@@ -5,12 +5,13 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
-use crate::connection::{Connection, Desk};
+use crate::connection::{Connection, Desk, Vantage};
 use crate::datagram::Datagram;
 use crate::datagrams::Datagrams;
 use crate::flow::FlowKey;
 use crate::limits::{CONNECTIONS, HELD, IDLE, LINGER, OLDER_CONNECTIONS, SHARD_BYTES};
 use crate::protocols::Transaction;
+use crate::record::ConnectionRecord;
 use crate::segment::{Flags, Segment};
 use crate::tcp::Close;
 use crate::{Call, Counters, Nanos};
@@ -33,6 +34,8 @@ pub struct Shard {
     /// Slots whose calls wait for another observer, in order.
     holding: VecDeque<Ticket>,
     scratch: Vec<Transaction>,
+    /// Connections that are over, until they are taken.
+    over: Vec<ConnectionRecord>,
     datagrams: Datagrams,
     counters: Counters,
 }
@@ -79,6 +82,7 @@ impl Shard {
             counters: &mut self.counters,
             scratch: &mut self.scratch,
             out,
+            over: &mut self.over,
         };
         let Some(entry) = self.slots.get_mut(slot as usize) else {
             return;
@@ -117,7 +121,8 @@ impl Shard {
     /// Takes the next datagram with its payload; gives the calls that have become complete.
     pub fn datagram(&mut self, datagram: &Datagram, payload: &[u8], out: &mut Vec<Call>) {
         self.counters.bytes += payload.len() as u64;
-        self.datagrams.take(datagram, payload, &mut self.counters, out);
+        self.datagrams
+            .take(datagram, payload, &mut self.counters, out, &mut self.over);
     }
 
     /// There are no more packets: gives all calls that still wait.
@@ -125,7 +130,12 @@ impl Shard {
         for slot in 0..self.slots.len() as u32 {
             self.give_up(slot, out);
         }
-        self.datagrams.finish(&mut self.counters, out);
+        self.datagrams.finish(&mut self.counters, out, &mut self.over);
+    }
+
+    /// Gives the connections that are over. To be asked for now and then, for they wait until they are.
+    pub fn connections(&mut self) -> impl Iterator<Item = ConnectionRecord> {
+        self.over.drain(..)
     }
 
     /// What has become of all segments so far.
@@ -135,7 +145,8 @@ impl Shard {
 
     /// Bytes that it holds for connections, roughly.
     pub fn memory(&self) -> usize {
-        let slot = size_of::<Slot>() + size_of::<Connection>() + 2 * size_of::<Ticket>();
+        let slot =
+            size_of::<Slot>() + size_of::<Connection>() + size_of::<Vantage>() + 2 * size_of::<Ticket>();
         self.bytes + self.slots.len() * slot + self.datagrams.memory()
     }
 
@@ -143,10 +154,6 @@ impl Shard {
     fn slot(&mut self, segment: &Segment, out: &mut Vec<Call>) -> Option<u32> {
         if let Some(slot) = self.index.get(&segment.flow) {
             return Some(*slot);
-        }
-        if segment.len == 0 && !segment.flags.has(Flags::SYN) {
-            self.counters.stray += 1;
-            return None;
         }
         while self.index.len() >= CONNECTIONS && self.evict(out) {
             self.counters.connections_evicted += 1;
@@ -206,6 +213,7 @@ impl Shard {
             counters: &mut self.counters,
             scratch: &mut self.scratch,
             out,
+            over: &mut self.over,
         };
         for connection in &mut entry.connections {
             connection.expire(self.now, &mut desk);
@@ -260,6 +268,7 @@ impl Shard {
             counters: &mut self.counters,
             scratch: &mut self.scratch,
             out,
+            over: &mut self.over,
         };
         for connection in &mut entry.connections {
             connection.finish(self.now, &mut desk);
@@ -334,11 +343,11 @@ impl Slot {
             desk.counters.ports_reused += 1;
             return self.begin(segment, desk);
         }
-        if segment.len == 0 && !syn {
+        // An observer that was not met yet. Where ports are used again, it may be its last word on an earlier connection.
+        if segment.len == 0 && !syn && !self.connections.is_empty() {
             desk.counters.stray += 1;
             return None;
         }
-        // An observer that was not met yet.
         let known = self
             .connections
             .iter()

@@ -6,7 +6,8 @@ use std::ops::Range;
 use etherparse::PacketBuilder;
 
 use crate::{
-    Call, Counters, Direction, Link, Nanos, Packet, Routed, Router, RouterCounters, SHARDS, Segment, Shard,
+    Call, ConnectionRecord, Counters, Direction, Link, Nanos, Packet, Routed, Router, RouterCounters, SHARDS,
+    Segment, Shard,
 };
 
 /// A packet that owns its bytes.
@@ -431,6 +432,8 @@ impl Bits {
 pub struct Dissected {
     /// Calls, by connection, in order.
     pub calls: Vec<Call>,
+    /// Connections, in order of time.
+    pub connections: Vec<ConnectionRecord>,
     /// All shards' counters.
     pub counters: Counters,
     /// The router's.
@@ -475,8 +478,12 @@ pub fn dissect<'a>(packets: impl IntoIterator<Item = &'a Recorded>) -> Dissected
     }
     for shard in &mut shards {
         shard.finish(&mut dissected.calls);
+        dissected.connections.extend(shard.connections());
         dissected.counters.merge(shard.counters());
     }
+    dissected
+        .connections
+        .sort_by_key(|connection| (connection.times, connection.stream));
     dissected.router = router.counters().clone();
     dissected
         .calls

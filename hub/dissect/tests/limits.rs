@@ -1,7 +1,7 @@
 //! Every limit, at the limit: what is bounded stays bounded, and says what it lost.
 
 use wiretape_dissect::testing::{Recorded, Talk, Who, dissect};
-use wiretape_dissect::{Call, Counters, Nanos, Routed, Router, Segment, Shard};
+use wiretape_dissect::{Call, Counters, Nanos, Routed, Router, Segment, Shard, State};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const SECOND: Nanos = 1_000_000_000;
@@ -179,9 +179,16 @@ fn a_closed_connection_is_forgotten() {
     );
     let mut later = Talk::new("10.3.3.3:1", "10.9.9.9:80", talk.now + 11 * SECOND, (1, 2));
     one.feed(&later.handshake().packets);
-    // Its last packet comes too late to be of any connection.
+    // Its last packet comes too late to be of it, and is all that is known of another one.
     one.feed(&talk.packets[7..]);
-    assert_eq!(one.shard.counters().stray, 1);
+    one.shard.finish(&mut one.calls);
+    let states: Vec<State> = one
+        .shard
+        .connections()
+        .map(|connection| connection.state)
+        .collect();
+    assert_eq!(states, [State::Closed, State::Established, State::MidStream]);
+    assert_eq!(one.calls.len(), 1);
 }
 
 #[test]

@@ -279,10 +279,10 @@ fields! {
         TlsTotalSize, Int, "tls_total_size", [], "Bytes of both.";
     }
     "TCP", [Field::Tcp] => {
-        TcpMethod, Text, "tcp_method", [], "What the entry shows.";
+        TcpMethod, Text, "tcp_method", [], "Segment that a failed connection was stuck at: `SYN`, `FIN` or `RST`.";
         TcpPayload, Text, "tcp_payload", [], "Payload.";
-        TcpErrorType, Text, "tcp_error_type", [], "Kind of error.";
-        TcpErrorMessage, Text, "tcp_error_message", [], "Error in words.";
+        TcpErrorType, Text, "tcp_error_type", [], "Kind of failure: `SynSent`, `Reset`, `CloseWait` or `LastAck`.";
+        TcpErrorMessage, Text, "tcp_error_message", [], "The same in words.";
     }
     "UDP", [Field::Udp] => {
         UdpLength, Int, "udp_length", [], "Bytes with header.";
@@ -409,7 +409,7 @@ fields! {
     }
     "Connections", [Field::Conn] => {
         ConnState, Text, "conn_state", [], "`open`, `in_progress` or `closed`.";
-        ConnLocalPkts, Int, "conn_local_pkts", [], "Packets from the local side.";
+        ConnLocalPkts, Int, "conn_local_pkts", [], "Packets from the local side: the one that was recorded, the client's if both were.";
         ConnLocalBytes, Int, "conn_local_bytes", [], "Bytes from the local side.";
         ConnRemotePkts, Int, "conn_remote_pkts", [], "Packets from the remote side.";
         ConnRemoteBytes, Int, "conn_remote_bytes", [], "Bytes from the remote side.";
@@ -418,7 +418,7 @@ fields! {
     }
     "Flows", [Field::Flow] => {
         FlowState, Text, "flow_state", [], "`open`, `in_progress` or `closed`.";
-        FlowLocalPkts, Int, "flow_local_pkts", [], "Packets from the local side.";
+        FlowLocalPkts, Int, "flow_local_pkts", [], "Packets from the local side, as of connections.";
         FlowLocalBytes, Int, "flow_local_bytes", [], "Bytes from the local side.";
         FlowRemotePkts, Int, "flow_remote_pkts", [], "Packets from the remote side.";
         FlowRemoteBytes, Int, "flow_remote_bytes", [], "Bytes from the remote side.";

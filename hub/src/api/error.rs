@@ -70,6 +70,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
+    /// What it says.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The answer in the form that Connect clients read (<https://connectrpc.com/docs/protocol/#error-end-stream>),
     /// with `error` beside it.
     pub fn into_connect(self) -> Response {

@@ -1,5 +1,5 @@
-//! The hub over HTTP. The only code that knows HTTP and JSON shapes: it reads what is asked, calls the hub, and writes
-//! the answer. REST and RPC call the same functions and never each other.
+//! The hub over HTTP and MCP. The only code that knows HTTP, JSON shapes and MCP: it reads what is asked, calls the hub,
+//! and writes the answer. REST, RPC and tools call the same operations and never each other.
 
 mod server;
 
@@ -7,9 +7,15 @@ mod routes;
 
 mod params;
 
+mod operations;
+
 mod rest;
 
 mod rpc;
+
+mod tools;
+
+mod mcp;
 
 mod error;
 
@@ -21,19 +27,25 @@ use axum::extract::{Request, State};
 use axum::http::{Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 pub use error::ApiError;
+pub use mcp::{Access, Remote};
 pub use routes::{ROUTES, Route};
-pub use server::serve;
+pub use server::{serve, serve_stdio, serve_stdio_of};
 
 use crate::hub::Hub;
+
+/// Exports under way at the same time. Each keeps a thread and about 2 MiB per node.
+const MAX_EXPORTS: usize = 8;
 
 /// What handlers share.
 #[derive(Clone)]
 pub struct App {
     hub: Arc<Hub>,
     requests: Arc<Requests>,
-    exports: Arc<tokio::sync::Semaphore>,
+    exports: Arc<Semaphore>,
 }
 
 /// Requests answered, by the class of their status.
@@ -42,18 +54,36 @@ struct Requests {
     good: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
+    /// MCP sessions that there was no room for.
+    sessions_refused: AtomicU64,
 }
 
-/// All routes, each with and without `/api` in front: the front of a cluster strips it, clients write either.
-pub fn router(hub: Arc<Hub>) -> Router {
-    let exports = Arc::new(tokio::sync::Semaphore::new(rest::MAX_EXPORTS));
-    let app = App {
-        hub,
-        requests: Arc::default(),
-        exports,
-    };
+impl App {
+    fn new(hub: Arc<Hub>) -> Self {
+        Self {
+            hub,
+            requests: Arc::default(),
+            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+        }
+    }
+
+    /// Leave to export a capture, to be held until that has ended.
+    fn export_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.exports).try_acquire_owned().map_err(|_| {
+            ApiError::too_many(format!(
+                "{MAX_EXPORTS} captures are being exported already; wait until one of them has ended"
+            ))
+        })
+    }
+}
+
+/// All routes, each with and without `/api` in front: the front of a cluster strips it, clients write either. `stop`
+/// ends the sessions of MCP.
+pub fn router(hub: Arc<Hub>, access: &Access, stop: CancellationToken) -> Router {
+    let app = App::new(hub);
     let routes = rest::routes()
         .merge(rpc::routes())
+        .merge(mcp::Door::new(app.clone(), access, stop).routes())
         .method_not_allowed_fallback(wrong_method);
     Router::new()
         .merge(routes.clone())

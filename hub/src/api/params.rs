@@ -1,9 +1,10 @@
-//! What a request asks for, whether it stands in the query or in a JSON body, in whatever spelling clients use.
+//! What a request asks for, whether it stands in the path, the query or a JSON body, in whatever spelling clients use.
 
 use std::collections::BTreeMap;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, Query, Request};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::{HeaderMap, header};
 use futures::StreamExt;
 use serde_json::Value;
@@ -16,7 +17,7 @@ pub const MAX_BODY: usize = 1 << 20;
 /// A longer body is thrown away up to here, so that its sender reads the answer instead of a broken connection.
 const MAX_DISCARDED: usize = 64 << 20;
 
-/// The parameters of a request: those of its query and the members of its JSON body.
+/// The parameters of a request: those of its path and query, and the members of its JSON body.
 ///
 /// Each is taken out by name; what is left over at the end was not understood, and the answer says so.
 #[derive(Debug, Default)]
@@ -141,6 +142,23 @@ impl Params {
             .collect()
     }
 
+    /// Adds to an answer which parameters nobody took.
+    pub fn warn(&self, answer: &mut Value) {
+        let Value::Object(answer) = answer else {
+            return;
+        };
+        let warnings = self.warnings();
+        if warnings.is_empty() {
+            return;
+        }
+        if let Value::Array(told) = answer
+            .entry("warnings")
+            .or_insert_with(|| Value::Array(Vec::new()))
+        {
+            told.extend(warnings.into_iter().map(Value::String));
+        }
+    }
+
     /// The value under the first of these names that is given; `null` is as good as nothing.
     fn take(&mut self, names: &[&str]) -> Option<(String, Value)> {
         let mut found = None;
@@ -154,7 +172,7 @@ impl Params {
     }
 
     /// Adds one; a name that comes twice becomes a list.
-    fn give(&mut self, name: &str, value: Value) {
+    pub fn give(&mut self, name: &str, value: Value) {
         match self.given.entry(snake_case(name)) {
             std::collections::btree_map::Entry::Vacant(free) => {
                 free.insert(value);
@@ -185,10 +203,32 @@ impl Params {
                 "{what} must be a JSON object, not {kind}"
             )));
         };
+        self.give_all(members);
+        Ok(())
+    }
+
+    /// Adds members that are JSON already.
+    pub fn give_all(&mut self, members: serde_json::Map<String, Value>) {
         for (name, value) in members {
             self.give(&name, value);
         }
-        Ok(())
+    }
+
+    /// JSON under a name: the arguments of a tool.
+    pub fn value(&mut self, names: &[&str]) -> Option<Value> {
+        self.take(names).map(|(_, value)| value)
+    }
+
+    /// All that nobody took.
+    pub fn rest(self) -> serde_json::Map<String, Value> {
+        self.given.into_iter().collect()
+    }
+
+    /// Whether one of these is given.
+    pub fn has(&self, names: &[&str]) -> bool {
+        names
+            .iter()
+            .any(|name| self.given.get(*name).is_some_and(|value| !value.is_null()))
     }
 }
 
@@ -205,7 +245,19 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         for (name, value) in query.0 {
             params.give(&name, Value::String(value));
         }
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        match RawPathParams::from_request_parts(&mut head, &()).await {
+            Ok(path) => {
+                for (name, value) in &path {
+                    params.give(name, Value::String(value.to_owned()));
+                }
+            }
+            Err(RawPathParamsRejection::InvalidUtf8InPathParam(error)) => {
+                return Err(ApiError::bad_request(format!("the path cannot be read: {error}")));
+            }
+            // The route has none.
+            Err(_) => {}
+        }
         let body = read(body).await?;
         if !body.is_empty() {
             check_kind(&head.headers)?;

@@ -28,12 +28,84 @@ const DISSECTION: (&str, &str, &str) = (
 );
 const DB: (&str, &str, &str) = ("db", "string", "the dissection asked: <snapshot>/<dissection>");
 
+const KFL: (&str, &str, &str) = ("kfl", "string", "filter; all calls when not given");
+const START: (&str, &str, &str) = ("start", "integer", "Unix ms, inclusive");
+const END: (&str, &str, &str) = ("end", "integer", "Unix ms, exclusive");
+const MAX_BYTES: (&str, &str, &str) = (
+    "max_bytes",
+    "integer",
+    "most bytes of rows in the answer, 1024 to 16777216",
+);
+
+const STATS: &[(&str, &str, &str)] = &[
+    DB,
+    KFL,
+    START,
+    END,
+    (
+        "group_by",
+        "list",
+        "up to 4 of endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, node, src.node, \
+         dst.node, status, protocol, method, outcome",
+    ),
+    (
+        "order",
+        "string",
+        "count (default), errors, error_rate, p50, p90, p95, p99, max, avg or bytes; most first",
+    ),
+    ("limit", "integer", "groups, 1 to 1000; 50 when not given"),
+    (
+        "bucket",
+        "string",
+        "auto or a duration (10s, 1m): series over time, too",
+    ),
+    MAX_BYTES,
+];
+
+const TIMELINE: &[(&str, &str, &str)] = &[
+    DB,
+    KFL,
+    START,
+    END,
+    ("by", "string", "peers (default) or endpoint: what makes a line"),
+    ("bucket", "string", "auto (default) or a duration"),
+    (
+        "retry_within",
+        "string",
+        "how long after a request another like it is its retry; 1s when not given",
+    ),
+    MAX_BYTES,
+];
+
+const SQL: &[(&str, &str, &str)] = &[
+    DB,
+    (
+        "sql",
+        "string",
+        "one SELECT; GET /mcp/schema tells tables and columns",
+    ),
+    ("limit", "integer", "rows, 1 to 10000; 100 when not given"),
+    MAX_BYTES,
+];
+
 /// Every route, in the order of an investigation. Each is also there below `/api`.
 pub const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/mcp",
-        description: "This list",
+        description: "This list; with Accept: text/event-stream, the events of an MCP session",
+        params: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/mcp",
+        description: "MCP (streamable HTTP): JSON-RPC of assistants",
+        params: &[],
+    },
+    Route {
+        method: "DELETE",
+        path: "/mcp",
+        description: "End an MCP session",
         params: &[],
     },
     Route {
@@ -235,6 +307,17 @@ pub const ROUTES: &[Route] = &[
             ("end", "integer", "Unix ms, exclusive"),
             ("order", "string", "time (default), latency or size"),
             ("cursor", "string", "where the last page ended"),
+            (
+                "fields",
+                "list",
+                "columns to show instead of a format, e.g. ts,path,status; GET /mcp/schema lists them",
+            ),
+            (
+                "group_by",
+                "string",
+                "node, ns or worker: counts the calls by it, too",
+            ),
+            MAX_BYTES,
         ],
     },
     Route {
@@ -244,20 +327,61 @@ pub const ROUTES: &[Route] = &[
         params: &[("id", "string", "id of the call"), DB],
     },
     Route {
+        method: "GET",
+        path: "/mcp/stats",
+        description: "Numbers about calls: counts, rates, errors, latencies, bytes; by groups and over time",
+        params: STATS,
+    },
+    Route {
         method: "POST",
-        path: "/mcp/tools/get_api_call_details",
-        description: "One API call with its payloads",
+        path: "/mcp/stats",
+        description: "The same",
+        params: STATS,
+    },
+    Route {
+        method: "GET",
+        path: "/mcp/timeline",
+        description: "What changed when: shifts of latency, errors and rates, first failures, retries, connections",
+        params: TIMELINE,
+    },
+    Route {
+        method: "POST",
+        path: "/mcp/timeline",
+        description: "The same",
+        params: TIMELINE,
+    },
+    Route {
+        method: "GET",
+        path: "/mcp/sql",
+        description: "The rows of one SELECT over the tables of a dissection",
+        params: SQL,
+    },
+    Route {
+        method: "POST",
+        path: "/mcp/sql",
+        description: "The same",
+        params: SQL,
+    },
+    Route {
+        method: "GET",
+        path: "/mcp/schema",
+        description: "Tables and columns of a dissection with their meaning, and what SQL may do",
+        params: &[DB],
+    },
+    Route {
+        method: "POST",
+        path: "/mcp/tools/call",
+        description: "Call a tool; the raw JSON result",
         params: &[
-            ("id", "string", "id of the call"),
-            ("node_id", "string", "its node, where the id does not name it"),
-            DB,
-            ("include_payload", "boolean", "true when not given"),
-            (
-                "max_payload_size",
-                "integer",
-                "bytes per body; 65536 when not given",
-            ),
+            ("name", "string", "name of the tool; also tool"),
+            ("arguments", "object", "its arguments, as its inputSchema says"),
         ],
+    },
+    Route {
+        method: "POST",
+        path: "/mcp/tools/:tool",
+        description: "The same, with the arguments alone as the body",
+        params: &[("tool", "string", "name of the tool")],
     },
     Route {
         method: "GET",

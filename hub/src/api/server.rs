@@ -7,16 +7,23 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::router;
+use super::mcp::{Backend, speak};
+use super::{Access, App, Remote, router};
 use crate::hub::Hub;
 
 /// Longest wait for answers that are under way when the hub stops. An export may take hours; it is broken off.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Answers on `listener` until `stop`, then lets what is under way end for a moment, and stops the hub.
-pub async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    hub: Arc<Hub>,
+    access: &Access,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let stopped = stop.clone().cancelled_owned();
-    let answering = axum::serve(listener, router(Arc::clone(&hub))).with_graceful_shutdown(stopped);
+    let routes = router(Arc::clone(&hub), access, stop.child_token());
+    let answering = axum::serve(listener, routes).with_graceful_shutdown(stopped);
     let answering = async move { answering.await };
     let late = async {
         stop.cancelled().await;
@@ -28,4 +35,16 @@ pub async fn serve(listener: TcpListener, hub: Arc<Hub>, stop: CancellationToken
     };
     hub.stop().await;
     ended
+}
+
+/// Speaks MCP over stdin and stdout about a hub in this process, until the other side ends or `stop`; then stops the hub.
+pub async fn serve_stdio(hub: Arc<Hub>, stop: CancellationToken) -> anyhow::Result<()> {
+    let spoken = speak(Backend::Here(App::new(Arc::clone(&hub))), stop).await;
+    hub.stop().await;
+    spoken
+}
+
+/// The same about another hub.
+pub async fn serve_stdio_of(hub: Remote, stop: CancellationToken) -> anyhow::Result<()> {
+    speak(Backend::There(hub), stop).await
 }

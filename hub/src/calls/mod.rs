@@ -1,5 +1,5 @@
-//! The table of calls: who their peers were, what its columns are, how calls become rows and rows become Parquet,
-//! where the packets of a call are, and how the table is opened again.
+//! The tables of calls and of connections: who their peers were, what their columns are, how calls and connections become
+//! rows and rows become Parquet, where the packets of a call are, and how the tables are opened again.
 
 pub mod names;
 
@@ -9,6 +9,8 @@ mod columns;
 
 mod rows;
 
+pub mod connections;
+
 mod writer;
 
 pub mod packets;
@@ -17,6 +19,7 @@ pub mod session;
 
 use std::path::PathBuf;
 
+pub use connections::ConnectionRows;
 pub use names::{Identity, Names, NodeName};
 pub use rows::Rows;
 pub use writer::PartWriter;

@@ -4,21 +4,25 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::parquet::errors::ParquetError;
 use rustc_hash::FxHashMap;
 use wiretape_dissect::{Call, Headers, Message, Observation, Peer, Value};
 use wiretape_tape::Nanos;
 
 use super::columns::{Leaf, ListColumn, MapColumn, NumberColumn, Ordered, WordColumn};
 use super::names::Names;
+use super::schema::schema;
+use super::writer::{Table, TakeLeaf};
 
 /// Most addresses whose text is remembered. More clients than that cost time, not memory.
-const ADDRESS_TEXTS: usize = 16 * 1024;
+pub(super) const ADDRESS_TEXTS: usize = 16 * 1024;
 
 /// Rows after which it is looked whether a page is full.
 const ROWS: usize = 256;
 
 /// Bits of a connection's or flow's number that any JSON reader keeps exactly.
-const JSON_BITS: u64 = (1 << 53) - 1;
+pub(super) const JSON_BITS: u64 = (1 << 53) - 1;
 
 /// Rows in the making.
 pub struct Rows {
@@ -225,6 +229,30 @@ impl Rows {
     }
 }
 
+impl Table for Rows {
+    type Record = Call;
+
+    fn schema() -> SchemaRef {
+        schema()
+    }
+
+    fn push(&mut self, calls: &[Call]) {
+        self.push(calls);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn memory(&mut self) -> usize {
+        self.memory()
+    }
+
+    fn finish(&mut self, take: &mut TakeLeaf<'_>) -> Result<(), ParquetError> {
+        self.finish(take)
+    }
+}
+
 impl Columns {
     fn new() -> Self {
         let word = || WordColumn::new(false);
@@ -270,7 +298,7 @@ fn start(call: &Call) -> Nanos {
     call.observation().map_or(0, Observation::start)
 }
 
-fn node(nodes: &[String], tape: u16) -> &str {
+pub(super) fn node(nodes: &[String], tape: u16) -> &str {
     nodes.get(usize::from(tape)).map_or("", String::as_str)
 }
 
@@ -313,12 +341,12 @@ fn fields(column: &mut MapColumn, fields: &[(&'static str, Value)]) {
 }
 
 /// Times, spans and sizes as the table has them. Nanoseconds since 1970 fit until the year 2262.
-fn number(value: Nanos) -> i64 {
+pub(super) fn number(value: Nanos) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// A flow's number: FNV-1a of its addresses and the server's port, so that it is the same in every dissection.
-fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
+pub(super) fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let mut hash = OFFSET;
@@ -338,7 +366,7 @@ fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
 }
 
 /// `src_…` or `dst_…`.
-struct PeerColumns {
+pub(super) struct PeerColumns {
     ip: WordColumn,
     port: NumberColumn,
     pod: WordColumn,
@@ -350,7 +378,7 @@ struct PeerColumns {
 }
 
 impl PeerColumns {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let word = || WordColumn::new(false);
         Self {
             ip: word(),
@@ -364,7 +392,7 @@ impl PeerColumns {
         }
     }
 
-    fn push(&mut self, peer: &Peer, ip: &str, who: super::names::Identity<'_>) {
+    pub(super) fn push(&mut self, peer: &Peer, ip: &str, who: super::names::Identity<'_>) {
         self.ip.push(ip);
         self.port.push(i64::from(peer.address.port()));
         self.pod.push(who.pod);
@@ -375,7 +403,7 @@ impl PeerColumns {
         labels(&mut self.labels, who.labels);
     }
 
-    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
+    pub(super) fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
         let words: [&mut dyn Leaf; 7] = [
             &mut self.ip,
             &mut self.port,

@@ -61,7 +61,7 @@ pub struct Column {
     pub doc: &'static str,
 }
 
-const fn column(name: &'static str, kind: Kind, doc: &'static str) -> Column {
+pub(super) const fn column(name: &'static str, kind: Kind, doc: &'static str) -> Column {
     Column { name, kind, doc }
 }
 
@@ -267,13 +267,13 @@ pub const COLUMNS: &[Column] = &[
 
 /// The table as it is written.
 pub fn schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| build(DataType::Utf8));
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| build(COLUMNS, DataType::Utf8));
     Arc::clone(&SCHEMA)
 }
 
 /// The table as it is read: the same, with text columns as views into the pages, so that filtering copies nothing.
 pub fn reading_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| build(DataType::Utf8View));
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| build(COLUMNS, DataType::Utf8View));
     Arc::clone(&SCHEMA)
 }
 
@@ -300,9 +300,10 @@ fn location_field() -> Arc<Field> {
     Arc::new(Field::new("element", DataType::UInt64, false))
 }
 
-fn build(text: DataType) -> SchemaRef {
+/// The schema of a list of columns, whose texts are of a type.
+pub(super) fn build(columns: &[Column], text: DataType) -> SchemaRef {
     let time = || DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-    let fields: Vec<Field> = COLUMNS
+    let fields: Vec<Field> = columns
         .iter()
         .map(|column| {
             let (data_type, nullable) = match column.kind {

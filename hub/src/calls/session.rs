@@ -1,18 +1,22 @@
-//! The table, opened for questions by DataFusion.
+//! The tables, opened for questions by DataFusion.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::schema;
+use super::{connections, schema};
 
-/// Name of the table in a session.
+/// Name of the table of calls in a session.
 pub const TABLE: &str = "calls";
+
+/// Name of the table of connections. Dissections that are older than this table have none.
+pub const CONNECTIONS: &str = "connections";
 
 /// Memory that all questions together may take for sorting and grouping, in bytes. What needs more spills to disk, or
 /// fails with an error that says so.
@@ -24,14 +28,22 @@ const FOOTER_MEMORY: usize = 32 << 20;
 /// Rows that a question works on at a time.
 const BATCH_ROWS: usize = 4096;
 
-/// A session on the tables in `folder` (that which holds the parts). Nothing is read yet.
-pub fn open(folder: &Path) -> Result<SessionContext> {
+/// A session on the tables in two folders (those which hold the parts). Nothing is read yet.
+pub fn open(calls: &Path, beside: &Path) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
     let parquet = &mut config.options_mut().execution.parquet;
     // Filters run while columns are decoded, so that headers of calls that do not match are never read.
     parquet.pushdown_filters = true;
     parquet.reorder_filters = true;
     let context = SessionContext::new_with_config_rt(config, runtime()?);
+    register(&context, TABLE, calls, schema::reading_schema())?;
+    if beside.is_dir() {
+        register(&context, CONNECTIONS, beside, connections::reading_schema())?;
+    }
+    Ok(context)
+}
+
+fn register(context: &SessionContext, name: &str, folder: &Path, schema: SchemaRef) -> Result<()> {
     let folder = std::path::absolute(folder)?;
     let url = reqwest::Url::from_directory_path(&folder)
         .map_err(|()| DataFusionError::Plan(format!("{} is not a folder's path", folder.display())))?;
@@ -39,9 +51,9 @@ pub fn open(folder: &Path) -> Result<SessionContext> {
         .with_file_extension(".parquet");
     let table = ListingTableConfig::new(ListingTableUrl::parse(url.as_str())?)
         .with_listing_options(options)
-        .with_schema(schema::reading_schema());
-    context.register_table(TABLE, Arc::new(ListingTable::try_new(table)?))?;
-    Ok(context)
+        .with_schema(schema);
+    context.register_table(name, Arc::new(ListingTable::try_new(table)?))?;
+    Ok(())
 }
 
 /// One runtime for all sessions, so that their memory is bounded together.

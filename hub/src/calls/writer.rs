@@ -5,6 +5,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::{WriterProperties, WriterVersion};
@@ -12,8 +13,7 @@ use datafusion::parquet::file::writer::SerializedFileWriter;
 use datafusion::parquet::schema::types::SchemaDescPtr;
 
 use super::WriteError;
-use super::rows::Rows;
-use super::schema::schema;
+use super::columns::Leaf;
 
 /// Most rows of a row group: the unit that a query skips by its statistics, and reads in parallel.
 const ROW_GROUP_ROWS: usize = 64 * 1024;
@@ -28,24 +28,53 @@ const LOOK: usize = 1024;
 /// Bytes collected before they are written to the file.
 const FILE_BUFFER: usize = 256 << 10;
 
-/// One part of the table, being written.
-pub struct PartWriter {
+/// The rows of a table in the making.
+pub trait Table {
+    /// What becomes a row.
+    type Record;
+
+    /// The table's schema.
+    fn schema() -> SchemaRef;
+
+    /// Appends rows.
+    fn push(&mut self, records: &[Self::Record]);
+
+    /// How many rows the row group under way has.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that the row group under way holds, roughly.
+    fn memory(&mut self) -> usize;
+
+    /// Hands over each leaf of the table's schema, in its order, to end the row group. There are no rows then.
+    fn finish(&mut self, take: &mut TakeLeaf<'_>) -> Result<(), ParquetError>;
+}
+
+/// Takes a leaf whose row group ends.
+pub type TakeLeaf<'t> = dyn FnMut(&mut dyn Leaf) -> Result<(), ParquetError> + 't;
+
+/// One part of a table, being written.
+pub struct PartWriter<T> {
     path: PathBuf,
-    rows: Rows,
+    rows: T,
     writer: SerializedFileWriter<BufWriter<File>>,
     columns: SchemaDescPtr,
     memory: usize,
 }
 
-impl PartWriter {
+impl<T: Table> PartWriter<T> {
     /// Creates the file. `workers` is how many such parts are written at the same time.
-    pub fn create(path: &Path, rows: Rows, workers: usize) -> Result<Self, WriteError> {
+    pub fn create(path: &Path, rows: T, workers: usize) -> Result<Self, WriteError> {
         let file = File::create_new(path).map_err(|source| WriteError::Io {
             path: path.to_owned(),
             source,
         })?;
         let file = BufWriter::with_capacity(FILE_BUFFER, file);
-        let (columns, writer) = open(file).map_err(|e| WriteError::format(path, e))?;
+        let (columns, writer) = open(file, &T::schema()).map_err(|e| WriteError::format(path, e))?;
         let memory = ROW_GROUP_MEMORY / workers.max(1);
         Ok(Self {
             path: path.to_owned(),
@@ -56,10 +85,10 @@ impl PartWriter {
         })
     }
 
-    /// Appends calls, of which few at a time cost least.
-    pub fn push(&mut self, calls: &[wiretape_dissect::Call]) -> Result<(), WriteError> {
+    /// Appends rows, of which few at a time cost least.
+    pub fn push(&mut self, records: &[T::Record]) -> Result<(), WriteError> {
         let before = self.rows.len();
-        self.rows.push(calls);
+        self.rows.push(records);
         let rows = self.rows.len();
         let look = before / LOOK != rows / LOOK;
         if look && (rows >= ROW_GROUP_ROWS || self.rows.memory() >= self.memory) {
@@ -116,14 +145,14 @@ impl WriteError {
 /// Begins a file whose schema is the table's, in Parquet's terms and in Arrow's.
 fn open(
     file: BufWriter<File>,
+    schema: &SchemaRef,
 ) -> Result<(SchemaDescPtr, SerializedFileWriter<BufWriter<File>>), ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("wiretape-hub ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
-    let schema = schema();
-    add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
-    let columns = Arc::new(ArrowSchemaConverter::new().convert(&schema)?);
+    add_encoded_arrow_schema_to_metadata(schema, &mut properties);
+    let columns = Arc::new(ArrowSchemaConverter::new().convert(schema)?);
     let root = columns.root_schema_ptr();
     let writer = SerializedFileWriter::new(file, root, Arc::new(properties))?;
     Ok((columns, writer))
@@ -138,7 +167,7 @@ mod tests {
     use wiretape_dissect::{Call, Headers, Marks, Message, Observation, Outcome, Peer, Value};
 
     use super::*;
-    use crate::calls::Names;
+    use crate::calls::{Names, Rows};
 
     /// More than a row group, and not a multiple of anything.
     const CALLS: u64 = 70_001;

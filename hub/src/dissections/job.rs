@@ -127,7 +127,10 @@ pub struct Summary {
     pub packets: u64,
     /// Calls stored.
     pub calls: u64,
-    /// Of which protocol.
+    /// Connections stored, of TCP and of UDP.
+    #[serde(default)]
+    pub connections: u64,
+    /// Of which protocol the calls are.
     pub protocol_counts: BTreeMap<String, u64>,
     /// Time of the oldest packet, if there was one.
     pub first_ts: Option<Nanos>,

@@ -26,9 +26,9 @@ use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
 pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Source, Summary};
-pub use publish::{SUMMARY, TABLES};
+pub use publish::{CONNECTIONS, SUMMARY, TABLES};
 
-use crate::calls::{Names, NodeName, PartWriter, Rows, packets, schema};
+use crate::calls::{ConnectionRows, Names, NodeName, PartWriter, Rows, packets, schema};
 use lanes::{LaneEnd, Lanes, Place, Unit, WorkerGone};
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
@@ -39,8 +39,8 @@ pub const MAX_WORKERS: usize = 16;
 
 /// Dissects. Blocks until it is done; to be called on a thread of its own, never on an async worker.
 ///
-/// Writes `calls/` in [`Job::out`], under a temporary name until it is whole: the parts of the table, and the summary
-/// that is also returned. Damage in a file costs the rest of that file and is told in [`Summary::problems`].
+/// Writes `calls/` and `connections/` in [`Job::out`], under temporary names until they are whole: the parts of the tables,
+/// and the summary that is also returned. Damage in a file costs the rest of that file and is told in [`Summary::problems`].
 ///
 /// # Errors
 /// See [`JobError`]. None leaves anything behind.
@@ -70,7 +70,9 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     let make_worker = |number: usize| {
         let rows = Rows::new(Arc::clone(&names), Arc::clone(&nodes));
         let part = PartWriter::create(&folder.part(number), rows, workers)?;
-        Ok::<_, JobError>(Worker::new(number, workers, job, progress, part))
+        let rows = ConnectionRows::new(Arc::clone(&names), Arc::clone(&nodes));
+        let connections = PartWriter::create(&folder.connections_part(number), rows, workers)?;
+        Ok::<_, JobError>(Worker::new(number, workers, job, progress, part, connections))
     };
     let (read, dissected) = if workers == 1 {
         on_this_thread(job, progress, make_worker(0)?)?
@@ -340,6 +342,7 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
         dissect.merge(&report.counters);
         outside_window += report.outside_window;
         summary.calls += report.calls;
+        summary.connections += report.connections;
         for (protocol, count) in report.protocols {
             *summary.protocol_counts.entry(protocol.to_owned()).or_default() += count;
         }

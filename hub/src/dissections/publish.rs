@@ -1,5 +1,5 @@
-//! Nothing is visible until all of it is on disk: tables are written into a folder with a temporary name, which a
-//! rename publishes.
+//! Nothing is visible until all of it is on disk: tables are written into folders with temporary names, which renames
+//! publish. That of the calls comes last, and counts: without calls there is no dissection.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,16 +9,23 @@ use super::job::{JobError, Summary};
 /// The tables' folder in a dissection's folder.
 pub const TABLES: &str = "calls";
 
+/// The folder of the table of connections, beside that.
+pub const CONNECTIONS: &str = "connections";
+
 /// The [`Summary`] in the tables' folder.
 pub const SUMMARY: &str = "summary.json";
 
 /// The tables' folder while it is written. What a killed job left under this name is thrown away by the next.
 const UNPUBLISHED: &str = ".calls.incoming";
 
+/// The same of the connections.
+const UNPUBLISHED_CONNECTIONS: &str = ".connections.incoming";
+
 /// A folder of tables that nobody sees yet. Removed when dropped, unless published.
 pub(super) struct Unpublished {
     out: PathBuf,
     folder: PathBuf,
+    connections: PathBuf,
     /// The dissection's folder was made for this.
     made_out: bool,
     published: bool,
@@ -32,21 +39,33 @@ impl Unpublished {
         }
         let made_out = !out.exists();
         let folder = out.join(UNPUBLISHED);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(|e| JobError::io("remove", &folder, e))?;
+        let connections = out.join(UNPUBLISHED_CONNECTIONS);
+        // Connections without calls are what a job that was killed between the two renames has left.
+        for left in [&folder, &connections, &out.join(CONNECTIONS)] {
+            if left.exists() {
+                fs::remove_dir_all(left).map_err(|e| JobError::io("remove", left, e))?;
+            }
         }
-        fs::create_dir_all(&folder).map_err(|e| JobError::io("make the folder", &folder, e))?;
+        for new in [&folder, &connections] {
+            fs::create_dir_all(new).map_err(|e| JobError::io("make the folder", new, e))?;
+        }
         Ok(Self {
             out: out.to_owned(),
             folder,
+            connections,
             made_out,
             published: false,
         })
     }
 
-    /// Where a worker's part goes.
+    /// Where a worker's part of the calls goes.
     pub(super) fn part(&self, worker: usize) -> PathBuf {
         self.folder.join(format!("part-{worker}.parquet"))
+    }
+
+    /// Where its part of the connections goes.
+    pub(super) fn connections_part(&self, worker: usize) -> PathBuf {
+        self.connections.join(format!("part-{worker}.parquet"))
     }
 
     pub(super) fn publish(mut self, summary: &Summary) -> Result<(), JobError> {
@@ -55,9 +74,12 @@ impl Unpublished {
             let json = serde_json::to_vec_pretty(summary)?;
             fs::write(&path, json)?;
             File::open(&path)?.sync_all()?;
+            File::open(&self.connections)?.sync_all()?;
             File::open(&self.folder)?.sync_all()
         };
         write().map_err(|e| JobError::io("write", &path, e))?;
+        let connections = self.out.join(CONNECTIONS);
+        fs::rename(&self.connections, &connections).map_err(|e| JobError::io("publish", &connections, e))?;
         let tables = self.out.join(TABLES);
         fs::rename(&self.folder, &tables).map_err(|e| JobError::io("publish", &tables, e))?;
         self.published = true;
@@ -74,6 +96,7 @@ impl Drop for Unpublished {
         }
         // Nobody is left to tell; the next job of that name removes it.
         let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.connections);
         if self.made_out {
             let _ = fs::remove_dir(&self.out);
         }

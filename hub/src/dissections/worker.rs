@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use wiretape_dissect::{Call, Counters, Observation, SHARDS, Shard};
+use wiretape_dissect::{Call, ConnectionRecord, Counters, Observation, SHARDS, Shard};
 use wiretape_tape::Nanos;
 
 use super::job::{Job, Progress};
 use super::lanes::{Batch, LaneEnd, Unit};
-use crate::calls::{PartWriter, WriteError};
+use crate::calls::{ConnectionRows, PartWriter, Rows, WriteError};
 
 /// Calls that are stored together: few enough that their texts are still in the processor's cache.
 const AT_HAND: usize = 16;
@@ -19,7 +19,10 @@ pub(super) struct Worker<'j> {
     window: Option<(Nanos, Nanos)>,
     progress: &'j Progress,
     calls: Vec<Call>,
-    part: PartWriter,
+    part: PartWriter<Rows>,
+    /// Connections that are over.
+    over: Vec<ConnectionRecord>,
+    connections: PartWriter<ConnectionRows>,
     report: WorkerReport,
 }
 
@@ -27,6 +30,7 @@ pub(super) struct Worker<'j> {
 #[derive(Default)]
 pub(super) struct WorkerReport {
     pub(super) calls: u64,
+    pub(super) connections: u64,
     pub(super) outside_window: u64,
     pub(super) protocols: BTreeMap<&'static str, u64>,
     pub(super) first_call: Option<Nanos>,
@@ -40,7 +44,8 @@ impl<'j> Worker<'j> {
         workers: usize,
         job: &Job,
         progress: &'j Progress,
-        part: PartWriter,
+        part: PartWriter<Rows>,
+        connections: PartWriter<ConnectionRows>,
     ) -> Self {
         let shards = (number..SHARDS)
             .step_by(workers.max(1))
@@ -53,6 +58,8 @@ impl<'j> Worker<'j> {
             progress,
             calls: Vec::new(),
             part,
+            over: Vec::new(),
+            connections,
             report: WorkerReport::default(),
         }
     }
@@ -90,6 +97,10 @@ impl<'j> Worker<'j> {
             }
         });
         stored?;
+        for shard in &mut self.shards {
+            self.over.extend(shard.connections());
+        }
+        self.store_connections()?;
         self.store()
     }
 
@@ -100,8 +111,11 @@ impl<'j> Worker<'j> {
             shard.finish(&mut self.calls);
             self.report.counters.merge(shard.counters());
             self.store()?;
+            self.over.extend(shard.connections());
+            self.store_connections()?;
         }
         self.part.finish()?;
+        self.connections.finish()?;
         Ok(self.report)
     }
 
@@ -124,6 +138,18 @@ impl<'j> Worker<'j> {
         self.progress.found(calls);
         let stored = self.part.push(&self.calls);
         self.calls.clear();
+        stored
+    }
+
+    /// Stores the connections that are over: those of which a packet was in the window.
+    fn store_connections(&mut self) -> Result<(), WriteError> {
+        if let Some((from, until)) = self.window {
+            self.over
+                .retain(|connection| connection.times.0 < until && connection.times.1 >= from);
+        }
+        self.report.connections += self.over.len() as u64;
+        let stored = self.connections.push(&self.over);
+        self.over.clear();
         stored
     }
 }

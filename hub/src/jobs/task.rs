@@ -104,6 +104,11 @@ impl Task {
 }
 
 impl State {
+    /// What its calls are asked for by: `<snapshot>/<dissection>`.
+    pub fn db(&self) -> String {
+        format!("{}/{}", self.snapshot_name, self.record.name)
+    }
+
     pub(super) fn of(entry: &DissectionEntry) -> Self {
         let summary = entry.record.summary.as_ref();
         Self {

@@ -5,20 +5,22 @@ use std::str::FromStr;
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
-use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::{Expr, Operator, SortExpr, col, lit};
+use datafusion::functions_aggregate::expr_fn::count as counted;
+use datafusion::logical_expr::{Expr, SortExpr, col, lit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use wiretape_kfl::Filter;
 use wiretape_tape::Nanos;
 
 use super::bodies::{self, Side};
+use super::connection;
+use super::entries::{self, Asked};
 use super::entry;
-use super::explain;
 use super::fields::instant;
-use super::filter::{condition, joined};
 use super::row::Row;
+use super::scope::Scope;
+use super::select::CallsGroup;
 use super::{Database, QueryError};
+use crate::calls::schema::{self, Column};
 
 /// Most calls of one page.
 pub const MAX_LIMIT: i64 = 1000;
@@ -74,6 +76,67 @@ pub struct CallsQuery {
     pub order: Order,
     /// What `now()` means in the filter.
     pub now: Nanos,
+    /// Shows these columns of each call instead of a format; none shows the format.
+    pub fields: Vec<&'static Column>,
+    /// Counts the calls by this, too.
+    pub group_by: Option<CallsGroup>,
+    /// Most bytes of calls in the answer; those beyond come with the next page. `None` leaves none out.
+    pub max_bytes: Option<usize>,
+}
+
+impl CallsQuery {
+    /// Which calls it is about.
+    fn scope(&self) -> Scope {
+        Scope {
+            kfl: self.kfl.clone(),
+            start: self.start,
+            end: self.end,
+            now: self.now,
+        }
+    }
+
+    /// The columns that it needs; `None` for all.
+    fn columns(&self) -> Option<Vec<&'static str>> {
+        let mut columns: Vec<&'static str> = match self.format {
+            _ if !self.fields.is_empty() => self.fields.iter().map(|column| column.name).collect(),
+            Format::Compact => entry::COMPACT.to_vec(),
+            Format::Full | Format::Raw => return None,
+        };
+        // What ids, cursors and orders are made of.
+        for name in [
+            "ts",
+            "stream",
+            "index",
+            "node",
+            "elapsed_ns",
+            "req_bytes",
+            "resp_bytes",
+        ] {
+            if !columns.contains(&name) {
+                columns.push(name);
+            }
+        }
+        Some(columns)
+    }
+
+    /// A call as it asks for it.
+    async fn shown(&self, db: &Database, row: Row<'_>) -> Result<Value, QueryError> {
+        if !self.fields.is_empty() {
+            return Ok(row.selected(&self.fields));
+        }
+        if let Some(kind) = connection::Kind::of(row) {
+            return Ok(Value::Object(kind.entry(row, self.format)));
+        }
+        Ok(match self.format {
+            Format::Compact => Value::Object(entry::compact(row)),
+            Format::Full => {
+                let mut entry = entry::full(row);
+                with_bodies(db, row, PREVIEW, &mut entry).await?;
+                Value::Object(entry)
+            }
+            Format::Raw => Value::Object(row.raw(schema::COLUMNS)),
+        })
+    }
 }
 
 /// A page of calls.
@@ -88,6 +151,12 @@ pub struct CallsPage {
     /// Ask again with this for the next page; only there when `truncated`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// What to do to see the rest, when fewer calls are here than were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// How many calls match by group, when they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Value>>,
     /// Why there is nothing, when there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
@@ -103,57 +172,67 @@ pub struct CallsPage {
 /// a cursor of another question.
 pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, QueryError> {
     let limit = limit(query.limit)?;
-    let filter = filter(query)?;
-    let window = window(query)?;
-    let matching = all_of(window.clone().into_iter().chain(condition(&filter)?).collect());
+    let scope = query.scope();
+    let scoped = scope.read()?;
     let cursor = query
         .cursor
         .as_deref()
         .map(|text| Cursor::parse(text, query.order))
         .transpose()?;
 
-    let total = count_calls(db, matching.clone()).await?;
-    let mut page = db.table().await?;
-    if let Some(condition) = all_of(matching.into_iter().chain(cursor.map(|c| c.after())).collect()) {
+    let asked = Asked::by(&scoped.filter);
+    let total = count(db, asked, scoped.condition()).await?;
+    let mut page = entries::table(db, asked).await?;
+    if let Some(condition) = scoped.and(cursor.map(Cursor::after)) {
         page = page.filter(condition)?;
     }
     let mut page = page.sort(order(query.order))?.limit(0, Some(limit + 1))?;
-    if query.format == Format::Compact {
-        let mut columns = entry::COMPACT.to_vec();
-        columns.extend(["req_bytes", "resp_bytes"]);
+    if let Some(mut columns) = query.columns() {
+        if !asked.is_calls() {
+            columns.extend(["protocol", "conn_id", "flow_id", "side"]);
+            columns.extend(entries::own().map(|column| column.name));
+            columns.sort_unstable();
+            columns.dedup();
+        }
         page = page.select_columns(&columns)?;
     }
     let batches = page.collect().await?;
-    let truncated = Row::each(&batches).count() > limit;
 
     let mut answer = CallsPage {
         total,
-        truncated,
         ..CallsPage::default()
     };
-    for row in Row::each(&batches).take(limit) {
-        answer.calls.push(match query.format {
-            Format::Compact => Value::Object(entry::compact(row)),
-            Format::Full => {
-                let mut entry = entry::full(row);
-                with_bodies(db, row, PREVIEW, &mut entry).await?;
-                Value::Object(entry)
-            }
-            Format::Raw => row.raw(),
-        });
+    let mut room = query.max_bytes.unwrap_or(usize::MAX);
+    let mut last = None;
+    for row in Row::each(&batches) {
+        if answer.calls.len() == limit {
+            answer.truncated = true;
+            break;
+        }
+        let call = query.shown(db, row).await?;
+        // What it takes on the wire, with its comma. One call is shown however long it is, so that paging goes on.
+        let bytes = call.to_string().len() + 1;
+        if bytes > room && !answer.calls.is_empty() {
+            answer.truncated = true;
+            answer.hint = Some(format!(
+                "more calls would make the answer longer than {} bytes; pass the cursor for the next, select \
+                 fields, or raise max_bytes",
+                query.max_bytes.unwrap_or_default()
+            ));
+            break;
+        }
+        room = room.saturating_sub(bytes);
+        answer.calls.push(call);
+        last = Some(row);
     }
-    if truncated {
-        answer.cursor = Row::each(&batches)
-            .nth(limit - 1)
-            .map(|last| Cursor::at(last, query.order).to_string());
+    if answer.truncated {
+        answer.cursor = last.map(|last| Cursor::at(last, query.order).to_string());
+    }
+    if let Some(group) = query.group_by {
+        answer.groups = Some(group.counted(db, scoped.condition()).await?);
     }
     if answer.calls.is_empty() {
-        let in_window = if total == 0 {
-            count_calls(db, all_of(window)).await?
-        } else {
-            total
-        };
-        answer.explanation = Some(explain::nothing(db.summary(), query, &filter, total, in_window));
+        answer.explanation = Some(scoped.nothing(db, &scope, asked, total).await?);
     }
     answer.lost_packets = Some(db.summary().lost_packets).filter(|lost| *lost > 0);
     Ok(answer)
@@ -166,13 +245,16 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
 pub async fn call_by_id(db: &Database, id: &str) -> Result<Value, QueryError> {
     let batches = find(db, id).await?;
     let row = Row::each(&batches).next().ok_or_else(|| unknown(id))?;
+    if let Some(kind) = connection::Kind::of(row) {
+        return Ok(Value::Object(kind.entry(row, Format::Full)));
+    }
     let mut entry = entry::full(row);
     with_bodies(db, row, PREVIEW, &mut entry).await?;
     Ok(Value::Object(entry))
 }
 
-/// One call with its payloads (contract, section 1.6): `{"entry", "req_body", "resp_body", "truncated"}`.
-/// `max_payload_size` is per body, in bytes; `None` leaves payloads out.
+/// One call with its payloads (contract, section 1.6): `{"entry", "req_body", "resp_body", "truncated", "l4_flow",
+/// "l4_conn"}`. `max_payload_size` is per body, in bytes; `None` leaves payloads out. `l4`: with the last two.
 ///
 /// # Errors
 /// As [`call_by_id`].
@@ -180,17 +262,55 @@ pub async fn call_details(
     db: &Database,
     id: &str,
     max_payload_size: Option<usize>,
+    l4: bool,
 ) -> Result<Value, QueryError> {
     let batches = find(db, id).await?;
     let row = Row::each(&batches).next().ok_or_else(|| unknown(id))?;
     let mut details = Map::new();
+    if let Some(kind) = connection::Kind::of(row) {
+        details.insert("entry".to_owned(), Value::Object(kind.entry(row, Format::Full)));
+        details.insert("truncated".to_owned(), json!(false));
+        return Ok(Value::Object(details));
+    }
     details.insert("entry".to_owned(), Value::Object(entry::full(row)));
     let mut truncated = false;
     if let Some(most) = max_payload_size {
         truncated = with_bodies(db, row, most, &mut details).await?;
     }
     details.insert("truncated".to_owned(), json!(truncated));
+    if l4 {
+        let flow = row.int("flow_id").unwrap_or_default();
+        with_l4(db, row.id("stream"), flow.unsigned_abs(), &mut details).await?;
+    }
     Ok(Value::Object(details))
+}
+
+/// Puts the call's flow and connection into an answer, if there is a table of them.
+async fn with_l4(
+    db: &Database,
+    stream: u64,
+    flow: u64,
+    details: &mut Map<String, Value>,
+) -> Result<(), QueryError> {
+    if db.connections().await?.is_none() {
+        return Ok(());
+    }
+    for (member, index, id) in [
+        ("l4_flow", entries::FLOW, flow),
+        ("l4_conn", entries::CONNECTION, stream),
+    ] {
+        let condition = col("stream").eq(lit(id)).and(col("index").eq(lit(index)));
+        let batches = entries::table(db, Asked::by_index(index))
+            .await?
+            .filter(condition)?
+            .collect()
+            .await?;
+        if let Some((row, kind)) = Row::each(&batches).find_map(|row| Some((row, connection::Kind::of(row)?)))
+        {
+            details.insert(member.to_owned(), Value::Object(kind.l4(row)));
+        }
+    }
+    Ok(())
 }
 
 /// Puts `req_body` and `resp_body` into an answer, or why they cannot be had. Whether one of them was cut.
@@ -225,8 +345,7 @@ async fn find(
     if !node.is_empty() {
         condition = condition.and(col("node").eq(lit(node)));
     }
-    Ok(db
-        .table()
+    Ok(entries::table(db, Asked::by_index(index))
         .await?
         .filter(condition)?
         .limit(0, Some(1))?
@@ -269,16 +388,15 @@ impl FromStr for CallId {
     }
 }
 
-/// How many calls meet a condition.
-async fn count_calls(db: &Database, condition: Option<Expr>) -> Result<u64, QueryError> {
-    let Some(condition) = condition else {
+/// How many entries meet a condition.
+pub(super) async fn count(db: &Database, asked: Asked, condition: Option<Expr>) -> Result<u64, QueryError> {
+    let Some(condition) = condition.or_else(|| (!asked.is_calls()).then(|| lit(true))) else {
         return Ok(db.summary().calls);
     };
-    let counted = db
-        .table()
+    let counted = entries::table(db, asked)
         .await?
         .filter(condition)?
-        .aggregate(Vec::new(), vec![count(lit(1_i64)).alias("n")])?;
+        .aggregate(Vec::new(), vec![counted(lit(1_i64)).alias("n")])?;
     let batches = counted.collect().await?;
     let count = batches.first().and_then(|batch| {
         batch
@@ -300,30 +418,6 @@ fn limit(limit: Option<i64>) -> Result<usize, QueryError> {
             "limit is {limit}; it must be 1 to {MAX_LIMIT}; for more, pass the answer's cursor and ask again"
         ))
     })
-}
-
-fn filter(query: &CallsQuery) -> Result<Filter, QueryError> {
-    wiretape_kfl::compile(query.kfl.as_deref().unwrap_or_default(), query.now)
-        .map_err(|error| QueryError::BadRequest(format!("the filter is wrong at {error}")))
-}
-
-/// The conditions that the question's window makes.
-fn window(query: &CallsQuery) -> Result<Vec<Expr>, QueryError> {
-    let nanos = |ms: i64| instant(u64::try_from(ms).unwrap_or_default().saturating_mul(1_000_000));
-    if let (Some(start), Some(end)) = (query.start, query.end)
-        && start >= end
-    {
-        return Err(QueryError::BadRequest(format!(
-            "start ({start}) must be before end ({end}); both are ms since 1970 UTC"
-        )));
-    }
-    let start = query.start.map(|start| col("ts").gt_eq(nanos(start)));
-    let end = query.end.map(|end| col("ts").lt(nanos(end)));
-    Ok(start.into_iter().chain(end).collect())
-}
-
-fn all_of(conditions: Vec<Expr>) -> Option<Expr> {
-    (!conditions.is_empty()).then(|| joined(conditions, Operator::And))
 }
 
 fn order(order: Order) -> Vec<SortExpr> {

@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{DataFrame, SessionContext};
 use thiserror::Error;
+use tokio::sync::OnceCell;
 use wiretape_dissect::protobuf::Descriptors;
 use wiretape_tape::{BlockReader, ReadError};
 
+use super::endpoints::Endpoints;
+use super::sql;
 use crate::calls::{schema, session};
-use crate::dissections::{SUMMARY, Summary, TABLES};
+use crate::dissections::{CONNECTIONS, SUMMARY, Summary, TABLES};
 
 /// Most segments of one dissection that are kept open for reading bodies.
 const OPEN_FILES: usize = 64;
@@ -59,6 +62,10 @@ struct Inner {
     summary: Summary,
     session: SessionContext,
     files: Mutex<HashMap<usize, Arc<BlockReader>>>,
+    /// Learned when first asked for: the table never changes.
+    endpoints: OnceCell<Endpoints>,
+    /// Opened when first asked for.
+    sql: OnceCell<SessionContext>,
 }
 
 impl Database {
@@ -92,13 +99,15 @@ impl Database {
                 schema::VERSION
             )));
         }
-        let session = session::open(&tables)?;
+        let session = session::open(&tables, &dir.join(CONNECTIONS))?;
         let inner = Inner {
             dir: dir.to_owned(),
             identity,
             summary,
             session,
             files: Mutex::default(),
+            endpoints: OnceCell::new(),
+            sql: OnceCell::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -130,6 +139,35 @@ impl Database {
     /// The table of calls.
     pub(super) async fn table(&self) -> Result<DataFrame, QueryError> {
         Ok(self.inner.session.table(session::TABLE).await?)
+    }
+
+    /// The table of connections; `None` in dissections that are older than it.
+    pub(super) async fn connections(&self) -> Result<Option<DataFrame>, QueryError> {
+        let session = &self.inner.session;
+        if !session.table_exist(session::CONNECTIONS)? {
+            return Ok(None);
+        }
+        Ok(Some(session.table(session::CONNECTIONS).await?))
+    }
+
+    /// Its tables for SQL.
+    pub(super) async fn sql_session(&self) -> Result<SessionContext, QueryError> {
+        let open = || async { Ok::<_, QueryError>(sql::open(&self.inner.session).await?) };
+        self.inner.sql.get_or_try_init(open).await.cloned()
+    }
+
+    /// What its calls' endpoints are.
+    pub(super) async fn endpoints(&self) -> Result<&Endpoints, QueryError> {
+        self.inner
+            .endpoints
+            .get_or_try_init(|| Endpoints::learn(self))
+            .await
+    }
+
+    /// The same, where they have been learned before.
+    pub(super) fn learned_endpoints(&self) -> Result<&Endpoints, QueryError> {
+        let missing = || QueryError::Internal("endpoints were asked for before they were learned".to_owned());
+        self.inner.endpoints.get().ok_or_else(missing)
     }
 
     /// A file of the dissection, opened for reading single packets.

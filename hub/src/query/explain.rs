@@ -2,22 +2,23 @@
 
 use wiretape_kfl::Filter;
 
-use super::calls::CallsQuery;
 use super::row::rfc3339;
+use super::scope::Scope;
 use crate::dissections::Summary;
 
-/// Why no call is in the answer. `total` match the filter in the window, `in_window` calls are in the window at all.
+/// Why no entry is in the answer. `total` match the filter in the window; `in_window` are in the window at all, of what
+/// was asked for (`calls`, or other `entries`, too).
 pub(super) fn nothing(
     summary: &Summary,
-    query: &CallsQuery,
+    scope: &Scope,
     filter: &Filter,
     total: u64,
-    in_window: u64,
+    (in_window, entries): (u64, &str),
 ) -> String {
     if summary.packets == 0 {
         return "the files of this dissection hold no packets; was anything recorded in the snapshot's window?".to_owned();
     }
-    if summary.calls == 0 {
+    if summary.calls == 0 && entries == "calls" {
         return format!(
             "{} packets were read, and no call was found in them{}",
             summary.packets,
@@ -25,14 +26,15 @@ pub(super) fn nothing(
         );
     }
     if total > 0 {
-        return format!("all {total} calls that match come before the cursor");
+        return format!("all {total} {entries} that match come before the cursor");
     }
     if in_window == 0 {
-        return format!("no call began in that window; {}", span(summary));
+        let none = if entries == "calls" { "no call" } else { "nothing" };
+        return format!("{none} began in that window; {}", span(summary));
     }
-    let of = match (query.start, query.end) {
-        (None, None) => format!("the {in_window} calls of this dissection"),
-        _ => format!("the {in_window} calls in that window"),
+    let of = match (scope.start, scope.end) {
+        (None, None) => format!("the {in_window} {entries} of this dissection"),
+        _ => format!("the {in_window} {entries} in that window"),
     };
     format!("the filter ({filter}) matched none of {of}; {}", span(summary))
 }

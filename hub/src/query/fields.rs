@@ -9,6 +9,7 @@ use wiretape_dissect::Marks;
 use wiretape_kfl::Field;
 use wiretape_tape::Nanos;
 
+use super::connection;
 use super::filter::joined;
 use super::functions;
 
@@ -53,6 +54,7 @@ pub(super) fn text(field: Field) -> Expr {
         }
         Field::Path => col("path"),
         Field::Authority => col("authority"),
+        Field::ConnState | Field::FlowState => connection::state_in_short(),
         Field::HttpVersion => col("version"),
         // Not known of any call: no source of DNS names, annotations or resolution errors yet.
         Field::SrcDns | Field::DstDns | Field::NodeIp | Field::CaptureBackend => lit(""),
@@ -77,6 +79,14 @@ pub(super) fn number(field: Field) -> Expr {
         Field::RequestBodySize => col("req_body_bytes"),
         Field::ResponseHeadersSize => col("resp_head_bytes"),
         Field::ResponseBodySize => col("resp_body_bytes"),
+        Field::ConnLocalPkts | Field::FlowLocalPkts => local("pkts"),
+        Field::ConnLocalBytes | Field::FlowLocalBytes => local("bytes"),
+        Field::ConnRemotePkts | Field::FlowRemotePkts => remote("pkts"),
+        Field::ConnRemoteBytes | Field::FlowRemoteBytes => remote("bytes"),
+        Field::FlowLocalPps => connection::per_second(local("pkts")),
+        Field::FlowLocalBps => connection::per_second(local("bytes")),
+        Field::FlowRemotePps => connection::per_second(remote("pkts")),
+        Field::FlowRemoteBps => connection::per_second(remote("bytes")),
         of_protocol => try_cast(
             functions::entry(col("fields"), of_protocol.name()),
             DataType::Int64,
@@ -118,6 +128,7 @@ pub(super) fn list(field: Field) -> Listed {
         Field::Pods => Listed::Texts(["src_pod", "dst_pod"]),
         Field::Services => Listed::Texts(["src_service", "dst_service"]),
         Field::Marks => Listed::Marks,
+        Field::ConnL7Detected | Field::FlowL7Detected => Listed::Joined(col("l7")),
         of_protocol if !of_protocol.info().protocols.is_empty() => {
             Listed::Joined(functions::entry(col("fields"), of_protocol.name()))
         }
@@ -262,12 +273,22 @@ fn marked(mark: Marks) -> Expr {
 }
 
 /// The first of these columns that says something.
-fn first_known(columns: &[&str]) -> Expr {
+pub(super) fn first_known(columns: &[&str]) -> Expr {
     columns.iter().rev().fold(lit(""), |otherwise, column| {
         when(col(*column).not_eq(lit("")), col(*column))
             .otherwise(otherwise)
             .unwrap_or_else(|_| col(*column))
     })
+}
+
+/// What the local side of a connection or flow sent.
+fn local(what: &str) -> Expr {
+    of_side(&format!("client_{what}"), &format!("server_{what}"))
+}
+
+/// What the other side sent.
+fn remote(what: &str) -> Expr {
+    of_side(&format!("server_{what}"), &format!("client_{what}"))
 }
 
 /// The local side is the one that was recorded: the server's if only that was, else the client's.

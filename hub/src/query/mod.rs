@@ -2,6 +2,8 @@
 
 mod database;
 
+mod scope;
+
 mod filter;
 
 mod fields;
@@ -10,16 +12,60 @@ mod functions;
 
 mod calls;
 
+mod select;
+
 mod row;
 
 mod entry;
+
+mod entries;
+
+mod connection;
 
 mod bodies;
 
 mod explain;
 
+mod scan;
+
+mod endpoints;
+
+mod group;
+
+mod latency;
+
+mod stats;
+
+mod timeline;
+
+mod nearest;
+
+mod sql;
+
 pub use calls::{
     CallsPage, CallsQuery, DEFAULT_LIMIT, Format, MAX_LIMIT, Order, PREVIEW, call_by_id, call_details, calls,
 };
 pub use database::{Database, Databases, QueryError};
+pub use endpoints::MAX_NAMES;
 pub use filter::MAX_CONDITIONS;
+pub use group::{GroupKey, MAX_KEYS};
+pub use latency::{EXACT_LATENCIES, HISTOGRAM_ERROR};
+pub use scope::Scope;
+pub use select::{CallsGroup, columns_named};
+pub use stats::{
+    Bucket, DEFAULT_SHOWN, MAX_BUCKETS, MAX_CELLS, MAX_GROUPS, MAX_SHOWN, ORDERS, SHORTEST_BUCKET,
+    StatsOrder, StatsQuery, stats,
+};
+
+pub use sql::{
+    DEFAULT_ROWS, MAX_CONCATENATIONS, MAX_ROWS, MAX_SQL, MAX_TABLES, MAX_TOKENS, SQL_AT_ONCE, SQL_DISK,
+    SQL_MEMORY, SQL_TIME, SqlQuery, describe_schema, sql,
+};
+
+pub use timeline::{Lines, MAX_CALLS as MAX_TIMELINE_CALLS, RETRY_WITHIN, TimelineQuery, timeline};
+
+/// Bytes of the rows of an answer when nobody says how many there may be.
+pub const ANSWER_BYTES: usize = 60 << 10;
+
+/// Most bytes of rows that may be asked for.
+pub const MAX_ANSWER_BYTES: usize = 16 << 20;

@@ -8,7 +8,7 @@ use wiretape_tape::Nanos;
 
 use super::functions::Maps;
 use crate::calls::packets::place;
-use crate::calls::schema::{COLUMNS, Kind};
+use crate::calls::schema::{Column, Kind};
 
 /// A row. Columns that are not in the answer read as if nothing was recorded.
 #[derive(Clone, Copy)]
@@ -89,32 +89,43 @@ impl<'b> Row<'b> {
         )
     }
 
-    /// Every column, as it is.
-    pub(super) fn raw(self) -> Value {
+    /// Some columns, as they are.
+    pub(super) fn raw<'c>(self, columns: impl IntoIterator<Item = &'c Column>) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("id".to_owned(), json!(self.call_id()));
-        for column in COLUMNS {
-            let name = column.name;
-            let value = match column.kind {
-                Kind::Time | Kind::MaybeTime => {
-                    self.time(name).map_or(Value::Null, |time| json!(rfc3339(time)))
-                }
-                Kind::Word | Kind::Text => json!(self.text(name)),
-                Kind::Int | Kind::MaybeInt | Kind::Small | Kind::MaybeSmall => json!(self.int(name)),
-                Kind::Id => json!(format!("{:x}", self.id(name))),
-                Kind::Map => pairs(self.map(name)),
-                Kind::Locations => self
-                    .locations(name)
-                    .into_iter()
-                    .map(|location| {
-                        let (file, offset) = place(location);
-                        json!({"file": file, "offset": offset})
-                    })
-                    .collect(),
-            };
-            object.insert(name.to_owned(), value);
+        for column in columns {
+            object.insert(column.name.to_owned(), self.value(column));
+        }
+        object
+    }
+
+    /// Some columns, as they are.
+    pub(super) fn selected(self, columns: &[&Column]) -> Value {
+        let mut object = Map::new();
+        object.insert("id".to_owned(), json!(self.call_id()));
+        for column in columns {
+            object.insert(column.name.to_owned(), self.value(column));
         }
         Value::Object(object)
+    }
+
+    fn value(self, column: &Column) -> Value {
+        let name = column.name;
+        match column.kind {
+            Kind::Time | Kind::MaybeTime => self.time(name).map_or(Value::Null, |time| json!(rfc3339(time))),
+            Kind::Word | Kind::Text => json!(self.text(name)),
+            Kind::Int | Kind::MaybeInt | Kind::Small | Kind::MaybeSmall => json!(self.int(name)),
+            Kind::Id => json!(format!("{:x}", self.id(name))),
+            Kind::Map => pairs(self.map(name)),
+            Kind::Locations => self
+                .locations(name)
+                .into_iter()
+                .map(|location| {
+                    let (file, offset) = place(location);
+                    json!({"file": file, "offset": offset})
+                })
+                .collect(),
+        }
     }
 
     /// `None` where the column is not there or NULL.

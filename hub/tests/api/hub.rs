@@ -55,7 +55,7 @@ impl TestHub {
         let stop = CancellationToken::new();
         let token = stop.clone();
         let serving = tokio::spawn(async move {
-            api::serve(listener, Arc::new(hub), token)
+            api::serve(listener, Arc::new(hub), &api::Access::default(), token)
                 .await
                 .expect("the hub serves");
         });

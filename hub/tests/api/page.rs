@@ -172,10 +172,10 @@ async fn unused_parameters_are_told() {
     let hub = TestHub::start(&[&client]).await;
     hub.client.snapshot(json!({ "name": "a" })).await;
     hub.client.dissect("a", "d").await;
-    let page = hub.client.get("/mcp/calls?db=a/d&group_by=node").await;
+    let page = hub.client.get("/mcp/calls?db=a/d&group=node").await;
     assert_eq!(
         page["warnings"],
-        json!(["`group_by` is not a parameter here and was not used"])
+        json!(["`group` is not a parameter here and was not used"])
     );
     let created = hub
         .client

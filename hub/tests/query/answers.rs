@@ -329,9 +329,9 @@ async fn call_by_its_id() {
             (&wanted["id"], &wanted["ts"], &wanted["path"])
         );
     }
-    let details = query::call_details(&db, id, Some(5)).await.unwrap();
+    let details = query::call_details(&db, id, Some(5), false).await.unwrap();
     assert_eq!(details["entry"]["id"], *id);
-    let full = query::call_details(&db, id, Some(65536)).await.unwrap();
+    let full = query::call_details(&db, id, Some(65536), false).await.unwrap();
     let body = full["resp_body"].as_str().unwrap();
     assert_eq!(details["resp_body"], body.get(..5).unwrap_or(body));
     assert_eq!(
@@ -339,7 +339,7 @@ async fn call_by_its_id() {
         (&json!(body.len() > 5), &json!(false))
     );
     assert!(
-        query::call_details(&db, id, None)
+        query::call_details(&db, id, None, false)
             .await
             .unwrap()
             .get("resp_body")

@@ -63,7 +63,7 @@ async fn bodies_read_back() {
         (&json!(true), None)
     );
 
-    let details = query::call_details(&db, call["id"].as_str().unwrap(), Some(1 << 20))
+    let details = query::call_details(&db, call["id"].as_str().unwrap(), Some(1 << 20), false)
         .await
         .unwrap();
     assert_eq!(
@@ -85,7 +85,7 @@ async fn long_body_is_cut_and_read_no_further() {
         (&call["resp_body"], &call["resp_body_truncated"]),
         (&json!("x".repeat(PREVIEW)), &json!(true))
     );
-    let details = query::call_details(&db, call["id"].as_str().unwrap(), Some(100_000))
+    let details = query::call_details(&db, call["id"].as_str().unwrap(), Some(100_000), false)
         .await
         .unwrap();
     assert_eq!(

@@ -4,8 +4,12 @@ mod captures;
 
 mod answers;
 mod bodies;
+mod connections;
 mod corpora;
 mod jobs;
 mod names;
 mod offline;
 mod schema;
+mod sql;
+mod stats;
+mod timeline;

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use datafusion::arrow::datatypes::FieldRef;
 use wiretape_dissect::Marks;
-use wiretape_hub::calls::schema::{COLUMNS, VERSION, schema};
+use wiretape_hub::calls::connections;
+use wiretape_hub::calls::schema::{COLUMNS, Column, VERSION, schema};
 
 #[test]
 fn document_is_in_step() {
@@ -12,15 +14,18 @@ fn document_is_in_step() {
     assert!(document.contains(&format!("The version is {VERSION}.")));
     let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| `")).collect();
     let schema = schema();
-    let columns = COLUMNS.iter().zip(schema.fields()).map(|(column, field)| {
+    let row = |(column, field): (&Column, &FieldRef)| {
         assert_eq!(column.name, field.name());
         let (name, doc) = (column.name, column.doc);
         let null = if field.is_nullable() { "NULL" } else { "" };
         format!("| `{name}` | {} | {null} | {doc} |", column.kind.sql())
-    });
+    };
+    let columns = COLUMNS.iter().zip(schema.fields()).map(row);
+    let of_connections = connections::schema();
+    let of_connections = connections::COLUMNS.iter().zip(of_connections.fields()).map(row);
     let marks = Marks::NAMES
         .iter()
         .map(|(mark, name)| format!("| `{name}` | {} |", mark.0));
-    let expected: Vec<String> = columns.chain(marks).collect();
+    let expected: Vec<String> = columns.chain(marks).chain(of_connections).collect();
     assert_eq!(rows, expected, "the table should be:\n{}", expected.join("\n"));
 }

@@ -29,8 +29,10 @@ enum Bench {
     Record(record::Options),
     /// A cut of a full tape.
     Cut(cut::Options),
-    /// A capture of HTTP/1 to stored calls, beside tshark.
+    /// Captures to stored calls, beside tshark.
     Dissect(dissect::Options),
+    /// Captures of hostile shape to stored calls, beside usual ones of the same protocol.
+    Hostile(dissect::HostileOptions),
 
     /// The sender of `record`, in its own process and namespace.
     #[command(hide = true)]
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
         Bench::Record(options) => record::run(&options),
         Bench::Cut(options) => cut::run(&options),
         Bench::Dissect(options) => dissect::run(&options),
+        Bench::Hostile(options) => dissect::run_hostile(&options),
         Bench::Send(options) => record::send(&options),
         Bench::Receive(options) => record::receive(&options),
         Bench::RunDissect(options) => dissect::run_ours(&options),

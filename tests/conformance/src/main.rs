@@ -10,6 +10,7 @@ mod docs;
 mod hpack;
 mod known;
 mod protocols;
+mod tcp;
 mod tshark;
 
 use std::path::{Path, PathBuf};
@@ -93,6 +94,8 @@ struct Capture {
     file: PathBuf,
     calls: Vec<Call>,
     packets: Option<Vec<tshark::Packet>>,
+    /// The two tellings of its connections.
+    connections: Option<[Vec<compare::Message>; 2]>,
 }
 
 fn main() -> Result<()> {
@@ -112,6 +115,9 @@ fn main() -> Result<()> {
     for protocol in PROTOCOLS {
         all.extend(beside_tshark(protocol, &captures).filter(|_| version.is_ok()));
         all.extend(beside_deepflow(protocol, &captures)?);
+    }
+    if version.is_ok() {
+        all.push(connections(&captures));
     }
     let (whole, joined) = hpack::compare(&corpora)?;
     for (oracle, tally) in [("stories", whole), ("stories joined late", joined)] {
@@ -163,18 +169,35 @@ fn read(corpora: &Path, ask: bool) -> Result<Vec<Capture>> {
 }
 
 fn capture(file: &Path, ask: bool) -> Result<Capture> {
-    let calls = dissect(&corpora::read(file)?).calls;
+    let dissected = dissect(&corpora::read(file)?);
     let told = protocols::TOLD
         .iter()
         .find(|(name, _)| *name == corpora::name(file));
     let ports = told.map_or(&[][..], |(_, ports)| ports);
     let options: Vec<&str> = ports.iter().flat_map(|port| ["-d", port]).collect();
     let packets = ask.then(|| tshark::ask(file, protocols::FILTER, protocols::LAYERS, &options));
+    let connections =
+        ask.then(|| Ok::<_, anyhow::Error>([tcp::ours(&dissected.connections), tcp::theirs(file)?]));
     Ok(Capture {
         file: file.to_owned(),
-        calls,
+        calls: dissected.calls,
         packets: packets.transpose()?,
+        connections: connections.transpose()?,
     })
+}
+
+fn connections(captures: &[Capture]) -> Compared {
+    let mut tally = Tally::default();
+    for capture in captures {
+        if let Some([ours, theirs]) = capture.connections.clone() {
+            tally.add(tcp::NAME, "tshark", &corpora::name(&capture.file), ours, theirs);
+        }
+    }
+    Compared {
+        protocol: tcp::NAME,
+        oracle: "tshark",
+        tally,
+    }
 }
 
 fn beside_tshark(protocol: &protocols::Protocol, captures: &[Capture]) -> Option<Compared> {

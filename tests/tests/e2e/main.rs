@@ -12,6 +12,8 @@ mod page;
 
 mod nginx;
 
+mod live;
+
 mod crashes;
 
 mod bad_input;

@@ -54,7 +54,7 @@ async fn nginx_under_curl_and_wrk() -> anyhow::Result<()> {
     )?;
     nginx.stop()?;
 
-    let log = log(&cluster.folder().join("access.log"))?;
+    let log = log(cluster.folder())?;
     let mut found = BTreeMap::new();
     for call in all_calls(&cluster.api(), "web").await? {
         assert_eq!(
@@ -126,48 +126,9 @@ fn run(cluster: &Cluster, name: &str, program: &Path, arguments: &[String]) -> a
 }
 
 fn start_nginx(cluster: &Cluster) -> anyhow::Result<Process> {
-    let folder = cluster.folder();
-    let site = folder.join("site");
-    fs::create_dir_all(site.join("put"))?;
-    fs::write(site.join("small.txt"), "small\n".repeat(20))?;
-    fs::write(site.join("large.txt"), "a line of a larger file\n".repeat(20_000))?;
-    let folder = folder.display();
-    let config = format!(
-        r#"
-daemon off;
-user root;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{ }}
-http {{
-    default_type text/plain;
-    log_format counted '$request_method $uri $status';
-    access_log {folder}/access.log counted;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    keepalive_requests 100000;
-    gzip on;
-    gzip_types text/plain;
-    server {{
-        listen {WEB}:80;
-        root {folder}/site;
-        location /put/ {{ dav_methods PUT DELETE; client_max_body_size 10m; }}
-        location /post {{ return 200 "thank you\n"; }}
-        location /moved {{ return 301 /small.txt; }}
-        location /unavailable {{ return 503; }}
-        location /empty {{ return 204; }}
-    }}
-}}
-"#
-    );
-    let file = PathBuf::from(format!("{folder}/nginx.conf"));
-    fs::write(&file, config)?;
+    let file = configure(cluster.folder(), &format!("{WEB}:80"))?;
     let place = cluster.place("web")?;
-    let arguments = ["-c".into(), file.clone().into_os_string()];
+    let arguments = ["-c".into(), file.into_os_string()];
     let mut nginx = Process::start(
         "nginx",
         &place,
@@ -200,10 +161,54 @@ http {{
     Ok(nginx)
 }
 
+/// Writes a site into a folder, and the configuration of a server for it that counts its calls (see [`log`]).
+pub fn configure(folder: &Path, listen: &str) -> anyhow::Result<PathBuf> {
+    let site = folder.join("site");
+    fs::create_dir_all(site.join("put"))?;
+    fs::write(site.join("small.txt"), "small\n".repeat(20))?;
+    fs::write(site.join("large.txt"), "a line of a larger file\n".repeat(20_000))?;
+    let folder = folder.display();
+    let config = format!(
+        r#"
+daemon off;
+user root;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ }}
+http {{
+    default_type text/plain;
+    log_format counted '$request_method $uri $status';
+    access_log {folder}/access.log counted;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_requests 100000;
+    gzip on;
+    gzip_types text/plain;
+    server {{
+        listen {listen};
+        root {folder}/site;
+        location /put/ {{ dav_methods PUT DELETE; client_max_body_size 10m; }}
+        location /post {{ return 200 "thank you\n"; }}
+        location /moved {{ return 301 /small.txt; }}
+        location /unavailable {{ return 503; }}
+        location /empty {{ return 204; }}
+    }}
+}}
+"#
+    );
+    let file = PathBuf::from(format!("{folder}/nginx.conf"));
+    fs::write(&file, config)?;
+    Ok(file)
+}
+
 /// nginx's own count of calls by method, path and status.
-fn log(file: &Path) -> anyhow::Result<BTreeMap<(String, String, u16), usize>> {
+pub fn log(folder: &Path) -> anyhow::Result<BTreeMap<(String, String, u16), usize>> {
     let mut counts = BTreeMap::new();
-    for line in fs::read_to_string(file)?.lines() {
+    for line in fs::read_to_string(folder.join("access.log"))?.lines() {
         let mut words = line.split(' ').map(str::to_owned);
         let kind = words
             .next()

@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 
 use super::{Exchange, Exchanging};
-use crate::connection::call;
+use crate::connection::{call, peer};
 use crate::datagram::{Datagram, Transport};
 use crate::flow::{End, Ends, FlowKey, mix};
 use crate::join::View;
-use crate::limits::{ANSWERED, DATAGRAM_PROBES, HELD, HELD_CALLS, VANTAGES};
+use crate::limits::{ANSWERED, DATAGRAM_IDLE, DATAGRAM_PROBES, HELD, HELD_CALLS, VANTAGES};
 use crate::protocols::{Arrival, DATAGRAM_PROTOCOLS, Key, Likeness};
+use crate::record::{ClientBy, ConnectionRecord, SeenFrom, State};
 use crate::segment::Observer;
+use crate::tcp::Sent;
 use crate::{Call, Counters, Nanos, Outcome};
 
 /// What a flow needs of its shard.
@@ -18,6 +20,8 @@ pub(super) struct Desk<'a> {
     /// For exchanges on their way; empty between datagrams.
     pub scratch: &'a mut Vec<Exchange>,
     pub out: &'a mut Vec<Call>,
+    /// Flows that are over.
+    pub over: &'a mut Vec<ConnectionRecord>,
 }
 
 /// The datagrams between two addresses and ports.
@@ -26,6 +30,9 @@ pub(super) struct Flow {
     stream: u64,
     /// Ordinal of the next call.
     index: u32,
+    /// Who asks: in its first call, else who has spoken first.
+    client: End,
+    transport: Transport,
     last_seen: Nanos,
     vantages: Vec<Vantage>,
     /// Whether more observers are to be expected.
@@ -39,13 +46,26 @@ pub(super) struct Flow {
     pub appointed: bool,
     /// Calls that are out, by which another observer's late view of one is known.
     given: VecDeque<Given>,
+    /// Protocols of the calls that are out.
+    protocols: Vec<&'static str>,
 }
 
 /// A flow as one observer saw it.
 struct Vantage {
     tape: u16,
     observer: Observer,
+    /// When its first datagram was seen, and its last.
+    times: (Nanos, Nanos),
+    /// What each end sent.
+    volumes: Ends<Volume>,
     dissection: Dissection,
+}
+
+/// Datagrams, and bytes of them from the IP header on.
+#[derive(Clone, Copy, Default)]
+struct Volume {
+    packets: u64,
+    bytes: u64,
 }
 
 enum Dissection {
@@ -100,6 +120,8 @@ impl Flow {
             // Not the id of a TCP connection between the same ports.
             stream: mix(datagram.flow.mixed() ^ mix(datagram.ts) ^ transport),
             index: 0,
+            client: datagram.from.end,
+            transport: datagram.transport,
             last_seen: datagram.ts,
             vantages: Vec::with_capacity(1),
             twin: false,
@@ -108,6 +130,7 @@ impl Flow {
             held_bytes: 0,
             appointed: false,
             given: VecDeque::new(),
+            protocols: Vec::new(),
         }
     }
 
@@ -150,6 +173,10 @@ impl Flow {
         let Some(vantage) = self.vantages.get_mut(n) else {
             return;
         };
+        vantage.times.1 = datagram.ts;
+        let volume = &mut vantage.volumes[datagram.from.end];
+        volume.packets += 1;
+        volume.bytes += datagram.wire_len();
         if matches!(vantage.dissection, Dissection::Passed) {
             return;
         }
@@ -208,6 +235,44 @@ impl Flow {
         while let Some(held) = self.held.pop_front() {
             self.let_go(held, desk);
         }
+        if self.transport == Transport::Udp {
+            desk.over.extend(self.record(now));
+        }
+    }
+
+    /// What is to be told of the flow as such.
+    fn record(&mut self, now: Nanos) -> Option<ConnectionRecord> {
+        let client = self.client;
+        // The client's socket, else the server's, else whoever saw it first.
+        let vantage = self
+            .vantages
+            .iter()
+            .min_by_key(|vantage| SeenFrom::of(vantage.observer, client))?;
+        let ends = [client, client.other()];
+        let silent = now.saturating_sub(self.last_seen) >= DATAGRAM_IDLE;
+        Some(ConnectionRecord {
+            stream: self.stream,
+            client: peer(&self.flow, &self.recorded, client),
+            server: peer(&self.flow, &self.recorded, client.other()),
+            client_by: if self.index > 0 {
+                ClientBy::Protocol
+            } else {
+                ClientBy::Opening
+            },
+            tape: vantage.tape,
+            seen_from: SeenFrom::of(vantage.observer, client),
+            recorded: ends.map(|end| self.recorded[end].is_some()).into(),
+            times: vantage.times,
+            state: if silent { State::Closed } else { State::Established },
+            protocols: std::mem::take(&mut self.protocols),
+            calls: self.index,
+            sent: ends.map(|end| Sent {
+                packets: vantage.volumes[end].packets,
+                bytes: vantage.volumes[end].bytes,
+                ..Sent::default()
+            }),
+            tcp: None,
+        })
     }
 
     /// The observer of a datagram; `None` if there are too many.
@@ -222,6 +287,8 @@ impl Flow {
         self.vantages.push(Vantage {
             tape: datagram.tape,
             observer: datagram.observer,
+            times: (datagram.ts, datagram.ts),
+            volumes: Ends::default(),
             dissection: Dissection::Undecided(0),
         });
         Some(self.vantages.len() - 1)
@@ -319,6 +386,12 @@ impl Flow {
         }
         self.given.push_back(given);
         desk.counters.calls += 1;
+        if self.index == 0 {
+            self.client = given.client;
+        }
+        if !self.protocols.contains(&view.transaction.protocol) {
+            self.protocols.push(view.transaction.protocol);
+        }
         desk.out
             .push(call(view, (self.stream, self.index), &self.flow, &self.recorded));
         self.index += 1;

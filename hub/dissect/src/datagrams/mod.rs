@@ -15,6 +15,7 @@ pub use driver::{Exchange, Exchanging};
 use crate::datagram::{Datagram, Transport};
 use crate::flow::FlowKey;
 use crate::limits::{DATAGRAM_FLOW_BYTES, DATAGRAM_FLOWS, DATAGRAM_IDLE, HELD};
+use crate::record::ConnectionRecord;
 use crate::{Call, Counters, Nanos};
 use flow::{Desk, Flow};
 
@@ -42,14 +43,15 @@ impl Datagrams {
         payload: &[u8],
         counters: &mut Counters,
         out: &mut Vec<Call>,
+        over: &mut Vec<ConnectionRecord>,
     ) {
         counters.datagrams += 1;
         self.now = self.now.max(datagram.ts);
         let now = self.now;
-        self.keep_appointments(counters, out);
+        self.keep_appointments(counters, out, over);
         let name = (datagram.flow, datagram.transport);
         if self.flows.len() >= DATAGRAM_FLOWS && !self.flows.contains_key(&name) {
-            self.evict(counters, out);
+            self.evict(counters, out, over);
         }
         let flow = match self.flows.entry(name) {
             Entry::Occupied(known) => known.into_mut(),
@@ -63,6 +65,7 @@ impl Datagrams {
             counters,
             scratch: &mut self.scratch,
             out,
+            over,
         };
         let bytes = flow.memory();
         flow.take(datagram, payload, now, &mut desk);
@@ -73,13 +76,13 @@ impl Datagrams {
             self.holding.push_back((since, name));
         }
         self.bytes = (self.bytes + flow.memory()).saturating_sub(bytes);
-        while self.bytes > DATAGRAM_FLOW_BYTES && self.evict(counters, out) {}
+        while self.bytes > DATAGRAM_FLOW_BYTES && self.evict(counters, out, over) {}
     }
 
     /// There are no more datagrams: gives all calls that still wait.
-    pub fn finish(&mut self, counters: &mut Counters, out: &mut Vec<Call>) {
+    pub fn finish(&mut self, counters: &mut Counters, out: &mut Vec<Call>, over: &mut Vec<ConnectionRecord>) {
         while let Some((_, name)) = self.idle.pop_front() {
-            self.give_up(&name, counters, out);
+            self.give_up(&name, counters, out, over);
         }
     }
 
@@ -89,13 +92,18 @@ impl Datagrams {
     }
 
     /// Looks after the flows whose time has come.
-    fn keep_appointments(&mut self, counters: &mut Counters, out: &mut Vec<Call>) {
+    fn keep_appointments(
+        &mut self,
+        counters: &mut Counters,
+        out: &mut Vec<Call>,
+        over: &mut Vec<ConnectionRecord>,
+    ) {
         let now = self.now;
         while let Some((_, name)) = self
             .holding
             .pop_front_if(|(since, _)| since.saturating_add(HELD) <= now)
         {
-            let Some(since) = self.tend(&name, counters, out, Flow::release).flatten() else {
+            let Some(since) = self.tend(&name, counters, out, over, Flow::release).flatten() else {
                 continue;
             };
             self.holding.push_back((since, name));
@@ -106,10 +114,10 @@ impl Datagrams {
         {
             let last_seen = self.flows.get(&name).map_or(0, Flow::last_seen);
             if last_seen.saturating_add(DATAGRAM_IDLE) <= now {
-                self.give_up(&name, counters, out);
+                self.give_up(&name, counters, out, over);
                 continue;
             }
-            self.tend(&name, counters, out, Flow::expire);
+            self.tend(&name, counters, out, over, Flow::expire);
             // Looked at at least twice in the time that a request may wait.
             self.idle
                 .push_back((last_seen.min(now - DATAGRAM_IDLE / 2), name));
@@ -122,6 +130,7 @@ impl Datagrams {
         name: &Name,
         counters: &mut Counters,
         out: &mut Vec<Call>,
+        over: &mut Vec<ConnectionRecord>,
         act: impl FnOnce(&mut Flow, Nanos, &mut Desk<'_>) -> T,
     ) -> Option<T> {
         let flow = self.flows.get_mut(name)?;
@@ -129,6 +138,7 @@ impl Datagrams {
             counters,
             scratch: &mut self.scratch,
             out,
+            over,
         };
         let bytes = flow.memory();
         let done = act(flow, self.now, &mut desk);
@@ -137,7 +147,12 @@ impl Datagrams {
     }
 
     /// Gives up the flow that has been silent for the longest time. Whether there was one.
-    fn evict(&mut self, counters: &mut Counters, out: &mut Vec<Call>) -> bool {
+    fn evict(
+        &mut self,
+        counters: &mut Counters,
+        out: &mut Vec<Call>,
+        over: &mut Vec<ConnectionRecord>,
+    ) -> bool {
         while let Some((at, name)) = self.idle.pop_front() {
             let Some(flow) = self.flows.get(&name) else {
                 continue;
@@ -148,15 +163,21 @@ impl Datagrams {
                 continue;
             }
             counters.datagram_flows_evicted += 1;
-            self.give_up(&name, counters, out);
+            self.give_up(&name, counters, out, over);
             return true;
         }
         false
     }
 
     /// Ends a flow and gives its calls.
-    fn give_up(&mut self, name: &Name, counters: &mut Counters, out: &mut Vec<Call>) {
-        self.tend(name, counters, out, Flow::finish);
+    fn give_up(
+        &mut self,
+        name: &Name,
+        counters: &mut Counters,
+        out: &mut Vec<Call>,
+        over: &mut Vec<ConnectionRecord>,
+    ) {
+        self.tend(name, counters, out, over, Flow::finish);
         if let Some(flow) = self.flows.remove(name) {
             self.bytes = self.bytes.saturating_sub(flow.memory());
         }

@@ -6,6 +6,16 @@
 
 mod half;
 
+mod analysis;
+
+mod round_trips;
+
+mod outcome;
+
+pub(crate) use analysis::Analysis;
+pub use analysis::Sent;
+pub use round_trips::RoundTrips;
+
 use half::{Early, Half};
 
 use crate::flow::{End, Ends};

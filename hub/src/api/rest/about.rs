@@ -9,10 +9,12 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
+use crate::api::mcp::PROMPTS;
+use crate::api::tools;
 use crate::api::{App, ROUTES};
 
 /// Clients of both kinds read this: those that look for `endpoints` and those that look for `tools` (contract 1.3).
-pub(super) async fn discovery() -> Json<Value> {
+pub(in crate::api) async fn discovery() -> Json<Value> {
     let endpoints: Vec<Value> = ROUTES
         .iter()
         .map(|route| {
@@ -29,14 +31,41 @@ pub(super) async fn discovery() -> Json<Value> {
             })
         })
         .collect();
+    let tools: Vec<Value> = tools::all()
+        .map(|tool| {
+            json!({
+                "name": tool.name,
+                "title": tool.title,
+                "description": tool.description,
+                "inputSchema": tools::input(tool),
+            })
+        })
+        .collect();
+    let prompts: Vec<Value> = PROMPTS
+        .iter()
+        .map(|prompt| {
+            let arguments: Vec<Value> = prompt
+                .arguments
+                .iter()
+                .map(|argument| {
+                    json!({
+                        "name": argument.name,
+                        "description": argument.description,
+                        "required": argument.required,
+                    })
+                })
+                .collect();
+            json!({ "name": prompt.name, "description": prompt.description, "arguments": arguments })
+        })
+        .collect();
     Json(json!({
         "name": "Wiretape",
         "version": env!("CARGO_PKG_VERSION"),
         "description": "Recorded traffic of a cluster: cut a window of time into a snapshot, dissect it into API calls, \
                         ask for them. Times are Unix milliseconds, UTC.",
         "endpoints": endpoints,
-        "tools": [],
-        "prompts": [],
+        "tools": tools,
+        "prompts": prompts,
     }))
 }
 
@@ -72,7 +101,7 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let (snapshots, jobs) = (app.hub.snapshots.counters(), app.hub.jobs.counters());
     let (running, waiting) = app.hub.jobs.active();
     let rebuilt = AtomicU64::new(app.hub.catalogue.rebuilt());
-    let counters: [(&str, &str, &AtomicU64); 17] = [
+    let counters: [(&str, &str, &AtomicU64); 18] = [
         (
             "requests_answered_total",
             "Requests answered with a status below 400",
@@ -87,6 +116,11 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
             "requests_failed_total",
             "Requests answered with a status of 500 or more",
             &app.requests.failed,
+        ),
+        (
+            "mcp_sessions_refused_total",
+            "MCP sessions that there was no room for",
+            &app.requests.sessions_refused,
         ),
         (
             "snapshots_created_total",

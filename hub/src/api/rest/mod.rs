@@ -1,53 +1,80 @@
-//! REST: one file per resource, in the order of an investigation.
-
-mod boundaries;
-
-mod snapshots;
+//! REST: a route for each operation, in the order of an investigation.
 
 mod pcap;
 
-mod dissections;
-
-mod calls;
+mod tools;
 
 mod about;
 
-use axum::Router;
-use axum::routing::{get, post};
+use axum::extract::State;
+use axum::routing::{self, MethodRouter};
+use axum::{Json, Router};
+use serde_json::Value;
 
-use super::App;
-pub(super) use dissections::{entry, full, start};
-pub(super) use pcap::MAX_EXPORTS;
+use super::operations::{
+    Operation, boundaries, calls, dissections, operation, snapshots, sql, stats, timeline,
+};
+use super::params::Params;
+use super::{ApiError, App};
+pub(super) use about::discovery;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
-        .route("/mcp", get(about::discovery))
-        .route("/mcp/data-boundaries", get(boundaries::get))
-        .route("/mcp/snapshots", get(snapshots::list).post(snapshots::create))
+        .route("/mcp/data-boundaries", get(operation!(boundaries::get)))
+        .route(
+            "/mcp/snapshots",
+            get(operation!(snapshots::list)).merge(post(operation!(snapshots::create))),
+        )
         .route(
             "/mcp/snapshots/{snapshot}",
-            get(snapshots::get).delete(snapshots::delete),
+            get(operation!(snapshots::get)).merge(delete(operation!(snapshots::delete))),
         )
-        .route("/mcp/snapshots/{snapshot}/pcap", get(pcap::get))
+        .route("/mcp/snapshots/{snapshot}/pcap", routing::get(pcap::get))
         .route(
             "/mcp/dissections",
-            get(dissections::list).post(dissections::create),
+            get(operation!(dissections::list)).merge(post(operation!(dissections::create))),
         )
         .route(
             "/mcp/dissections/{snapshot}/{name}",
-            get(dissections::get).delete(dissections::delete),
+            get(operation!(dissections::get)).merge(delete(operation!(dissections::delete))),
         )
-        .route("/mcp/dissections/{snapshot}/{name}/stop", post(dissections::stop))
-        .route("/mcp/databases", get(dissections::databases))
-        .route("/mcp/calls", get(calls::list))
-        .route("/mcp/calls/{*id}", get(calls::get))
-        .route("/mcp/tools/get_api_call_details", post(calls::details))
-        .route("/echo", get(about::echo))
-        .route("/healthz", get(about::healthz))
-        .route("/metrics", get(about::metrics))
+        .route(
+            "/mcp/dissections/{snapshot}/{name}/stop",
+            post(operation!(dissections::stop)),
+        )
+        .route("/mcp/databases", get(operation!(dissections::databases)))
+        .route("/mcp/calls", get(operation!(calls::list)))
+        .route("/mcp/calls/{*id}", get(operation!(calls::get)))
+        .route("/mcp/stats", both(operation!(stats::stats)))
+        .route("/mcp/timeline", both(operation!(timeline::timeline)))
+        .route("/mcp/sql", both(operation!(sql::sql)))
+        .route("/mcp/schema", get(operation!(sql::describe_schema)))
+        .route("/mcp/tools/call", routing::post(tools::call))
+        .route("/mcp/tools/{tool}", routing::post(tools::named))
+        .route("/echo", routing::get(about::echo))
+        .route("/healthz", routing::get(about::healthz))
+        .route("/metrics", routing::get(about::metrics))
 }
 
-/// Milliseconds, as the API counts time.
-fn millis(nanos: u64) -> u64 {
-    nanos / 1_000_000
+fn get(operation: Operation) -> MethodRouter<App> {
+    routing::get(move |State(app), params| answer(operation, app, params))
+}
+
+fn post(operation: Operation) -> MethodRouter<App> {
+    routing::post(move |State(app), params| answer(operation, app, params))
+}
+
+/// What changes nothing, and may be too long for a line.
+fn both(operation: Operation) -> MethodRouter<App> {
+    get(operation).merge(post(operation))
+}
+
+fn delete(operation: Operation) -> MethodRouter<App> {
+    routing::delete(move |State(app), params| answer(operation, app, params))
+}
+
+async fn answer(operation: Operation, app: App, mut params: Params) -> Result<Json<Value>, ApiError> {
+    let mut answer = operation(&app, &mut params).await?;
+    params.warn(&mut answer);
+    Ok(Json(answer))
 }

@@ -9,12 +9,11 @@ use axum::response::{IntoResponse, Response};
 use futures::stream;
 use tokio::sync::mpsc;
 
+use crate::api::operations::pcap::wanted;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
-use crate::snapshots::{Export, ExportError, Wanted};
+use crate::snapshots::{Export, ExportError};
 
-/// Exports under way at the same time. Each keeps a thread and about 2 MiB per node.
-pub(in crate::api) const MAX_EXPORTS: usize = 8;
 /// Pieces of up to 256 KiB that wait for the client.
 const WAITING: usize = 4;
 /// What the contract's clients expect (1.8), also of pcapng.
@@ -29,11 +28,7 @@ pub(super) async fn get(
     let entry = app.hub.snapshots.find_completed(&key).await?;
     let manifest = app.hub.snapshots.manifest(&entry).await?;
     let folder = app.hub.snapshots.path(&entry);
-    let Ok(permit) = app.exports.clone().try_acquire_owned() else {
-        return Err(ApiError::too_many(format!(
-            "{MAX_EXPORTS} captures are being exported already; wait until one of them has ended"
-        )));
-    };
+    let permit = app.export_permit()?;
     let ending = if wanted.pcapng { "pcapng" } else { "pcap" };
     let export = tokio::task::spawn_blocking(move || Export::prepare(&folder, &manifest, &wanted))
         .await
@@ -71,28 +66,6 @@ pub(super) async fn get(
             .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(answer)
-}
-
-fn wanted(params: &mut Params) -> Result<Wanted, ApiError> {
-    let pcapng = match params.text(&["format"])?.as_deref() {
-        None | Some("" | "pcap") => false,
-        Some("pcapng") => true,
-        Some(other) => {
-            let other = crate::snapshots::shown(other);
-            return Err(ApiError::bad_request(format!(
-                "`format` must be pcap or pcapng, not \"{other}\""
-            )));
-        }
-    };
-    Ok(Wanted {
-        nodes: params.list(&["nodes"])?,
-        start: params.moment(&["start_time", "start", "start_ts"])?,
-        end: params.moment(&["end_time", "end", "end_ts"])?,
-        bpf: params
-            .text(&["bpf_filter", "bpf"])?
-            .filter(|filter| !filter.trim().is_empty()),
-        pcapng,
-    })
 }
 
 /// Hands written bytes to the client. Fails as soon as that is gone, which ends the work.

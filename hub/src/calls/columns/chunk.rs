@@ -12,7 +12,7 @@ use datafusion::parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use datafusion::parquet::schema::types::ColumnDescPtr;
 
 /// A column as the file has it: a leaf of the schema's tree.
-pub(crate) trait Leaf {
+pub trait Leaf {
     /// Ends the page under way if it is full. To be called between rows.
     fn end_page_if_full(&mut self);
 

@@ -1,16 +1,18 @@
-//! The capture that is dissected: made once, kept, and taken again while its checksum fits.
+//! The captures that are dissected: made once, kept, and taken again while their checksums fit.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::pcapng;
-use super::traffic::{self, Truth};
+use super::kind::Kind;
+use super::{live, pcapng, traffic};
+use crate::scratch::Scratch;
 
-/// Calls in a megabyte of this traffic; 150 MB are 100 thousand calls in about 400 thousand packets.
+/// Calls in a megabyte of the HTTP/1 traffic; 150 MB are 100 thousand calls in about 400 thousand packets.
 const CALLS_PER_MEGABYTE: u64 = 667;
 /// Any number; always the same, so that runs on different days measure the same bytes.
 const SEED: u64 = 20_260_101;
@@ -25,24 +27,38 @@ pub struct Capture {
     pub truth: Truth,
 }
 
-/// Kept beside the capture: what it was made from, and how to know it again.
+/// What whoever made a capture knows of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truth {
+    /// Packets.
+    pub packets: u64,
+    /// Requests that were made, each with one answer.
+    pub calls: u64,
+    /// How many calls each of these filters must find.
+    pub answers: BTreeMap<String, u64>,
+}
+
+/// Kept beside a capture: what it was made from, and how to know it again.
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Label {
-    generator: u32,
-    seed: u64,
-    calls: u64,
+    /// Version of what made it.
+    maker: u32,
+    megabytes: u64,
     bytes: u64,
     checksum: u64,
     truth: Truth,
 }
 
 /// The capture of about that many megabytes in `dir`, made if it is not there or is not what it should be.
-pub fn prepare(dir: &Path, megabytes: u64) -> Result<Capture> {
+pub fn prepare(dir: &Path, kind: Kind, megabytes: u64) -> Result<Capture> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let calls = (megabytes * CALLS_PER_MEGABYTE).max(1);
-    let path = dir.join(format!("http1-{megabytes}mb.pcapng"));
+    let path = dir.join(format!("{}-{megabytes}mb.pcapng", kind.name()));
     let label_path = path.with_extension("json");
-    if let Some(label) = kept(&path, &label_path, calls) {
+    let maker = match kind {
+        Kind::Http1 => traffic::VERSION,
+        _ => live::VERSION,
+    };
+    if let Some(label) = kept(&path, &label_path, maker, megabytes) {
         return Ok(Capture {
             path,
             bytes: label.bytes,
@@ -50,24 +66,18 @@ pub fn prepare(dir: &Path, megabytes: u64) -> Result<Capture> {
         });
     }
 
-    eprintln!("making {} ({calls} calls)", path.display());
-    let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-    let sink = Checksummed {
-        file,
-        checksum: Checksum::default(),
-        bytes: 0,
+    eprintln!("making {}", path.display());
+    let scratch = Scratch::new(dir)?;
+    let making = scratch.path().join("capture.pcapng");
+    let truth = match kind {
+        Kind::Http1 => generate(&making, megabytes)?,
+        _ => live::record(kind, megabytes, &scratch, &making)?,
     };
-    let mut writer = pcapng::Writer::new(BufWriter::with_capacity(1 << 20, sink))?;
-    let truth = traffic::generate(calls, SEED, |ts, frame| writer.packet(ts, frame))?;
-    let sink = writer
-        .finish()?
-        .into_inner()
-        .map_err(|error| error.into_error())?;
-    let (bytes, checksum) = (sink.bytes, sink.checksum.finish());
+    let (bytes, checksum) = checksum(&making).with_context(|| format!("reading {}", making.display()))?;
+    fs::rename(&making, &path).with_context(|| format!("moving it to {}", path.display()))?;
     let label = Label {
-        generator: traffic::VERSION,
-        seed: SEED,
-        calls,
+        maker,
+        megabytes,
         bytes,
         checksum,
         truth,
@@ -80,65 +90,46 @@ pub fn prepare(dir: &Path, megabytes: u64) -> Result<Capture> {
     })
 }
 
-/// The label of a kept capture, if all of it fits.
-fn kept(path: &Path, label: &Path, calls: u64) -> Option<Label> {
-    let label: Label = serde_json::from_slice(&fs::read(label).ok()?).ok()?;
-    if (label.generator, label.seed, label.calls) != (traffic::VERSION, SEED, calls) {
-        return None;
+/// HTTP/1, packet by packet.
+fn generate(path: &Path, megabytes: u64) -> Result<Truth> {
+    let calls = (megabytes * CALLS_PER_MEGABYTE).max(1);
+    let file = File::create(path).with_context(|| format!("making {}", path.display()))?;
+    let mut writer = pcapng::Writer::new(BufWriter::with_capacity(1 << 20, file))?;
+    let said = traffic::generate(calls, SEED, |ts, frame| writer.packet(ts, frame))?;
+    writer.finish()?;
+    let mut answers = BTreeMap::from([("http".to_owned(), said.calls)]);
+    for (status, count) in said.statuses {
+        answers.insert(format!("response.status == {status}"), count);
     }
-    let mut file = File::open(path).ok()?;
-    let mut checksum = Checksum::default();
-    let mut bytes = 0;
+    Ok(Truth {
+        packets: said.packets,
+        calls: said.calls,
+        answers,
+    })
+}
+
+/// The label of a kept capture, if all of it fits.
+fn kept(path: &Path, label: &Path, maker: u32, megabytes: u64) -> Option<Label> {
+    let label: Label = serde_json::from_slice(&fs::read(label).ok()?).ok()?;
+    let same = (label.maker, label.megabytes) == (maker, megabytes);
+    (same && checksum(path).ok()? == (label.bytes, label.checksum)).then_some(label)
+}
+
+/// Length and FNV-1a (64 bit, <http://www.isthe.com/chongo/tech/comp/fnv/>) of a file: finds a damaged or foreign one, no
+/// more is asked. Reading brings it into the page cache, too.
+fn checksum(path: &Path) -> std::io::Result<(u64, u64)> {
+    let mut file = File::open(path)?;
     let mut buffer = vec![0; 1 << 20];
+    let (mut bytes, mut sum) = (0, 0xCBF2_9CE4_8422_2325_u64);
     loop {
-        let read = file.read(&mut buffer).ok()?;
+        let read = file.read(&mut buffer)?;
         if read == 0 {
-            break;
+            return Ok((bytes, sum));
         }
         bytes += read as u64;
-        checksum.add(buffer.get(..read)?);
-    }
-    (bytes == label.bytes && checksum.finish() == label.checksum).then_some(label)
-}
-
-/// A file that sums up what is written to it.
-struct Checksummed {
-    file: File,
-    checksum: Checksum,
-    bytes: u64,
-}
-
-impl Write for Checksummed {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.bytes += written as u64;
-        self.checksum.add(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// FNV-1a (64 bit, <http://www.isthe.com/chongo/tech/comp/fnv/>): finds a damaged or foreign file, no more is asked.
-struct Checksum(u64);
-
-impl Default for Checksum {
-    fn default() -> Self {
-        Self(0xCBF2_9CE4_8422_2325)
-    }
-}
-
-impl Checksum {
-    fn add(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |sum, &byte| {
-            (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+        for &byte in buffer.iter().take(read) {
+            sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        }
     }
 }
 
@@ -149,9 +140,9 @@ mod tests {
     #[test]
     fn made_once_and_again_when_damaged() {
         let dir = tempfile::tempdir().unwrap();
-        let made = prepare(dir.path(), 1).unwrap();
+        let made = prepare(dir.path(), Kind::Http1, 1).unwrap();
         let written = fs::metadata(&made.path).unwrap().modified().unwrap();
-        prepare(dir.path(), 1).unwrap();
+        prepare(dir.path(), Kind::Http1, 1).unwrap();
         assert_eq!(
             fs::metadata(&made.path).unwrap().modified().unwrap(),
             written,
@@ -161,7 +152,7 @@ mod tests {
         let mut bytes = fs::read(&made.path).unwrap();
         bytes[5000] ^= 1;
         fs::write(&made.path, &bytes).unwrap();
-        prepare(dir.path(), 1).unwrap();
+        prepare(dir.path(), Kind::Http1, 1).unwrap();
         bytes[5000] ^= 1;
         assert!(
             fs::read(&made.path).unwrap() == bytes,
@@ -172,7 +163,7 @@ mod tests {
     #[test]
     fn capture_holds_the_packets_of_its_truth() {
         let dir = tempfile::tempdir().unwrap();
-        let made = prepare(dir.path(), 1).unwrap();
+        let made = prepare(dir.path(), Kind::Http1, 1).unwrap();
         let mut reader = wiretape_tape::open(&made.path).unwrap();
         let mut chunk = wiretape_tape::Chunk::default();
         let mut packets = 0;

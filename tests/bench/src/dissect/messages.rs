@@ -193,7 +193,7 @@ fn reason(status: u16) -> &'static str {
 }
 
 /// A JSON object: many small ones, few large ones (density falls with the square of the length).
-fn json(random: &mut Random) -> Vec<u8> {
+pub(super) fn json(random: &mut Random) -> Vec<u8> {
     let (least, most) = BODY;
     let length = (least * 1000 / (random.below(1_000_000) + 1).isqrt()).clamp(least, most) as usize;
     let mut out = Vec::with_capacity(length + 64);

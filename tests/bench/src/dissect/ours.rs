@@ -1,5 +1,6 @@
 //! Our side: from the capture to calls stored in Parquet, and the questions that show they can be asked for.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,7 @@ use clap::Args;
 use wiretape_hub::dissections::{self, Job, Progress, Source, Summary};
 use wiretape_hub::query::{self, CallsQuery, Database};
 
-use super::Found;
-use super::traffic::Truth;
+use super::capture::Truth;
 use crate::usage::{self, Usage};
 
 /// The child's arguments.
@@ -51,7 +51,7 @@ pub fn run(capture: &Path, out: &Path, threads: usize) -> Result<Run> {
     Ok(Run {
         usage,
         summary,
-        stored: bytes_of(&out.join("calls"))?,
+        stored: bytes_of(&out.join("calls"))? + bytes_of(&out.join("connections"))?,
     })
 }
 
@@ -77,29 +77,23 @@ pub fn run_ours(options: &RunOptions) -> Result<()> {
     Ok(())
 }
 
-/// Asks the stored calls what the truth knows: how many there are, and how many of each status.
-pub fn find(out: &Path, truth: &Truth) -> Result<Found> {
+/// Asks the stored calls what the truth knows: how many there are for each of its filters.
+pub fn find(out: &Path, truth: &Truth) -> Result<BTreeMap<String, u64>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let database = Database::open(out)?;
-        let count = async |kfl: String| -> Result<u64> {
+        let mut found = BTreeMap::new();
+        for kfl in truth.answers.keys() {
             let question = CallsQuery {
-                kfl: Some(kfl),
+                kfl: Some(kfl.clone()),
                 limit: Some(1),
                 ..CallsQuery::default()
             };
-            Ok(query::calls(&database, &question).await?.total)
-        };
-        let mut found = Found {
-            requests: count(String::new()).await?,
-            ..Found::default()
-        };
-        for &status in truth.statuses.keys() {
-            found
-                .statuses
-                .insert(status, count(format!("response.status == {status}")).await?);
+            let page = query::calls(&database, &question).await;
+            let total = page.with_context(|| format!("asking for {kfl}"))?.total;
+            found.insert(kfl.clone(), total);
         }
         Ok(found)
     })

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::messages::{SERVICES, Service, request, response};
 use super::random::Random;
+use super::wire::{self, ACK, End, FIN, PSH, SEGMENT, SYN};
 
 /// Bump when the bytes change, so that a kept capture of an older generator is not taken for this one's.
 pub const VERSION: u32 = 2;
@@ -22,8 +23,6 @@ const SPAN_OF_100K: u64 = 60_000_000_000;
 /// Time that a connection lives: a fifth of [`SPAN_OF_100K`], so that some hundreds are open and interleaved at any
 /// time, however large the capture is.
 const LIFE: u64 = SPAN_OF_100K / 5;
-/// Payload of a full segment on Ethernet with TCP timestamps (1500 - 20 - 32).
-const SEGMENT: usize = 1448;
 
 /// What the capture says, known from making it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,21 +94,6 @@ struct Step {
     from_client: bool,
     flags: u8,
     payload: Vec<u8>,
-}
-
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
-
-/// One side of a connection.
-struct End {
-    mac: [u8; 6],
-    address: [u8; 4],
-    port: u16,
-    /// Next sequence number to send.
-    seq: u32,
-    ip_id: u16,
 }
 
 /// A keep-alive connection between a client and a service.
@@ -246,77 +230,14 @@ impl Connection {
         }
     }
 
-    /// Writes a step as an Ethernet frame with right lengths and checksums, and moves the sequence numbers on.
+    /// Writes a step as an Ethernet frame.
     fn frame(&mut self, step: &Step, now: u64, frame: &mut Vec<u8>) {
         let (from, to) = match step.from_client {
             true => (&mut self.client, &self.server),
             false => (&mut self.server, &self.client),
         };
-        frame.clear();
-        frame.extend(to.mac);
-        frame.extend(from.mac);
-        frame.extend([0x08, 0x00]);
-
-        let syn = step.flags & SYN != 0;
-        let tcp_header = if syn { 40 } else { 32 };
-        let ip_length = (20 + tcp_header + step.payload.len()) as u16;
-        from.ip_id = from.ip_id.wrapping_add(1);
-        frame.extend([0x45, 0]);
-        frame.extend(ip_length.to_be_bytes());
-        frame.extend(from.ip_id.to_be_bytes());
-        // Don't fragment; time to live 64; TCP; checksum to follow.
-        frame.extend([0x40, 0, 64, 6, 0, 0]);
-        frame.extend(from.address);
-        frame.extend(to.address);
-        let checksum = fold(sum(&frame[14..34]));
-        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-
-        let acknowledged = if step.flags & ACK != 0 { to.seq } else { 0 };
-        frame.extend(from.port.to_be_bytes());
-        frame.extend(to.port.to_be_bytes());
-        frame.extend(from.seq.to_be_bytes());
-        frame.extend(acknowledged.to_be_bytes());
-        // Header length in words, flags, window, checksum to follow, no urgent pointer.
-        let window: u16 = if syn { 64_240 } else { 502 };
-        frame.extend([((tcp_header / 4) << 4) as u8, step.flags]);
-        frame.extend(window.to_be_bytes());
-        frame.extend([0, 0, 0, 0]);
-        // Largest segment 1460, window scale 7 and selective acknowledgement; else two no-ops; then the timestamps.
-        if syn {
-            frame.extend([2, 4, 0x05, 0xB4, 3, 3, 7, 1, 4, 2]);
-        } else {
-            frame.extend([1, 1]);
-        }
-        let stamp = (now / 1_000_000) as u32;
-        frame.extend([8, 10]);
-        frame.extend(stamp.to_be_bytes());
-        frame.extend(if step.flags & ACK != 0 { stamp } else { 0 }.to_be_bytes());
-        frame.extend(&step.payload);
-        let pseudo = sum(&from.address) + sum(&to.address) + 6 + u64::from(ip_length - 20);
-        let checksum = fold(pseudo + sum(&frame[34..]));
-        frame[50..52].copy_from_slice(&checksum.to_be_bytes());
-
-        let taken = step.payload.len() as u32 + u32::from(step.flags & (SYN | FIN) != 0);
-        from.seq = from.seq.wrapping_add(taken);
+        wire::tcp(from, to, step.flags, &step.payload, now, frame);
     }
-}
-
-/// Adds up 16-bit words, the last one filled with a zero (RFC 1071).
-fn sum(bytes: &[u8]) -> u64 {
-    let words = bytes.chunks_exact(2);
-    let last = words.remainder().first().map_or(0, |&byte| u64::from(byte) << 8);
-    words
-        .map(|word| u64::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum::<u64>()
-        + last
-}
-
-/// A sum of words as a checksum (RFC 1071).
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xFFFF {
-        sum = (sum & 0xFFFF) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 #[cfg(test)]
@@ -385,9 +306,9 @@ mod tests {
                 u16::from_be_bytes([frame[16], frame[17]]) as usize,
                 frame.len() - 14
             );
-            assert_eq!(fold(sum(&frame[14..34])), 0);
-            let pseudo = sum(&frame[26..34]) + 6 + (frame.len() - 34) as u64;
-            assert_eq!(fold(pseudo + sum(&frame[34..])), 0);
+            assert_eq!(wire::fold(wire::sum(&frame[14..34])), 0);
+            let pseudo = wire::sum(&frame[26..34]) + 6 + (frame.len() - 34) as u64;
+            assert_eq!(wire::fold(pseudo + wire::sum(&frame[34..])), 0);
         }
     }
 

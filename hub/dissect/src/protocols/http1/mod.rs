@@ -8,10 +8,12 @@ mod body;
 
 mod pair;
 
+mod halves;
+
 mod content;
 
 pub(crate) use content::{Content, unframe};
-pub(crate) use pair::outcome;
+pub(crate) use halves::outcome;
 
 use body::{Body, Inside};
 use pair::Pairing;

@@ -8,14 +8,14 @@
 
 use std::collections::VecDeque;
 
+use super::halves::{PendingAnswer, PendingRequest, describe_graphql, describe_grpc, outcome};
 use super::{Frame, Start};
 use crate::Counters;
 use crate::call::{Headers, Marks, Outcome};
 use crate::limits::PENDING;
-use crate::protocols::graphql::{self, Graphql};
-use crate::protocols::grpc;
 use crate::protocols::tap::Tap;
 use crate::protocols::{Half, LeftOut, Request, Response, Side, Span, Told, Transaction, Upgrade};
+use crate::protocols::{graphql, grpc};
 use crate::tcp::Close;
 
 /// A request whose head was seen, and whose response was not yet.
@@ -64,23 +64,6 @@ pub(super) struct Pairing {
     /// Responses that came before the end of their request, or whose request is not certain yet.
     answers: VecDeque<PendingAnswer>,
     bytes: usize,
-}
-
-struct PendingRequest {
-    ordinal: u64,
-    version: &'static str,
-    reset: bool,
-    tap: Option<Box<Tap>>,
-    request: Request,
-}
-
-struct PendingAnswer {
-    answers: Option<u64>,
-    base: u64,
-    version: &'static str,
-    reset: bool,
-    tap: Option<Box<Tap>>,
-    response: Response,
 }
 
 impl Pairing {
@@ -555,76 +538,5 @@ impl Pairing {
             marks,
             ..Transaction::default()
         });
-    }
-}
-
-/// What gRPC-Web has to tell, if it is spoken.
-fn describe_grpc(
-    request: Option<&mut PendingRequest>,
-    answer: Option<&mut PendingAnswer>,
-) -> Option<grpc::Grpc> {
-    let asked = request
-        .as_ref()
-        .and_then(|request| request.tap.as_ref()?.messages());
-    let answered = answer.as_ref().and_then(|answer| answer.tap.as_ref()?.messages());
-    asked.or(answered)?;
-    let call = grpc::Call {
-        path: request.as_ref().map_or("", |request| &request.request.path),
-        request: request.as_ref().map(|request| &request.request.half.headers),
-        response: answer.as_ref().map(|answer| &answer.response.half.headers),
-        asked,
-        answered,
-    };
-    let mut grpc = call.describe()?;
-    if let Some(request) = request {
-        request.request.half.fields = std::mem::take(&mut grpc.asked);
-    }
-    if let Some(answer) = answer {
-        answer.response.half.fields = std::mem::take(&mut grpc.answered);
-    }
-    Some(grpc)
-}
-
-/// What GraphQL has to tell, if it is spoken.
-fn describe_graphql(
-    request: Option<&mut PendingRequest>,
-    answer: Option<&mut PendingAnswer>,
-) -> Option<Graphql> {
-    let request = request?;
-    let asked = request.tap.as_ref().and_then(|tap| tap.json());
-    let answered = answer.as_ref().and_then(|answer| answer.tap.as_ref()?.json());
-    let mut told = graphql::describe(&request.request.query, asked, answered)?;
-    request.request.half.fields = std::mem::take(&mut told.asked);
-    if let Some(answer) = answer {
-        answer.response.half.fields = std::mem::take(&mut told.answered);
-    }
-    Some(told)
-}
-
-impl PendingRequest {
-    fn cost(&self) -> usize {
-        let request = &self.request;
-        let text = request.method.len() + request.path.len() + request.query.len() + request.authority.len();
-        let tap = self.tap.as_ref().map_or(0, |tap| tap.cost());
-        size_of::<Self>() + text + request.half.cost() + tap
-    }
-}
-
-impl PendingAnswer {
-    fn cost(&self) -> usize {
-        let tap = self.tap.as_ref().map_or(0, |tap| tap.cost());
-        size_of::<Self>() + self.response.half.cost() + tap
-    }
-}
-
-/// The status across protocols (RFC 9110, section 15).
-pub(crate) fn outcome(status: i32) -> Outcome {
-    match status {
-        // A server that waited in vain for the client, a gateway for the server behind it.
-        408 | 504 => Outcome::Timeout,
-        400..500 => Outcome::ClientError,
-        500..600 => Outcome::ServerError,
-        100..400 => Outcome::Ok,
-        _ => Outcome::Unknown,
     }
 }

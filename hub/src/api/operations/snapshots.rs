@@ -1,20 +1,21 @@
-//! `/mcp/snapshots`: create, list, look at, delete.
+//! Snapshots: create, list, look at, delete.
 
-use axum::Json;
-use axum::extract::{Path, State};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::millis;
+use super::{millis, required};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::catalogue::SnapshotEntry;
 use crate::snapshots::window::{self, Asked, DEFAULT_DURATION};
 use crate::snapshots::{Create, Manifest, NodePart, Origin, PartStatus, Status};
 
+/// What a snapshot is asked for by, where nothing else is (contract 8).
+pub(super) const KEYS: &[&str] = &["snapshot", "snapshot_name", "snapshot_id", "id", "name"];
+
 /// A snapshot in a list.
 #[derive(Serialize)]
-pub(super) struct Entry {
+struct Entry {
     id: String,
     name: String,
     status: Status,
@@ -33,12 +34,6 @@ pub(super) struct Entry {
     progress: Option<Progress>,
 }
 
-/// All snapshots.
-#[derive(Serialize)]
-pub(super) struct All {
-    snapshots: Vec<Entry>,
-}
-
 /// How much of a snapshot has come.
 #[derive(Serialize)]
 struct Progress {
@@ -49,7 +44,7 @@ struct Progress {
 
 /// A snapshot by itself.
 #[derive(Serialize)]
-pub(super) struct Full {
+struct Full {
     #[serde(flatten)]
     entry: Entry,
     nodes: Vec<Node>,
@@ -74,11 +69,12 @@ struct Node {
     last_ts: Option<u64>,
 }
 
-pub(super) async fn create(State(app): State<App>, mut params: Params) -> Result<Json<Value>, ApiError> {
+/// Cuts a window out of every tape; it is collected in the background.
+pub async fn create(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let name = params.text(&["name"])?.ok_or_else(|| {
         ApiError::bad_request("`name` is required: a name for the snapshot, e.g. {\"name\": \"incident-001\", \"duration\": \"1h\"}")
     })?;
-    let asked = asked(&mut params)?;
+    let asked = asked(params)?;
     let nodes = params.list(&["nodes"])?;
     let manifest = app
         .hub
@@ -95,15 +91,14 @@ pub(super) async fn create(State(app): State<App>, mut params: Params) -> Result
         "duration": window::show_duration(manifest.end - manifest.start),
         "nodes": manifest.nodes.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(),
     });
-    let warnings: Vec<String> = manifest.problems.into_iter().chain(params.warnings()).collect();
-    if !warnings.is_empty() {
-        answer["warnings"] = json!(warnings);
+    if !manifest.problems.is_empty() {
+        answer["warnings"] = json!(manifest.problems);
     }
-    Ok(Json(answer))
+    Ok(answer)
 }
 
 /// The window in any of the spellings of contract 1.8.
-fn asked(params: &mut Params) -> Result<Asked, ApiError> {
+pub(super) fn asked(params: &mut Params) -> Result<Asked, ApiError> {
     let duration = params.duration(&["duration"])?;
     let start = params.moment(&["start_time", "start", "start_ts"])?;
     let end = params.moment(&["end_time", "end", "end_ts"])?;
@@ -120,20 +115,16 @@ fn asked(params: &mut Params) -> Result<Asked, ApiError> {
     }
 }
 
-pub(super) async fn list(State(app): State<App>) -> Result<Json<All>, ApiError> {
-    let snapshots = app
-        .hub
-        .snapshots
-        .list()
-        .await?
-        .into_iter()
-        .map(|entry| show(&app, entry))
-        .collect();
-    Ok(Json(All { snapshots }))
+/// All snapshots, newest first.
+pub async fn list(app: &App, _: &mut Params) -> Result<Value, ApiError> {
+    let snapshots = app.hub.snapshots.list().await?;
+    let snapshots: Vec<Entry> = snapshots.into_iter().map(|entry| show(app, entry)).collect();
+    Ok(json!({ "snapshots": snapshots }))
 }
 
-pub(super) async fn get(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Full>, ApiError> {
-    let entry = app.hub.snapshots.find(&key).await?;
+/// One snapshot.
+pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let entry = named(app, params).await?;
     let Manifest {
         nodes,
         problems,
@@ -141,17 +132,18 @@ pub(super) async fn get(State(app): State<App>, Path(key): Path<String>) -> Resu
         ..
     } = app.hub.snapshots.manifest(&entry).await?;
     let dissections = app.hub.jobs.list(Some(&entry.id)).await?;
-    Ok(Json(Full {
+    super::json(Full {
         nodes: nodes.iter().map(node).collect(),
         problems,
         name_count: names.len(),
-        dissections: dissections.iter().map(super::entry).collect(),
-        entry: show(&app, entry),
-    }))
+        dissections: dissections.iter().map(super::dissections::entry).collect(),
+        entry: show(app, entry),
+    })
 }
 
-pub(super) async fn delete(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
-    let entry = app.hub.snapshots.find(&key).await?;
+/// Deletes a snapshot with its dissections.
+pub async fn delete(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let entry = named(app, params).await?;
     app.hub.jobs.stop_all(&entry.id).await?;
     for dissection in app.hub.jobs.list(Some(&entry.id)).await? {
         app.hub
@@ -159,9 +151,13 @@ pub(super) async fn delete(State(app): State<App>, Path(key): Path<String>) -> R
             .forget(&app.dissection_folder(&entry, &dissection.record.name));
     }
     app.hub.snapshots.delete(&entry).await?;
-    Ok(Json(
-        json!({ "success": true, "id": entry.id, "name": entry.name }),
-    ))
+    Ok(json!({ "success": true, "id": entry.id, "name": entry.name }))
+}
+
+/// The snapshot that is meant.
+async fn named(app: &App, params: &mut Params) -> Result<SnapshotEntry, ApiError> {
+    let key = required(params, KEYS)?;
+    Ok(app.hub.snapshots.find(&key).await?)
 }
 
 fn show(app: &App, entry: SnapshotEntry) -> Entry {

@@ -1,12 +1,10 @@
-//! `/mcp/dissections` and `/mcp/databases`; the shapes are those of the RPC as well.
+//! Dissections, and the databases that they become.
 
 use std::path::PathBuf;
 
-use axum::Json;
-use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use super::millis;
+use super::{DISSECTION, SNAPSHOT, millis, required};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::catalogue::{DissectionEntry, SnapshotEntry};
@@ -20,7 +18,7 @@ impl App {
     }
 
     /// A snapshot and a dissection of it, by any of their names.
-    pub(in crate::api) async fn dissection(
+    pub(super) async fn dissection(
         &self,
         snapshot: &str,
         name: &str,
@@ -31,7 +29,7 @@ impl App {
     }
 
     /// Deletes a dissection and whatever is open of it.
-    pub(in crate::api) async fn delete_dissection(
+    pub(super) async fn delete_dissection(
         &self,
         snapshot: &str,
         name: &str,
@@ -48,49 +46,37 @@ impl App {
     }
 }
 
-pub(super) async fn list(State(app): State<App>, mut params: Params) -> Result<Json<Value>, ApiError> {
-    let snapshot = match params.text(&["snapshot", "snapshot_id", "snapshot_name"])? {
+/// All dissections, or those of one snapshot.
+pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let snapshot = match params.text(SNAPSHOT)? {
         Some(key) => Some(app.hub.snapshots.find(&key).await?.id),
         None => None,
     };
-    let all: Vec<Value> = app
-        .hub
-        .jobs
-        .list(snapshot.as_deref())
-        .await?
-        .iter()
-        .map(entry)
-        .collect();
-    Ok(Json(json!({ "dissections": all })))
+    let all = app.hub.jobs.list(snapshot.as_deref()).await?;
+    Ok(json!({ "dissections": all.iter().map(entry).collect::<Vec<_>>() }))
 }
 
-pub(super) async fn create(State(app): State<App>, mut params: Params) -> Result<Json<Value>, ApiError> {
-    let job = start(&app, &mut params).await?;
-    let mut answer = json!({
+/// Starts one.
+pub async fn create(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let job = start(app, params).await?;
+    Ok(json!({
         "success": true,
         "snapshot": job.snapshot_name,
         "name": job.record.name,
         "id": job.record.id,
         "status": job.record.status.as_str(),
-        "db": format!("{}/{}", job.snapshot_name, job.record.name),
-    });
-    let warnings = params.warnings();
-    if !warnings.is_empty() {
-        answer["warnings"] = json!(warnings);
-    }
-    Ok(Json(answer))
+        "db": job.db(),
+    }))
 }
 
 /// Starts the dissection that a request asks for, in whatever spelling.
-pub(in crate::api) async fn start(app: &App, params: &mut Params) -> Result<Job, ApiError> {
-    let snapshot = params
-        .text(&["snapshot", "snapshot_name", "snapshot_id"])?
-        .ok_or_else(|| {
-            ApiError::bad_request(
-                "`snapshot` is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)",
-            )
-        })?;
-    let name = params.text(&["name", "dissection_name", "dissection"])?;
+pub(super) async fn start(app: &App, params: &mut Params) -> Result<Job, ApiError> {
+    let snapshot = params.text(SNAPSHOT)?.ok_or_else(|| {
+        ApiError::bad_request(
+            "`snapshot` is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)",
+        )
+    })?;
+    let name = params.text(DISSECTION)?;
     let snapshot = app.hub.snapshots.find_completed(&snapshot).await?;
     let manifest = app.hub.snapshots.manifest(&snapshot).await?;
     let path = app.hub.snapshots.path(&snapshot);
@@ -101,40 +87,39 @@ pub(in crate::api) async fn start(app: &App, params: &mut Params) -> Result<Job,
         .await?)
 }
 
-pub(super) async fn get(
-    State(app): State<App>,
-    Path((snapshot, name)): Path<(String, String)>,
-) -> Result<Json<Value>, ApiError> {
-    let (_, dissection) = app.dissection(&snapshot, &name).await?;
-    Ok(Json(full(&app.hub.jobs.state(&dissection))))
+/// One dissection.
+pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let (_, dissection) = named(app, params).await?;
+    Ok(full(&app.hub.jobs.state(&dissection)))
 }
 
-pub(super) async fn stop(
-    State(app): State<App>,
-    Path((snapshot, name)): Path<(String, String)>,
-) -> Result<Json<Value>, ApiError> {
-    let (_, dissection) = app.dissection(&snapshot, &name).await?;
+/// Stops one.
+pub async fn stop(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let (_, dissection) = named(app, params).await?;
     let job = app.hub.jobs.stop(&dissection).await?;
-    Ok(Json(json!({
+    Ok(json!({
         "success": true,
         "snapshot": job.snapshot_name,
         "name": job.record.name,
         "status": job.record.status.as_str(),
-    })))
+    }))
 }
 
-pub(super) async fn delete(
-    State(app): State<App>,
-    Path((snapshot, name)): Path<(String, String)>,
-) -> Result<Json<Value>, ApiError> {
-    let dissection = app.delete_dissection(&snapshot, &name).await?;
-    Ok(Json(
-        json!({ "success": true, "snapshot": dissection.snapshot_name, "name": dissection.record.name }),
-    ))
+/// Deletes one with its tables.
+pub async fn delete(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let (snapshot, name) = (required(params, SNAPSHOT)?, required(params, DISSECTION)?);
+    let deleted = app.delete_dissection(&snapshot, &name).await?;
+    Ok(json!({ "success": true, "snapshot": deleted.snapshot_name, "name": deleted.record.name }))
 }
 
-/// `GET /mcp/databases`. Live dissection will add databases of type `realtime`.
-pub(super) async fn databases(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+/// The dissection that is meant.
+async fn named(app: &App, params: &mut Params) -> Result<(SnapshotEntry, DissectionEntry), ApiError> {
+    let (snapshot, name) = (required(params, SNAPSHOT)?, required(params, DISSECTION)?);
+    app.dissection(&snapshot, &name).await
+}
+
+/// What can be asked for calls. Live dissection will add databases of type `realtime`.
+pub async fn databases(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     let all = app.hub.jobs.list(None).await?;
     let databases: Vec<Value> = all
         .iter()
@@ -143,7 +128,7 @@ pub(super) async fn databases(State(app): State<App>) -> Result<Json<Value>, Api
             let summary = job.record.summary.as_ref();
             json!({
                 "type": "dissection",
-                "db": format!("{}/{}", job.snapshot_name, job.record.name),
+                "db": job.db(),
                 "snapshot": job.snapshot_name,
                 "name": job.record.name,
                 "entry_count": job.calls,
@@ -153,11 +138,11 @@ pub(super) async fn databases(State(app): State<App>) -> Result<Json<Value>, Api
             })
         })
         .collect();
-    Ok(Json(json!({ "databases": databases })))
+    Ok(json!({ "databases": databases }))
 }
 
 /// A dissection in a list.
-pub(in crate::api) fn entry(job: &Job) -> Value {
+pub(super) fn entry(job: &Job) -> Value {
     let mut entry = json!({
         "snapshot": job.snapshot_name,
         "snapshot_id": job.snapshot_id,
@@ -176,7 +161,7 @@ pub(in crate::api) fn entry(job: &Job) -> Value {
 }
 
 /// A dissection by itself.
-pub(in crate::api) fn full(job: &Job) -> Value {
+pub(super) fn full(job: &Job) -> Value {
     let record = &job.record;
     let summary = record.summary.as_ref();
     let mut full = entry(job);

@@ -1,16 +1,16 @@
-//! `GET /mcp/data-boundaries`: how much tape there is, node by node.
+//! How much tape there is, node by node.
 
-use axum::Json;
-use axum::extract::State;
 use serde::Serialize;
+use serde_json::Value;
 
-use super::millis;
+use super::{json, millis};
+use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::snapshots::{SnapshotError, window};
 
 /// The answer.
 #[derive(Serialize)]
-pub(super) struct Answer {
+struct Answer {
     cluster: Span,
     nodes: Vec<Node>,
 }
@@ -40,7 +40,8 @@ struct Node {
     error: Option<String>,
 }
 
-pub(super) async fn get(State(app): State<App>) -> Result<Json<Answer>, ApiError> {
+/// From when to when each node has recorded traffic.
+pub async fn get(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     let surveyed = app.hub.nodes.survey().await.map_err(SnapshotError::Find)?;
     let now = crate::now();
     let span = window::span(surveyed.iter().filter_map(|node| node.boundaries.as_ref().ok()));
@@ -71,11 +72,11 @@ pub(super) async fn get(State(app): State<App>) -> Result<Json<Answer>, ApiError
             },
         }
     });
-    Ok(Json(Answer {
+    json(Answer {
         cluster: Span {
             oldest_ts: span.map(|span| millis(span.0)),
             newest_ts: span.map(|span| millis(span.1)),
         },
         nodes: nodes.collect(),
-    }))
+    })
 }

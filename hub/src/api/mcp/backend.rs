@@ -1,0 +1,129 @@
+//! Where tools are run: in this process, or by a hub that is asked over HTTP.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use serde_json::{Map, Value, json};
+
+use crate::api::tools::{self, DEFAULT_BYTES, Follow, Run, Tool};
+use crate::api::{ApiError, App};
+
+/// Longest wait for another hub's answer; tools answer within 30 s.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Longest wait for a connection to it.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Where tools are run.
+#[derive(Clone)]
+pub(in crate::api) enum Backend {
+    /// Here.
+    Here(App),
+    /// Elsewhere.
+    There(Remote),
+}
+
+/// Another hub.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    url: Url,
+    client: reqwest::Client,
+}
+
+impl Backend {
+    /// Calls a tool, within the budget that an assistant gets.
+    pub(super) async fn call(
+        &self,
+        tool: &'static Tool,
+        mut arguments: Map<String, Value>,
+        follow: &Follow,
+    ) -> Result<Value, ApiError> {
+        let work = async {
+            match self {
+                Self::Here(app) => tools::call(app, tool, arguments, Some(DEFAULT_BYTES), follow).await,
+                Self::There(remote) => {
+                    arguments.entry("max_bytes").or_insert(json!(DEFAULT_BYTES));
+                    remote.call(tool.name, arguments).await
+                }
+            }
+        };
+        match (tool.run, self) {
+            // What is followed cleans up behind itself.
+            (Run::Followed(_), Self::Here(_)) => work.await,
+            _ => tokio::select! {
+                answer = work => answer,
+                () = follow.cancelled() => Err(ApiError::conflict("called off")),
+            },
+        }
+    }
+
+    /// Calls a tool by its name, for ourselves.
+    pub(super) async fn ask(&self, name: &str, arguments: Value) -> Result<Value, ApiError> {
+        let tool = tools::find(name)?;
+        let arguments = arguments.as_object().cloned().unwrap_or_default();
+        self.call(tool, arguments, &Follow::quiet(Default::default()))
+            .await
+    }
+}
+
+impl Remote {
+    /// The hub at this URL, e.g. `http://127.0.0.1:8898`, with or without `/api` or `/mcp` behind it.
+    pub fn new(url: &str) -> Result<Self, ApiError> {
+        let base = url.trim_end_matches('/').trim_end_matches("/mcp");
+        let wrong = |error: &dyn std::fmt::Display| {
+            ApiError::bad_request(format!(
+                "`{url}` is no URL of a hub ({error}); write e.g. http://127.0.0.1:8898"
+            ))
+        };
+        let url = Url::parse(&format!("{base}/")).map_err(|error| wrong(&error))?;
+        let client = reqwest::Client::builder()
+            .timeout(ANSWER)
+            .connect_timeout(CONNECT)
+            .build()
+            .map_err(|error| wrong(&error))?;
+        Ok(Self { url, client })
+    }
+
+    async fn call(&self, name: &str, arguments: Map<String, Value>) -> Result<Value, ApiError> {
+        let url = self.at("mcp/tools/call")?;
+        let asked = json!({ "name": name, "arguments": arguments });
+        let answer = self.client.post(url).json(&asked).send().await;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        let answer: Value = answer.json().await.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let told = answer["error"].as_str().unwrap_or("no reason is given");
+        Err(ApiError::unavailable(told))
+    }
+
+    /// The bytes of an answer, if there are no more than so many.
+    pub(super) async fn bytes(&self, path: &str, most: usize) -> Result<Vec<u8>, ApiError> {
+        let url = self.at(path.trim_start_matches('/'))?;
+        let answer = self.client.get(url).send().await;
+        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
+        if !answer.status().is_success() {
+            let told = answer.text().await.unwrap_or_default();
+            return Err(ApiError::unavailable(format!("the hub says: {told}")));
+        }
+        let mut bytes = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
+            bytes.extend_from_slice(&part);
+            if bytes.len() > most {
+                return Err(super::resources::too_long(most));
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn at(&self, path: &str) -> Result<Url, ApiError> {
+        self.url.join(path).map_err(ApiError::internal)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ApiError {
+        ApiError::unavailable(format!(
+            "the hub at {} does not answer ({error}); check that it runs and that --hub is its URL",
+            self.url
+        ))
+    }
+}

@@ -1,0 +1,62 @@
+//! Numbers about the calls of a dissection.
+
+use serde_json::{Value, json};
+
+use super::calls::{open, scope};
+use crate::api::params::Params;
+use crate::api::{ApiError, App};
+use crate::query::{self, ANSWER_BYTES, Bucket, GroupKey, MAX_ANSWER_BYTES, ORDERS, StatsQuery};
+use crate::snapshots::shown;
+
+/// Counts, rates, errors, latencies and bytes, by groups and over time.
+pub async fn stats(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let question = StatsQuery {
+        scope: scope(params)?,
+        group_by: GroupKey::all_named(&params.list(&["group_by"])?)?,
+        order: match params.text(&["order", "order_by"])?.as_deref() {
+            None | Some("") => Default::default(),
+            Some(name) => {
+                let known = ORDERS.iter().find(|(known, _)| *known == name);
+                known.map(|(_, order)| *order).ok_or_else(|| {
+                    let names = ORDERS.map(|(name, _)| name).join(", ");
+                    ApiError::bad_request(format!("`order` must be one of {names}, not \"{}\"", shown(name)))
+                })?
+            }
+        },
+        limit: params.integer(&["limit"])?,
+        bucket: bucket(params)?,
+        max_bytes: max_bytes(params)?.unwrap_or(ANSWER_BYTES),
+    };
+    let opened = open(app, params).await?;
+    let mut answer = query::stats(&opened.database, &question).await?;
+    answer["db"] = json!(opened.db);
+    Ok(answer)
+}
+
+/// The length of buckets of time, if there are to be any.
+pub(super) fn bucket(params: &mut Params) -> Result<Option<Bucket>, ApiError> {
+    match params.text(&["bucket"])?.as_deref() {
+        None | Some("") => Ok(None),
+        Some("auto") => Ok(Some(Bucket::Auto)),
+        Some(text) => crate::snapshots::window::parse_duration(text)
+            .map(|length| Some(Bucket::Length(length)))
+            .map_err(|error| ApiError::bad_request(format!("`bucket` must be auto or a duration: {error}"))),
+    }
+}
+
+/// How long the rows of an answer may be, where the question says.
+pub(super) fn max_bytes(params: &mut Params) -> Result<Option<usize>, ApiError> {
+    let asked = params.integer(&["max_bytes"])?;
+    asked
+        .map(|asked| {
+            usize::try_from(asked)
+                .ok()
+                .filter(|asked| (1024..=MAX_ANSWER_BYTES).contains(asked))
+                .ok_or_else(|| {
+                    ApiError::bad_request(format!(
+                        "`max_bytes` must be 1024 to {MAX_ANSWER_BYTES}, not {asked}"
+                    ))
+                })
+        })
+        .transpose()
+}

@@ -1,0 +1,171 @@
+//! The hub's tools: operations under the names that assistants call, with schemas, a byte budget, and coverage in every
+//! answer that rests on recorded traffic. `POST /mcp/tools/…` and MCP both come here.
+
+mod table;
+
+mod schema;
+
+mod follow;
+
+mod budget;
+
+mod clean;
+
+mod say;
+
+use serde_json::{Map, Value, json};
+
+use super::operations::{Answering, Operation, SNAPSHOT, calls};
+use super::params::Params;
+use super::{ApiError, App};
+pub(super) use budget::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES};
+pub(super) use clean::clean;
+pub(super) use follow::{Follow, Step};
+pub(super) use say::say;
+pub(super) use schema::{input, output};
+pub(super) use table::all;
+
+/// One tool.
+pub(super) struct Tool {
+    /// What it is called by.
+    pub(super) name: &'static str,
+    /// A few words for a person who picks from a list.
+    pub(super) title: &'static str,
+    /// What it does, when to use it, and what comes next; read by assistants.
+    pub(super) description: &'static str,
+    /// What it takes.
+    pub(super) params: &'static [Param],
+    /// What it gives.
+    pub(super) gives: &'static [Member],
+    /// What it does to the hub.
+    pub(super) effect: Effect,
+    /// The member of the answer whose rows are cut when it is too long.
+    pub(super) rows: &'static str,
+    /// Does it.
+    pub(super) run: Run,
+}
+
+/// One parameter.
+pub(super) struct Param {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) required: bool,
+    pub(super) doc: &'static str,
+}
+
+/// What a parameter holds.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Any text.
+    Text,
+    /// A whole number, also as text.
+    Integer { least: i64, most: i64, default: i64 },
+    /// True or false, also as text.
+    Flag { default: bool },
+    /// Texts: a list, or one text with commas.
+    List,
+    /// One of these; the first when not given.
+    Choice(&'static [&'static str]),
+    /// Unix milliseconds, or RFC 3339.
+    Moment,
+}
+
+/// One member of an answer.
+pub(super) struct Member {
+    pub(super) name: &'static str,
+    /// Its type in JSON Schema.
+    pub(super) kind: &'static str,
+    /// Whether it is there in every answer.
+    pub(super) always: bool,
+    pub(super) doc: &'static str,
+}
+
+/// What a tool does to the hub.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing.
+    Reads,
+    /// Adds to it; done twice, it adds twice.
+    Adds,
+    /// Adds to it what is not there yet.
+    AddsOnce,
+    /// Takes from it.
+    Removes,
+}
+
+/// How a tool is run.
+#[derive(Clone, Copy)]
+pub(super) enum Run {
+    /// It answers at once.
+    AtOnce(Operation),
+    /// It takes its time, tells how far it is, and can be cancelled.
+    Followed(for<'a> fn(&'a App, &'a mut Params, &'a Follow) -> Answering<'a>),
+}
+
+/// The tool of a name.
+pub(super) fn find(name: &str) -> Result<&'static Tool, ApiError> {
+    all().find(|tool| tool.name == name).ok_or_else(|| {
+        let there: Vec<&str> = all().map(|tool| tool.name).collect();
+        let name = crate::snapshots::shown(name);
+        ApiError::not_found(format!(
+            "there is no tool `{name}`; there are: {}",
+            there.join(", ")
+        ))
+    })
+}
+
+/// Calls a tool. `bytes` is the budget of the answer when the arguments name none; without one it is as long as it is.
+pub(super) async fn call(
+    app: &App,
+    tool: &Tool,
+    arguments: Map<String, Value>,
+    bytes: Option<usize>,
+    follow: &Follow,
+) -> Result<Value, ApiError> {
+    let mut params = Params::default();
+    params.give_all(arguments);
+    let bytes = budget::asked(&mut params)?.or(bytes);
+    if let Some(bytes) = bytes {
+        // Best cut where the question is asked, so that a cursor stands where the answer ends.
+        params.give("max_bytes", json!(bytes.saturating_sub(budget::COVERAGE)));
+    }
+    // What is followed makes what it asks; the others ask what there is.
+    if tool.takes("db") && matches!(tool.run, Run::AtOnce(_)) {
+        choose_db(app, &mut params).await?;
+    }
+    let mut answer = match tool.run {
+        Run::AtOnce(operation) => operation(app, &mut params).await?,
+        Run::Followed(run) => run(app, &mut params, follow).await?,
+    };
+    // Not every operation has rows to cut.
+    params.value(&["max_bytes"]);
+    params.warn(&mut answer);
+    if let Some(db) = answer.get("db").and_then(Value::as_str).map(str::to_owned)
+        && let Some(coverage) = calls::coverage(app, &db).await
+    {
+        answer["coverage"] = coverage;
+    }
+    clean(&mut answer);
+    if let Some(bytes) = bytes {
+        budget::fit(&mut answer, tool.rows, bytes);
+    }
+    Ok(answer)
+}
+
+impl Tool {
+    /// Whether it has a parameter of that name.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.params.iter().any(|param| param.name == name)
+    }
+}
+
+/// While there is one dissection, be it done or under way, that one is meant.
+async fn choose_db(app: &App, params: &mut Params) -> Result<(), ApiError> {
+    if params.has(&["db"]) || params.has(SNAPSHOT) {
+        return Ok(());
+    }
+    if let [only] = app.hub.jobs.list(None).await?.as_slice() {
+        params.give("db", json!(only.db()));
+    }
+    Ok(())
+}

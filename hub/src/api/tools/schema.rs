@@ -1,0 +1,107 @@
+//! JSON Schema (2020-12) of what a tool takes and gives, out of its table.
+
+use serde_json::{Map, Value, json};
+
+use super::{DEFAULT_BYTES, Kind, MAX_BYTES, MIN_BYTES, Tool};
+
+/// What a tool takes. Parameters that are not in it are not refused but named in `warnings`.
+pub(in crate::api) fn input(tool: &Tool) -> Map<String, Value> {
+    let mut properties: Map<String, Value> = tool
+        .params
+        .iter()
+        .map(|param| {
+            let mut schema = kind(param.kind);
+            schema["description"] = json!(param.doc);
+            (param.name.to_owned(), schema)
+        })
+        .collect();
+    let mut bytes = kind(Kind::Integer {
+        least: MIN_BYTES as i64,
+        most: MAX_BYTES as i64,
+        default: DEFAULT_BYTES as i64,
+    });
+    bytes["description"] = json!("Most bytes of the answer; what is longer is cut, and says so");
+    properties.insert("max_bytes".to_owned(), bytes);
+    let required: Vec<&str> = tool
+        .params
+        .iter()
+        .filter(|param| param.required)
+        .map(|param| param.name)
+        .collect();
+    object(properties, &required)
+}
+
+/// What a tool gives.
+pub(in crate::api) fn output(tool: &Tool) -> Map<String, Value> {
+    let mut properties: Map<String, Value> = tool
+        .gives
+        .iter()
+        .map(|member| {
+            let schema = json!({ "type": types(member.kind), "description": member.doc });
+            (member.name.to_owned(), schema)
+        })
+        .collect();
+    for (name, kind, doc) in [
+        (
+            "warnings",
+            "array",
+            "What was not used of the question, and what to know of the answer",
+        ),
+        ("truncated", "boolean", "Whether there is more than is shown"),
+        ("hint", "string", "How to see what was cut"),
+        ("shortened", "string", "How texts were cut to the budget"),
+    ] {
+        let schema = json!({ "type": kind, "description": doc });
+        properties.entry(name).or_insert(schema);
+    }
+    if tool.takes("db") {
+        let doc = "What the answer rests on: window, nodes, calls, lost packets";
+        properties.insert(
+            "coverage".to_owned(),
+            json!({ "type": "object", "description": doc }),
+        );
+    }
+    let always: Vec<&str> = tool
+        .gives
+        .iter()
+        .filter(|member| member.always)
+        .map(|member| member.name)
+        .collect();
+    object(properties, &always)
+}
+
+fn object(properties: Map<String, Value>, required: &[&str]) -> Map<String, Value> {
+    let mut schema = Map::new();
+    schema.insert("type".to_owned(), json!("object"));
+    schema.insert("properties".to_owned(), Value::Object(properties));
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), json!(required));
+    }
+    schema
+}
+
+fn kind(kind: Kind) -> Value {
+    match kind {
+        Kind::Text => json!({ "type": "string" }),
+        Kind::Integer { least, most, default } => json!({
+            "type": ["integer", "string"],
+            "minimum": least,
+            "maximum": most,
+            "pattern": "^[0-9]+$",
+            "default": default,
+        }),
+        Kind::Flag { default } => json!({ "type": ["boolean", "string"], "default": default }),
+        Kind::List => json!({ "type": ["array", "string"], "items": { "type": "string" } }),
+        Kind::Choice(choices) => json!({ "type": "string", "enum": choices, "default": choices.first() }),
+        Kind::Moment => json!({ "type": ["integer", "string"] }),
+    }
+}
+
+/// `integer|null` as a list of both.
+fn types(kind: &str) -> Value {
+    if kind.contains('|') {
+        kind.split('|').collect()
+    } else {
+        json!(kind)
+    }
+}

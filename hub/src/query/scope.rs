@@ -1,0 +1,126 @@
+//! Which calls a question is about: those that pass a filter and began in a window.
+
+use datafusion::logical_expr::{Expr, Operator, col};
+use serde_json::{Value, json};
+use wiretape_kfl::Filter;
+use wiretape_tape::Nanos;
+
+use super::entries::Asked;
+use super::fields::instant;
+use super::filter::{condition, joined};
+use super::{Database, QueryError, calls, explain};
+
+/// The calls that a question is about. `Default` is all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// The filter; none and the empty one let everything through.
+    pub kfl: Option<String>,
+    /// Calls that began at this time or later, in ms since 1970 UTC.
+    pub start: Option<i64>,
+    /// Calls that began before this time, in ms since 1970 UTC.
+    pub end: Option<i64>,
+    /// What `now()` means in the filter.
+    pub now: Nanos,
+}
+
+/// A scope, read and checked.
+pub(super) struct Scoped {
+    /// The filter as it was understood.
+    pub(super) filter: Filter,
+    /// The conditions of the window alone.
+    window: Vec<Expr>,
+    /// The conditions of window and filter.
+    matching: Vec<Expr>,
+}
+
+impl Scope {
+    /// Checks it and turns it into conditions on the table.
+    ///
+    /// # Errors
+    /// [`QueryError::BadRequest`] for a filter that is none, or a window that ends before it starts.
+    pub(super) fn read(&self) -> Result<Scoped, QueryError> {
+        let filter = wiretape_kfl::compile(self.kfl.as_deref().unwrap_or_default(), self.now)
+            .map_err(|error| QueryError::BadRequest(format!("the filter is wrong at {error}")))?;
+        let window = self.window()?;
+        let matching = window.clone().into_iter().chain(condition(&filter)?).collect();
+        Ok(Scoped {
+            filter,
+            window,
+            matching,
+        })
+    }
+
+    fn window(&self) -> Result<Vec<Expr>, QueryError> {
+        if let (Some(start), Some(end)) = (self.start, self.end)
+            && start >= end
+        {
+            return Err(QueryError::BadRequest(format!(
+                "start ({start}) must be before end ({end}); both are ms since 1970 UTC"
+            )));
+        }
+        let start = self.start.map(|start| col("ts").gt_eq(instant(nanos(start))));
+        let end = self.end.map(|end| col("ts").lt(instant(nanos(end))));
+        Ok(start.into_iter().chain(end).collect())
+    }
+
+    /// From when to when, in ns: what was asked for, else from the first call of the dissection to its last.
+    pub(super) fn span(&self, db: &Database) -> (Nanos, Nanos) {
+        let summary = db.summary();
+        let from = self.start.map_or(summary.first_call.unwrap_or_default(), nanos);
+        // A window excludes its end, and the last call is in it.
+        let last = summary.last_call.map_or(0, |last| last.saturating_add(1));
+        let to = self.end.map_or(last, nanos);
+        (from, to.max(from))
+    }
+}
+
+impl Scoped {
+    /// The condition of the calls that the question is about; `None` when it is about all.
+    pub(super) fn condition(&self) -> Option<Expr> {
+        all_of(self.matching.clone())
+    }
+
+    /// The same, with another condition.
+    pub(super) fn and(&self, more: Option<Expr>) -> Option<Expr> {
+        all_of(self.matching.iter().cloned().chain(more).collect())
+    }
+
+    /// Why nothing that was asked for is in an answer, of which `total` match on all pages.
+    pub(super) async fn nothing(
+        &self,
+        db: &Database,
+        scope: &Scope,
+        asked: Asked,
+        total: u64,
+    ) -> Result<String, QueryError> {
+        let in_window = if total == 0 {
+            calls::count(db, asked, all_of(self.window.clone())).await?
+        } else {
+            total
+        };
+        Ok(explain::nothing(
+            db.summary(),
+            scope,
+            &self.filter,
+            total,
+            (in_window, if asked.is_calls() { "calls" } else { "entries" }),
+        ))
+    }
+}
+
+/// How an answer tells the time that it covers.
+pub(super) fn shown_span((from, to): (Nanos, Nanos)) -> Value {
+    json!({
+        "start_ts": from / 1_000_000,
+        "end_ts": to.div_ceil(1_000_000),
+        "seconds": to.saturating_sub(from) as f64 / 1e9,
+    })
+}
+
+fn nanos(ms: i64) -> Nanos {
+    u64::try_from(ms).unwrap_or_default().saturating_mul(1_000_000)
+}
+
+fn all_of(conditions: Vec<Expr>) -> Option<Expr> {
+    (!conditions.is_empty()).then(|| joined(conditions, Operator::And))
+}
