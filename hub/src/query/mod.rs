@@ -58,8 +58,8 @@ pub use stats::{
 };
 
 pub use sql::{
-    DEFAULT_ROWS, MAX_CONCATENATIONS, MAX_ROWS, MAX_SQL, MAX_TABLES, MAX_TOKENS, SQL_AT_ONCE, SQL_DISK,
-    SQL_MEMORY, SQL_TIME, SqlQuery, describe_schema, sql,
+    DEFAULT_ROWS, MAX_CONCATENATIONS, MAX_PAIRS, MAX_ROWS, MAX_SQL, MAX_TABLES, MAX_TOKENS, SQL_AT_ONCE,
+    SQL_DISK, SQL_MEMORY, SQL_TIME, SqlQuery, describe_schema, sql,
 };
 
 pub use timeline::{Lines, MAX_CALLS as MAX_TIMELINE_CALLS, RETRY_WITHIN, TimelineQuery, timeline};

@@ -5,6 +5,8 @@
 
 mod text;
 
+mod pairs;
+
 mod session;
 
 mod values;
@@ -23,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+pub use pairs::MAX_PAIRS;
 pub use schema::describe_schema;
 pub(super) use session::open;
 pub use text::{MAX_CONCATENATIONS, MAX_SQL, MAX_TABLES, MAX_TOKENS};
@@ -76,10 +79,10 @@ pub async fn sql(db: &Database, query: &SqlQuery) -> Result<Value, QueryError> {
         })?;
     text::check(&query.sql)?;
     let session = db.sql_session().await?;
-    let (sql, max_bytes) = (query.sql.clone(), query.max_bytes);
+    let (sql, max_bytes, calls) = (query.sql.clone(), query.max_bytes, db.summary().calls);
     let run = async {
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(run(session, sql, rows, max_bytes), runtime()?.handle());
+        tasks.spawn_on(run(session, sql, calls, rows, max_bytes), runtime()?.handle());
         match tasks.join_next().await {
             Some(Ok(answer)) => answer,
             Some(Err(error)) => Err(QueryError::Internal(format!(
@@ -117,6 +120,7 @@ fn runtime() -> Result<&'static Runtime, QueryError> {
 async fn run(
     session: SessionContext,
     sql: String,
+    calls: u64,
     rows: usize,
     max_bytes: usize,
 ) -> Result<Value, QueryError> {
@@ -135,6 +139,7 @@ async fn run(
         .with_allow_dml(false)
         .with_allow_statements(false);
     options.verify_plan(&plan).map_err(refused)?;
+    pairs::check(&session.state().optimize(&plan).map_err(refused)?, calls)?;
     let frame = session.execute_logical_plan(plan).await.map_err(refused)?;
     let columns: Vec<Value> = frame
         .schema()
