@@ -222,7 +222,7 @@ mod tests {
     fn skeleton_passes_its_tests() {
         // Always the same place: elsewhere, what was built the last time would be of no use and stay.
         let copy = programs::target_dir().join("new-protocol");
-        for folder in ["agent", "hub"].map(|folder| copy.join(folder)) {
+        for folder in ["agent", "hub", "tests"].map(|folder| copy.join(folder)) {
             if folder.exists() {
                 fs::remove_dir_all(&folder).unwrap();
             }
@@ -231,12 +231,12 @@ mod tests {
         let (root, home) = (programs::root(), copy.join(CRATE));
         let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
         let (_, rest) = manifest.split_once("[workspace.package]").unwrap();
-        let members = "[workspace]\nresolver = \"3\"\nmembers = [\"agent/tape\", \"hub/dissect\"]\n\n[workspace.package]";
+        let members = "[workspace]\nresolver = \"3\"\nmembers = [\"agent/tape\", \"hub/dissect\", \"tests/captures\"]\n\n[workspace.package]";
         // Profiles that speak of other crates would only be warned of.
         let (rest, _) = rest.split_once("# One profile").unwrap_or((rest, ""));
         fs::write(copy.join("Cargo.toml"), format!("{members}{rest}")).unwrap();
         fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock")).unwrap();
-        for folder in ["agent/tape", CRATE] {
+        for folder in ["agent/tape", CRATE, "tests/captures"] {
             copy_sources(&root.join(folder), &copy.join(folder));
         }
         let before =

@@ -170,17 +170,7 @@ impl Talk {
         let mut data = Vec::with_capacity(builder.size(payload.len()));
         builder.write(&mut data, payload).expect("a packet that fits");
         *seq = seq.wrapping_add(payload.len() as u32 + u32::from(bits.syn) + u32::from(bits.fin));
-        self.packets.push(Recorded {
-            ts: self.now,
-            orig_len: data.len() as u32,
-            data,
-            link: Link::Raw,
-            direction: Direction::Unknown,
-            tape: 0,
-            interface: 0,
-            cgroup: 0,
-            at: self.packets.len() as u64,
-        });
+        record(&mut self.packets, self.now, data);
         self.now += self.step;
         self
     }
@@ -256,19 +246,7 @@ impl Talk {
         let sent = |packet: &Recorded| {
             segment(packet).is_some_and(|segment| segment.flow.address(segment.from.end) == local)
         };
-        let seen = self.packets.iter().map(|packet| Recorded {
-            ts: packet.ts + delay,
-            direction: if sent(packet) {
-                Direction::Out
-            } else {
-                Direction::In
-            },
-            tape,
-            cgroup: 100 + u64::from(tape),
-            at: 1000 * (u64::from(tape) + 1) + packet.at,
-            ..packet.clone()
-        });
-        seen.collect()
+        seen(&self.packets, sent, tape, delay)
     }
 }
 
@@ -344,17 +322,7 @@ impl Chat {
     }
 
     fn record(&mut self, data: Vec<u8>) -> &mut Self {
-        self.packets.push(Recorded {
-            ts: self.now,
-            orig_len: data.len() as u32,
-            data,
-            link: Link::Raw,
-            direction: Direction::Unknown,
-            tape: 0,
-            interface: 0,
-            cgroup: 0,
-            at: self.packets.len() as u64,
-        });
+        record(&mut self.packets, self.now, data);
         self.now += self.step;
         self
     }
@@ -369,20 +337,40 @@ impl Chat {
             Routed::Datagram { datagram, .. } => datagram.flow.address(datagram.from.end).ip() == local.ip(),
             _ => false,
         };
-        let seen = self.packets.iter().map(|packet| Recorded {
-            ts: packet.ts + delay,
-            direction: if sent(packet) {
-                Direction::Out
-            } else {
-                Direction::In
-            },
-            tape,
-            cgroup: 100 + u64::from(tape),
-            at: 1000 * (u64::from(tape) + 1) + packet.at,
-            ..packet.clone()
-        });
-        seen.collect()
+        seen(&self.packets, sent, tape, delay)
     }
+}
+
+/// A packet of a capture without directions, Raw link.
+fn record(packets: &mut Vec<Recorded>, ts: Nanos, data: Vec<u8>) {
+    packets.push(Recorded {
+        ts,
+        orig_len: data.len() as u32,
+        data,
+        link: Link::Raw,
+        direction: Direction::Unknown,
+        tape: 0,
+        interface: 0,
+        cgroup: 0,
+        at: packets.len() as u64,
+    });
+}
+
+/// Packets as the socket of one end saw them, given which of them it `sent`.
+fn seen(packets: &[Recorded], sent: impl Fn(&Recorded) -> bool, tape: u16, delay: Nanos) -> Vec<Recorded> {
+    let seen = packets.iter().map(|packet| Recorded {
+        ts: packet.ts + delay,
+        direction: if sent(packet) {
+            Direction::Out
+        } else {
+            Direction::In
+        },
+        tape,
+        cgroup: 100 + u64::from(tape),
+        at: 1000 * (u64::from(tape) + 1) + packet.at,
+        ..packet.clone()
+    });
+    seen.collect()
 }
 
 /// The TCP segment in a packet.

@@ -1,11 +1,9 @@
 //! Captures that other projects made, held against tshark: the same requests and the same responses in every file.
 
-mod captures;
-
 use std::path::Path;
 use std::process::Command;
 
-use captures::{captures, read};
+use wiretape_captures::{captures, corpora, read};
 use wiretape_dissect::testing::{Dissected, dissect};
 
 /// Where our answer differs from tshark's, and why.
@@ -33,12 +31,11 @@ const DIFFERENCES: &[(&str, &[&str], &str)] = &[
 
 #[test]
 fn the_same_requests_and_responses_as_tshark() {
-    let Some(files) = captures(&["wireshark", "deepflow/http", "deepflow/tcp"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark", "deepflow/http", "deepflow/tcp"]).unwrap();
     let (mut compared, mut messages, mut wrong) = (0, 0, Vec::new());
     for file in files {
-        let packets = read(&file);
+        let packets = read(&file).unwrap();
         // What does not name the protocol anywhere need not be asked about: asking takes a second.
         if !packets
             .iter()
@@ -69,11 +66,10 @@ fn the_same_requests_and_responses_as_tshark() {
 
 #[test]
 fn every_file_of_the_corpora_is_survived() {
-    let Some(files) = captures(&["wireshark", "deepflow"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark", "deepflow"]).unwrap();
     for file in files {
-        let packets = read(&file);
+        let packets = read(&file).unwrap();
         let dissected = dissect(&packets);
         let router = dissected.router;
         let told = router.segments

@@ -1,11 +1,9 @@
 //! Captures of HTTP/2 and gRPC that other projects made, held against tshark: the same requests, responses and trailers.
 
-mod captures;
-
 use std::path::Path;
 use std::process::Command;
 
-use captures::{captures, read};
+use wiretape_captures::{captures, corpora, read};
 use wiretape_dissect::testing::{Dissected, Recorded, dissect};
 use wiretape_dissect::{Call, Value};
 
@@ -33,16 +31,15 @@ const CAPTURES: &[(&str, u16)] = &[
 
 #[test]
 fn the_same_requests_and_responses_as_tshark() {
-    let Some(files) = captures(&["wireshark", "deepflow/http"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark", "deepflow/http"]).unwrap();
     let (mut messages, mut wrong) = (0, Vec::new());
     for (name, port) in CAPTURES {
         let file = files.iter().find(|file| file.ends_with(name));
         let Some(theirs) = file.and_then(|file| tshark(file, *port)) else {
             return;
         };
-        let ours = ours(&dissect(&read(file.unwrap())), *port);
+        let ours = ours(&dissect(&read(file.unwrap()).unwrap()), *port);
         messages += theirs.len();
         if ours != theirs {
             wrong.push(format!("{name}:\n  ours   {ours:?}\n  tshark {theirs:?}"));
@@ -58,15 +55,14 @@ fn the_same_requests_and_responses_as_tshark() {
 /// Cut at any packet, what comes is the same, or says what is missing of it.
 #[test]
 fn joined_at_every_packet_nothing_is_wrong() {
-    let Some(files) = captures(&["wireshark", "deepflow/http"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark", "deepflow/http"]).unwrap();
     let mut seen = 0;
     for (name, _) in CAPTURES {
         let Some(file) = files.iter().find(|file| file.ends_with(name)) else {
             continue;
         };
-        let packets = read(file);
+        let packets = read(file).unwrap();
         let truth = dissect(&packets);
         for from in (1..packets.len()).step_by(packets.len().div_ceil(40)) {
             for call in http2(&dissect(&packets[from..])) {
@@ -96,12 +92,11 @@ fn joined_at_every_packet_nothing_is_wrong() {
 /// No other protocol's connection is taken for HTTP/2.
 #[test]
 fn nothing_else_is_taken_for_http2() {
-    let Some(files) = captures(&["wireshark", "deepflow"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark", "deepflow"]).unwrap();
     let known = |file: &Path| CAPTURES.iter().any(|(name, _)| file.ends_with(name));
     for file in files.iter().filter(|file| !known(file)) {
-        let packets = read(file);
+        let packets = read(file).unwrap();
         let joined: Vec<&[Recorded]> = (0..packets.len().min(20)).map(|from| &packets[from..]).collect();
         for packets in joined {
             let dissected = dissect(packets);

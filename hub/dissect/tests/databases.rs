@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use wiretape_dissect::testing::{Dissected, Recorded, dissect};
-use wiretape_dissect::{Call, Direction, Link, Marks, Value};
-use wiretape_tape::{Chunk, LinkType};
+use wiretape_captures::{corpora, read};
+use wiretape_dissect::testing::{Dissected, dissect};
+use wiretape_dissect::{Call, Marks, Value};
 
 /// What `DeepFlow` calls the kinds of replies.
 const KINDS: &[(&str, &str)] = &[
@@ -20,7 +20,7 @@ const KINDS: &[(&str, &str)] = &[
 fn the_same_commands_and_replies_as_in_the_results_of_deepflow() {
     let Some(folder) = folder("redis") else { return };
     for file in ["redis.pcap", "redis-debug.pcap", "redis-error.pcap"] {
-        let dissected = dissect(&read(&folder.join(file)));
+        let dissected = dissect(&read(&folder.join(file)).unwrap());
         let mut ours = Vec::new();
         for call in &dissected.calls {
             assert_eq!(
@@ -78,7 +78,7 @@ fn the_same_statements_tags_and_errors_as_tshark() {
         let Some((asked, answered)) = tshark(&folder.join(file)) else {
             return;
         };
-        let dissected = dissect(&read(&folder.join(file)));
+        let dissected = dissect(&read(&folder.join(file)).unwrap());
         let (mut our_asked, mut our_answered) = (Vec::new(), Vec::new());
         for call in &dissected.calls {
             assert_eq!(call.protocol, "postgresql", "{file}");
@@ -110,7 +110,10 @@ fn the_same_statements_tags_and_errors_as_tshark() {
 #[test]
 fn every_question_of_a_busy_connection_joined_anywhere_has_its_own_answer() {
     let Some(folder) = folder("postgre") else { return };
-    let packets = read(&folder.join("pgsql-all.pcap"));
+    let mut packets = read(&folder.join("pgsql-all.pcap")).unwrap();
+    for (n, packet) in (0..).zip(&mut packets) {
+        packet.at = n;
+    }
     let whole = pairs(&dissect(&packets));
     assert_eq!(whole.len(), 32);
     for from in 0..packets.len() {
@@ -149,7 +152,7 @@ fn nothing_else_is_taken_for_one_of_them() {
     files.sort();
     assert!(files.len() > 50, "{} captures", files.len());
     for file in files {
-        for call in dissect(&read(&file)).calls {
+        for call in dissect(&read(&file).unwrap()).calls {
             assert!(
                 !matches!(call.protocol, "redis" | "postgresql"),
                 "{}: {call:?}",
@@ -227,38 +230,7 @@ fn text(call: &Call, name: &str) -> String {
     }
 }
 
+/// A folder of `DeepFlow`'s captures.
 fn folder(name: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/corpora/deepflow")
-        .join(name);
-    if !folder.is_dir() {
-        eprintln!("skipped: no captures in {}", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
-fn read(file: &Path) -> Vec<Recorded> {
-    let mut reader = wiretape_tape::open(file).unwrap();
-    let mut chunk = Chunk::default();
-    let mut packets = Vec::new();
-    while reader.next_chunk(&mut chunk).unwrap() {
-        for packet in &chunk.packets {
-            if packet.link != LinkType::ETHERNET {
-                continue;
-            }
-            packets.push(Recorded {
-                ts: packet.ts,
-                data: chunk.data(packet).to_vec(),
-                orig_len: packet.orig_len,
-                link: Link::Ethernet,
-                direction: Direction::Unknown,
-                tape: 0,
-                interface: packet.interface,
-                cgroup: 0,
-                at: packets.len() as u64,
-            });
-        }
-    }
-    packets
+    Some(corpora()?.join("deepflow").join(name))
 }

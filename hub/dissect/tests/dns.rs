@@ -316,6 +316,25 @@ fn joined_in_the_middle_of_a_tcp_connection() {
     }
 }
 
+/// Its question was not recorded, and what there is of it at first is too little to tell a message by.
+#[test]
+fn joined_where_the_first_byte_of_an_answer_comes_alone() {
+    let mut talk = Talk::new("10.0.0.1:40000", "10.0.0.2:53", 1, (1, 2));
+    talk.ask(framed(&query(7, "b.example", 1)));
+    let late = framed(&answer(6, "a.example", 1, 0, &[[10, 0, 0, 1]]));
+    let (first, rest) = late.split_at(1);
+    talk.answer(first)
+        .answer(rest)
+        .answer(framed(&answer(7, "b.example", 1, 0, &[])));
+    let calls = dissect(&talk.packets).calls;
+    let mut told: Vec<_> = calls
+        .iter()
+        .map(|call| (call.path.as_str(), call.status))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, [("a.example", Some(0)), ("b.example", Some(0))]);
+}
+
 #[test]
 fn a_zone_transfer_over_many_messages_is_one_call() {
     let soa = b"\xc0\x0c\0\x06\0\x01\0\0\0\0\0\x16\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use wiretape_dissect::testing::{Recorded, dissect};
-use wiretape_dissect::{Call, Direction, Link, Outcome};
-use wiretape_tape::Chunk;
+use wiretape_captures::read;
+use wiretape_dissect::testing::dissect;
+use wiretape_dissect::{Call, Outcome};
 
 #[test]
 fn redis_counts_the_same_commands() {
@@ -219,7 +219,7 @@ impl Place {
     fn calls(&self, recorder: Running) -> Vec<Call> {
         std::thread::sleep(Duration::from_millis(500));
         drop(recorder);
-        dissect(&read(&self.folder.join("packets.pcap"))).calls
+        dissect(&read(&self.folder.join("packets.pcap")).unwrap()).calls
     }
 }
 
@@ -296,27 +296,4 @@ fn run(program: &str, arguments: &[&str]) -> Output {
         String::from_utf8_lossy(&output.stderr)
     );
     output
-}
-
-fn read(file: &Path) -> Vec<Recorded> {
-    let mut reader = wiretape_tape::open(file).unwrap();
-    let mut chunk = Chunk::default();
-    let mut packets = Vec::new();
-    // It was ended in the middle of what it wrote, if it wrote.
-    while reader.next_chunk(&mut chunk).unwrap_or(false) {
-        for packet in &chunk.packets {
-            packets.push(Recorded {
-                ts: packet.ts,
-                data: chunk.data(packet).to_vec(),
-                orig_len: packet.orig_len,
-                link: Link::Ethernet,
-                direction: Direction::Unknown,
-                tape: 0,
-                interface: packet.interface,
-                cgroup: 0,
-                at: packets.len() as u64,
-            });
-        }
-    }
-    packets
 }

@@ -1,11 +1,9 @@
 //! DNS, TLS, QUIC and ICMP in captures that other projects made, held against tshark.
 
-mod captures;
-
 use std::path::Path;
 use std::process::Command;
 
-use captures::{captures, read};
+use wiretape_captures::{captures, corpora, name, read};
 use wiretape_dissect::testing::{Recorded, dissect};
 use wiretape_dissect::{Call, Value};
 
@@ -53,13 +51,6 @@ fn text(call: &Call, name: &str) -> String {
     }
 }
 
-fn name(file: &Path) -> String {
-    file.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
-}
-
 /// Captures in which ours and tshark's hellos are not the same, and why.
 const OTHERWISE: &[(&str, &str)] = &[(
     "tls-fragmented-handshakes.pcap.gz",
@@ -68,12 +59,11 @@ const OTHERWISE: &[(&str, &str)] = &[(
 
 #[test]
 fn dns_questions_and_answers_as_tshark_has_them() {
-    let Some(files) = captures(&["wireshark", "deepflow/dns"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark", "deepflow/dns"]).unwrap();
     let (mut compared, mut messages, mut wrong) = (0, 0, Vec::new());
     for file in files {
-        let calls = dissect(&read(&file)).calls;
+        let calls = dissect(&read(&file).unwrap()).calls;
         let mut ours = Vec::new();
         for call in calls.iter().filter(|call| call.protocol == "dns") {
             let id = text(call, "dns_id");
@@ -184,12 +174,11 @@ fn their_hellos(file: &Path, filter: &str) -> Option<Vec<String>> {
 
 #[test]
 fn tls_hellos_as_tshark_has_them() {
-    let Some(files) = captures(&["wireshark"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark"]).unwrap();
     let (mut compared, mut told, mut wrong) = (0, 0, Vec::new());
     for file in files {
-        let packets = read(&file);
+        let packets = read(&file).unwrap();
         // Asking takes a second.
         let any = |packet: &Recorded| packet.data.windows(2).any(|bytes| bytes == [0x16, 3]);
         if OTHERWISE.iter().any(|(known, _)| *known == name(&file)) || !packets.iter().any(any) {
@@ -214,12 +203,11 @@ fn tls_hellos_as_tshark_has_them() {
 
 #[test]
 fn quic_hellos_as_tshark_has_them() {
-    let Some(files) = captures(&["wireshark"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark"]).unwrap();
     let (mut compared, mut told, mut wrong) = (0, 0, Vec::new());
     for file in files.iter().filter(|file| name(file).contains("quic")) {
-        let mut ours = hellos(&dissect(&read(file)).calls, "quic");
+        let mut ours = hellos(&dissect(&read(file).unwrap()).calls, "quic");
         let Some(mut theirs) = their_hellos(file, "quic && tls.handshake.type in {1,2}") else {
             return;
         };
@@ -240,12 +228,11 @@ fn quic_hellos_as_tshark_has_them() {
 
 #[test]
 fn icmp_messages_as_tshark_has_them() {
-    let Some(files) = captures(&["wireshark", "deepflow/dns"]) else {
-        return;
-    };
+    let Some(corpora) = corpora() else { return };
+    let files = captures(&corpora, &["wireshark", "deepflow/dns"]).unwrap();
     let (mut compared, mut told, mut wrong) = (0, 0, Vec::new());
     for file in files {
-        let calls = dissect(&read(&file)).calls;
+        let calls = dissect(&read(&file).unwrap()).calls;
         let mut ours = Vec::new();
         for call in calls.iter().filter(|call| call.protocol == "icmp") {
             let halves = usize::from(call.request.is_some()) + usize::from(call.response.is_some());

@@ -4,7 +4,6 @@
 //! (`known.rs`), and an explanation of none, are errors.
 
 mod compare;
-mod corpora;
 mod deepflow;
 mod docs;
 mod hpack;
@@ -100,11 +99,9 @@ struct Capture {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let corpora = root().join(corpora::BESIDE);
-    if !corpora.is_dir() {
-        eprintln!("SKIPPED: there are no captures in {}", corpora.display());
+    let Some(corpora) = wiretape_captures::corpora() else {
         return Ok(());
-    }
+    };
     let version = tshark::version();
     match &version {
         Ok(version) => eprintln!("tshark: {version}"),
@@ -149,7 +146,8 @@ fn root() -> &'static Path {
 
 /// Reads every capture, and asks tshark about it: it takes a second each, so several at once.
 fn read(corpora: &Path, ask: bool) -> Result<Vec<Capture>> {
-    let files = corpora::captures(corpora, &FOLDERS)?;
+    let files = wiretape_captures::captures(corpora, &FOLDERS)
+        .with_context(|| format!("cannot list {}", corpora.display()))?;
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<Capture>> {
         let mine = iter::from_fn(|| files.get(next.fetch_add(1, Ordering::Relaxed)));
@@ -169,10 +167,11 @@ fn read(corpora: &Path, ask: bool) -> Result<Vec<Capture>> {
 }
 
 fn capture(file: &Path, ask: bool) -> Result<Capture> {
-    let dissected = dissect(&corpora::read(file)?);
+    let dissected =
+        dissect(&wiretape_captures::read(file).with_context(|| format!("cannot read {}", file.display()))?);
     let told = protocols::TOLD
         .iter()
-        .find(|(name, _)| *name == corpora::name(file));
+        .find(|(name, _)| *name == wiretape_captures::name(file));
     let ports = told.map_or(&[][..], |(_, ports)| ports);
     let options: Vec<&str> = ports.iter().flat_map(|port| ["-d", port]).collect();
     let packets = ask.then(|| tshark::ask(file, protocols::FILTER, protocols::LAYERS, &options));
@@ -190,7 +189,13 @@ fn connections(captures: &[Capture]) -> Compared {
     let mut tally = Tally::default();
     for capture in captures {
         if let Some([ours, theirs]) = capture.connections.clone() {
-            tally.add(tcp::NAME, "tshark", &corpora::name(&capture.file), ours, theirs);
+            tally.add(
+                tcp::NAME,
+                "tshark",
+                &wiretape_captures::name(&capture.file),
+                ours,
+                theirs,
+            );
         }
     }
     Compared {
@@ -211,7 +216,7 @@ fn beside_tshark(protocol: &protocols::Protocol, captures: &[Capture]) -> Option
             tally.add(
                 protocol.name,
                 "tshark",
-                &corpora::name(&capture.file),
+                &wiretape_captures::name(&capture.file),
                 ours,
                 theirs,
             );
@@ -239,7 +244,7 @@ fn beside_deepflow(protocol: &protocols::Protocol, captures: &[Capture]) -> Resu
         let Some(lines) = deepflow::lines(&capture.file)? else {
             continue;
         };
-        let name = corpora::name(&capture.file);
+        let name = wiretape_captures::name(&capture.file);
         let theirs = (deepflow.theirs)(&lines).with_context(|| format!("the result of {name}"))?;
         let ours = (deepflow.ours)(&capture.calls);
         if !ours.is_empty() || !theirs.is_empty() {

@@ -1,12 +1,11 @@
 //! What was said in the captures, without the packets it was said in.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use wiretape_dissect::testing::{Recorded, Who, dissect};
-use wiretape_dissect::{Direction, End, FlowKey, Link, Routed, Router};
-use wiretape_tape::{Chunk, LinkType};
+use wiretape_dissect::{End, FlowKey, Routed, Router};
 
 /// A connection or a flow of datagrams.
 #[derive(Clone, Debug)]
@@ -24,55 +23,13 @@ const BYTES: usize = 64 << 10;
 
 /// Those of all captures, in the order of their files.
 pub fn read(corpora: &Path) -> Result<Vec<Exchange>> {
-    let mut files = Vec::new();
-    walk(corpora, &mut files)?;
-    files.sort();
-    Ok(files.iter().flat_map(|file| exchanges(&packets(file))).collect())
-}
-
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            walk(&path, files)?;
-        } else if path.to_string_lossy().contains(".pcap") {
-            files.push(path);
-        }
+    let mut all = Vec::new();
+    for file in wiretape_captures::captures(corpora, &["."])? {
+        let packets =
+            wiretape_captures::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        all.extend(exchanges(&packets));
     }
-    Ok(())
-}
-
-/// The packets of a capture, as far as it can be read: some of the corpora are broken on purpose.
-fn packets(file: &Path) -> Vec<Recorded> {
-    let mut packets = Vec::new();
-    let Ok(mut reader) = wiretape_tape::open(file) else {
-        return packets;
-    };
-    let mut chunk = Chunk::default();
-    while reader.next_chunk(&mut chunk).unwrap_or(false) {
-        for packet in &chunk.packets {
-            let link = match packet.link {
-                LinkType::ETHERNET => Link::Ethernet,
-                LinkType::LINUX_SLL => Link::Sll,
-                LinkType::LINUX_SLL2 => Link::Sll2,
-                LinkType(0 | 108) => Link::Null,
-                LinkType(101 | 228 | 229) => Link::Raw,
-                _ => continue,
-            };
-            packets.push(Recorded {
-                ts: packet.ts,
-                data: chunk.data(packet).to_vec(),
-                orig_len: packet.orig_len,
-                link,
-                direction: Direction::Unknown,
-                tape: 0,
-                interface: packet.interface,
-                cgroup: 0,
-                at: packet.at,
-            });
-        }
-    }
-    packets
+    Ok(all)
 }
 
 /// The payloads of each flow with the end that sent them, and the packets they came in.

@@ -48,11 +48,9 @@ const GROWTH: u64 = 64 << 20;
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora");
-    if !corpora.is_dir() {
-        eprintln!("SKIPPED: there are no captures in {}", corpora.display());
+    let Some(corpora) = wiretape_captures::corpora() else {
         return Ok(());
-    }
+    };
     let mut exchanges = exchange::read(&corpora)?;
     if let Some(protocol) = &options.protocol {
         exchanges.retain(|exchange| exchange.protocol == protocol);

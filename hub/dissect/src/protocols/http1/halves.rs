@@ -1,10 +1,10 @@
 //! The halves of calls that wait for each other, and what their bodies tell once they have met.
 
-use crate::call::Outcome;
+use crate::call::{Marks, Outcome};
 use crate::protocols::graphql::{self, Graphql};
 use crate::protocols::grpc;
 use crate::protocols::tap::Tap;
-use crate::protocols::{Request, Response};
+use crate::protocols::{LeftOut, Request, Response, Transaction};
 
 /// A whole request that waits for its response.
 pub(super) struct PendingRequest {
@@ -43,8 +43,61 @@ impl PendingAnswer {
     }
 }
 
+/// A request with its response, or one of the two, with all that their bodies tell.
+pub(super) fn transaction(
+    mut request: Option<PendingRequest>,
+    mut answer: Option<PendingAnswer>,
+    marks: Marks,
+) -> Option<Transaction> {
+    let version = match (&request, &answer) {
+        // The capture may have cut it off.
+        (Some(request), Some(answer)) if request.version.is_empty() => answer.version,
+        (Some(request), _) => request.version,
+        (None, Some(answer)) => answer.version,
+        (None, None) => return None,
+    };
+    let status = answer.as_ref().and_then(|answer| answer.response.status);
+    let asked = request.as_ref().and_then(|request| request.tap.as_ref());
+    let answered = answer.as_ref().and_then(|answer| answer.tap.as_ref());
+    let taps = [asked, answered].into_iter().flatten();
+    let left_out = taps.fold(LeftOut::default(), |sum, tap| sum.or(tap.left_out()));
+    let grpc = describe_grpc(request.as_mut(), answer.as_mut());
+    let graphql = match grpc {
+        Some(_) => None,
+        None => describe_graphql(request.as_mut(), answer.as_mut()),
+    };
+    if let Some(answer) = &mut answer
+        && let Some(events) = answer.tap.as_ref().and_then(|tap| tap.events())
+    {
+        answer.response.half.fields = events.fields();
+    }
+    Some(Transaction {
+        protocol: match (&grpc, &graphql) {
+            (Some(_), _) => "grpc",
+            (None, Some(_)) => "gqlv1",
+            (None, None) => "",
+        },
+        version,
+        request: request.map(|pending| pending.request),
+        response: answer.map(|pending| pending.response),
+        left_out: graphql
+            .as_ref()
+            .map_or(left_out, |graphql| left_out.or(graphql.left_out)),
+        outcome: match (status, grpc.as_ref().and_then(|grpc| grpc.status)) {
+            (Some(200), Some(status)) => grpc::outcome(status),
+            (Some(200), None) if grpc.is_some() => Outcome::Unknown,
+            (status, _) => {
+                let told = graphql.and_then(|graphql| graphql.outcome);
+                graphql::outcome(status.map_or(Outcome::Unknown, outcome), told)
+            }
+        },
+        marks,
+        ..Transaction::default()
+    })
+}
+
 /// What gRPC-Web has to tell, if it is spoken.
-pub(super) fn describe_grpc(
+fn describe_grpc(
     request: Option<&mut PendingRequest>,
     answer: Option<&mut PendingAnswer>,
 ) -> Option<grpc::Grpc> {
@@ -71,7 +124,7 @@ pub(super) fn describe_grpc(
 }
 
 /// What GraphQL has to tell, if it is spoken.
-pub(super) fn describe_graphql(
+fn describe_graphql(
     request: Option<&mut PendingRequest>,
     answer: Option<&mut PendingAnswer>,
 ) -> Option<Graphql> {

@@ -8,14 +8,13 @@
 
 use std::collections::VecDeque;
 
-use super::halves::{PendingAnswer, PendingRequest, describe_graphql, describe_grpc, outcome};
+use super::halves::{self, PendingAnswer, PendingRequest};
 use super::{Frame, Start};
 use crate::Counters;
 use crate::call::{Headers, Marks, Outcome};
 use crate::limits::PENDING;
 use crate::protocols::tap::Tap;
-use crate::protocols::{Half, LeftOut, Request, Response, Side, Span, Told, Transaction, Upgrade};
-use crate::protocols::{graphql, grpc};
+use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction, Upgrade};
 use crate::tcp::Close;
 
 /// A request whose head was seen, and whose response was not yet.
@@ -492,51 +491,6 @@ impl Pairing {
         if broken.contains(&Some(true)) {
             marks.set(Marks::RESET);
         }
-        let version = match (&request, &answer) {
-            // The capture may have cut it off.
-            (Some(request), Some(answer)) if request.version.is_empty() => answer.version,
-            (Some(request), _) => request.version,
-            (None, Some(answer)) => answer.version,
-            (None, None) => return,
-        };
-        let status = answer.as_ref().and_then(|answer| answer.response.status);
-        let (mut request, mut answer) = (request, answer);
-        let asked = request.as_ref().and_then(|request| request.tap.as_ref());
-        let answered = answer.as_ref().and_then(|answer| answer.tap.as_ref());
-        let taps = [asked, answered].into_iter().flatten();
-        let left_out = taps.fold(LeftOut::default(), |sum, tap| sum.or(tap.left_out()));
-        let grpc = describe_grpc(request.as_mut(), answer.as_mut());
-        let graphql = match grpc {
-            Some(_) => None,
-            None => describe_graphql(request.as_mut(), answer.as_mut()),
-        };
-        if let Some(answer) = &mut answer
-            && let Some(events) = answer.tap.as_ref().and_then(|tap| tap.events())
-        {
-            answer.response.half.fields = events.fields();
-        }
-        out.push(Transaction {
-            protocol: match (&grpc, &graphql) {
-                (Some(_), _) => "grpc",
-                (None, Some(_)) => "gqlv1",
-                (None, None) => "",
-            },
-            version,
-            request: request.map(|pending| pending.request),
-            response: answer.map(|pending| pending.response),
-            left_out: graphql
-                .as_ref()
-                .map_or(left_out, |graphql| left_out.or(graphql.left_out)),
-            outcome: match (status, grpc.as_ref().and_then(|grpc| grpc.status)) {
-                (Some(200), Some(status)) => grpc::outcome(status),
-                (Some(200), None) if grpc.is_some() => Outcome::Unknown,
-                (status, _) => {
-                    let told = graphql.and_then(|graphql| graphql.outcome);
-                    graphql::outcome(status.map_or(Outcome::Unknown, outcome), told)
-                }
-            },
-            marks,
-            ..Transaction::default()
-        });
+        out.extend(halves::transaction(request, answer, marks));
     }
 }
