@@ -65,8 +65,11 @@ pub fn show(path: &Path, voice: Voice) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The exchanges, with the handshake before them.
-fn write(path: &Path) -> anyhow::Result<()> {
+/// Writes the capture: the exchanges, with the handshake before them.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path) -> anyhow::Result<()> {
     let mut talk = Talk {
         capture: Export::new(File::create(path)?, ExportFormat::Pcapng, "wiretape demo"),
         packets: 0,

@@ -59,6 +59,19 @@ pub fn conformance(args: &[String]) -> Result<()> {
     alone("wiretape-conformance", "release", args)
 }
 
+/// Sets up, builds, and has the assistant's conversation written down.
+pub fn walkthrough(args: &[String]) -> Result<()> {
+    setup::run()?;
+    build()?;
+    hand_over("wiretape-walkthrough", args)
+}
+
+/// Builds the hub and lets clients that others wrote speak MCP to it.
+pub fn clients(args: &[String]) -> Result<()> {
+    build()?;
+    hand_over("wiretape-clients", args)
+}
+
 /// Builds and runs the fuzzer.
 pub fn fuzz(args: &[String]) -> Result<()> {
     alone("wiretape-fuzz", "fuzz", args)

@@ -37,7 +37,8 @@ pub(in crate::api) fn output(tool: &Tool) -> Map<String, Value> {
         .gives
         .iter()
         .map(|member| {
-            let schema = json!({ "type": types(member.kind), "description": member.doc });
+            let mut schema = types(member.kind);
+            schema["description"] = json!(member.doc);
             (member.name.to_owned(), schema)
         })
         .collect();
@@ -80,28 +81,36 @@ fn object(properties: Map<String, Value>, required: &[&str]) -> Map<String, Valu
     schema
 }
 
+/// Where a value may be of two types, each has a schema of its own: a list of types is JSON Schema, too, but some
+/// providers of models refuse it.
 fn kind(kind: Kind) -> Value {
     match kind {
         Kind::Text => json!({ "type": "string" }),
         Kind::Integer { least, most, default } => json!({
-            "type": ["integer", "string"],
-            "minimum": least,
-            "maximum": most,
-            "pattern": "^[0-9]+$",
+            "anyOf": [
+                { "type": "integer", "minimum": least, "maximum": most },
+                { "type": "string", "pattern": "^[0-9]+$" },
+            ],
             "default": default,
         }),
-        Kind::Flag { default } => json!({ "type": ["boolean", "string"], "default": default }),
-        Kind::List => json!({ "type": ["array", "string"], "items": { "type": "string" } }),
+        Kind::Flag { default } => json!({
+            "anyOf": [{ "type": "boolean" }, { "type": "string" }],
+            "default": default,
+        }),
+        Kind::List => json!({
+            "anyOf": [{ "type": "array", "items": { "type": "string" } }, { "type": "string" }],
+        }),
         Kind::Choice(choices) => json!({ "type": "string", "enum": choices, "default": choices.first() }),
-        Kind::Moment => json!({ "type": ["integer", "string"] }),
+        Kind::Moment => json!({ "anyOf": [{ "type": "integer" }, { "type": "string" }] }),
     }
 }
 
-/// `integer|null` as a list of both.
+/// The schema of `integer`, and of `integer|null`.
 fn types(kind: &str) -> Value {
     if kind.contains('|') {
-        kind.split('|').collect()
+        let each: Vec<Value> = kind.split('|').map(|kind| json!({ "type": kind })).collect();
+        json!({ "anyOf": each })
     } else {
-        json!(kind)
+        json!({ "type": kind })
     }
 }
