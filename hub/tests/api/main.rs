@@ -8,6 +8,7 @@ mod captures;
 mod catalogue;
 mod faults;
 mod investigate;
+mod load;
 mod mcp;
 mod page;
 mod questions;

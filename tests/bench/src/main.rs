@@ -6,6 +6,7 @@
 
 mod cut;
 mod dissect;
+mod mcp;
 mod record;
 mod scratch;
 mod usage;
@@ -38,6 +39,8 @@ enum Bench {
     Dissect(dissect::Options),
     /// Captures of hostile shape to stored calls, beside usual ones of the same protocol.
     Hostile(dissect::HostileOptions),
+    /// An assistant's calls, beside the Python SDK's own server.
+    Mcp(mcp::Options),
 
     /// The sender of `record`, in its own process and namespace.
     #[command(hide = true)]
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
         Bench::Cut(options) => cut::run(&options),
         Bench::Dissect(options) => dissect::run(&options),
         Bench::Hostile(options) => dissect::run_hostile(&options),
+        Bench::Mcp(options) => mcp::run(&options),
         Bench::Send(options) => record::send(&options),
         Bench::Receive(options) => record::receive(&options),
         Bench::RunDissect(options) => dissect::run_ours(&options),

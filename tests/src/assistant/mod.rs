@@ -110,7 +110,13 @@ impl Assistant {
         self.call("create_snapshot", json!({ "name": SNAPSHOT, "duration": "1h" }))
             .await?;
         let asked = json!({ "snapshot_id": SNAPSHOT, "name": DISSECTION });
-        let dissected = self.call("start_snapshot_dissection", asked).await?;
+        let dissected = self.ask("start_snapshot_dissection", &asked).await?;
+        let members = ["db", "status", "entry_count", "lost_packets"];
+        let shown: Value = members
+            .iter()
+            .map(|name| (name.to_string(), dissected[name].clone()))
+            .collect();
+        self.transcript.call("start_snapshot_dissection", &asked, &shown);
         self.found.calls = whole(&dissected, "/entry_count")?;
 
         let stats = self

@@ -19,7 +19,7 @@ const NPM: [&str; 4] = [
 const PYPI: [&str; 1] = ["mcp==2.3.0"];
 
 /// Our scripts that use the SDKs.
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
+pub const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 
 /// Whose packages.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,8 @@ pub(super) enum Part {
 }
 
 /// What could be fetched; where it could not, why.
-pub(super) struct Kit {
+#[derive(Debug)]
+pub struct Kit {
     folder: PathBuf,
     npm: Result<(), String>,
     pypi: Result<(), String>,
@@ -39,7 +40,10 @@ pub(super) struct Kit {
 
 impl Kit {
     /// Fetches what is not there yet, and says so.
-    pub(super) fn fetch() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// There is no place for it. What cannot be fetched is no error here: it is said, and told to who asks for it.
+    pub fn fetch() -> anyhow::Result<Self> {
         let folder = cache()?.join("wiretape/mcp-clients");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let npm = once(&folder, "npm", &NPM, || {
@@ -80,12 +84,20 @@ impl Kit {
                 Ok(node)
             }
             Part::Python => {
-                self.pypi.clone()?;
-                let mut python = Command::new(self.folder.join("venv/bin/python"));
+                let mut python = self.python()?;
                 python.arg(scripts.join("mcp_sdk.py"));
                 Ok(python)
             }
         }
+    }
+
+    /// A Python that has the SDK.
+    ///
+    /// # Errors
+    /// Why it has not.
+    pub fn python(&self) -> Result<Command, String> {
+        self.pypi.clone()?;
+        Ok(Command::new(self.folder.join("venv/bin/python")))
     }
 
     /// A program that came with npm's packages.

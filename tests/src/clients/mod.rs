@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::binaries;
-use kit::{Kit, Part};
-use serving::Serving;
+use kit::Part;
+pub use kit::{Kit, SCRIPTS};
+pub use serving::Serving;
 
 /// Longest time of one client. The longest takes two seconds; one that waits for ever must not hold a test run.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -52,7 +53,7 @@ pub enum Verdict {
 /// There is no hub to speak to. That clients cannot be had, or find fault, is in the outcomes.
 pub fn run() -> anyhow::Result<Vec<Outcome>> {
     let kit = Kit::fetch()?;
-    let serving = Serving::start()?;
+    let serving = Serving::start(1)?;
     let hub = binaries::find("wiretape-hub")?;
     let mut all = suite::run(&kit, &serving)?;
     for (client, part) in [("TypeScript SDK", Part::Node), ("Python SDK", Part::Python)] {

@@ -12,24 +12,29 @@ use crate::{binaries, offline};
 const SNAPSHOT: &str = "capture";
 
 /// A hub, ended when dropped.
-pub(super) struct Serving {
+#[derive(Debug)]
+pub struct Serving {
     /// Where it answers.
-    pub(super) url: String,
+    pub url: String,
     /// The capture that it answers about.
-    pub(super) capture: PathBuf,
+    pub capture: PathBuf,
     child: Child,
     /// Its data and the capture, removed when dropped.
     _folder: tempfile::TempDir,
 }
 
 impl Serving {
-    /// Makes a capture, imports and dissects it, and serves it on a free port.
-    pub(super) fn start() -> anyhow::Result<Self> {
+    /// Makes a capture of three calls, so many times, imports it, and serves it on a free port. Its dissection is under way
+    /// then.
+    ///
+    /// # Errors
+    /// The hub does not do one of these.
+    pub fn start(times: usize) -> anyhow::Result<Self> {
         let hub = binaries::find("wiretape-hub")?;
         let folder = tempfile::tempdir()?;
         let capture = folder.path().join("capture.pcapng");
         let data = folder.path().join("data");
-        offline::write(&capture).with_context(|| format!("cannot write {}", capture.display()))?;
+        offline::write(&capture, times).with_context(|| format!("cannot write {}", capture.display()))?;
         let imported = Command::new(&hub)
             .args(["import", "--name", SNAPSHOT, "--data"])
             .arg(&data)
@@ -71,7 +76,7 @@ impl Serving {
     }
 
     /// Where it speaks MCP.
-    pub(super) fn mcp(&self) -> String {
+    pub fn mcp(&self) -> String {
         format!("{}/mcp", self.url)
     }
 

@@ -72,9 +72,8 @@ impl Door {
     pub(in crate::api) fn new(app: App, access: &Access, stop: CancellationToken) -> Self {
         let sessions = Arc::new(LocalSessionManager::default());
         let requests = Arc::clone(&app.requests);
-        let server = Server::new(Backend::Here(app));
         let service = StreamableHttpService::new(
-            move || Ok(server.clone()),
+            move || Ok(Server::new(Backend::Here(app.clone()))),
             Arc::clone(&sessions),
             access.config(stop),
         );
