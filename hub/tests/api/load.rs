@@ -76,7 +76,7 @@ async fn a_hundred_sessions_at_once_leave_no_memory_behind() {
     let (hub, _dir) = hub().await;
     crowd(&hub).await;
     let before = hub.memory();
-    for _ in 0..3 {
+    for _ in 0..2 {
         crowd(&hub).await;
     }
     let after = hub.memory();

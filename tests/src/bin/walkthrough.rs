@@ -57,9 +57,8 @@ async fn main() -> anyhow::Result<()> {
          the demo's shop, whose payment gateway becomes slow. The shop wrote down {} calls of its own; a test holds what the\n\
          assistant finds against them (`tests/tests/e2e/walkthrough.rs`).\n\
          \n\
-         Written by `cargo xtask walkthrough`, the story {} times as fast as the wall's clock. Answers are cut to what matters.\n",
+         Written by `cargo xtask walkthrough`; the story took {seconds:.0} s. Answers are cut to what matters.\n",
         truth.calls.len(),
-        cli.time_scale
     )?;
     page.push_str(&conversation);
     std::fs::write(&cli.page, page)?;
