@@ -29,9 +29,10 @@ pub const LOCAL_ADDRESSES: usize = 4096;
 /// Connections of a shard: 128 Ki in all, as many as a busy node's conntrack table.
 pub const CONNECTIONS: usize = 2048;
 
-/// Bytes that a shard holds: early segments, unfinished heads, requests without an answer yet, held calls. 80 MiB over
-/// all shards, which leaves room for the tables under the dissection's 256 MiB.
-pub const SHARD_BYTES: usize = 5 << 18;
+/// Bytes that a shard's connections take: themselves, their dissectors, early segments, unfinished heads, requests without
+/// an answer yet, held calls. 160 MiB over all shards, which leaves room for the tables under the dissection's 256 MiB. One
+/// that has only begun, or is over, takes 1.2 KiB; one that speaks HTTP/1, 2.5 KiB, so that 64 Ki may be open.
+pub const SHARD_BYTES: usize = 5 << 19;
 
 /// A connection that is silent for so long, by packet time, is given up, and its open calls come out. Longer than the
 /// idle timeouts of load balancers (350 s) and of `nginx` (75 s).
