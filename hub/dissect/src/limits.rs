@@ -263,9 +263,12 @@ pub const MESSAGE_LOOKED: usize = 8 << 10;
 /// Bytes of a message's payload that are kept: what a person reads of a line.
 pub const WS_PAYLOAD: usize = 2048;
 
-/// Bytes that a compressed message may inflate to, until its direction's messages are not inflated any more: as many as
-/// most servers take of a message.
-pub const WS_INFLATED: u64 = 1 << 20;
+/// How many times what was sent a direction's messages may inflate to, beyond [`WS_INFLATED`], until they are not inflated
+/// any more. JSON shrinks to a tenth, a fiftieth where messages repeat each other; DEFLATE's most is 1032.
+pub const WS_RATIO: u64 = 64;
+
+/// Bytes that a direction's messages may inflate to in any case: one large message that is the same all over.
+pub const WS_INFLATED: u64 = 256 << 10;
 
 /// Bytes of a compressed message that may wait for its end, where it cannot be known what it refers to.
 pub const WS_ALONE: usize = 4 << 10;
