@@ -16,10 +16,7 @@ pub(crate) enum Dissection {
     /// Its bytes are of no known protocol, and are no longer looked at.
     Passed,
     /// There are no more bytes. What it was is still asked for; the dissector, the largest part of a connection, is gone.
-    Over {
-        protocol: &'static str,
-        client: End,
-    },
+    Over { protocol: &'static str, client: End },
 }
 
 /// A connection whose protocol is not known yet.

@@ -304,7 +304,10 @@ impl Shard {
     /// Drops appointments with slots that were freed.
     fn forget_tickets(&mut self) {
         let idle = std::mem::take(&mut self.idle);
-        self.idle = idle.into_iter().filter(|ticket| self.is_current(*ticket)).collect();
+        self.idle = idle
+            .into_iter()
+            .filter(|ticket| self.is_current(*ticket))
+            .collect();
     }
 
     /// When a slot was last used, if it is still the ticket's.

@@ -15,7 +15,7 @@ const HEAD: usize = 64 << 10;
 /// What a bomb makes of itself.
 const INFLATED: usize = 16 << 20;
 /// A message of a WebSocket as large as may be inflated in any case (`limits::WS_INFLATED`).
-const MESSAGE: usize = 256 << 10;
+const MESSAGE: usize = 64 << 10;
 
 /// Heads of the largest size, of thousands of the shortest fields.
 pub fn many_fields(film: &mut Film, _: Scale) -> Result<()> {
