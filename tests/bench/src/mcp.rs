@@ -56,21 +56,28 @@ pub fn run(options: &Options) -> Result<()> {
     let hub = Serving::start(ROUNDS)?;
     let ours = Server::new(hub.mcp())?;
     let answer = ours.until_dissected()?;
-    let file = scratch.path().join("answer.json");
-    fs::write(&file, answer.to_string())?;
-    let peer = Peer::start(python, &file)?;
+    let tools = ours.ask(&tools_list())?;
+    let files = [("answer.json", &answer), ("tools.json", &tools["tools"])].map(|(name, content)| {
+        let file = scratch.path().join(name);
+        fs::write(&file, content.to_string()).map(|()| file)
+    });
+    let [answers, listed] = files;
+    let peer = Peer::start(python, &answers?, &listed?)?;
     let theirs = Server::new(peer.url.clone())?;
-    // The same work: both give the same rows.
+    // The same work: both give the same rows, and as many tools. The peer's have shorter schemas.
     let same = theirs.ask(&list_api_calls())?;
     ensure!(
         same["structuredContent"] == answer,
         "the peer gives another answer: {same}"
     );
+    let their_tools = theirs.ask(&tools_list())?;
+    let count = |tools: &Value| tools["tools"].as_array().map_or(0, Vec::len);
+    ensure!(count(&their_tools) == count(&tools), "the peer has other tools");
 
     let mut figures = Vec::new();
     for (what, asked) in [
         ("list_api_calls, 100 of 30,000", list_api_calls()),
-        ("tools/list", json!({ "method": "tools/list", "params": {} })),
+        ("tools/list", tools_list()),
     ] {
         eprintln!("{what}: {} times {} s of each", options.times, options.seconds);
         let (mut of_ours, mut of_theirs) = (Vec::new(), Vec::new());
@@ -89,7 +96,14 @@ pub fn run(options: &Options) -> Result<()> {
             Figure::new(format!("{what}: p99"), slowest(&of_ours), "ms").peer(PEER, slowest(&of_theirs)),
         );
     }
+    let kib = |answer: &Value| answer.to_string().len() as f64 / 1024.0;
+    let size = Figure::new("tools/list: length", kib(&tools), "KiB").peer(PEER, kib(&their_tools));
+    figures.push(size);
     wiretape_figures::print(&figures, options.json)
+}
+
+fn tools_list() -> Value {
+    json!({ "method": "tools/list", "params": {} })
 }
 
 fn list_api_calls() -> Value {
@@ -264,13 +278,14 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(mut python: Command, answer: &Path) -> Result<Self> {
+    fn start(mut python: Command, answer: &Path, tools: &Path) -> Result<Self> {
         // Free a moment ago; nobody else here asks for one.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = python
             .arg(Path::new(SCRIPTS).join("minimal_server.py"))
             .arg(port.to_string())
             .arg(answer)
+            .arg(tools)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
