@@ -133,7 +133,7 @@ fn pings_of_the_server_answered_skipped_and_unanswered() {
         .iter()
         .map(|call| {
             (
-                call.method.as_str(),
+                &*call.method,
                 text(call, "ws_response_payload_data").to_owned(),
                 call.outcome,
             )
@@ -177,7 +177,7 @@ fn closed_by_code() {
         let [call] = ws(&dissected)[..] else {
             panic!("one call, {:?}", said(&dissected));
         };
-        assert_eq!((call.method.as_str(), call.outcome), ("close", outcome));
+        assert_eq!((&*call.method, call.outcome), ("close", outcome));
         assert_eq!(call.status, Some(i32::from(code)));
         assert_eq!(number(call, "ws_close_code"), Some(i64::from(code)));
         assert_eq!(
