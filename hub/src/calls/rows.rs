@@ -333,8 +333,8 @@ fn fields(column: &mut MapColumn, fields: &[(&'static str, Value)]) {
     for (key, value) in fields {
         match value {
             Value::Text(text) => column.entry(key, text),
-            Value::Int(number) => column.entry_display(key, number),
-            Value::Bool(truth) => column.entry_display(key, truth),
+            Value::Int(number) => column.entry_number(key, *number),
+            Value::Bool(truth) => column.entry(key, if *truth { "true" } else { "false" }),
         }
     }
     column.end_row();
@@ -488,7 +488,7 @@ impl PacketColumns {
 
     fn push(&mut self, message: Option<&Message>) {
         self.seq.push_option(message.map(|m| i64::from(m.seq)));
-        self.packets.push(message.map_or(&[], |m| &m.packets));
+        self.packets.push(message.map_or(&[][..], |m| &*m.packets));
     }
 
     fn leaves(&mut self) -> [&mut dyn Leaf; 2] {

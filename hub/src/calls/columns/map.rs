@@ -1,7 +1,5 @@
 //! Maps of texts: header fields, labels, a protocol's own fields.
 
-use std::fmt::{Display, Write as _};
-
 use rustc_hash::FxHashMap;
 
 use super::Leaf;
@@ -18,13 +16,13 @@ pub(crate) struct MapColumn {
     names: Names,
     /// Entries of the row under way.
     entries: usize,
-    text: String,
 }
 
-/// Names of header fields as they were spelled, with their numbers in the keys' dictionary.
+/// Keys, and names of header fields as they were spelled, with their numbers in the keys' dictionary.
 ///
-/// Who sends a message sends the next one with the same fields in the same order: so the name that comes is looked for
-/// behind the one that came before, and found there more often than not.
+/// Who sends a message sends the next one with the same fields in the same order, and what is told of a call is told of the
+/// next one, too: so the name that comes is looked for behind the one that came before, and found there more often than
+/// not.
 #[derive(Default)]
 struct Names {
     /// Of the dictionary that the numbers are of.
@@ -49,46 +47,53 @@ impl MapColumn {
             values: TextColumn::new(),
             names: Names::default(),
             entries: 0,
-            text: String::new(),
         }
     }
 
     /// Appends an entry to the row under way.
     pub fn entry(&mut self, key: &str, value: &str) {
-        self.keys.push_key(key);
+        if !self.push_known(key.as_bytes()) {
+            self.push_new(key.as_bytes(), key);
+        }
         self.values.push(value.as_bytes());
         self.entries += 1;
     }
 
-    /// Appends an entry whose value is to be shown as text.
-    pub fn entry_display(&mut self, key: &str, value: impl Display) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        // Writing to a string does not fail.
-        let _ = write!(text, "{value}");
-        self.entry(key, &text);
-        self.text = text;
+    /// Appends an entry whose value is a number.
+    pub fn entry_number(&mut self, key: &str, value: i64) {
+        let mut digits = [0; DIGITS];
+        self.entry(key, decimal(value, &mut digits));
     }
 
     /// Appends a header field, given as UTF-8, its name in lower case.
     pub fn field(&mut self, name: &[u8], value: &[u8]) {
+        if !self.push_known(name) {
+            self.push_new(name, &String::from_utf8_lossy(name).to_ascii_lowercase());
+        }
+        self.values.push(value);
+        self.entries += 1;
+    }
+
+    /// Appends a key by its number, if it was met before in this spelling.
+    fn push_known(&mut self, name: &[u8]) -> bool {
         if self.names.generation != self.keys.generation() {
             self.names = Names {
                 generation: self.keys.generation(),
                 ..Names::default()
             };
         }
-        match self.names.find(name) {
-            Some(id) => self.keys.push_id(id),
-            None => {
-                let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
-                if let Some(id) = self.keys.push_key(&lower) {
-                    self.names.learn(name, id);
-                }
-            }
+        let known = self.names.find(name);
+        if let Some(id) = known {
+            self.keys.push_id(id);
         }
-        self.values.push(value);
-        self.entries += 1;
+        known.is_some()
+    }
+
+    /// Appends a key, and remembers in which spelling it came.
+    fn push_new(&mut self, name: &[u8], key: &str) {
+        if let Some(id) = self.keys.push_key(key) {
+            self.names.learn(name, id);
+        }
     }
 
     /// Ends the row.
@@ -140,5 +145,44 @@ impl Names {
             last.next = number;
         }
         self.last = number;
+    }
+}
+
+/// Letters of the longest number: its sign and 19 digits.
+const DIGITS: usize = 20;
+
+/// A number as text. Nearly half of what is told of a call is numbers, and the standard library's formatting, which can do
+/// much more, costs several times as much.
+fn decimal(value: i64, room: &mut [u8; DIGITS]) -> &str {
+    let mut left = value.unsigned_abs();
+    let mut letters = room.iter_mut().rev();
+    let mut len = 0;
+    for letter in letters.by_ref() {
+        *letter = b'0' + (left % 10) as u8;
+        left /= 10;
+        len += 1;
+        if left == 0 {
+            break;
+        }
+    }
+    if value < 0
+        && let Some(letter) = letters.next()
+    {
+        *letter = b'-';
+        len += 1;
+    }
+    let text = room.get(DIGITS - len..).unwrap_or_default();
+    std::str::from_utf8(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_text() {
+        for value in [0, 7, -7, 10, 99, 100, 1_234_567, i64::MAX, i64::MIN] {
+            assert_eq!(decimal(value, &mut [0; DIGITS]), value.to_string());
+        }
     }
 }
