@@ -233,14 +233,13 @@ impl Message {
     pub fn key(&self) -> Key {
         let mut hasher = FxHasher::default();
         for question in &self.questions {
-            // A server may answer in other case than it was asked in.
-            let (words, rest) = question.name.as_bytes().as_chunks::<8>();
-            for word in words {
-                hasher.write_u64(u64::from_le_bytes(word.map(|byte| byte.to_ascii_lowercase())));
+            let (words, rest) = question.name.as_bytes().as_chunks();
+            words.iter().for_each(|word| hasher.write_u64(lower(*word)));
+            let mut word = [0; 8];
+            for (place, byte) in word.iter_mut().zip(rest) {
+                *place = *byte;
             }
-            for byte in rest {
-                hasher.write_u8(byte.to_ascii_lowercase());
-            }
+            hasher.write_u64(lower(word));
             hasher.write_u16(question.kind);
         }
         // 0 is for those that do not say.
@@ -326,6 +325,12 @@ impl<'a> Record<'a> {
             data,
         })
     }
+}
+
+/// Some letters of a name as a number: a server may answer in other case than it was asked in.
+fn lower(mut letters: [u8; 8]) -> u64 {
+    letters.make_ascii_lowercase();
+    u64::from_le_bytes(letters)
 }
 
 /// Whether bytes can be the begin of a message, as far as there are any: what random bytes rarely are.

@@ -13,11 +13,11 @@ const SHOWN: usize = 32;
 pub(super) fn show(kind: u16, mut data: Reader<'_>, text: &mut String) -> Option<()> {
     match kind {
         A => {
-            for (n, byte) in data.take(4)?.iter().enumerate() {
-                if n > 0 {
-                    text.push('.');
-                }
-                push_number(text, u32::from(*byte));
+            let [first, rest @ ..] = data.u32()?.to_be_bytes();
+            push_number(text, u32::from(first));
+            for byte in rest {
+                text.push('.');
+                push_number(text, u32::from(byte));
             }
         }
         AAAA => push(text, Ipv6Addr::from(*data.take(16)?.first_chunk::<16>()?)),
@@ -123,9 +123,18 @@ fn push(text: &mut String, value: impl Display) {
 
 /// Appends a number. Most records are addresses, and formatting their numbers by the standard library takes longer than
 /// reading the message.
-fn push_number(text: &mut String, number: u32) {
-    if number >= 10 {
-        push_number(text, number / 10);
+fn push_number(text: &mut String, mut number: u32) {
+    // As many digits as the largest one has.
+    let mut digits = [0; 10];
+    let mut begin = digits.len();
+    for (at, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        begin = at;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
     }
-    text.push(char::from(b'0' + (number % 10) as u8));
+    let digits = digits.get(begin..).unwrap_or_default();
+    text.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }

@@ -78,10 +78,9 @@ impl SoFar {
         self.cut |= answer.cut || !answer.tag.is_empty() && self.tags == TAGS;
         if !answer.tag.is_empty() && self.tags < TAGS {
             let mut tag = answer.tag;
-            tag.truncate(
-                tag.trim_end_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
-                    .len(),
-            );
+            let number = |byte: &u8| byte.is_ascii_digit() || *byte == b' ';
+            let behind = tag.bytes().rev().take_while(number).count();
+            tag.truncate(tag.len() - behind);
             if self.tags == 0 {
                 self.command = tag;
             } else {
