@@ -34,6 +34,8 @@ struct Names {
 
 struct Spelling {
     name: Box<[u8]>,
+    /// The same, if it is one of our own names: those are told by where they stand.
+    own: Option<&'static str>,
     /// Number of its lower case in the dictionary.
     id: u32,
     /// The spelling that came after it last.
@@ -52,47 +54,62 @@ impl MapColumn {
 
     /// Appends an entry to the row under way.
     pub fn entry(&mut self, key: &str, value: &str) {
-        if !self.push_known(key.as_bytes()) {
-            self.push_new(key.as_bytes(), key);
+        let known = self.names().find(key.as_bytes());
+        if !self.push_known(known) {
+            self.push_new(key.as_bytes(), None, key);
         }
         self.values.push(value.as_bytes());
         self.entries += 1;
     }
 
-    /// Appends an entry whose value is a number.
-    pub fn entry_number(&mut self, key: &str, value: i64) {
-        let mut digits = [0; DIGITS];
-        self.entry(key, decimal(value, &mut digits));
+    /// Appends an entry whose key is one of our own names.
+    pub fn own_entry(&mut self, key: &'static str, value: &str) {
+        let known = self.names().find_own(key);
+        if !self.push_known(known) {
+            self.push_new(key.as_bytes(), Some(key), key);
+        }
+        self.values.push(value.as_bytes());
+        self.entries += 1;
+    }
+
+    /// The same with a number as value.
+    pub fn own_number(&mut self, key: &'static str, value: i64) {
+        self.own_entry(key, decimal(value, &mut [0; DIGITS]));
     }
 
     /// Appends a header field, given as UTF-8, its name in lower case.
     pub fn field(&mut self, name: &[u8], value: &[u8]) {
-        if !self.push_known(name) {
-            self.push_new(name, &String::from_utf8_lossy(name).to_ascii_lowercase());
+        let known = self.names().find(name);
+        if !self.push_known(known) {
+            self.push_new(name, None, &String::from_utf8_lossy(name).to_ascii_lowercase());
         }
         self.values.push(value);
         self.entries += 1;
     }
 
-    /// Appends a key by its number, if it was met before in this spelling.
-    fn push_known(&mut self, name: &[u8]) -> bool {
+    /// The names whose numbers are of the dictionary that there is.
+    fn names(&mut self) -> &mut Names {
         if self.names.generation != self.keys.generation() {
             self.names = Names {
                 generation: self.keys.generation(),
                 ..Names::default()
             };
         }
-        let known = self.names.find(name);
-        if let Some(id) = known {
-            self.keys.push_id(id);
+        &mut self.names
+    }
+
+    /// Appends a key by its number, if it is known.
+    fn push_known(&mut self, number: Option<u32>) -> bool {
+        if let Some(number) = number {
+            self.keys.push_id(number);
         }
-        known.is_some()
+        number.is_some()
     }
 
     /// Appends a key, and remembers in which spelling it came.
-    fn push_new(&mut self, name: &[u8], key: &str) {
+    fn push_new(&mut self, name: &[u8], own: Option<&'static str>, key: &str) {
         if let Some(id) = self.keys.push_key(key) {
-            self.names.learn(name, id);
+            self.names.learn(name, own, id);
         }
     }
 
@@ -123,7 +140,19 @@ impl Names {
         self.spellings.get(found as usize).map(|spelling| spelling.id)
     }
 
-    fn learn(&mut self, name: &[u8], id: u32) {
+    /// The same for one of our own names.
+    fn find_own(&mut self, name: &'static str) -> Option<u32> {
+        let guess = self.spellings.get(self.last as usize)?.next;
+        match self.spellings.get(guess as usize) {
+            Some(spelling) if spelling.own.is_some_and(|own| std::ptr::eq(own, name)) => {
+                self.last = guess;
+                Some(spelling.id)
+            }
+            _ => self.find(name.as_bytes()),
+        }
+    }
+
+    fn learn(&mut self, name: &[u8], own: Option<&'static str>, id: u32) {
         if self.spellings.len() >= SPELLINGS {
             *self = Self {
                 generation: self.generation,
@@ -133,6 +162,7 @@ impl Names {
         let number = self.spellings.len() as u32;
         self.spellings.push(Spelling {
             name: name.into(),
+            own,
             id,
             next: 0,
         });
