@@ -143,6 +143,9 @@ impl Connection {
             dissection.tell(told, flow, whole, counters, scratch);
         });
         if any {
+            if tcp.closed() {
+                dissection.end();
+            }
             self.collect(vantage, segment.ts, desk);
         }
         any
@@ -165,6 +168,7 @@ impl Connection {
             analysis.told(&told);
             dissection.tell(told, flow, whole, counters, scratch);
         });
+        dissection.end();
         self.collect(vantage, now, desk);
     }
 
@@ -194,10 +198,15 @@ impl Connection {
         self.join.since()
     }
 
-    /// Bytes that it holds, roughly.
+    /// Bytes that it takes, roughly.
     pub fn memory(&self) -> usize {
-        let vantage = |vantage: &Vantage| vantage.tcp.memory() + vantage.dissection.memory();
-        self.vantages.iter().map(vantage).sum::<usize>() + self.join.memory()
+        let vantage = |vantage: &Vantage| {
+            vantage.tcp.memory() + vantage.analysis.memory() + vantage.dissection.memory()
+        };
+        size_of::<Self>()
+            + self.vantages.capacity() * size_of::<Vantage>()
+            + self.vantages.iter().map(vantage).sum::<usize>()
+            + self.join.memory()
     }
 
     /// Takes the transactions that an observer's dissection has given.

@@ -26,6 +26,8 @@ mod datagrams;
 
 mod connection;
 
+mod queue;
+
 mod tcp;
 
 mod recognise;

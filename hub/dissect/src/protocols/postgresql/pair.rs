@@ -14,6 +14,7 @@ use crate::call::{Outcome, Value};
 use crate::limits::PENDING;
 use crate::protocols::order::{Order, cost};
 use crate::protocols::{Half, Request, Side, Span, Transaction};
+use crate::queue;
 use crate::tcp::Close;
 
 /// Fields that most calls have: the text, who asked for it, what came of it, sizes.
@@ -246,7 +247,8 @@ impl Pairing {
 
     /// Bytes that wait, roughly.
     pub fn memory(&self) -> usize {
-        self.memory + self.order.memory() + self.user.len() + self.database.len()
+        let waiting = self.memory + queue::spare(&self.waiting);
+        waiting + self.order.memory() + self.user.len() + self.database.len()
     }
 
     /// Draws the consequences of what was lost since the last frame.
@@ -292,12 +294,13 @@ impl Pairing {
     fn wait(&mut self, kind: Kind, asked: Transaction) {
         let cost = cost(&asked);
         self.memory += cost;
-        self.waiting.push_back(Waiting {
+        let waiting = Waiting {
             kind,
             asked,
             cost,
             so_far: None,
-        });
+        };
+        queue::push(&mut self.waiting, waiting);
     }
 
     /// Gives the first question that waits, with its answer.

@@ -9,6 +9,7 @@ use crate::call::{Marks, Outcome, Value, text_of};
 use crate::limits::PENDING;
 use crate::protocols::order::{Order, cost};
 use crate::protocols::{Half, Next, Request, Response, Side, Span, Transaction};
+use crate::queue;
 use crate::tcp::Close;
 
 /// Fields that most calls have: the command in three ways, what came of it, sizes.
@@ -173,12 +174,13 @@ impl Pairing {
         }
         let confirms = matches!(effect, Effect::Confirms(_));
         self.memory += cost(&transaction);
-        self.waiting.push_back(Waiting {
+        let waiting = Waiting {
             asked: transaction,
             effect,
             confirmations: if confirms { arguments.max(1) } else { 1 },
             answer: None,
-        });
+        };
+        queue::push(&mut self.waiting, waiting);
     }
 
     /// Takes a reply, or a push.
@@ -266,7 +268,7 @@ impl Pairing {
 
     /// Bytes that wait, roughly.
     pub fn memory(&self) -> usize {
-        self.memory + self.order.memory()
+        self.memory + queue::spare(&self.waiting) + self.order.memory()
     }
 
     /// Draws the consequences of what was lost since the last frame.
