@@ -389,6 +389,8 @@ pub(crate) fn call(
         request.as_mut().map(|request| &mut request.half),
         response.as_mut().map(|response| &mut response.half),
     ];
+    let told = halves.iter().flatten().map(|half| half.fields.len());
+    fields.reserve(told.sum());
     for half in halves.into_iter().flatten() {
         // The same may be told by both, and by what concerns both.
         for field in half.fields.drain(..) {
@@ -399,14 +401,19 @@ pub(crate) fn call(
     }
     let status = response.as_ref().and_then(|response| response.status);
     let has_request = !marks.has(Marks::NO_REQUEST);
-    let request = request.unwrap_or_else(|| {
-        let echo = echo.map(|echo| *echo).unwrap_or_default();
-        Request {
-            method: echo.method,
-            path: echo.path,
-            ..Request::default()
-        }
-    });
+    let request = request.map_or_else(
+        || {
+            let echo = echo.map(|echo| *echo).unwrap_or_default();
+            Request {
+                method: echo.method,
+                path: echo.path,
+                query: echo.query,
+                authority: echo.authority,
+                ..Request::default()
+            }
+        },
+        |request| *request,
+    );
     Call {
         stream,
         index,

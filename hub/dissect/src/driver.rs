@@ -528,9 +528,6 @@ impl Span {
             return;
         }
         if self.packets.len() < PACKETS_PER_MESSAGE {
-            if self.packets.is_empty() {
-                self.packets.reserve_exact(1);
-            }
             self.packets.push(at);
         } else if let Some(last) = self.packets.last_mut() {
             *last = at;

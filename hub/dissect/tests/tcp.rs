@@ -484,7 +484,7 @@ fn datagrams_in_fragments() {
     check(&dissected, &["/0 200 packets_cut", "/1 200 packets_cut"]);
     assert_eq!(dissected.router.datagrams, 4);
     // The locations reach from the first fragment to the last.
-    assert_eq!(dissected.calls[0].request.as_ref().unwrap().packets, [300, 302]);
+    assert_eq!(*dissected.calls[0].request.as_ref().unwrap().packets, [300, 302]);
     packets.reverse();
     packets.sort_by_key(|packet| packet.ts);
     check(&dissect(&packets), &["/0 200 packets_cut", "/1 200 packets_cut"]);

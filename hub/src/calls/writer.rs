@@ -203,7 +203,7 @@ mod tests {
             version: "",
             client: peer(1),
             server: peer(2),
-            method: ["GET", "", "POST"][n as usize % 3].to_owned(),
+            method: ["GET", "", "POST"][n as usize % 3].into(),
             path: format!("/{n}"),
             query: String::new(),
             authority: "a".repeat(n as usize % 300),
@@ -293,7 +293,7 @@ mod tests {
                 .unwrap()
                 .as_list::<i32>()
                 .value(row);
-            let expected = message.as_ref().map_or(&[][..], |m| &m.packets);
+            let expected = message.as_ref().map_or(&[][..], |m| &*m.packets);
             assert_eq!(packets.as_primitive::<UInt64Type>().values(), expected);
             let headers = batch
                 .column_by_name(&name("headers"))

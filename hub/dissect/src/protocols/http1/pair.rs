@@ -199,7 +199,7 @@ impl Pairing {
         // Were the request before it answered, then the client would have received more since.
         self.pipelines |= told.span.ack <= self.received;
         self.received = told.span.ack;
-        let request = Request {
+        let request = Box::new(Request {
             method,
             path,
             query,
@@ -214,7 +214,7 @@ impl Pairing {
                 unresolved: 0,
                 fields: Vec::new(),
             },
-        };
+        });
         let pending = PendingRequest {
             ordinal,
             version: frame.version,
@@ -263,7 +263,7 @@ impl Pairing {
             .requests
             .pop_front_if(|pending| only && pending.ordinal == ordinal)?;
         self.bytes -= pending.cost();
-        Some(pending.request)
+        Some(*pending.request)
     }
 
     /// Takes a whole response.
@@ -286,7 +286,7 @@ impl Pairing {
             version: frame.version,
             reset: frame.reset,
             tap: frame.tap,
-            response: Response {
+            response: Box::new(Response {
                 status: Some(status),
                 half: Half {
                     span: told.span,
@@ -298,7 +298,7 @@ impl Pairing {
                     unresolved: 0,
                     fields: Vec::new(),
                 },
-            },
+            }),
         };
         match answers {
             Some(ordinal) => {
