@@ -249,3 +249,18 @@ async fn ids_of_any_size_come_back_as_they_were() {
     }
     asks_as_ever(&session).await;
 }
+
+/// A socket that waits for more to send, before a client that waits before it acknowledges, makes at least 40 ms of
+/// every answer that is sent in two parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_does_not_wait_for_more_to_send() {
+    let (hub, _dir) = hub().await;
+    let session = session(&hub).await;
+    let mut fastest = Duration::MAX;
+    for _ in 0..20 {
+        let begun = Instant::now();
+        session.ask("ping", json!({})).await;
+        fastest = fastest.min(begun.elapsed());
+    }
+    assert!(fastest < Duration::from_millis(35), "{fastest:?}");
+}
