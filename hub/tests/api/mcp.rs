@@ -339,6 +339,33 @@ async fn who_listens_hears_of_snapshots_that_come_and_go() {
     hears(&mut events).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_of_the_newest_revision_hears_too() {
+    let (client, server) = shop(50, 100, 64 << 20).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let wanted = json!({ "resourcesListChanged": true, "toolsListChanged": true });
+    let answer = post(&http, &format!("{}/mcp", hub.client.url))
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "subscriptions/listen")
+        .json(
+            &json!({ "jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen",
+            "params": { "notifications": wanted, "_meta": meta } }),
+        )
+        .send()
+        .await
+        .expect("it answers");
+    assert_eq!(answer.status().as_u16(), 200);
+    let mut events = answer.bytes_stream();
+    hub.client.snapshot(json!({ "name": "a" })).await;
+    hears(&mut events).await;
+}
+
 /// Waits for word of a change.
 async fn hears(events: &mut (impl futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin)) {
     let hearing = async {
