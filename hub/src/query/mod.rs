@@ -38,6 +38,8 @@ mod stats;
 
 mod timeline;
 
+mod flows;
+
 mod nearest;
 
 mod sql;
@@ -48,8 +50,12 @@ pub use calls::{
 pub use database::{Database, Databases, QueryError};
 pub use endpoints::MAX_NAMES;
 pub use filter::MAX_CONDITIONS;
+pub use flows::{
+    DEFAULT_FLOWS, FlowGroup, FlowOrder, FlowsPage, FlowsQuery, MAX_FLOWS, MAX_TOP, flows, flows_summary,
+};
 pub use group::{GroupKey, MAX_KEYS};
 pub use latency::{EXACT_LATENCIES, HISTOGRAM_ERROR};
+pub use nearest::nearest;
 pub use scope::Scope;
 pub use select::{CallsGroup, columns_named};
 pub use stats::{

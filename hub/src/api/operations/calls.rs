@@ -87,7 +87,7 @@ fn id(params: &mut Params) -> Result<String, ApiError> {
     })
 }
 
-fn format(params: &mut Params) -> Result<Format, ApiError> {
+pub(super) fn format(params: &mut Params) -> Result<Format, ApiError> {
     match params.text(&["format"])?.as_deref() {
         None | Some("" | "compact") => Ok(Format::Compact),
         Some("full") => Ok(Format::Full),

@@ -3,59 +3,14 @@
 use super::{
     CALL_DB, DB, END, ID, KFL, NAME, OF_SNAPSHOT, PCAP_FORMAT, START, always, member, needed, param, text,
 };
-use crate::api::operations::{calls, operation, pcap, sql, stats, timeline, workloads};
+use crate::api::operations::{calls, operation, pcap, sql, stats, timeline};
+use crate::api::param::Kind;
 use crate::api::tools::Effect::Reads;
 use crate::api::tools::Run::AtOnce;
-use crate::api::tools::{Kind, Tool};
+use crate::api::tools::Tool;
 use crate::query::{DEFAULT_ROWS, MAX_ROWS};
 
 pub(super) static TOOLS: &[Tool] = &[
-    Tool {
-        name: "list_workloads",
-        title: "List workloads",
-        description: "Pods and services of a snapshot, with their addresses, as the recorders knew them at the time: whom a \
-            filter can name.",
-        params: &[
-            text("snapshot_id", "The snapshot; the newest when not given"),
-            text("name", "Only those with this in their name"),
-            text("namespace", "Only those of this namespace"),
-            param("namespaces", Kind::List, "Only those of these namespaces"),
-            text("type", "pod or service; both when not given"),
-        ],
-        gives: &[
-            always(
-                "workloads",
-                "array",
-                "Name, namespace, kind and addresses of each",
-            ),
-            always("total", "integer", "How many there are"),
-            always("snapshot", "object", "Which snapshot was asked"),
-            member("explanation", "string", "Why there is none, when there is none"),
-        ],
-        effect: Reads,
-        rows: "workloads",
-        run: AtOnce(operation!(workloads::workloads)),
-    },
-    Tool {
-        name: "list_ips",
-        title: "List addresses",
-        description: "Addresses of a snapshot, with the pods and services that they belonged to and since when.",
-        params: &[
-            text("snapshot_id", "The snapshot; the newest when not given"),
-            text("ip", "Only this address"),
-            text("name", "Only those of workloads with this in their name"),
-            param("namespaces", Kind::List, "Only those of these namespaces"),
-        ],
-        gives: &[
-            always("ips", "array", "Each address with its records"),
-            always("total", "integer", "How many there are"),
-            always("snapshot", "object", "Which snapshot was asked"),
-            member("explanation", "string", "Why there is none, when there is none"),
-        ],
-        effect: Reads,
-        rows: "ips",
-        run: AtOnce(operation!(workloads::ips)),
-    },
     Tool {
         name: "list_api_calls",
         title: "List API calls",
