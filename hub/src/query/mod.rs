@@ -24,6 +24,8 @@ mod connection;
 
 mod bodies;
 
+mod packets;
+
 mod explain;
 
 mod scan;
@@ -56,6 +58,9 @@ pub use flows::{
 pub use group::{GroupKey, MAX_KEYS};
 pub use latency::{EXACT_LATENCIES, HISTOGRAM_ERROR};
 pub use nearest::nearest;
+pub use packets::{
+    CallPackets, MAX_COMMENTS, MAX_CONNECTIONS, MAX_PACKETS, call_packets, connection_of, whole_connections,
+};
 pub use scope::Scope;
 pub use select::{CallsGroup, columns_named};
 pub use stats::{

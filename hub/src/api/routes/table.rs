@@ -226,11 +226,24 @@ pub(in crate::api) const ROUTES: &[Route] = &[
         gives: Gives::Capture,
         ..get(
             "/mcp/snapshots/:snapshot/pcap",
-            "The packets of a snapshot as a capture file, merged over its nodes; needs no dissection",
+            "The packets of a snapshot as a capture file, merged over its nodes; or only those of calls",
             &[
                 SNAPSHOT,
                 NODES,
                 text("bpf_filter", "filter in libpcap's language, e.g. tcp port 8080").or(&["bpf"]),
+                text(
+                    "kfl",
+                    "only the packets of the calls that match; needs a dissection",
+                ),
+                text(
+                    "db",
+                    "the dissection whose calls are meant, where the snapshot has several",
+                ),
+                param(
+                    "whole_connections",
+                    Kind::Flag { default: false },
+                    "all packets of the connections of these calls",
+                ),
                 START_TIME,
                 END_TIME,
                 param("format", Kind::Choice(&["pcap", "pcapng"]), "what is written"),

@@ -118,6 +118,11 @@ pub(super) static TOOLS: &[Tool] = &[
                 "Whether to give its flow and connection",
             ),
             param(
+                "include_pcap",
+                Kind::Flag { default: false },
+                "Whether to give the packets of its connection, in base64; at most 1 MiB of them, and raise max_bytes",
+            ),
+            param(
                 "max_payload_size",
                 Kind::Integer {
                     least: 0,
@@ -132,6 +137,12 @@ pub(super) static TOOLS: &[Tool] = &[
             member("req_body", "string", "The request's body"),
             member("resp_body", "string", "The response's body"),
             always("truncated", "boolean", "Whether a body is cut"),
+            member(
+                "pcap",
+                "string",
+                "The packets of its connection: a capture file in base64",
+            ),
+            member("pcap_error", "string", "How to get them, where they are too many"),
             CALL_DB,
         ],
         effect: Reads,
@@ -290,13 +301,26 @@ pub(super) static TOOLS: &[Tool] = &[
     Tool {
         name: "export_pcap",
         title: "Export calls as PCAP",
-        description: "Where to fetch the packets of the connections whose calls match a filter: the proof of a finding, for \
-            Wireshark. Gives a path on the hub (GET it), and a resource.",
-        params: &[KFL, DB, OF_SNAPSHOT, PCAP_FORMAT],
+        description: "Where to fetch the packets of the calls that match a filter, or of their whole connections: the proof \
+            of a finding, for Wireshark. Gives a path on the hub (GET it), and a resource.",
+        params: &[
+            KFL,
+            DB,
+            OF_SNAPSHOT,
+            param(
+                "whole_connections",
+                Kind::Flag { default: true },
+                "All packets of their connections, with handshakes; false: only those that carry the calls, in pcapng \
+                 with a comment where each begins",
+            ),
+            START,
+            END,
+            PCAP_FORMAT,
+        ],
         gives: &[
             always("path", "string", "Path on the hub"),
             always("uri", "string", "The same as a resource"),
-            always("calls", "integer", "Calls whose connections are in it"),
+            always("calls", "integer", "Calls whose packets are in it"),
             ID,
             NAME,
             CALL_DB,
