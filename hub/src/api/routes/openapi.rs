@@ -86,7 +86,7 @@ fn operation(route: &Route) -> Value {
             .collect();
         let properties: Map<String, Value> = in_body
             .iter()
-            .map(|param| (param.name.to_owned(), param.schema()))
+            .map(|param| (param.name.to_owned(), in_body_schema(param)))
             .collect();
         let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": free });
         if !required.is_empty() {
@@ -98,6 +98,23 @@ fn operation(route: &Route) -> Value {
         });
     }
     operation
+}
+
+/// In a body, `null` is as good as nothing.
+fn in_body_schema(param: &Param) -> Value {
+    let mut schema = param.schema();
+    if !param.required {
+        let mut types = match schema["type"].take() {
+            Value::Array(types) => types,
+            one => vec![one],
+        };
+        types.push(json!("null"));
+        schema["type"] = Value::Array(types);
+        if let Some(Value::Array(words)) = schema.get_mut("enum") {
+            words.push(Value::Null);
+        }
+    }
+    schema
 }
 
 /// In a query all is text; lists stand with commas.
