@@ -78,27 +78,36 @@ impl Param {
 }
 
 impl Kind {
-    /// What is taken, in JSON Schema 2020-12.
+    /// What is taken, in JSON Schema 2020-12. Where a value may be of two types, each has a schema of its own: a list of
+    /// types is JSON Schema, too, but some providers of models refuse it.
     pub(super) fn schema(self) -> Value {
         match self {
             Self::Text => json!({ "type": "string" }),
             Self::Integer { least, most, default } => json!({
-                "type": ["integer", "string"],
-                "minimum": least,
-                "maximum": most,
-                "pattern": "^[0-9]+$",
+                "anyOf": [
+                    { "type": "integer", "minimum": least, "maximum": most },
+                    { "type": "string", "pattern": "^[0-9]+$" },
+                ],
                 "default": default,
             }),
-            Self::Flag { default } => json!({ "type": ["boolean", "string"], "default": default }),
-            Self::List => json!({ "type": ["array", "string"], "items": { "type": "string" } }),
-            Self::Pairs => {
-                json!({ "type": ["object", "string"], "additionalProperties": { "type": "string" } })
-            }
+            Self::Flag { default } => json!({
+                "anyOf": [{ "type": "boolean" }, { "type": "string" }],
+                "default": default,
+            }),
+            Self::List => json!({
+                "anyOf": [{ "type": "array", "items": { "type": "string" } }, { "type": "string" }],
+            }),
+            Self::Pairs => json!({
+                "anyOf": [
+                    { "type": "object", "additionalProperties": { "type": "string" } },
+                    { "type": "string" },
+                ],
+            }),
             Self::Object => json!({ "type": "object" }),
             Self::Choice(choices) => {
                 json!({ "type": "string", "enum": choices, "default": choices.first() })
             }
-            Self::Moment => json!({ "type": ["integer", "string"] }),
+            Self::Moment => json!({ "anyOf": [{ "type": "integer" }, { "type": "string" }] }),
         }
     }
 

@@ -7,13 +7,13 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use wiretape_dissect::Router;
 use wiretape_tape::{
     Chunk, ChunkReader, Export as Sink, ExportError as SinkError, ExportFormat, LinkType, Nanos,
 };
 
 use super::chosen::{Connections, Filter, Programs};
 use super::{Manifest, NodePart, Origin, SEGMENTS};
-use wiretape_dissect::Router;
 
 /// Read at once where segments are given out as they lie.
 const COPY_BYTES: usize = 256 << 10;

@@ -172,33 +172,35 @@ fn a_good(name: &str, path: &str) -> &'static str {
 /// Values of the wrong type, and out of range.
 fn wrong(schema: &Value) -> Vec<Value> {
     let mut wrong = Vec::new();
-    if schema["enum"].is_array() {
-        wrong.push(json!("neither"));
-    }
-    let is = |kind: &str| match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().any(|known| known == kind),
-        known => known == kind,
-    };
-    if is("integer") {
-        wrong.extend([json!("many"), json!("1.5"), json!("99999999999999999999")]);
-    }
-    if is("boolean") {
-        wrong.push(json!("perhaps"));
-    }
-    if let Some(least) = schema["minimum"].as_i64() {
-        wrong.push(json!((least - 1).to_string()));
-    }
-    if let Some(most) = schema["maximum"].as_i64() {
-        wrong.push(json!((most + 1).to_string()));
+    for schema in alternatives(schema) {
+        if schema["enum"].is_array() {
+            wrong.push(json!("neither"));
+        }
+        match schema["type"].as_str() {
+            Some("integer") => wrong.extend([json!("many"), json!("1.5"), json!("99999999999999999999")]),
+            Some("boolean") => wrong.push(json!("perhaps")),
+            _ => {}
+        }
+        if let Some(least) = schema["minimum"].as_i64() {
+            wrong.push(json!((least - 1).to_string()));
+        }
+        if let Some(most) = schema["maximum"].as_i64() {
+            wrong.push(json!((most + 1).to_string()));
+        }
     }
     wrong
 }
 
 fn is_list(schema: &Value) -> bool {
-    schema["type"] == "array"
-        || schema["type"]
-            .as_array()
-            .is_some_and(|kinds| kinds.contains(&json!("array")))
+    alternatives(schema)
+        .iter()
+        .any(|schema| schema["type"] == "array")
+}
+
+/// A value may be of several types, each with a schema of its own.
+fn alternatives(schema: &Value) -> Vec<&Value> {
+    let each = schema["anyOf"].as_array().into_iter().flatten();
+    each.flat_map(alternatives).chain([schema]).collect()
 }
 
 /// Sends a request with these parameters where they belong; a list in a query is the parameter given twice.

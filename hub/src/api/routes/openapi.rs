@@ -102,19 +102,11 @@ fn operation(route: &Route) -> Value {
 
 /// In a body, `null` is as good as nothing.
 fn in_body_schema(param: &Param) -> Value {
-    let mut schema = param.schema();
-    if !param.required {
-        let mut types = match schema["type"].take() {
-            Value::Array(types) => types,
-            one => vec![one],
-        };
-        types.push(json!("null"));
-        schema["type"] = Value::Array(types);
-        if let Some(Value::Array(words)) = schema.get_mut("enum") {
-            words.push(Value::Null);
-        }
+    let schema = param.schema();
+    if param.required {
+        return schema;
     }
-    schema
+    json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
 /// In a query all is text; lists stand with commas.
