@@ -407,6 +407,8 @@ pub(crate) fn call(
             Request {
                 method: echo.method,
                 path: echo.path,
+                query: echo.query,
+                authority: echo.authority,
                 ..Request::default()
             }
         },

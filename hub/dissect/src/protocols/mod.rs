@@ -294,6 +294,10 @@ pub struct Echo {
     pub method: Cow<'static, str>,
     /// See [`Call::path`](crate::Call).
     pub path: String,
+    /// See [`Call::query`](crate::Call).
+    pub query: String,
+    /// See [`Call::authority`](crate::Call).
+    pub authority: String,
 }
 
 /// What the server sent.

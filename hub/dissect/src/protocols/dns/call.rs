@@ -25,6 +25,7 @@ pub(super) fn transaction(
         Box::new(Echo {
             method: method.clone(),
             path: path.clone(),
+            ..Echo::default()
         })
     });
     let outcome = response

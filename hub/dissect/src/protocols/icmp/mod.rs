@@ -111,7 +111,7 @@ impl DatagramProtocol for Icmp {
         let echo = (request.is_none()).then(|| {
             Box::new(Echo {
                 method: method.clone().into(),
-                path: String::new(),
+                ..Echo::default()
             })
         });
         Transaction {

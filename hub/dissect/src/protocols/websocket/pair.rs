@@ -345,7 +345,12 @@ impl Pairing {
                 }));
             }
             Side::Server => {
-                transaction.echo = Some(Box::new(Echo { method, path }));
+                transaction.echo = Some(Box::new(Echo {
+                    method,
+                    path,
+                    query: target.query.clone(),
+                    authority: target.authority.clone(),
+                }));
                 transaction.response = Some(Box::new(Response { status, half }));
             }
         }
