@@ -100,9 +100,18 @@ fn operation(route: &Route) -> Value {
     operation
 }
 
+/// A word may be empty, which is as good as nothing.
+fn param_schema(param: &Param) -> Value {
+    let mut schema = param.schema();
+    if let Some(Value::Array(words)) = schema.get_mut("enum") {
+        words.push(json!(""));
+    }
+    schema
+}
+
 /// In a body, `null` is as good as nothing.
 fn in_body_schema(param: &Param) -> Value {
-    let schema = param.schema();
+    let schema = param_schema(param);
     if param.required {
         return schema;
     }
@@ -119,7 +128,7 @@ fn parameter(param: &Param, place: &str) -> Value {
         Kind::Integer { least, most, default } => {
             json!({ "type": "integer", "format": "int64", "minimum": least, "maximum": most, "default": default })
         }
-        Kind::Choice(_) => param.kind.schema(),
+        Kind::Choice(_) => param_schema(param),
     };
     let mut parameter = json!({
         "name": param.name,
@@ -153,6 +162,7 @@ fn responses(route: &Route) -> Value {
         "200": { "description": "The answer", "content": content },
         "400": refusal("A parameter, the body, a filter or a window is wrong"),
         "404": refusal("There is no such snapshot, dissection, database, call or tool"),
+        "405": refusal("The path does not take the method"),
         "409": refusal("It does not fit what there is"),
         "413": refusal("The body is too long"),
         "415": refusal("The body is of a kind that is not read"),
