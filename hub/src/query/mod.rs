@@ -24,6 +24,8 @@ mod connection;
 
 mod bodies;
 
+mod packets;
+
 mod explain;
 
 mod scan;
@@ -38,6 +40,8 @@ mod stats;
 
 mod timeline;
 
+mod flows;
+
 mod nearest;
 
 mod sql;
@@ -48,8 +52,15 @@ pub use calls::{
 pub use database::{Database, Databases, QueryError};
 pub use endpoints::MAX_NAMES;
 pub use filter::MAX_CONDITIONS;
+pub use flows::{
+    DEFAULT_FLOWS, FlowGroup, FlowOrder, FlowsPage, FlowsQuery, MAX_FLOWS, MAX_TOP, flows, flows_summary,
+};
 pub use group::{GroupKey, MAX_KEYS};
 pub use latency::{EXACT_LATENCIES, HISTOGRAM_ERROR};
+pub use nearest::nearest;
+pub use packets::{
+    CallPackets, MAX_COMMENTS, MAX_CONNECTIONS, MAX_PACKETS, call_packets, connection_of, whole_connections,
+};
 pub use scope::Scope;
 pub use select::{CallsGroup, columns_named};
 pub use stats::{

@@ -2,26 +2,26 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{DEFAULT_BYTES, Kind, MAX_BYTES, MIN_BYTES, Tool};
+use super::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES, Tool};
+use crate::api::param::{Kind, param};
 
 /// What a tool takes. Parameters that are not in it are not refused but named in `warnings`.
 pub(in crate::api) fn input(tool: &Tool) -> Map<String, Value> {
     let mut properties: Map<String, Value> = tool
         .params
         .iter()
-        .map(|param| {
-            let mut schema = kind(param.kind);
-            schema["description"] = json!(param.doc);
-            (param.name.to_owned(), schema)
-        })
+        .map(|param| (param.name.to_owned(), param.schema()))
         .collect();
-    let mut bytes = kind(Kind::Integer {
-        least: MIN_BYTES as i64,
-        most: MAX_BYTES as i64,
-        default: DEFAULT_BYTES as i64,
-    });
-    bytes["description"] = json!("Most bytes of the answer; what is longer is cut, and says so");
-    properties.insert("max_bytes".to_owned(), bytes);
+    let bytes = param(
+        "max_bytes",
+        Kind::Integer {
+            least: MIN_BYTES as i64,
+            most: MAX_BYTES as i64,
+            default: DEFAULT_BYTES as i64,
+        },
+        "Most bytes of the answer; what is longer is cut, and says so",
+    );
+    properties.insert("max_bytes".to_owned(), bytes.schema());
     let required: Vec<&str> = tool
         .params
         .iter()
@@ -79,30 +79,6 @@ fn object(properties: Map<String, Value>, required: &[&str]) -> Map<String, Valu
         schema.insert("required".to_owned(), json!(required));
     }
     schema
-}
-
-/// Where a value may be of two types, each has a schema of its own: a list of types is JSON Schema, too, but some
-/// providers of models refuse it.
-fn kind(kind: Kind) -> Value {
-    match kind {
-        Kind::Text => json!({ "type": "string" }),
-        Kind::Integer { least, most, default } => json!({
-            "anyOf": [
-                { "type": "integer", "minimum": least, "maximum": most },
-                { "type": "string", "pattern": "^[0-9]+$" },
-            ],
-            "default": default,
-        }),
-        Kind::Flag { default } => json!({
-            "anyOf": [{ "type": "boolean" }, { "type": "string" }],
-            "default": default,
-        }),
-        Kind::List => json!({
-            "anyOf": [{ "type": "array", "items": { "type": "string" } }, { "type": "string" }],
-        }),
-        Kind::Choice(choices) => json!({ "type": "string", "enum": choices, "default": choices.first() }),
-        Kind::Moment => json!({ "anyOf": [{ "type": "integer" }, { "type": "string" }] }),
-    }
 }
 
 /// The schema of `integer`, and of `integer|null`.
