@@ -33,6 +33,9 @@ pub enum QueryError {
     /// What was asked for by name is not there.
     #[error("{0}")]
     NotFound(String),
+    /// Not now: others are asking.
+    #[error("{0}")]
+    Busy(String),
     /// Ours: the folder is damaged, memory ran out, a defect.
     #[error("{0}")]
     Internal(String),
@@ -152,8 +155,11 @@ impl Database {
 
     /// Its tables for SQL.
     pub(super) async fn sql_session(&self) -> Result<SessionContext, QueryError> {
-        let open = || async { Ok::<_, QueryError>(sql::open(&self.inner.session).await?) };
-        self.inner.sql.get_or_try_init(open).await.cloned()
+        self.inner
+            .sql
+            .get_or_try_init(|| sql::open(&self.inner.session))
+            .await
+            .cloned()
     }
 
     /// What its calls' endpoints are.

@@ -308,7 +308,7 @@ async fn who_goes_away_stops_the_question() {
         let gone = tokio::time::timeout(Duration::from_millis(300), query::sql(&db, &endless)).await;
         assert!(gone.is_err());
     }
-    // While other tests ask, too, a question may wait for its turn until its own time is up.
+    // While other tests ask, too, a question may wait in vain for its turn.
     let next = async { while query::sql(&db, &ask("SELECT 1")).await.is_err() {} };
     let next = tokio::time::timeout(Duration::from_secs(60), next).await;
     assert!(

@@ -8,7 +8,6 @@ mod live;
 mod messages;
 mod ours;
 mod pcapng;
-mod random;
 mod repeat;
 mod traffic;
 mod tshark;
