@@ -16,7 +16,7 @@ use wiretape_tape::{BlockReader, ReadError};
 use super::endpoints::Endpoints;
 use super::sql;
 use crate::calls::{schema, session};
-use crate::dissections::{CONNECTIONS, SUMMARY, Summary, TABLES};
+use crate::dissections::{CONNECTIONS, NAMES, SUMMARY, Summary, TABLES};
 
 /// Most segments of one dissection that are kept open for reading bodies.
 const OPEN_FILES: usize = 64;
@@ -102,7 +102,7 @@ impl Database {
                 schema::VERSION
             )));
         }
-        let session = session::open(&tables, &dir.join(CONNECTIONS))?;
+        let session = session::open(&tables, &dir.join(CONNECTIONS), &dir.join(NAMES))?;
         let inner = Inner {
             dir: dir.to_owned(),
             identity,

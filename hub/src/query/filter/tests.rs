@@ -171,7 +171,7 @@ impl Stored {
         let none = folder.path().join("none");
         Self {
             batch: reader.build().unwrap().next().unwrap().unwrap(),
-            session: session::open(folder.path(), &none).unwrap(),
+            session: session::open(folder.path(), &none, &none).unwrap(),
             _folder: folder,
         }
     }

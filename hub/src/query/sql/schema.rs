@@ -8,6 +8,7 @@ use wiretape_dissect::Marks;
 use super::session::{self, FUNCTIONS};
 use super::{DEFAULT_ROWS, MAX_ROWS, SQL_MEMORY, SQL_TIME, values};
 use crate::calls::connections::COLUMNS as CONNECTIONS;
+use crate::calls::known::COLUMNS as NAMES;
 use crate::calls::schema::{COLUMNS, VERSION};
 use crate::query::{Database, QueryError, nearest};
 
@@ -52,7 +53,7 @@ pub async fn describe_schema(db: &Database) -> Result<Value, QueryError> {
             .fields()
             .iter()
             .map(|field| {
-                let mut of_all = COLUMNS.iter().chain(CONNECTIONS.iter());
+                let mut of_all = COLUMNS.iter().chain(CONNECTIONS.iter()).chain(NAMES);
                 let known = of_all.find(|column| column.name == field.name());
                 let mut column = Map::new();
                 column.insert("name".to_owned(), json!(field.name()));

@@ -46,7 +46,7 @@ impl DuckDb {
         let folder = dir.join(format!("duckdb-{VERSION}"));
         let python = folder.join("bin/python");
         let known = || {
-            let import = Command::new(&python).args(["-c", "import duckdb"]).output();
+            let import = Command::new(&python).args(["-c", "import duckdb, pytz"]).output();
             import.is_ok_and(|import| import.status.success())
         };
         if !known() {
@@ -59,6 +59,8 @@ impl DuckDb {
                 "install",
                 "--quiet",
                 &format!("duckdb=={VERSION}"),
+                // Which it takes to hand over times.
+                "pytz",
             ]))?;
             ensure!(known(), "DuckDB is installed and cannot be imported");
         }

@@ -7,6 +7,8 @@ mod ours;
 
 mod duckdb;
 
+mod sharkd;
+
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
@@ -96,6 +98,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     figures.push(Figure::new("peak memory", peak, "MiB").goal(Goal::Below(MEMORY)));
+    figures.extend(sharkd::compare(options, &scratch)?);
     wiretape_figures::print(&figures, options.json)
 }
 
