@@ -1,6 +1,9 @@
 //! What comes out: calls.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 
 use crate::Nanos;
 
@@ -22,7 +25,7 @@ pub struct Call {
     /// The side that was asked.
     pub server: Peer,
     /// HTTP verb, RPC name, command.
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// Path without the query; key, topic or table in other protocols.
     pub path: String,
     /// What followed `?`, without it.
@@ -84,7 +87,7 @@ pub struct Message {
     /// All its bytes on the wire.
     pub wire_len: u64,
     /// Locations ([`Packet::at`](crate::Packet)) of the packets that carry it, at most [`PACKETS_PER_MESSAGE`].
-    pub packets: Vec<u64>,
+    pub packets: Packets,
     /// Bytes of it that no tape holds.
     pub missing: u64,
 }
@@ -92,6 +95,87 @@ pub struct Message {
 /// Most packet locations kept for one message: enough for 350 KiB at 1460 bytes a segment. What is longer is marked
 /// [`Marks::PACKETS_CUT`], and is read back by scanning from the first location to the last.
 pub const PACKETS_PER_MESSAGE: usize = 256;
+
+/// Locations of packets, in order. One or two carry most messages, and are kept in place.
+#[derive(Clone, Default)]
+pub struct Packets(Kept);
+
+#[derive(Clone, Default)]
+enum Kept {
+    #[default]
+    None,
+    One([u64; 1]),
+    Two([u64; 2]),
+    Many(Vec<u64>),
+}
+
+impl Packets {
+    /// Appends a location.
+    pub fn push(&mut self, at: u64) {
+        self.0 = match std::mem::take(&mut self.0) {
+            Kept::None => Kept::One([at]),
+            Kept::One([first]) => Kept::Two([first, at]),
+            Kept::Two([first, second]) => Kept::Many(vec![first, second, at]),
+            Kept::Many(mut many) => {
+                many.push(at);
+                Kept::Many(many)
+            }
+        };
+    }
+}
+
+impl Deref for Packets {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        match &self.0 {
+            Kept::None => &[],
+            Kept::One(one) => one,
+            Kept::Two(two) => two,
+            Kept::Many(many) => many,
+        }
+    }
+}
+
+impl DerefMut for Packets {
+    fn deref_mut(&mut self) -> &mut [u64] {
+        match &mut self.0 {
+            Kept::None => &mut [],
+            Kept::One(one) => one,
+            Kept::Two(two) => two,
+            Kept::Many(many) => many,
+        }
+    }
+}
+
+impl<'p> IntoIterator for &'p Packets {
+    type Item = &'p u64;
+    type IntoIter = std::slice::Iter<'p, u64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl FromIterator<u64> for Packets {
+    fn from_iter<T: IntoIterator<Item = u64>>(locations: T) -> Self {
+        let mut packets = Self::default();
+        locations.into_iter().for_each(|at| packets.push(at));
+        packets
+    }
+}
+
+impl fmt::Debug for Packets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.deref().fmt(f)
+    }
+}
+
+impl PartialEq for Packets {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
 
 /// When a call passed one observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,10 +345,7 @@ impl Headers {
     /// Appends a field. Bytes that are not UTF-8 are shown as U+FFFD.
     pub fn push(&mut self, name: &str, value: &[u8]) {
         let name = self.append(name);
-        let value = match std::str::from_utf8(value) {
-            Ok(value) => self.append(value),
-            Err(_) => self.append(&String::from_utf8_lossy(value)),
-        };
+        let value = self.append(&text_of(value));
         self.fields.push(Field { name, value });
     }
 
@@ -298,9 +379,13 @@ impl Headers {
 
     /// The first field of that name, in any case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        let part = |(start, end): (u32, u32)| self.text.get(start as usize..end as usize);
+        let mut of_that_length = self
+            .fields
+            .iter()
+            .filter(|field| (field.name.1 - field.name.0) as usize == name.len());
+        let named = |field: &&Field| part(field.name).is_some_and(|n| n.eq_ignore_ascii_case(name));
+        part(of_that_length.find(named)?.value)
     }
 
     /// How many fields there are.
@@ -314,6 +399,11 @@ impl Headers {
     }
 }
 
+/// Bytes as text; what is not UTF-8 is shown as U+FFFD. Nearly all is, and is looked at many bytes at a time.
+pub(crate) fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 impl PartialEq for Headers {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
@@ -325,8 +415,8 @@ impl Eq for Headers {}
 /// Value of a protocol's own field.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Text.
-    Text(String),
+    /// Text: what was said, or one of the words that this crate has for something.
+    Text(Cow<'static, str>),
     /// A number.
     Int(i64),
     /// A truth.

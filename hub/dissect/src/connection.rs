@@ -143,6 +143,9 @@ impl Connection {
             dissection.tell(told, flow, whole, counters, scratch);
         });
         if any {
+            if tcp.closed() {
+                dissection.end();
+            }
             self.collect(vantage, segment.ts, desk);
         }
         any
@@ -165,6 +168,7 @@ impl Connection {
             analysis.told(&told);
             dissection.tell(told, flow, whole, counters, scratch);
         });
+        dissection.end();
         self.collect(vantage, now, desk);
     }
 
@@ -194,10 +198,15 @@ impl Connection {
         self.join.since()
     }
 
-    /// Bytes that it holds, roughly.
+    /// Bytes that it takes, roughly.
     pub fn memory(&self) -> usize {
-        let vantage = |vantage: &Vantage| vantage.tcp.memory() + vantage.dissection.memory();
-        self.vantages.iter().map(vantage).sum::<usize>() + self.join.memory()
+        let vantage = |vantage: &Vantage| {
+            vantage.tcp.memory() + vantage.analysis.memory() + vantage.dissection.memory()
+        };
+        size_of::<Self>()
+            + self.vantages.capacity() * size_of::<Vantage>()
+            + self.vantages.iter().map(vantage).sum::<usize>()
+            + self.join.memory()
     }
 
     /// Takes the transactions that an observer's dissection has given.
@@ -380,6 +389,8 @@ pub(crate) fn call(
         request.as_mut().map(|request| &mut request.half),
         response.as_mut().map(|response| &mut response.half),
     ];
+    let told = halves.iter().flatten().map(|half| half.fields.len());
+    fields.reserve(told.sum());
     for half in halves.into_iter().flatten() {
         // The same may be told by both, and by what concerns both.
         for field in half.fields.drain(..) {
@@ -390,14 +401,19 @@ pub(crate) fn call(
     }
     let status = response.as_ref().and_then(|response| response.status);
     let has_request = !marks.has(Marks::NO_REQUEST);
-    let request = request.unwrap_or_else(|| {
-        let echo = echo.map(|echo| *echo).unwrap_or_default();
-        Request {
-            method: echo.method,
-            path: echo.path,
-            ..Request::default()
-        }
-    });
+    let request = request.map_or_else(
+        || {
+            let echo = echo.map(|echo| *echo).unwrap_or_default();
+            Request {
+                method: echo.method,
+                path: echo.path,
+                query: echo.query,
+                authority: echo.authority,
+                ..Request::default()
+            }
+        },
+        |request| *request,
+    );
     Call {
         stream,
         index,

@@ -52,6 +52,9 @@ pub struct Rest {
     pub bytes: Vec<u8>,
 }
 
+/// Room that a direction keeps once nothing waits: of a segment, as most messages that are cut are cut once.
+const HELD_KEPT: usize = 2048;
+
 /// A protocol with its buffers.
 pub(crate) struct Driver<P: Protocol> {
     client: End,
@@ -121,6 +124,10 @@ impl<P: Protocol> Driver<P> {
             // The common case: nothing waits, and what comes is parsed where it is.
             lane.position = told.position;
             lane.pieces.clear();
+            if lane.pieces.capacity() == 0 {
+                // Most lanes never have two.
+                lane.pieces.reserve_exact(1);
+            }
             lane.pieces.push((told.position, told.stamp));
             let (used, fate) = self.parse(told.from, bytes, turn, counters, out);
             let lane = &mut self.lanes[told.from];
@@ -140,6 +147,9 @@ impl<P: Protocol> Driver<P> {
         let lane = &mut self.lanes[told.from];
         lane.held = held;
         lane.held.drain(..used.min(lane.held.len()));
+        if lane.held.is_empty() && lane.held.capacity() > HELD_KEPT {
+            lane.held = Vec::new();
+        }
         let position = lane.position;
         let first = lane
             .pieces
@@ -407,7 +417,7 @@ impl<P: Protocol> Dissector for Driver<P> {
     }
 
     fn memory(&self) -> usize {
-        self.lanes.low.memory() + self.lanes.high.memory() + P::memory(&self.state)
+        size_of::<Self>() + self.lanes.low.memory() + self.lanes.high.memory() + P::memory(&self.state)
     }
 }
 
@@ -429,7 +439,7 @@ impl Lane {
     /// Bytes that it holds, roughly.
     fn memory(&self) -> usize {
         let packets = self.open.as_ref().map_or(0, |open| open.packets.len());
-        self.held.len() + size_of::<u64>() * packets + size_of::<(u64, Stamp)>() * self.pieces.len()
+        self.held.capacity() + size_of::<u64>() * packets + size_of::<(u64, Stamp)>() * self.pieces.capacity()
     }
 
     /// The packet that carried the byte at a position.
@@ -518,9 +528,6 @@ impl Span {
             return;
         }
         if self.packets.len() < PACKETS_PER_MESSAGE {
-            if self.packets.is_empty() {
-                self.packets.reserve_exact(1);
-            }
             self.packets.push(at);
         } else if let Some(last) = self.packets.last_mut() {
             *last = at;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::call::{Marks, Observation, Outcome, Value};
 use crate::limits::{HELD, HELD_CALLS, OUT_STREAMS};
-use crate::protocols::{Half, Request, Transaction};
+use crate::protocols::{Half, Transaction};
 use crate::segment::Observer;
 use crate::{Counters, Nanos};
 
@@ -172,7 +172,7 @@ impl View {
         }
         if resolves
             || better(
-                mine.request.as_ref().map(|r: &Request| &r.half),
+                mine.request.as_ref().map(|r| &r.half),
                 theirs.request.as_ref().map(|r| &r.half),
             )
         {

@@ -26,6 +26,8 @@ mod datagrams;
 
 mod connection;
 
+mod queue;
+
 mod tcp;
 
 mod recognise;
@@ -51,7 +53,9 @@ mod counters;
 pub mod testing;
 
 pub use body::{About, Body, BodyLimits, MessageBytes, body_of, read_body};
-pub use call::{Call, Headers, Marks, Message, Observation, Outcome, PACKETS_PER_MESSAGE, Peer, Value};
+pub use call::{
+    Call, Headers, Marks, Message, Observation, Outcome, PACKETS_PER_MESSAGE, Packets, Peer, Value,
+};
 pub use counters::{Counters, RouterCounters};
 pub use datagram::{Datagram, Transport};
 pub use flow::{End, Ends, FlowKey};

@@ -15,6 +15,8 @@ pub(crate) enum Dissection {
     Known(Box<dyn Dissector>),
     /// Its bytes are of no known protocol, and are no longer looked at.
     Passed,
+    /// There are no more bytes. What it was is still asked for; the dissector, the largest part of a connection, is gone.
+    Over { protocol: &'static str, client: End },
 }
 
 /// A connection whose protocol is not known yet.
@@ -91,8 +93,20 @@ impl Dissection {
                     *self = decision;
                 }
             }
-            Self::Passed => {}
+            Self::Passed | Self::Over { .. } => {}
         }
+    }
+
+    /// Both directions have ended, and all that waited was told.
+    pub fn end(&mut self) {
+        *self = match self {
+            Self::Known(dissector) => Self::Over {
+                protocol: dissector.protocol(),
+                client: dissector.client(),
+            },
+            Self::Undecided(_) | Self::Passed => Self::Passed,
+            Self::Over { .. } => return,
+        };
     }
 
     /// What comes after a protocol has handed over.
@@ -119,6 +133,7 @@ impl Dissection {
     pub fn protocol(&self) -> Option<&'static str> {
         match self {
             Self::Known(dissector) => Some(dissector.protocol()),
+            Self::Over { protocol, .. } => Some(protocol),
             Self::Undecided(_) | Self::Passed => None,
         }
     }
@@ -127,6 +142,7 @@ impl Dissection {
     pub fn client(&self) -> Option<End> {
         match self {
             Self::Known(dissector) => Some(dissector.client()),
+            Self::Over { client, .. } => Some(*client),
             Self::Undecided(_) | Self::Passed => None,
         }
     }
@@ -138,7 +154,7 @@ impl Dissection {
                 2 * (undecided.heads.low.bytes.len() + undecided.heads.high.bytes.len())
             }
             Self::Known(dissector) => dissector.memory(),
-            Self::Passed => 0,
+            Self::Passed | Self::Over { .. } => 0,
         }
     }
 }

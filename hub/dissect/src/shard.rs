@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
-use crate::connection::{Connection, Desk, Vantage};
+use crate::connection::{Connection, Desk};
 use crate::datagram::Datagram;
 use crate::datagrams::Datagrams;
 use crate::flow::FlowKey;
@@ -27,9 +27,9 @@ pub struct Shard {
     free: Vec<u32>,
     now: Nanos,
     bytes: usize,
-    /// Every used slot, once, in the order in which they were last looked at.
+    /// Every used slot, once, in the order in which they were last looked at; and some that were freed since.
     idle: VecDeque<Ticket>,
-    /// Slots whose connections have closed, in order.
+    /// When slots' connections have closed, in order.
     closing: VecDeque<Ticket>,
     /// Slots whose calls wait for another observer, in order.
     holding: VecDeque<Ticket>,
@@ -50,9 +50,13 @@ struct Slot {
     connections: Vec<Connection>,
     last_seen: Nanos,
     bytes: usize,
-    closing: bool,
+    /// Since when all of its connections are closed.
+    closing: Option<Nanos>,
     holding: bool,
 }
+
+/// Appointments with idle slots, up to which those that were freed are left in the queue.
+const TICKETS: usize = 2 * CONNECTIONS;
 
 /// An appointment with a slot.
 #[derive(Clone, Copy)]
@@ -88,7 +92,7 @@ impl Shard {
             return;
         };
         entry.last_seen = now;
-        if !entry.segment(segment, payload, now, &mut desk) && payload.is_empty() {
+        if !entry.segment(segment, payload, now, &mut desk) && payload.is_empty() && entry.bytes > 0 {
             // Nothing has become known, and nothing was kept: an acknowledgement that all goes well.
             return;
         }
@@ -106,8 +110,8 @@ impl Shard {
             entry.holding = true;
             self.holding.push_back(ticket);
         }
-        if !entry.closing && entry.connections.iter().all(Connection::closed) {
-            entry.closing = true;
+        if entry.closing.is_none() && entry.connections.iter().all(Connection::closed) {
+            entry.closing = Some(now);
             self.closing.push_back(ticket);
         }
         let bytes = entry.connections.iter().map(Connection::memory).sum();
@@ -145,9 +149,10 @@ impl Shard {
 
     /// Bytes that it holds for connections, roughly.
     pub fn memory(&self) -> usize {
-        let slot =
-            size_of::<Slot>() + size_of::<Connection>() + size_of::<Vantage>() + 2 * size_of::<Ticket>();
-        self.bytes + self.slots.len() * slot + self.datagrams.memory()
+        let tickets = self.idle.capacity() + self.closing.capacity() + self.holding.capacity();
+        let index = self.index.capacity() * size_of::<(FlowKey, u32)>();
+        let tables = self.slots.capacity() * size_of::<Slot>() + tickets * size_of::<Ticket>() + index;
+        self.bytes + tables + self.datagrams.memory()
     }
 
     /// The slot of a segment's connection; `None` if there is none and it cannot begin one.
@@ -168,10 +173,14 @@ impl Shard {
         if let Entry::Vacant(vacant) = self.index.entry(segment.flow) {
             vacant.insert(slot);
         }
+        let generation = entry.generation;
+        if self.idle.len() >= TICKETS {
+            self.forget_tickets();
+        }
         self.idle.push_back(Ticket {
             at: self.now,
             slot,
-            generation: entry.generation,
+            generation,
         });
         Some(slot)
     }
@@ -182,7 +191,7 @@ impl Shard {
             self.expire_held(ticket, out);
         }
         while let Some(ticket) = self.closing.pop_front_if(|ticket| ticket.at + LINGER <= self.now) {
-            if self.is_current(ticket) {
+            if self.is_closing(ticket) {
                 self.give_up(ticket.slot, out);
             }
         }
@@ -235,7 +244,7 @@ impl Shard {
     /// Gives up the connection that has been silent for the longest time, a closed one first. Whether there was one.
     fn evict(&mut self, out: &mut Vec<Call>) -> bool {
         while let Some(ticket) = self.closing.pop_front() {
-            if self.is_current(ticket) {
+            if self.is_closing(ticket) {
                 self.give_up(ticket.slot, out);
                 return true;
             }
@@ -284,6 +293,21 @@ impl Shard {
 
     fn is_current(&self, ticket: Ticket) -> bool {
         self.last_seen(ticket).is_some()
+    }
+
+    /// Whether a slot's connections have been closed since the appointment was made; its ports may be used again since.
+    fn is_closing(&self, ticket: Ticket) -> bool {
+        let slot = self.slots.get(ticket.slot as usize);
+        self.is_current(ticket) && slot.is_some_and(|slot| slot.closing == Some(ticket.at))
+    }
+
+    /// Drops appointments with slots that were freed.
+    fn forget_tickets(&mut self) {
+        let idle = std::mem::take(&mut self.idle);
+        self.idle = idle
+            .into_iter()
+            .filter(|ticket| self.is_current(*ticket))
+            .collect();
     }
 
     /// When a slot was last used, if it is still the ticket's.
@@ -366,8 +390,9 @@ impl Slot {
     fn begin(&mut self, segment: &Segment, desk: &mut Desk<'_>) -> Option<(usize, usize)> {
         let mut connection = Connection::new(segment, desk.counters);
         let vantage = connection.observe(segment)?;
+        self.connections.reserve_exact(1);
         self.connections.push(connection);
-        self.closing = false;
+        self.closing = None;
         Some((self.connections.len() - 1, vantage))
     }
 }

@@ -69,7 +69,7 @@ fn joined_at_every_packet_nothing_is_wrong() {
                 let whole = http2(&truth).find(|whole| is_same(whole, call));
                 let whole = whole.unwrap_or_else(|| panic!("{name} from {from} on: {call:#?}"));
                 for (ours, theirs) in [
-                    (&call.method, &whole.method),
+                    (&*call.method, &*whole.method),
                     (&call.path, &whole.path),
                     (&call.authority, &whole.authority),
                 ] {

@@ -225,7 +225,7 @@ fn tshark(file: &Path) -> Option<(Vec<String>, Vec<String>)> {
 
 fn text(call: &Call, name: &str) -> String {
     match call.fields.iter().find(|(known, _)| *known == name) {
-        Some((_, Value::Text(text))) => text.clone(),
+        Some((_, Value::Text(text))) => text.to_string(),
         _ => String::new(),
     }
 }

@@ -244,8 +244,8 @@ fn trailers_in_the_body_whatever_it_is_made_of() {
                 (call.protocol, call.version, call.outcome),
                 ("grpc", "HTTP/1.1", Outcome::ClientError)
             );
-            assert_eq!(field(call, "error"), Some(&Value::Text("NOT_FOUND".to_owned())));
-            assert_eq!(field(call, "grpc_method"), Some(&Value::Text("Get".to_owned())));
+            assert_eq!(field(call, "error"), Some(&Value::Text("NOT_FOUND".into())));
+            assert_eq!(field(call, "grpc_method"), Some(&Value::Text("Get".into())));
             let counts = ["grpc_status", "grpc_request_messages", "grpc_response_messages"]
                 .map(|name| int(call, name));
             assert_eq!(counts, [Some(5), Some(1), Some(1)], "{content} {size}");

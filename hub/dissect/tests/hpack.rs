@@ -95,10 +95,10 @@ fn known(call: &Call, expected: &Fields, story: &str) -> usize {
     };
     let status = call.status.map_or(String::new(), |status| status.to_string());
     let pseudo = |name: &str| match name {
-        ":method" => Some(&call.method),
-        ":path" => Some(&url),
-        ":authority" => Some(&call.authority),
-        ":status" => Some(&status),
+        ":method" => Some(&*call.method),
+        ":path" => Some(url.as_str()),
+        ":authority" => Some(call.authority.as_str()),
+        ":status" => Some(status.as_str()),
         _ => None,
     };
     let mut fields = message.headers.iter().peekable();

@@ -52,10 +52,7 @@ fn one_request_and_its_response() {
         (response.seq, response.body_len, response.wire_len),
         (5001, 5, OK.len() as u64)
     );
-    assert_eq!(
-        (request.packets.as_slice(), response.packets.as_slice()),
-        (&[3][..], &[4][..])
-    );
+    assert_eq!((&*request.packets, &*response.packets), (&[3][..], &[4][..]));
     let seen = call.unknown_side.unwrap();
     assert_eq!(seen.elapsed(), Some(1000));
     assert_eq!(call.marks, Marks::default());
@@ -113,7 +110,7 @@ fn request_split_over_three_segments() {
     let dissected = dissect(&talk.packets);
     check(&dissected, &["GET /a 200"]);
     let request = dissected.calls[0].request.as_ref().unwrap();
-    assert_eq!(request.packets, [3, 4, 5]);
+    assert_eq!(*request.packets, [3, 4, 5]);
     assert_eq!(request.wire_len, 31);
     let seen = dissected.calls[0].unknown_side.unwrap().request.unwrap();
     assert_eq!(seen.1 - seen.0, 2000);

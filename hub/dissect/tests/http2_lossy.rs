@@ -55,7 +55,7 @@ fn joined_in_the_middle() {
     for call in &joined.calls {
         assert!(call.marks.has(Marks::JOINED) && call.marks.has(Marks::HEADERS_UNRESOLVED));
         assert_eq!(
-            (call.method.as_str(), call.path.as_str(), call.status),
+            (&*call.method, call.path.as_str(), call.status),
             ("GET", "", Some(200))
         );
         // Path, authority and x-n; server and x-n.

@@ -36,10 +36,7 @@ fn an_echo_and_its_reply() {
             .into_iter()
             .eq(answered.chain([Outcome::NoResponse, Outcome::Unknown]))
     );
-    assert_eq!(
-        (calls[0].protocol, calls[0].method.as_str()),
-        ("icmp", "EchoRequest")
-    );
+    assert_eq!((calls[0].protocol, &*calls[0].method), ("icmp", "EchoRequest"));
     assert_eq!(text(&calls[0], "icmp_type"), "EchoRequest");
     assert_eq!(calls[0].observation().and_then(|seen| seen.elapsed()), Some(1000));
     assert_eq!(calls[0].client.address.to_string(), "10.0.0.1:0");
@@ -64,7 +61,7 @@ fn an_error_with_the_flow_it_speaks_of() {
     let calls = dissect(&chat.packets).calls;
     let call = &calls[0];
     assert_eq!(
-        (call.method.as_str(), call.outcome),
+        (&*call.method, call.outcome),
         ("DestinationUnreachable", Outcome::ServerError)
     );
     assert_eq!(call.path, "udp 10.0.0.1:40000 -> 10.0.0.2:53");

@@ -6,6 +6,9 @@ use wiretape_dissect::{Call, Counters, Nanos, Routed, Router, Segment, Shard, St
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const SECOND: Nanos = 1_000_000_000;
 
+/// As in `limits.rs`, which nobody else needs to know.
+const CONNECTIONS: u64 = 1408;
+
 /// One shard that is given everything, so that a limit of a shard can be reached.
 #[derive(Default)]
 struct One {
@@ -50,17 +53,73 @@ fn more_connections_than_a_shard_keeps() {
     let mut one = One::default();
     for n in 0..5000 {
         let mut talk = Talk::new(&client(n), "10.9.9.9:80", 1_000 + n as u64, (1, 2));
+        one.feed(&talk.handshake().packets);
+    }
+    let counters = one.shard.counters();
+    let evicted = (
+        counters.connections_evicted,
+        counters.connections_evicted_for_bytes,
+    );
+    assert_eq!(evicted, (5000 - CONNECTIONS, 0));
+    // The longest silent ones go first.
+    let over: Vec<_> = one.shard.connections().collect();
+    assert_eq!(over.len() as u64, 5000 - CONNECTIONS);
+    assert_eq!(over[0].client.address.to_string(), client(0));
+    let (_, _, peak) = one.finish();
+    assert!(peak < 4 << 20, "{peak}");
+}
+
+#[test]
+fn more_connections_that_wait_for_answers_than_a_shard_has_room_for() {
+    let mut one = One::default();
+    for n in 0..5000 {
+        let mut talk = Talk::new(&client(n), "10.9.9.9:80", SECOND / 1000 * n as u64, (1, 2));
         talk.handshake().ask("GET /a HTTP/1.1\r\n\r\n");
         one.feed(&talk.packets);
     }
-    let evicted = one.shard.counters().connections_evicted;
-    assert_eq!(evicted, 5000 - 2048);
-    // The longest silent ones go first, and their calls come out.
-    assert_eq!(one.calls.len() as u64, evicted);
+    let counters = one.shard.counters();
+    assert!(counters.connections_evicted_for_bytes > 3500, "{counters:#?}");
+    let evicted = counters.connections_evicted + counters.connections_evicted_for_bytes;
+    // The longest silent ones go first, and their calls come out. Once in a round of all, it is the one that has only begun.
+    let calls = one.calls.len() as u64;
+    assert!((evicted - 10..=evicted).contains(&calls), "{calls} of {evicted}");
     assert_eq!(one.calls[0].client.address.to_string(), client(0));
     let (calls, _, peak) = one.finish();
     assert_eq!(calls.len(), 5000);
-    assert!(peak < 8 << 20, "{peak}");
+    assert!(peak < 4 << 20, "{peak}");
+}
+
+/// One that is over takes no more than one that has only begun.
+#[test]
+fn what_a_connection_held_is_gone_with_its_end() {
+    let memory = |over: bool| {
+        let mut one = One::default();
+        for n in 0..1000 {
+            let mut talk = Talk::new(&client(n), "10.9.9.9:80", 1_000 + n as u64, (1, 2));
+            talk.handshake();
+            if over {
+                talk.ask("GET /a HTTP/1.1\r\n\r\n").answer(OK).close();
+            }
+            one.feed(&talk.packets);
+        }
+        one.shard.memory()
+    };
+    let (begun, over) = (memory(false), memory(true));
+    assert!(over < begun + begun / 8, "{over} bytes, {begun} when they began");
+}
+
+/// A hundred thousand short connections leave nothing behind, although the longest appointment is fifteen minutes away.
+#[test]
+fn short_connections_leave_nothing_behind() {
+    let mut one = One::default();
+    for n in 0..100_000u64 {
+        let mut talk = Talk::new(&client(n as usize), "10.9.9.9:80", n * SECOND / 100, (1, 2));
+        talk.handshake().ask("GET /a HTTP/1.1\r\n\r\n").answer(OK).close();
+        one.feed(&talk.packets);
+    }
+    let (calls, counters, peak) = one.finish();
+    assert_eq!((calls.len(), counters.connections_evicted), (100_000, 0));
+    assert!(peak < 4 << 20, "{peak}");
 }
 
 #[test]

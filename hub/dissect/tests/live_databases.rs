@@ -68,7 +68,7 @@ fn redis_counts_the_same_commands() {
     // The question how many there were is not counted yet when it is answered.
     for call in calls.iter().filter(|call| call.method != "INFO") {
         assert_eq!((call.protocol, call.marks.0), ("redis", 0), "{call:?}");
-        *ours.entry(call.method.clone()).or_insert(0) += 1;
+        *ours.entry(call.method.to_string()).or_insert(0) += 1;
     }
     assert_eq!(ours, theirs);
     let failed: Vec<&str> = calls

@@ -44,7 +44,7 @@ fn tshark(file: &Path, filter: &str, fields: &[&str], options: &[&str]) -> Optio
 fn text(call: &Call, name: &str) -> String {
     let value = call.fields.iter().find(|(known, _)| *known == name);
     match value.map(|(_, value)| value) {
-        Some(Value::Text(text)) => text.clone(),
+        Some(Value::Text(text)) => text.to_string(),
         Some(Value::Int(number)) => number.to_string(),
         Some(Value::Bool(truth)) => truth.to_string(),
         None => String::new(),

@@ -118,7 +118,7 @@ impl Plan {
             let expected: Vec<String> = (0..self.answers[n])
                 .map(|last| format!("10.0.{n}.{last}"))
                 .collect();
-            let expected = wiretape_dissect::Value::Text(expected.join(", "));
+            let expected = wiretape_dissect::Value::Text(expected.join(", ").into());
             prop_assert_eq!(answers.map(|(_, value)| value), Some(&expected));
         }
         Ok(())

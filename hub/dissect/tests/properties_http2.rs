@@ -223,7 +223,7 @@ fn check(dissected: &Dissected, truth: &BTreeMap<i64, Call>) -> Result<(), TestC
             return Err(TestCaseError::fail(format!("no stream {number}")));
         };
         let texts = [
-            (&call.method, &whole.method),
+            (&*call.method, &*whole.method),
             (&call.path, &whole.path),
             (&call.query, &whole.query),
             (&call.authority, &whole.authority),

@@ -135,7 +135,7 @@ fn check(call: &Call, messages: &[Message]) -> Result<(), TestCaseError> {
                 && if whole {
                     *text == expected
                 } else {
-                    expected.starts_with(text.as_str())
+                    expected.starts_with(&**text)
                 }
         });
         prop_assert!(fits, "{} {} {:?}", call.method, text, call.marks);

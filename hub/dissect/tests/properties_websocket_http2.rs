@@ -128,7 +128,7 @@ fn check(call: &Call, messages: &[Message]) -> Result<(), TestCaseError> {
             let expected = String::from_utf8_lossy(&payload[..payload.len().min(2048)]).into_owned();
             stream == Some(i64::from(message.stream))
                 && (message.by_client == (name == "ws_request_payload_data") || message.ping)
-                && (*text == expected || (!whole && expected.starts_with(text.as_str())))
+                && (*text == expected || (!whole && expected.starts_with(&**text)))
         });
         prop_assert!(fits, "{} {} {:?}", call.method, text, call.marks);
     }

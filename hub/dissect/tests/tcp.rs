@@ -283,6 +283,23 @@ fn ports_used_again() {
     assert_eq!(dissected.calls[1].index, 0);
 }
 
+/// The earlier connection is forgotten ten seconds after its end, and not the one that has its ports now.
+#[test]
+fn ports_used_again_before_the_earlier_connection_is_forgotten() {
+    let second = 1_000_000_000;
+    let mut talk = exchanges(1);
+    talk.close();
+    let begins = talk.now + 5 * second;
+    let mut next = Talk::new("10.0.0.1:40000", "10.0.0.2:80", begins, (900_000, 800_000));
+    next.handshake().ask("GET /next HTTP/1.1\r\n\r\n");
+    next.now += 6 * second;
+    next.answer(OK).close();
+    talk.packets.extend(next.packets);
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["/0 200", "/next 200"]);
+    assert_eq!(dissected.counters.connections, 2);
+}
+
 #[test]
 fn ports_used_again_while_a_request_waits() {
     let mut talk = Talk::usual();
@@ -467,7 +484,7 @@ fn datagrams_in_fragments() {
     check(&dissected, &["/0 200 packets_cut", "/1 200 packets_cut"]);
     assert_eq!(dissected.router.datagrams, 4);
     // The locations reach from the first fragment to the last.
-    assert_eq!(dissected.calls[0].request.as_ref().unwrap().packets, [300, 302]);
+    assert_eq!(*dissected.calls[0].request.as_ref().unwrap().packets, [300, 302]);
     packets.reverse();
     packets.sort_by_key(|packet| packet.ts);
     check(&dissect(&packets), &["/0 200 packets_cut", "/1 200 packets_cut"]);

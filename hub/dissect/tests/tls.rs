@@ -144,7 +144,7 @@ fn one(mut dissected: Dissected) -> Call {
 #[test]
 fn a_handshake_of_tls_1_2() {
     let call = only(&tls12().packets);
-    let told = (call.protocol, call.version, call.method.as_str());
+    let told = (call.protocol, call.version, &*call.method);
     assert_eq!(told, ("tls", "TLS 1.2", "ClientHello"));
     assert_eq!((call.path.as_str(), call.outcome), ("a.example", Outcome::Ok));
     assert_eq!(text(&call, "tlsx_sni"), "a.example");

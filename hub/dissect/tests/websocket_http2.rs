@@ -77,7 +77,7 @@ fn messages_after_an_extended_connect() {
     );
     let connect = &dissected.calls[0];
     assert_eq!(
-        (connect.protocol, connect.method.as_str(), connect.status),
+        (connect.protocol, &*connect.method, connect.status),
         ("http", "CONNECT", Some(200))
     );
     assert_eq!(text(connect, "http2_connect_protocol"), Some("websocket"));

@@ -1,16 +1,14 @@
 //! The table of connections: its columns, and how connections become rows.
 
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::parquet::errors::ParquetError;
-use rustc_hash::FxHashMap;
 use wiretape_dissect::{ConnectionRecord, Sent};
 
 use super::columns::{Leaf, NumberColumn, Ordered, WordColumn};
 use super::names::Names;
-use super::rows::{ADDRESS_TEXTS, JSON_BITS, PeerColumns, flow_id, node, number};
+use super::rows::{AddressTexts, JSON_BITS, PeerColumns, flow_id, node, number};
 use super::schema::{self, COLUMNS as CALLS, Column, Kind, column};
 use super::writer::{Table, TakeLeaf};
 
@@ -142,7 +140,7 @@ pub struct ConnectionRows {
     names: Arc<Names>,
     /// Node of each tape.
     nodes: Arc<[String]>,
-    addresses: FxHashMap<IpAddr, String>,
+    addresses: AddressTexts,
     rows: usize,
     times: [NumberColumn; 2],
     ids: [NumberColumn; 3],
@@ -168,7 +166,7 @@ impl ConnectionRows {
         Self {
             names,
             nodes,
-            addresses: FxHashMap::default(),
+            addresses: AddressTexts::default(),
             rows: 0,
             times: std::array::from_fn(|_| NumberColumn::new(false, false, Ordered::Chunk)),
             ids: std::array::from_fn(|_| NumberColumn::new(false, false, Ordered::No)),
@@ -206,13 +204,10 @@ impl ConnectionRows {
             column.push(word);
         }
         for (peer, columns) in [(&record.client, &mut self.src), (&record.server, &mut self.dst)] {
-            if self.addresses.len() >= ADDRESS_TEXTS {
-                self.addresses.clear();
-            }
             let ip = peer.address.ip().to_canonical();
-            let text = self.addresses.entry(ip).or_insert_with(|| ip.to_string());
             let node = peer.tape.map(|tape| node(&self.nodes, tape));
-            columns.push(peer, text, self.names.resolve(node, peer.cgroup, ip, first));
+            let who = self.names.resolve(node, peer.cgroup, ip, first);
+            columns.push(peer, ip, &mut self.addresses, who);
         }
         self.l7.clear();
         for protocol in &record.protocols {
@@ -270,6 +265,9 @@ impl ConnectionRows {
 
 impl Table for ConnectionRows {
     type Record = ConnectionRecord;
+
+    /// Some 14,000 rows, of seventy numbers each.
+    const MEMORY: usize = 8 << 20;
 
     fn schema() -> SchemaRef {
         schema()

@@ -112,6 +112,9 @@ impl NameRows {
 impl Table for NameRows {
     type Record = NodeName;
 
+    /// Some thousand names with their labels; it is written and gone before the first packet is read.
+    const MEMORY: usize = 4 << 20;
+
     fn schema() -> SchemaRef {
         schema()
     }

@@ -16,7 +16,20 @@ use super::schema::schema;
 use super::writer::{Table, TakeLeaf};
 
 /// Most addresses whose text is remembered. More clients than that cost time, not memory.
-pub(super) const ADDRESS_TEXTS: usize = 16 * 1024;
+const ADDRESS_TEXTS: usize = 16 * 1024;
+
+/// Addresses as text.
+#[derive(Default)]
+pub(super) struct AddressTexts(FxHashMap<IpAddr, String>);
+
+impl AddressTexts {
+    fn of(&mut self, ip: IpAddr) -> &str {
+        if self.0.len() >= ADDRESS_TEXTS {
+            self.0.clear();
+        }
+        self.0.entry(ip).or_insert_with(|| ip.to_string())
+    }
+}
 
 /// Rows after which it is looked whether a page is full.
 const ROWS: usize = 256;
@@ -29,7 +42,7 @@ pub struct Rows {
     names: Arc<Names>,
     /// Node of each tape.
     nodes: Arc<[String]>,
-    addresses: FxHashMap<IpAddr, String>,
+    addresses: AddressTexts,
     rows: usize,
     columns: Columns,
 }
@@ -73,7 +86,7 @@ impl Rows {
         Self {
             names,
             nodes,
-            addresses: FxHashMap::default(),
+            addresses: AddressTexts::default(),
             rows: 0,
             columns: Columns::new(),
         }
@@ -110,13 +123,10 @@ impl Rows {
         }
         for call in calls {
             for (peer, columns) in [(&call.client, &mut c.src), (&call.server, &mut c.dst)] {
-                if self.addresses.len() >= ADDRESS_TEXTS {
-                    self.addresses.clear();
-                }
                 let ip = peer.address.ip().to_canonical();
-                let text = self.addresses.entry(ip).or_insert_with(|| ip.to_string());
                 let node = peer.tape.map(|tape| node(&self.nodes, tape));
-                columns.push(peer, text, self.names.resolve(node, peer.cgroup, ip, start(call)));
+                let who = self.names.resolve(node, peer.cgroup, ip, start(call));
+                columns.push(peer, ip, &mut self.addresses, who);
             }
         }
         for call in calls {
@@ -232,6 +242,9 @@ impl Rows {
 impl Table for Rows {
     type Record = Call;
 
+    /// Some 45,000 rows of usual calls.
+    const MEMORY: usize = 24 << 20;
+
     fn schema() -> SchemaRef {
         schema()
     }
@@ -332,9 +345,9 @@ fn labels(column: &mut MapColumn, labels: Option<&BTreeMap<String, String>>) {
 fn fields(column: &mut MapColumn, fields: &[(&'static str, Value)]) {
     for (key, value) in fields {
         match value {
-            Value::Text(text) => column.entry(key, text),
-            Value::Int(number) => column.entry_display(key, number),
-            Value::Bool(truth) => column.entry_display(key, truth),
+            Value::Text(text) => column.own_entry(key, text),
+            Value::Int(number) => column.own_number(key, *number),
+            Value::Bool(truth) => column.own_entry(key, if *truth { "true" } else { "false" }),
         }
     }
     column.end_row();
@@ -368,6 +381,8 @@ pub(super) fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
 /// `src_…` or `dst_…`.
 pub(super) struct PeerColumns {
     ip: WordColumn,
+    /// Whose address the row before has: calls of one connection come together.
+    last: Option<IpAddr>,
     port: NumberColumn,
     pod: WordColumn,
     namespace: WordColumn,
@@ -382,6 +397,7 @@ impl PeerColumns {
         let word = || WordColumn::new(false);
         Self {
             ip: word(),
+            last: None,
             port: NumberColumn::new(true, false, Ordered::Chunk),
             pod: word(),
             namespace: word(),
@@ -392,8 +408,17 @@ impl PeerColumns {
         }
     }
 
-    pub(super) fn push(&mut self, peer: &Peer, ip: &str, who: super::names::Identity<'_>) {
-        self.ip.push(ip);
+    pub(super) fn push(
+        &mut self,
+        peer: &Peer,
+        ip: IpAddr,
+        texts: &mut AddressTexts,
+        who: super::names::Identity<'_>,
+    ) {
+        if self.last != Some(ip) || !self.ip.push_again() {
+            self.ip.push(texts.of(ip));
+            self.last = Some(ip);
+        }
         self.port.push(i64::from(peer.address.port()));
         self.pod.push(who.pod);
         self.namespace.push(who.namespace);
@@ -488,7 +513,7 @@ impl PacketColumns {
 
     fn push(&mut self, message: Option<&Message>) {
         self.seq.push_option(message.map(|m| i64::from(m.seq)));
-        self.packets.push(message.map_or(&[], |m| &m.packets));
+        self.packets.push(message.map_or(&[][..], |m| &*m.packets));
     }
 
     fn leaves(&mut self) -> [&mut dyn Leaf; 2] {

@@ -18,10 +18,6 @@ use super::columns::Leaf;
 /// Most rows of a row group: the unit that a query skips by its statistics, and reads in parallel.
 const ROW_GROUP_ROWS: usize = 64 * 1024;
 
-/// Bytes that all writers of a job together hold back in unfinished row groups. Each worker's share closes its row group
-/// early, so that memory does not grow with the number of workers.
-const ROW_GROUP_MEMORY: usize = 32 << 20;
-
 /// Rows after which it is looked how much memory they take.
 const LOOK: usize = 1024;
 
@@ -32,6 +28,10 @@ const FILE_BUFFER: usize = 256 << 10;
 pub trait Table {
     /// What becomes a row.
     type Record;
+
+    /// Bytes that all writers of a job together hold back in unfinished row groups. Each worker's share closes its row
+    /// group early, so that memory does not grow with the number of workers.
+    const MEMORY: usize;
 
     /// The table's schema.
     fn schema() -> SchemaRef;
@@ -75,7 +75,7 @@ impl<T: Table> PartWriter<T> {
         })?;
         let file = BufWriter::with_capacity(FILE_BUFFER, file);
         let (columns, writer) = open(file, &T::schema()).map_err(|e| WriteError::format(path, e))?;
-        let memory = ROW_GROUP_MEMORY / workers.max(1);
+        let memory = T::MEMORY / workers.max(1);
         Ok(Self {
             path: path.to_owned(),
             rows,
@@ -204,7 +204,7 @@ mod tests {
             version: "",
             client: peer(1),
             server: peer(2),
-            method: ["GET", "", "POST"][n as usize % 3].to_owned(),
+            method: ["GET", "", "POST"][n as usize % 3].into(),
             path: format!("/{n}"),
             query: String::new(),
             authority: "a".repeat(n as usize % 300),
@@ -304,7 +304,7 @@ mod tests {
                 .unwrap()
                 .as_list::<i32>()
                 .value(row);
-            let expected = message.as_ref().map_or(&[][..], |m| &m.packets);
+            let expected = message.as_ref().map_or(&[][..], |m| &*m.packets);
             assert_eq!(packets.as_primitive::<UInt64Type>().values(), expected);
             let headers = batch
                 .column_by_name(&name("headers"))

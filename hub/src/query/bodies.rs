@@ -119,7 +119,10 @@ impl StoredMessage {
             head_len: bytes("head_bytes"),
             body_len: bytes("body_bytes"),
             missing: bytes("missing_bytes"),
-            packets: row.locations(&format!("{}_packets", side.prefix())),
+            packets: row
+                .locations(&format!("{}_packets", side.prefix()))
+                .into_iter()
+                .collect(),
             ..Message::default()
         };
         let marks = Marks(u32::try_from(row.int("marks").unwrap_or_default()).unwrap_or_default());

@@ -115,7 +115,7 @@ fn difference(story: &Story, name: &str, ours: &str, theirs: &str) -> Difference
 fn told(call: &Call) -> Fields {
     let mark = if call.query.is_empty() { "" } else { "?" };
     let mut told = vec![
-        (":method".to_owned(), call.method.clone()),
+        (":method".to_owned(), call.method.to_string()),
         (":path".to_owned(), format!("{}{mark}{}", call.path, call.query)),
         (":authority".to_owned(), call.authority.clone()),
         (

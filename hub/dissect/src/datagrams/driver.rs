@@ -5,6 +5,7 @@ use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
 
+use crate::call::Packets;
 use crate::datagram::Datagram;
 use crate::flow::{End, Ends};
 use crate::limits::{ANSWERED, DATAGRAM_IDLE, PENDING};
@@ -260,7 +261,7 @@ impl<P: DatagramProtocol> Exchanges<P> {
 
     /// Where and when a datagram passed, with those before it that are of the same message.
     fn span(&mut self, from: End, datagram: &Datagram) -> Span {
-        let mut packets = Vec::with_capacity(1);
+        let mut packets = Packets::default();
         // Fragments lie between the two locations.
         let fragmented = datagram.at_first != datagram.at;
         if fragmented {

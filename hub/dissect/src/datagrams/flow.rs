@@ -327,7 +327,9 @@ impl Flow {
 
     /// Joins a view of a call with the others' views of it, or keeps it for them.
     fn offer(&mut self, given: Given, view: View, now: Nanos, desk: &mut Desk<'_>) {
-        if let Some(out) = self.given.iter_mut().find(|out| out.is(&given)) {
+        // An only observer has told of no call before that it tells of now.
+        let others = self.vantages.len() > 1;
+        if let Some(out) = self.given.iter_mut().find(|out| others && out.is(&given)) {
             out.seen |= given.seen;
             desk.counters.twins_late += 1;
             return;

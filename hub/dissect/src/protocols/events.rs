@@ -64,7 +64,7 @@ impl Events {
                 ("sse_last_event", &self.last_kind),
             ];
             for (name, text) in told {
-                fields.extend(text.clone().map(|text| (name, Value::Text(text))));
+                fields.extend(text.clone().map(|text| (name, Value::Text(text.into()))));
             }
         }
         fields

@@ -24,7 +24,9 @@ mod websocket;
 pub use datagram::{Arrival, DatagramProtocol, Key, Likeness, Message as DatagramMessage};
 pub use registry::{DATAGRAM_PROTOCOLS, DatagramRegistration, PROTOCOLS, Registration, find};
 
-use crate::call::{Headers, Marks, Outcome, Value};
+use std::borrow::Cow;
+
+use crate::call::{Headers, Marks, Outcome, Packets, Value};
 use crate::flow::{End, Ends};
 use crate::tcp::Close;
 use crate::{Counters, Nanos};
@@ -199,7 +201,7 @@ pub struct Span {
     pub last: Nanos,
     /// Locations of its packets, at most [`PACKETS_PER_MESSAGE`](crate::PACKETS_PER_MESSAGE); if there are more, the
     /// last one is the last one's.
-    pub packets: Vec<u64>,
+    pub packets: Packets,
     /// Whether there are more.
     pub packets_cut: bool,
     /// Bytes of it that were never seen.
@@ -232,10 +234,10 @@ pub struct Transaction {
     /// for what the client began, even for what the server did; of each kind, later ones have higher numbers. 0 in a
     /// protocol whose calls follow one another, and come in order of their requests.
     pub stream: u64,
-    /// The half that the client sent.
-    pub request: Option<Request>,
+    /// The half that the client sent. Boxed, as the other is: a transaction is moved a dozen times on its way.
+    pub request: Option<Box<Request>>,
     /// The half that the server sent.
-    pub response: Option<Response>,
+    pub response: Option<Box<Response>>,
     /// What the response tells of the request, for when that was not recorded.
     pub echo: Option<Box<Echo>>,
     /// How it ended.
@@ -274,7 +276,7 @@ impl LeftOut {
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// See [`Call::method`](crate::Call).
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// See [`Call::path`](crate::Call).
     pub path: String,
     /// See [`Call::query`](crate::Call).
@@ -289,9 +291,13 @@ pub struct Request {
 #[derive(Clone, Debug, Default)]
 pub struct Echo {
     /// See [`Call::method`](crate::Call).
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// See [`Call::path`](crate::Call).
     pub path: String,
+    /// See [`Call::query`](crate::Call).
+    pub query: String,
+    /// See [`Call::authority`](crate::Call).
+    pub authority: String,
 }
 
 /// What the server sent.

@@ -59,7 +59,7 @@ impl Tap {
     /// What looks at the answer to a request of GraphQL, given what has looked at that, and the query of its path.
     pub fn of_answer(asked: Option<&Self>, query: &str, headers: &Headers) -> Option<Box<Self>> {
         let asked = asked.and_then(Self::json);
-        if asked.is_none() && !query.contains("query=") {
+        if asked.is_none() && (query.is_empty() || !query.contains("query=")) {
             return None;
         }
         let is_json = headers

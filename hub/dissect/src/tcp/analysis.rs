@@ -146,6 +146,11 @@ mod seen {
 }
 
 impl Analysis {
+    /// Bytes that it holds beside itself.
+    pub fn memory(&self) -> usize {
+        self.ends.low.unacked.memory() + self.ends.high.unacked.memory()
+    }
+
     /// Takes the next segment.
     pub fn segment(&mut self, segment: &Segment, counters: &mut Counters) {
         let (from, flags, ts) = (segment.from.end, segment.flags, segment.ts);

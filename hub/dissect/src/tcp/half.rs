@@ -10,6 +10,9 @@ use crate::flow::End;
 /// of a position are its sequence number.
 const BASE: u64 = 1 << 32;
 
+/// Early segments whose room is kept once they are told: there is often one, and rarely a burst.
+const EARLY_KEPT: usize = 8;
+
 #[derive(Debug, Default)]
 pub(super) struct Half {
     /// Position of the next byte to be told. Before the direction has begun, a position near which it will begin.
@@ -151,6 +154,9 @@ impl Half {
             return;
         };
         self.early_bytes -= early.bytes.len();
+        if self.early.is_empty() && self.early.capacity() > EARLY_KEPT {
+            self.early = VecDeque::new();
+        }
         let data = Early {
             position: early.position,
             missing: early.missing,
@@ -202,6 +208,11 @@ impl Half {
         }
     }
 
+    /// Bytes that wait, and the room that is kept for more.
+    pub fn memory(&self) -> usize {
+        self.early_bytes + self.early.capacity() * size_of::<Early<Box<[u8]>>>()
+    }
+
     /// Tells that bytes are missing, and goes on behind them.
     pub fn gap(&mut self, from: End, gap: u64, counters: &mut Counters, tell: &mut Tell<'_>) {
         counters.gaps += 1;
@@ -236,7 +247,7 @@ impl Half {
             return;
         }
         self.ended = true;
-        self.early.clear();
+        self.early = VecDeque::new();
         self.early_bytes = 0;
         let told = Told {
             from,

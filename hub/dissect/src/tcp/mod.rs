@@ -119,7 +119,7 @@ impl Stream {
 
     /// Bytes that wait.
     pub fn memory(&self) -> usize {
-        self.halves.low.early_bytes + self.halves.high.early_bytes
+        self.halves.low.memory() + self.halves.high.memory()
     }
 
     /// Whether a segment belongs to another connection than this one, between the same addresses and ports.

@@ -44,7 +44,7 @@ impl Failure {
             version: "",
             client: record.client,
             server: record.server,
-            method: self.method.to_owned(),
+            method: self.method.into(),
             path: String::new(),
             query: String::new(),
             authority: String::new(),
@@ -57,10 +57,10 @@ impl Failure {
             server_side: side(SeenFrom::Server),
             unknown_side: side(SeenFrom::Between),
             fields: vec![
-                ("tcp_method", Value::Text(self.method.to_owned())),
-                ("tcp_error_type", Value::Text(self.kind.to_owned())),
-                ("tcp_error_message", Value::Text(self.message)),
-                ("error", Value::Text(self.kind.to_owned())),
+                ("tcp_method", Value::Text(self.method.into())),
+                ("tcp_error_type", Value::Text(self.kind.into())),
+                ("tcp_error_message", Value::Text(self.message.into())),
+                ("error", Value::Text(self.kind.into())),
             ],
         }
     }

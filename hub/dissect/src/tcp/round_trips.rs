@@ -41,6 +41,11 @@ impl Unacked {
         }
     }
 
+    /// Bytes that it takes.
+    pub fn memory(&self) -> usize {
+        self.0.capacity() * size_of::<(u32, Nanos)>()
+    }
+
     /// An acknowledgement came; that of exactly one segment's end is a sample.
     pub fn acknowledged(&mut self, ack: u32, ts: Nanos, times: &mut RoundTrips) {
         while let Some((end, sent)) = self.0.pop_front_if(|(end, _)| ack.wrapping_sub(*end) as i32 >= 0) {

@@ -10,7 +10,7 @@ fn failures(dissected: &Dissected) -> Vec<String> {
     let field = |call: &wiretape_dissect::Call, name: &str| {
         let value = call.fields.iter().find(|(known, _)| *known == name);
         value.map_or(String::new(), |(_, value)| match value {
-            wiretape_dissect::Value::Text(text) => text.clone(),
+            wiretape_dissect::Value::Text(text) => text.to_string(),
             other => format!("{other:?}"),
         })
     };
@@ -66,10 +66,7 @@ fn a_connection_refused() {
         ["Reset: refused: the SYN was answered by a reset"]
     );
     let call = &dissected.calls[0];
-    assert_eq!(
-        (call.method.as_str(), call.outcome.as_str()),
-        ("SYN", "server_error")
-    );
+    assert_eq!((&*call.method, call.outcome.as_str()), ("SYN", "server_error"));
     assert_eq!(call.observation().unwrap().elapsed(), Some(3 * MS));
 }
 

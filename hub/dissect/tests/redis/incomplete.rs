@@ -165,7 +165,7 @@ fn two_observers_give_one_call_with_the_fields_of_both() {
     assert_eq!(dissected.calls.len(), 2, "{:#?}", dissected.calls);
     let call = &dissected.calls[0];
     assert_eq!(
-        (call.method.as_str(), text(call, "redis_reply").as_str()),
+        (&*call.method, text(call, "redis_reply").as_str()),
         ("GET", "bulk string")
     );
     assert_eq!(

@@ -40,7 +40,7 @@ fn tell(call: &Call) -> String {
 fn text(call: &Call, name: &str) -> String {
     let field = call.fields.iter().find(|(known, _)| *known == name);
     match field {
-        Some((_, Value::Text(text))) => text.clone(),
+        Some((_, Value::Text(text))) => text.to_string(),
         Some((_, Value::Int(number))) => number.to_string(),
         Some((_, Value::Bool(truth))) => truth.to_string(),
         None => String::new(),

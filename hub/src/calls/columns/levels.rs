@@ -1,5 +1,8 @@
 //! Levels: which rows have a value, and which values begin a row.
 
+/// Levels that are packed at a time.
+const MOST: usize = u64::BITS as usize;
+
 /// Levels of a page. One bit each, for no column is nested deeper than a list or a map, whose entries are never null.
 #[derive(Default)]
 pub(super) struct Levels {
@@ -36,26 +39,42 @@ impl Levels {
     fn end_run(&mut self) {
         let (bit, mut count) = self.run;
         while count > 0 {
-            let step = count.min((u64::BITS - self.used) as usize) as u32;
-            if bit {
-                self.word |= u64::MAX >> (u64::BITS - step) << self.used;
-            }
-            self.used += step;
+            let step = count.min(MOST) as u32;
+            let ones = u64::MAX >> (u64::BITS - step);
+            self.pack(if bit { ones } else { 0 }, step);
             count -= step as usize;
-            if self.used == u64::BITS {
-                self.bits.extend_from_slice(&self.word.to_le_bytes());
-                (self.word, self.used) = (0, 0);
-            }
+        }
+        self.run = (false, 0);
+    }
+
+    /// Appends so many bits, the lowest first.
+    fn pack(&mut self, bits: u64, count: u32) {
+        self.word |= bits << self.used;
+        self.used += count;
+        if self.used >= u64::BITS {
+            self.bits.extend_from_slice(&self.word.to_le_bytes());
+            self.used -= u64::BITS;
+            // What did not fit: none, if the word was empty.
+            self.word = bits.checked_shr(count - self.used).unwrap_or_default();
         }
     }
 
     /// Appends the levels of a row with so many entries, or none: which go on with a row, and which are there.
     pub fn row(repeated: &mut Self, defined: &mut Self, entries: usize) {
-        repeated.push(false);
-        defined.push(entries > 0);
-        if entries > 1 {
-            repeated.extend(true, entries - 1);
-            defined.extend(true, entries - 1);
+        defined.extend(entries > 0, entries.max(1));
+        match entries {
+            0 | 1 => repeated.push(false),
+            2..=MOST => {
+                // Nearly every row begins a run and ends one: these are not worth counting.
+                repeated.end_run();
+                repeated.pack((u64::MAX >> (u64::BITS as usize - entries)) - 1, entries as u32);
+                repeated.len += entries;
+                repeated.zeros += 1;
+            }
+            _ => {
+                repeated.push(false);
+                repeated.extend(true, entries - 1);
+            }
         }
     }
 
@@ -155,4 +174,33 @@ pub(super) fn varint(mut value: u64, out: &mut Vec<u8>) {
 /// Appends a signed number; small ones of both signs are short.
 pub(super) fn zigzag(value: i64, out: &mut Vec<u8>) {
     varint((value << 1 ^ value >> 63).cast_unsigned(), out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_any_number_of_entries() {
+        let rows = [0, 1, 2, 14, 14, 63, 64, 0, 0, 65, 1, 200, 3];
+        let (mut repeated, mut defined) = (Levels::default(), Levels::default());
+        let mut expected = (Vec::new(), Vec::new());
+        for entries in rows {
+            Levels::row(&mut repeated, &mut defined, entries);
+            for entry in 0..entries.max(1) {
+                expected.0.push(entry > 0);
+                expected.1.push(entries > 0);
+            }
+        }
+        for (levels, expected) in [(&mut repeated, expected.0), (&mut defined, expected.1)] {
+            assert_eq!(levels.len(), expected.len());
+            assert_eq!(levels.zeros(), expected.iter().filter(|bit| !**bit).count());
+            let (mut written, mut packed) = (Vec::new(), Vec::new());
+            levels.write(&mut written);
+            packed_header(expected.len(), &mut packed);
+            let bits = expected.iter().map(|bit| u64::from(*bit));
+            pack(bits, 1, &mut packed);
+            assert_eq!(written.get(4..), Some(&*packed));
+        }
+    }
 }

@@ -1,7 +1,5 @@
 //! Maps of texts: header fields, labels, a protocol's own fields.
 
-use std::fmt::{Display, Write as _};
-
 use rustc_hash::FxHashMap;
 
 use super::Leaf;
@@ -18,13 +16,13 @@ pub(crate) struct MapColumn {
     names: Names,
     /// Entries of the row under way.
     entries: usize,
-    text: String,
 }
 
-/// Names of header fields as they were spelled, with their numbers in the keys' dictionary.
+/// Keys, and names of header fields as they were spelled, with their numbers in the keys' dictionary.
 ///
-/// Who sends a message sends the next one with the same fields in the same order: so the name that comes is looked for
-/// behind the one that came before, and found there more often than not.
+/// Who sends a message sends the next one with the same fields in the same order, and what is told of a call is told of the
+/// next one, too: so the name that comes is looked for behind the one that came before, and found there more often than
+/// not.
 #[derive(Default)]
 struct Names {
     /// Of the dictionary that the numbers are of.
@@ -36,6 +34,8 @@ struct Names {
 
 struct Spelling {
     name: Box<[u8]>,
+    /// The same, if it is one of our own names: those are told by where they stand.
+    own: Option<&'static str>,
     /// Number of its lower case in the dictionary.
     id: u32,
     /// The spelling that came after it last.
@@ -49,46 +49,68 @@ impl MapColumn {
             values: TextColumn::new(),
             names: Names::default(),
             entries: 0,
-            text: String::new(),
         }
     }
 
     /// Appends an entry to the row under way.
     pub fn entry(&mut self, key: &str, value: &str) {
-        self.keys.push_key(key);
+        let known = self.names().find(key.as_bytes());
+        if !self.push_known(known) {
+            self.push_new(key.as_bytes(), None, key);
+        }
         self.values.push(value.as_bytes());
         self.entries += 1;
     }
 
-    /// Appends an entry whose value is to be shown as text.
-    pub fn entry_display(&mut self, key: &str, value: impl Display) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        // Writing to a string does not fail.
-        let _ = write!(text, "{value}");
-        self.entry(key, &text);
-        self.text = text;
+    /// Appends an entry whose key is one of our own names.
+    pub fn own_entry(&mut self, key: &'static str, value: &str) {
+        let known = self.names().find_own(key);
+        if !self.push_known(known) {
+            self.push_new(key.as_bytes(), Some(key), key);
+        }
+        self.values.push(value.as_bytes());
+        self.entries += 1;
+    }
+
+    /// The same with a number as value.
+    pub fn own_number(&mut self, key: &'static str, value: i64) {
+        self.own_entry(key, decimal(value, &mut [0; DIGITS]));
     }
 
     /// Appends a header field, given as UTF-8, its name in lower case.
     pub fn field(&mut self, name: &[u8], value: &[u8]) {
+        let known = self.names().find(name);
+        if !self.push_known(known) {
+            self.push_new(name, None, &String::from_utf8_lossy(name).to_ascii_lowercase());
+        }
+        self.values.push(value);
+        self.entries += 1;
+    }
+
+    /// The names whose numbers are of the dictionary that there is.
+    fn names(&mut self) -> &mut Names {
         if self.names.generation != self.keys.generation() {
             self.names = Names {
                 generation: self.keys.generation(),
                 ..Names::default()
             };
         }
-        match self.names.find(name) {
-            Some(id) => self.keys.push_id(id),
-            None => {
-                let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
-                if let Some(id) = self.keys.push_key(&lower) {
-                    self.names.learn(name, id);
-                }
-            }
+        &mut self.names
+    }
+
+    /// Appends a key by its number, if it is known.
+    fn push_known(&mut self, number: Option<u32>) -> bool {
+        if let Some(number) = number {
+            self.keys.push_id(number);
         }
-        self.values.push(value);
-        self.entries += 1;
+        number.is_some()
+    }
+
+    /// Appends a key, and remembers in which spelling it came.
+    fn push_new(&mut self, name: &[u8], own: Option<&'static str>, key: &str) {
+        if let Some(id) = self.keys.push_key(key) {
+            self.names.learn(name, own, id);
+        }
     }
 
     /// Ends the row.
@@ -118,7 +140,19 @@ impl Names {
         self.spellings.get(found as usize).map(|spelling| spelling.id)
     }
 
-    fn learn(&mut self, name: &[u8], id: u32) {
+    /// The same for one of our own names.
+    fn find_own(&mut self, name: &'static str) -> Option<u32> {
+        let guess = self.spellings.get(self.last as usize)?.next;
+        match self.spellings.get(guess as usize) {
+            Some(spelling) if spelling.own.is_some_and(|own| std::ptr::eq(own, name)) => {
+                self.last = guess;
+                Some(spelling.id)
+            }
+            _ => self.find(name.as_bytes()),
+        }
+    }
+
+    fn learn(&mut self, name: &[u8], own: Option<&'static str>, id: u32) {
         if self.spellings.len() >= SPELLINGS {
             *self = Self {
                 generation: self.generation,
@@ -128,6 +162,7 @@ impl Names {
         let number = self.spellings.len() as u32;
         self.spellings.push(Spelling {
             name: name.into(),
+            own,
             id,
             next: 0,
         });
@@ -140,5 +175,44 @@ impl Names {
             last.next = number;
         }
         self.last = number;
+    }
+}
+
+/// Letters of the longest number: its sign and 19 digits.
+const DIGITS: usize = 20;
+
+/// A number as text. Nearly half of what is told of a call is numbers, and the standard library's formatting, which can do
+/// much more, costs several times as much.
+fn decimal(value: i64, room: &mut [u8; DIGITS]) -> &str {
+    let mut left = value.unsigned_abs();
+    let mut letters = room.iter_mut().rev();
+    let mut len = 0;
+    for letter in letters.by_ref() {
+        *letter = b'0' + (left % 10) as u8;
+        left /= 10;
+        len += 1;
+        if left == 0 {
+            break;
+        }
+    }
+    if value < 0
+        && let Some(letter) = letters.next()
+    {
+        *letter = b'-';
+        len += 1;
+    }
+    let text = room.get(DIGITS - len..).unwrap_or_default();
+    std::str::from_utf8(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_text() {
+        for value in [0, 7, -7, 10, 99, 100, 1_234_567, i64::MAX, i64::MIN] {
+            assert_eq!(decimal(value, &mut [0; DIGITS]), value.to_string());
+        }
     }
 }

@@ -241,8 +241,10 @@ fn differences(values: &[i64], narrow: bool, out: &mut Vec<u8>) -> Encoding {
             if let Some(space) = out.get_mut(widths + n) {
                 *space = width as u8;
             }
-            let padding = std::iter::repeat_n(0, PART - part.len());
-            pack(over.chain(padding), width, out);
+            if width > 0 {
+                let padding = std::iter::repeat_n(0, PART - part.len());
+                pack(over.chain(padding), width, out);
+            }
         }
     }
     Encoding::DELTA_BINARY_PACKED

@@ -97,6 +97,17 @@ impl WordColumn {
         }
     }
 
+    /// Appends the word of the row before as a row, if its number is at hand; whether it was.
+    pub fn push_again(&mut self) -> bool {
+        let last = self.ids.last().copied().filter(|_| !self.plain);
+        if let Some(id) = last {
+            self.rows += 1;
+            self.words += 1;
+            self.ids.push(id);
+        }
+        last.is_some()
+    }
+
     /// Appends a key to the row under way; gives its number, if it has one.
     pub fn push_key(&mut self, key: &str) -> Option<u32> {
         self.add(key)

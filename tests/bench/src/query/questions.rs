@@ -67,7 +67,7 @@ pub const QUESTIONS: &[Question] = &[
              timestamp < timestamp(\"2026-01-01T00:31:00Z\")",
         ),
         sql: page!(
-            "status >= 500 AND ts >= TIMESTAMPTZ '2026-01-01 00:30:00+00' AND ts < TIMESTAMPTZ '2026-01-01 00:31:00+00'"
+            "status >= 500 AND ts >= '2026-01-01 00:30Z'::TIMESTAMPTZ_NS AND ts < '2026-01-01 00:31Z'::TIMESTAMPTZ_NS"
         ),
     },
     Question {

@@ -94,7 +94,7 @@ pub const TOLD: &[(&str, &[&str])] = &[
 fn field(call: &Call, name: &str) -> Option<String> {
     let (_, value) = call.fields.iter().find(|(known, _)| *known == name)?;
     Some(match value {
-        Value::Text(text) => text.clone(),
+        Value::Text(text) => text.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Bool(truth) => truth.to_string(),
     })

@@ -59,7 +59,7 @@ impl DatagramProtocol for DnsDatagrams {
     }
 
     fn call(request: Option<Message>, retries: u32, response: Option<Message>) -> Transaction {
-        call::transaction("udp", request.as_ref(), retries, response.as_ref())
+        call::transaction("udp", request, retries, response)
     }
 
     fn cost(request: &Message) -> usize {

@@ -1,5 +1,6 @@
 //! One message (RFC 1035, section 4; EDNS: RFC 6891).
 
+use std::borrow::Cow;
 use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
@@ -24,8 +25,8 @@ pub(crate) struct Message {
     /// With EDNS's upper bits.
     pub rcode: u16,
     pub questions: Vec<Question>,
-    /// Values of the answers, as text.
-    pub answers: Vec<String>,
+    /// Values of the answers.
+    pub answers: Answers,
     /// Answers that the header counts.
     pub answer_count: u16,
     pub edns: Option<Edns>,
@@ -43,6 +44,73 @@ pub(crate) struct Message {
 pub(crate) struct Question {
     pub name: String,
     pub kind: u16,
+}
+
+/// Values of records, as text in one line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answers {
+    text: String,
+    count: usize,
+    /// Where each of them ends but the last one.
+    ends: Vec<usize>,
+}
+
+impl Answers {
+    const BETWEEN: &str = ", ";
+
+    /// Bytes of the values themselves.
+    fn bytes(&self) -> usize {
+        self.text.len() - self.ends.len() * Self::BETWEEN.len()
+    }
+
+    /// Makes room for another one.
+    fn next(&mut self) {
+        if self.count > 0 {
+            self.ends.push(self.text.len());
+            self.text.push_str(Self::BETWEEN);
+        }
+        self.count += 1;
+    }
+
+    /// Appends the value of a record. `None` if it does not hold what its type says.
+    fn show(&mut self, kind: u16, data: Reader<'_>) -> Option<()> {
+        self.next();
+        let begin = self.text.len();
+        let shown = records::show(kind, data, &mut self.text);
+        if shown.is_none() {
+            self.text.truncate(self.ends.pop().unwrap_or(begin));
+            self.count -= 1;
+        }
+        shown
+    }
+
+    /// Takes over those of a message that continues this one, as far as there is room.
+    fn append(&mut self, later: &Self) {
+        for value in later.iter() {
+            if self.count >= DNS_ANSWERS || self.bytes() + value.len() > DNS_ANSWER_TEXT {
+                return;
+            }
+            self.next();
+            self.text.push_str(value);
+        }
+    }
+
+    /// The values.
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let begins = self.ends.iter().map(|end| end + Self::BETWEEN.len());
+        let ends = self.ends.iter().copied().chain(std::iter::once(self.text.len()));
+        let places = std::iter::once(0).chain(begins).zip(ends);
+        let values = places.filter_map(|(begin, end)| self.text.get(begin..end));
+        values.take(self.count)
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn into_text(self) -> String {
+        self.text
+    }
 }
 
 /// The flags of the header.
@@ -65,7 +133,22 @@ impl Flags {
         self.0 & flag != 0
     }
 
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
+    /// The names of those that are set. Most responses have one of a few sets.
+    pub fn text(self) -> Cow<'static, str> {
+        const NAMED: u16 = 0x07b0;
+        match self.0 & NAMED {
+            0 => "".into(),
+            0x0100 => "rd".into(),
+            0x0180 => "rd, ra".into(),
+            0x01a0 => "rd, ra, ad".into(),
+            0x0400 => "aa".into(),
+            0x0500 => "aa, rd".into(),
+            0x0580 => "aa, rd, ra".into(),
+            _ => self.names().collect::<Vec<_>>().join(", ").into(),
+        }
+    }
+
+    fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES
             .iter()
             .filter(move |(flag, _)| self.has(*flag))
@@ -150,10 +233,13 @@ impl Message {
     pub fn key(&self) -> Key {
         let mut hasher = FxHasher::default();
         for question in &self.questions {
-            for byte in question.name.bytes() {
-                // A server may answer in other case than it was asked in.
-                hasher.write_u8(byte.to_ascii_lowercase());
+            let (words, rest) = question.name.as_bytes().as_chunks();
+            words.iter().for_each(|word| hasher.write_u64(lower(*word)));
+            let mut word = [0; 8];
+            for (place, byte) in word.iter_mut().zip(rest) {
+                *place = *byte;
             }
+            hasher.write_u64(lower(word));
             hasher.write_u16(question.kind);
         }
         // 0 is for those that do not say.
@@ -171,11 +257,10 @@ impl Message {
     /// Bytes that it holds.
     pub fn memory(&self) -> usize {
         let questions = self.questions.iter().map(|question| question.name.len());
-        let answers = self
-            .answers
-            .iter()
-            .map(|answer| answer.len() + size_of::<String>());
-        size_of::<Self>() + questions.sum::<usize>() + answers.sum::<usize>()
+        size_of::<Self>()
+            + questions.sum::<usize>()
+            + self.answers.text.len()
+            + size_of_val(&*self.answers.ends)
     }
 
     /// Takes over the answers of a message that continues this one.
@@ -185,28 +270,18 @@ impl Message {
         self.answer_count = self.answer_count.saturating_add(later.answer_count);
         self.last_answer = later.last_answer.or(self.last_answer);
         self.malformed |= later.malformed;
-        let mut text: usize = self.answers.iter().map(String::len).sum();
-        for answer in later.answers {
-            text += answer.len();
-            if self.answers.len() >= DNS_ANSWERS || text > DNS_ANSWER_TEXT {
-                return;
-            }
-            self.answers.push(answer);
-        }
+        self.answers.append(&later.answers);
     }
 
     /// Reads the three sections of records.
     fn records(&mut self, reader: &mut Reader<'_>, counts: &Counts) -> Option<()> {
-        let mut text = 0;
         for _ in 0..counts.answers {
             reader.skip_name()?;
             let record = Record::read(reader)?;
             self.first_answer = self.first_answer.or(Some(record.kind));
             self.last_answer = Some(record.kind);
-            if self.answers.len() < DNS_ANSWERS && text < DNS_ANSWER_TEXT {
-                let answer = records::show(record.kind, record.data)?;
-                text += answer.len();
-                self.answers.push(answer);
+            if self.answers.len() < DNS_ANSWERS && self.answers.bytes() < DNS_ANSWER_TEXT {
+                self.answers.show(record.kind, record.data)?;
             }
         }
         for _ in 0..counts.authorities {
@@ -250,6 +325,12 @@ impl<'a> Record<'a> {
             data,
         })
     }
+}
+
+/// Some letters of a name as a number: a server may answer in other case than it was asked in.
+fn lower(mut letters: [u8; 8]) -> u64 {
+    letters.make_ascii_lowercase();
+    u64::from_le_bytes(letters)
 }
 
 /// Whether bytes can be the begin of a message, as far as there are any: what random bytes rarely are.
@@ -382,6 +463,18 @@ mod tests {
     }
 
     #[test]
+    fn usual_sets_of_flags_are_told_as_all_others_are() {
+        for bits in 0..=u16::MAX {
+            let flags = Flags(bits);
+            assert_eq!(
+                flags.text(),
+                flags.names().collect::<Vec<_>>().join(", "),
+                "{bits:#x}"
+            );
+        }
+    }
+
+    #[test]
     fn upper_bits_of_the_response_code() {
         let bytes = b"\x12\x34\x80\0\0\x01\0\0\0\0\0\x01\0\0\x06\0\x01\0\0\x29\x04\xd0\x01\0\0\0\0\0";
         let (message, _) = read(bytes).unwrap();
@@ -461,7 +554,7 @@ mod tests {
         let (message, reading) = read(&bytes).unwrap();
         assert_eq!(reading, Reading::Whole);
         assert_eq!(
-            message.answers,
+            message.answers.iter().collect::<Vec<_>>(),
             [
                 "2001:db8::1",
                 "10 mail.x",

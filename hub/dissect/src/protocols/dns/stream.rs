@@ -217,7 +217,7 @@ impl Exchange {
 fn transaction(request: Option<(Message, Span)>, response: Option<(Message, Span)>) -> Transaction {
     let (request, asked) = request.unzip();
     let (response, answered) = response.unzip();
-    let mut transaction = call::transaction("tcp", request.as_ref(), 0, response.as_ref());
+    let mut transaction = call::transaction("tcp", request, 0, response);
     if let Some((request, span)) = transaction.request.as_mut().zip(asked) {
         // Answers come in any order, so a call is known by its question's place; odd, for the client asks.
         transaction.stream = span.start.saturating_mul(2) + 1;

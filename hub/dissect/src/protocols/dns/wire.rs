@@ -64,20 +64,26 @@ impl<'a> Reader<'a> {
     /// The next name as text, without the last dot; the root is `.`. Bytes that would not be read back as they are, are
     /// written as RFC 1035, section 5.1 has it.
     pub fn name(&mut self) -> Option<String> {
-        let mut text = String::with_capacity(NAME_GUESS);
+        let mut text = Vec::with_capacity(NAME_GUESS);
         self.labels(|label| {
             if !text.is_empty() {
-                text.push('.');
+                text.push(b'.');
             }
-            match std::str::from_utf8(label) {
-                Ok(plain) if label.iter().all(is_plain) => text.push_str(plain),
-                _ => label.iter().for_each(|byte| push_byte(&mut text, *byte, b".\\")),
+            if label.iter().all(is_plain) {
+                text.extend_from_slice(label);
+            } else {
+                let mut escaped = String::new();
+                label
+                    .iter()
+                    .for_each(|byte| push_byte(&mut escaped, *byte, b".\\"));
+                text.extend_from_slice(escaped.as_bytes());
             }
         })?;
         if text.is_empty() {
-            text.push('.');
+            text.push(b'.');
         }
-        Some(text)
+        // What is plain is ASCII, and so is what is escaped.
+        String::from_utf8(text).ok()
     }
 
     /// Hands over the labels of the next name. A pointer has to point before the labels it ends, so none is met twice.
@@ -120,7 +126,16 @@ impl<'a> Reader<'a> {
 
 /// Whether a byte of a label is shown as it is, wherever it stands.
 fn is_plain(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            plain[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_');
+            byte += 1;
+        }
+        plain
+    };
+    PLAIN.get(usize::from(*byte)).copied().unwrap_or_default()
 }
 
 /// Appends a byte as itself if it can be shown, else as `\DDD`; those in `special` with a backslash.

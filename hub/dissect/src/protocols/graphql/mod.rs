@@ -145,18 +145,18 @@ pub(crate) fn describe(query: &str, asked: Option<&Json>, answered: Option<&Json
             let mut text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
             told.left_out.graphql_text = text.len() > GQL_QUERY;
             text.truncate(text.floor_char_boundary(GQL_QUERY));
-            told.asked
-                .push(("gql_type", Value::Text(operation.kind.to_owned())));
+            told.asked.push(("gql_type", Value::Text(operation.kind.into())));
             if !operation.name.is_empty() {
-                told.asked.push(("gql_operation", Value::Text(operation.name)));
+                told.asked
+                    .push(("gql_operation", Value::Text(operation.name.into())));
             }
-            told.asked.push(("gql_query", Value::Text(text)));
+            told.asked.push(("gql_query", Value::Text(text.into())));
         }
         // A statement that the server knows by its hash.
         None => {
             let found = &asked.filter(|asked| asked.is_graphql())?.found;
             let name = found.operation.known().unwrap_or_default();
-            told.asked.push(("gql_operation", Value::Text(name)));
+            told.asked.push(("gql_operation", Value::Text(name.into())));
         }
     }
     if let Some(answered) = answered {
@@ -191,10 +191,10 @@ impl Graphql {
             _ => Outcome::Unknown,
         });
         self.answered
-            .extend(code.map(|code| ("error", Value::Text(code))));
+            .extend(code.map(|code| ("error", Value::Text(code.into()))));
         let message = found.message.known();
         self.answered
-            .extend(message.map(|message| ("gql_error", Value::Text(message))));
+            .extend(message.map(|message| ("gql_error", Value::Text(message.into()))));
     }
 }
 

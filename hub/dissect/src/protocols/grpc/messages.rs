@@ -25,6 +25,10 @@ pub(crate) enum Framing {
 impl Framing {
     /// By the content's type: `application/grpc`, `application/grpc+proto`, `application/grpc-web-text` ...
     pub fn of(content_type: &str) -> Option<Self> {
+        if matches!(content_type, "application/grpc" | "application/grpc+proto") {
+            // What nearly everybody says.
+            return Some(Self::Plain);
+        }
         let content = content_type.split(';').next().unwrap_or_default().trim();
         let rest = content
             .get(.."application/grpc".len())

@@ -69,9 +69,9 @@ impl Call<'_> {
             header.or_else(|| web_trailers.as_ref().and_then(|trailers| trailers.get(name)))
         };
         let status: Option<i32> = trailer("grpc-status").and_then(|status| status.trim().parse().ok());
-        let text = |text: &str| Value::Text(text.to_owned());
+        let text = |text: &str| Value::Text(text.to_owned().into());
 
-        let mut asked = Vec::new();
+        let mut asked = Vec::with_capacity(FIELDS);
         if let Some((service, method)) = self.path.trim_start_matches('/').rsplit_once('/') {
             asked.push(("grpc_service", text(service)));
             asked.push(("grpc_method", text(method)));
@@ -80,15 +80,15 @@ impl Call<'_> {
         if let Some(micros) = deadline.and_then(timeout_micros) {
             asked.push(("grpc_timeout", Value::Int(micros)));
         }
-        let mut answered = Vec::new();
+        let mut answered = Vec::with_capacity(FIELDS);
         if let Some(status) = status {
             answered.push(("grpc_status", Value::Int(status.into())));
         }
         if let Some(status) = status.filter(|status| *status != 0) {
-            answered.push(("error", Value::Text(status_name(status))));
+            answered.push(("error", Value::Text(status_name(status).into())));
         }
         if let Some(message) = trailer("grpc-message").filter(|message| !message.is_empty()) {
-            answered.push(("grpc_message", Value::Text(percent_decoded(message))));
+            answered.push(("grpc_message", Value::Text(percent_decoded(message).into())));
         }
         for (fields, headers, messages, names) in [
             (&mut asked, self.request, self.asked, ASKED),
@@ -113,6 +113,9 @@ impl Call<'_> {
         })
     }
 }
+
+/// Fields that one direction tells of at most.
+const FIELDS: usize = 7;
 
 /// Names of what is told of each direction's messages: how many, their bytes, how many are compressed.
 const ASKED: [&str; 3] = [

@@ -12,7 +12,7 @@ pub(super) struct PendingRequest {
     pub version: &'static str,
     pub reset: bool,
     pub tap: Option<Box<Tap>>,
-    pub request: Request,
+    pub request: Box<Request>,
 }
 
 /// A response that waits for its request.
@@ -22,7 +22,7 @@ pub(super) struct PendingAnswer {
     pub version: &'static str,
     pub reset: bool,
     pub tap: Option<Box<Tap>>,
-    pub response: Response,
+    pub response: Box<Response>,
 }
 
 impl PendingRequest {

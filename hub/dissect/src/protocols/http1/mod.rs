@@ -14,6 +14,9 @@ mod content;
 
 pub(crate) use content::{Content, unframe};
 pub(crate) use halves::outcome;
+pub(crate) use parse::method_of;
+
+use std::borrow::Cow;
 
 use body::{Body, Inside};
 use pair::Pairing;
@@ -78,7 +81,7 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 enum Start {
     Request {
-        method: String,
+        method: Cow<'static, str>,
         path: String,
         query: String,
         authority: String,

@@ -15,6 +15,7 @@ use crate::call::{Headers, Marks, Outcome};
 use crate::limits::PENDING;
 use crate::protocols::tap::Tap;
 use crate::protocols::{Half, Request, Response, Side, Span, Told, Transaction, Upgrade};
+use crate::queue;
 use crate::tcp::Close;
 
 /// A request whose head was seen, and whose response was not yet.
@@ -97,7 +98,7 @@ impl Pairing {
             self.lost(Side::Server, 0);
             self.asked.pop_front();
         }
-        self.asked.push_back(Asked { ordinal, ..asked });
+        queue::push(&mut self.asked, Asked { ordinal, ..asked });
         ordinal
     }
 
@@ -198,7 +199,7 @@ impl Pairing {
         // Were the request before it answered, then the client would have received more since.
         self.pipelines |= told.span.ack <= self.received;
         self.received = told.span.ack;
-        let request = Request {
+        let request = Box::new(Request {
             method,
             path,
             query,
@@ -213,7 +214,7 @@ impl Pairing {
                 unresolved: 0,
                 fields: Vec::new(),
             },
-        };
+        });
         let pending = PendingRequest {
             ordinal,
             version: frame.version,
@@ -231,7 +232,7 @@ impl Pairing {
             return;
         }
         self.bytes += pending.cost();
-        self.requests.push_back(pending);
+        queue::push(&mut self.requests, pending);
         self.settle(out);
     }
 
@@ -262,7 +263,7 @@ impl Pairing {
             .requests
             .pop_front_if(|pending| only && pending.ordinal == ordinal)?;
         self.bytes -= pending.cost();
-        Some(pending.request)
+        Some(*pending.request)
     }
 
     /// Takes a whole response.
@@ -285,7 +286,7 @@ impl Pairing {
             version: frame.version,
             reset: frame.reset,
             tap: frame.tap,
-            response: Response {
+            response: Box::new(Response {
                 status: Some(status),
                 half: Half {
                     span: told.span,
@@ -297,7 +298,7 @@ impl Pairing {
                     unresolved: 0,
                     fields: Vec::new(),
                 },
-            },
+            }),
         };
         match answers {
             Some(ordinal) => {
@@ -363,7 +364,8 @@ impl Pairing {
 
     /// Bytes that wait, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes
+        let asked = self.asked.capacity() * size_of::<Asked>();
+        self.bytes + asked + queue::spare(&self.requests) + queue::spare(&self.answers)
     }
 
     /// Decides about requests that cannot be paired by counting, each with the help of the next one.
@@ -435,7 +437,7 @@ impl Pairing {
     /// Keeps a response until its request is known.
     fn keep(&mut self, answer: PendingAnswer, out: &mut Vec<Transaction>) {
         self.bytes += answer.cost();
-        self.answers.push_back(answer);
+        queue::push(&mut self.answers, answer);
         if self.answers.len() > PENDING
             && let Some(oldest) = self.answers.pop_front()
         {

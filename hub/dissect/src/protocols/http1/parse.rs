@@ -1,5 +1,6 @@
 //! Heads of messages.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use httparse::{ParserConfig, Status};
@@ -265,7 +266,7 @@ pub(super) struct Head {
 
 pub(super) enum Line {
     Request {
-        method: String,
+        method: Cow<'static, str>,
         path: String,
         query: String,
         authority: String,
@@ -320,7 +321,7 @@ impl Head {
                 else {
                     return Ok(None);
                 };
-                let method = request.method.unwrap_or_default().to_owned();
+                let method = method_of(request.method.unwrap_or_default());
                 let host = request
                     .headers
                     .iter()
@@ -434,6 +435,15 @@ impl Length {
         }
         length
     }
+}
+
+/// A method. Those that RFC 9110 and RFC 5789 define are nearly all there are.
+pub(crate) fn method_of(method: &str) -> Cow<'static, str> {
+    const DEFINED: [&str; 9] = [
+        "GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE",
+    ];
+    let defined = DEFINED.into_iter().find(|defined| *defined == method);
+    defined.map_or_else(|| method.to_owned().into(), Cow::Borrowed)
 }
 
 /// How the body is delimited (RFC 9112, section 6.3), as far as its own head says; `None` when it cannot be told.

@@ -1,9 +1,12 @@
 //! Header blocks: what a request or a response says first, and trailers.
 
+use std::borrow::Cow;
+
 use super::frame::{Header, Kind, PADDED, PRIORITY};
 use super::hpack::{Decoder, Field};
-use crate::call::Headers;
+use crate::call::{Headers, text_of};
 use crate::limits::{HEAD_BYTES, HEADERS};
+use crate::protocols::http1::method_of;
 
 /// Bytes of text and number of fields that most heads do not go beyond.
 const USUAL_TEXT: usize = 256;
@@ -12,7 +15,7 @@ const USUAL_FIELDS: usize = 8;
 /// A header block, decoded.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// Whether there is a scheme, which only requests have.
     pub scheme: bool,
     pub path: Option<String>,
@@ -55,8 +58,7 @@ impl Head {
 
     /// Whether it is the head of a request; trailers have no such fields.
     pub fn is_request(&self) -> bool {
-        let texts = [&self.method, &self.path, &self.authority];
-        self.scheme || texts.into_iter().any(Option::is_some)
+        self.scheme || self.method.is_some() || self.path.is_some() || self.authority.is_some()
     }
 
     /// Whether it is a response that another one follows (RFC 9110, section 15.2).
@@ -79,7 +81,10 @@ impl Head {
 
     fn add(&mut self, name: &[u8], value: &[u8]) {
         let pseudo = match name {
-            b":method" => &mut self.method,
+            b":method" => {
+                self.method = Some(method_of(&text_of(value)));
+                return;
+            }
             b":path" => &mut self.path,
             b":authority" => &mut self.authority,
             b":protocol" => &mut self.protocol,
@@ -94,11 +99,11 @@ impl Head {
                 return;
             }
             _ => {
-                self.headers.push(&String::from_utf8_lossy(name), value);
+                self.headers.push(&text_of(name), value);
                 return;
             }
         };
-        *pseudo = Some(String::from_utf8_lossy(value).into_owned());
+        *pseudo = Some(text_of(value).into_owned());
     }
 }
 

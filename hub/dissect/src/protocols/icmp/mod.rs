@@ -84,7 +84,7 @@ impl DatagramProtocol for Icmp {
             return Transaction::default();
         };
         let mut fields = vec![
-            ("icmp_type", Value::Text(told.kind.name.text())),
+            ("icmp_type", Value::Text(told.kind.name.text().into())),
             ("icmp_version", Value::Int(told.family.version())),
             ("icmp_length", Value::Int(i64::from(told.len))),
             ("icmp_code", Value::Int(i64::from(told.code))),
@@ -94,7 +94,7 @@ impl DatagramProtocol for Icmp {
         }
         let error = told.family.error(told.kind, told.code);
         if let Some((name, _)) = error {
-            fields.push(("error", Value::Text(name.to_owned())));
+            fields.push(("error", Value::Text(name.into())));
         }
         let about = told.quote.as_ref().map(Quote::text).unwrap_or_default();
         if let Some(quote) = &told.quote {
@@ -110,21 +110,25 @@ impl DatagramProtocol for Icmp {
         };
         let echo = (request.is_none()).then(|| {
             Box::new(Echo {
-                method: method.clone(),
-                path: String::new(),
+                method: method.clone().into(),
+                ..Echo::default()
             })
         });
         Transaction {
             echo,
             outcome,
-            request: request.map(|_| Request {
-                method,
-                path: about,
-                ..Request::default()
+            request: request.map(|_| {
+                Box::new(Request {
+                    method: method.into(),
+                    path: about,
+                    ..Request::default()
+                })
             }),
-            response: response.map(|response| Response {
-                status: Some(i32::from(response.code)),
-                ..Response::default()
+            response: response.map(|response| {
+                Box::new(Response {
+                    status: Some(i32::from(response.code)),
+                    ..Response::default()
+                })
             }),
             fields,
             ..Transaction::default()

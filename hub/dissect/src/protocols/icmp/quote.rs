@@ -50,9 +50,9 @@ impl Quote {
     pub fn fields(&self) -> [(&'static str, Value); 3] {
         let (source, destination) = self.ends();
         [
-            ("icmp_about_protocol", Value::Text(self.transport())),
-            ("icmp_about_src", Value::Text(source)),
-            ("icmp_about_dst", Value::Text(destination)),
+            ("icmp_about_protocol", Value::Text(self.transport().into())),
+            ("icmp_about_src", Value::Text(source.into())),
+            ("icmp_about_dst", Value::Text(destination.into())),
         ]
     }
 

@@ -1,6 +1,7 @@
 //! What the server says: messages up to the one that ends an answer.
 
 use super::wire::{Fields, HEADER_BYTES, Header, header};
+use crate::call::text_of;
 use crate::limits::REPLY_BYTES;
 
 /// An answer, or a part of one that ends something.
@@ -14,7 +15,7 @@ pub(super) struct Answer {
     pub notices: u64,
     /// What was done, in the server's words: `INSERT 0 1`.
     pub tag: String,
-    pub error: Option<Failure>,
+    pub error: Option<Box<Failure>>,
     /// The channel of a notification.
     pub channel: String,
     /// Whether there is more text in it than is kept.
@@ -173,7 +174,7 @@ impl Backend {
             }
             b'I' | b's' => Ends::Statement,
             b'E' => {
-                self.answer.error = Some(failure(fields, &mut self.answer.cut));
+                self.answer.error = Some(Box::new(failure(fields, &mut self.answer.cut)));
                 Ends::Statement
             }
             b'Z' => Ends::Ready(fields.byte().unwrap_or_default()),
@@ -217,7 +218,7 @@ fn looked(kind: u8) -> usize {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.get(..REPLY_BYTES).unwrap_or(bytes)).into_owned()
+    text_of(bytes.get(..REPLY_BYTES).unwrap_or(bytes)).into_owned()
 }
 
 fn failure(mut fields: Fields<'_>, cut: &mut bool) -> Failure {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::statement::{Prepared, Statement, Statements};
 use super::wire::{CANCEL, Fields, GSSENC, HEADER_BYTES, Header, SSL, header};
 use crate::Counters;
+use crate::call::text_of;
 use crate::limits::STATEMENT_LOOKED;
 
 /// A question, or what else a client says that matters to the answers.
@@ -251,7 +252,7 @@ fn looked(kind: u8) -> usize {
 /// The next name, or as much of it as is looked at.
 fn name(fields: &mut Fields<'_>) -> String {
     let name = fields.text().unwrap_or_else(|| fields.rest());
-    String::from_utf8_lossy(name).into_owned()
+    text_of(name).into_owned()
 }
 
 fn startup(mut fields: Fields<'_>) -> Option<Question> {

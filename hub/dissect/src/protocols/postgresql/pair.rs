@@ -1,5 +1,6 @@
 //! Which answer is that to which question.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::VERSION;
@@ -13,7 +14,11 @@ use crate::call::{Outcome, Value};
 use crate::limits::PENDING;
 use crate::protocols::order::{Order, cost};
 use crate::protocols::{Half, Request, Side, Span, Transaction};
+use crate::queue;
 use crate::tcp::Close;
+
+/// Fields that most calls have: the text, who asked for it, what came of it, sizes.
+const FIELDS: usize = 12;
 
 /// What waits for its other half.
 pub(super) struct Pairing {
@@ -169,7 +174,7 @@ impl Pairing {
             self.give_up(out);
         }
         let ends = answer.ends;
-        let fatal = answer.error.as_ref().is_some_and(Failure::is_fatal);
+        let fatal = answer.error.as_deref().is_some_and(Failure::is_fatal);
         let failed = answer.error.is_some();
         if ends == Ends::Notification {
             return self.orphan(answer, half, reset, out);
@@ -231,7 +236,7 @@ impl Pairing {
         // What was answered in part has an answer.
         while let Some(mut front) = waiting.pop_front_if(|front| front.so_far.is_some()) {
             if let Some(so_far) = &mut front.so_far {
-                so_far.half.gap = true;
+                so_far.response.half.gap = true;
             }
             self.give(front, out);
         }
@@ -242,7 +247,8 @@ impl Pairing {
 
     /// Bytes that wait, roughly.
     pub fn memory(&self) -> usize {
-        self.memory + self.order.memory() + self.user.len() + self.database.len()
+        let waiting = self.memory + queue::spare(&self.waiting);
+        waiting + self.order.memory() + self.user.len() + self.database.len()
     }
 
     /// Draws the consequences of what was lost since the last frame.
@@ -260,7 +266,7 @@ impl Pairing {
                 && self.order.is_certain()
                 && let Some(begun) = begun
             {
-                begun.half.gap = true;
+                begun.response.half.gap = true;
                 begun.ended = false;
                 self.answered(out);
             }
@@ -279,7 +285,7 @@ impl Pairing {
                 self.order.alone(waiting.asked, out);
             }
             if let Some(mut so_far) = waiting.so_far {
-                so_far.half.gap = true;
+                so_far.response.half.gap = true;
                 self.order.alone(so_far.transaction(), out);
             }
         }
@@ -288,12 +294,13 @@ impl Pairing {
     fn wait(&mut self, kind: Kind, asked: Transaction) {
         let cost = cost(&asked);
         self.memory += cost;
-        self.waiting.push_back(Waiting {
+        let waiting = Waiting {
             kind,
             asked,
             cost,
             so_far: None,
-        });
+        };
+        queue::push(&mut self.waiting, waiting);
     }
 
     /// Gives the first question that waits, with its answer.
@@ -331,14 +338,14 @@ impl Pairing {
     /// Gives an answer that answers nothing, or nothing that is known.
     fn orphan(&mut self, answer: Answer, mut half: Half, reset: bool, out: &mut Vec<Transaction>) {
         // Without its question, it is not known of how many such parts an answer is.
-        let fatal = answer.error.as_ref().is_some_and(Failure::is_fatal);
+        let fatal = answer.error.as_deref().is_some_and(Failure::is_fatal);
         half.gap |= answer.ends == Ends::Statement && !fatal;
         let (ends, channel) = (answer.ends, answer.channel.clone());
         let mut transaction = SoFar::new(answer, half, reset).transaction();
         if ends == Ends::Notification {
             transaction.fields = vec![
-                ("postgresql_command", Value::Text("NOTIFY".to_owned())),
-                ("postgresql_channel", Value::Text(channel)),
+                ("postgresql_command", Value::Text("NOTIFY".into())),
+                ("postgresql_channel", Value::Text(channel.into())),
             ];
         } else if matches!(ends, Ends::Ready(_) | Ends::Description) && transaction.outcome == Outcome::Ok {
             // It tells of no statement, and no error.
@@ -367,40 +374,43 @@ impl Pairing {
     }
 
     fn asked(&self, question: Question, half: Half, reset: bool) -> (Option<Kind>, Transaction) {
-        let mut fields = Vec::new();
-        let text = |text: &str| Value::Text(text.to_owned());
+        let mut fields = Vec::with_capacity(FIELDS);
+        let text = |text: &str| Value::Text(text.to_owned().into());
         let of_statement = |statement: &Statement, fields: &mut Vec<_>| {
             fields.push(("postgresql_query", text(&statement.text)));
             (statement.verb.clone(), statement.table.clone())
         };
-        let named = |name: &str| (name.to_owned(), String::new());
+        let named = |name: &'static str| (Cow::Borrowed(name), String::new());
         let (kind, (method, path)) = match question {
-            Question::Startup { database, .. } => (Some(Kind::Startup), ("STARTUP".to_owned(), database)),
-            Question::Query(statement) => (Some(Kind::Query), of_statement(&statement, &mut fields)),
+            Question::Startup { database, .. } => (Some(Kind::Startup), ("STARTUP".into(), database)),
+            Question::Query(Statement { text, verb, table }) => {
+                fields.push(("postgresql_query", Value::Text(text.into())));
+                (Some(Kind::Query), (verb, table))
+            }
             Question::Execute(Prepared::Known(name, statement)) => {
                 if !name.is_empty() {
-                    fields.push(("postgresql_statement", Value::Text(name)));
+                    fields.push(("postgresql_statement", Value::Text(name.into())));
                 }
                 (Some(Kind::Execute), of_statement(&statement, &mut fields))
             }
             Question::Execute(Prepared::Unknown(name)) => {
-                fields.push(("postgresql_statement", Value::Text(name)));
-                fields.push(("unresolved", text("postgresql_query")));
+                fields.push(("postgresql_statement", Value::Text(name.into())));
+                fields.push(("unresolved", Value::Text("postgresql_query".into())));
                 (Some(Kind::Execute), named("EXECUTE"))
             }
             Question::Execute(Prepared::Portal(name)) => {
-                fields.push(("postgresql_portal", Value::Text(name)));
-                fields.push(("unresolved", text("postgresql_query")));
+                fields.push(("postgresql_portal", Value::Text(name.into())));
+                fields.push(("unresolved", Value::Text("postgresql_query".into())));
                 (Some(Kind::Execute), named("EXECUTE"))
             }
             Question::Prepare { name, statement, .. } => {
                 if !name.is_empty() {
-                    fields.push(("postgresql_statement", Value::Text(name)));
+                    fields.push(("postgresql_statement", Value::Text(name.into())));
                 }
                 let (_, table) = of_statement(&statement, &mut fields);
-                (Some(Kind::Prepare), ("PARSE".to_owned(), table))
+                (Some(Kind::Prepare), ("PARSE".into(), table))
             }
-            Question::Function(number) => (Some(Kind::Query), ("FUNCTION".to_owned(), number.to_string())),
+            Question::Function(number) => (Some(Kind::Query), ("FUNCTION".into(), number.to_string())),
             Question::Sync | Question::Copied(_) => (Some(Kind::Sync), named("SYNC")),
             Question::Cancel => (None, named("CANCEL")),
         };
@@ -414,12 +424,12 @@ impl Pairing {
         }
         let transaction = Transaction {
             version: VERSION,
-            request: Some(Request {
+            request: Some(Box::new(Request {
                 method,
                 path,
                 half,
                 ..Request::default()
-            }),
+            })),
             marks: marks(reset),
             fields,
             ..Transaction::default()

@@ -6,16 +6,22 @@ use crate::call::{Marks, Outcome, Value};
 use crate::limits::TAGS;
 use crate::protocols::{Half, Response, Transaction};
 
+/// Fields that most answers have: success, what was done, rows, state, or an error's.
+const FIELDS: usize = 6;
+
 /// What has come of an answer.
 pub(super) struct SoFar {
-    pub half: Half,
+    pub response: Box<Response>,
     reset: bool,
     /// How many rows were told of or came; `None` where there is nothing to count.
     rows: Option<u64>,
     copied: u64,
     notices: u64,
-    tags: Vec<String>,
-    pub error: Option<Failure>,
+    /// What was done, `, ` between.
+    command: String,
+    /// Of how many statements that is.
+    tags: usize,
+    pub error: Option<Box<Failure>>,
     /// The state of the transaction.
     state: Option<u8>,
     /// Whether it was seen how it ended.
@@ -28,12 +34,13 @@ impl SoFar {
     /// The first part of an answer.
     pub fn new(answer: Answer, half: Half, reset: bool) -> Self {
         let mut so_far = Self {
-            half,
+            response: Box::new(Response { status: None, half }),
             reset,
             rows: None,
             copied: 0,
             notices: 0,
-            tags: Vec::new(),
+            command: String::new(),
+            tags: 0,
             error: None,
             state: None,
             ended: false,
@@ -45,9 +52,10 @@ impl SoFar {
 
     /// The next part.
     pub fn add(&mut self, answer: Answer, half: &Half) {
-        self.half.span.extend(&half.span);
-        self.half.body_len = self.half.span.end - self.half.span.start;
-        self.half.gap |= half.gap;
+        let mine = &mut self.response.half;
+        mine.span.extend(&half.span);
+        mine.body_len = mine.span.end - mine.span.start;
+        mine.gap |= half.gap;
         self.take(answer);
     }
 
@@ -67,24 +75,31 @@ impl SoFar {
         if let Some(count) = count.or(Some(answer.rows).filter(|rows| *rows > 0)) {
             self.rows = Some(self.rows.unwrap_or(0).saturating_add(count));
         }
-        self.cut |= answer.cut || !answer.tag.is_empty() && self.tags.len() == TAGS;
-        if !answer.tag.is_empty() && self.tags.len() < TAGS {
-            let verb = answer
-                .tag
-                .trim_end_matches(|char: char| char.is_ascii_digit() || char == ' ');
-            self.tags.push(verb.to_owned());
+        self.cut |= answer.cut || !answer.tag.is_empty() && self.tags == TAGS;
+        if !answer.tag.is_empty() && self.tags < TAGS {
+            let mut tag = answer.tag;
+            let number = |byte: &u8| byte.is_ascii_digit() || *byte == b' ';
+            let behind = tag.bytes().rev().take_while(number).count();
+            tag.truncate(tag.len() - behind);
+            if self.tags == 0 {
+                self.command = tag;
+            } else {
+                self.command.push_str(", ");
+                self.command.push_str(&tag);
+            }
+            self.tags += 1;
         }
         self.error = answer.error.or_else(|| self.error.take());
     }
 
     /// The answer, as far as it has come.
     pub fn transaction(self) -> Transaction {
-        let mut fields = Vec::new();
+        let mut fields = Vec::with_capacity(FIELDS);
         if self.ended {
             fields.push(("postgresql_success", Value::Bool(self.error.is_none())));
         }
-        if !self.tags.is_empty() {
-            fields.push(("postgresql_command", Value::Text(self.tags.join(", "))));
+        if self.tags > 0 {
+            fields.push(("postgresql_command", Value::Text(self.command.into())));
         }
         fields.extend(self.rows.map(|rows| ("postgresql_rows", int(rows))));
         for (name, number) in [
@@ -102,23 +117,20 @@ impl SoFar {
             _ => "",
         };
         if !state.is_empty() {
-            fields.push(("postgresql_state", Value::Text(state.to_owned())));
+            fields.push(("postgresql_state", Value::Text(state.into())));
         }
         let outcome = self
             .error
             .as_ref()
             .map_or(Outcome::Ok, |error| outcome(&error.code));
         if let Some(error) = self.error {
-            fields.push(("error", Value::Text(error.code.clone())));
-            fields.push(("postgresql_error_code", Value::Text(error.code)));
-            fields.push(("postgresql_error_message", Value::Text(error.message)));
+            fields.push(("error", Value::Text(error.code.clone().into())));
+            fields.push(("postgresql_error_code", Value::Text(error.code.into())));
+            fields.push(("postgresql_error_message", Value::Text(error.message.into())));
         }
         Transaction {
             version: VERSION,
-            response: Some(Response {
-                status: None,
-                half: self.half,
-            }),
+            response: Some(self.response),
             outcome,
             marks: marks(self.reset),
             fields,

@@ -1,10 +1,12 @@
 //! Statements: what they are called, which table they are about, how they are shown, and which of them a connection has
 //! prepared.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::Counters;
+use crate::call::text_of;
 use crate::limits::{PORTALS, STATEMENT_BYTES, STATEMENT_LOOKED, STATEMENTS_BYTES};
 
 /// The text of a statement, as it is shown.
@@ -13,7 +15,7 @@ pub(super) struct Statement {
     /// Without needless space and without passwords; cut at the limit.
     pub text: String,
     /// What it does: `SELECT`.
-    pub verb: String,
+    pub verb: Cow<'static, str>,
     /// The first table that it names, with its schema where that is named.
     pub table: String,
 }
@@ -38,6 +40,11 @@ struct Word<'a> {
 /// Words that do something, as they stand behind a `WITH`.
 const VERBS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES"];
 
+/// What most statements do.
+const USUAL: &[&str] = &[
+    "SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN", "COMMIT", "END", "ROLLBACK", "SET",
+];
+
 /// Words between the one that announces a table and the table.
 const BETWEEN: &[&str] = &[
     "IF",
@@ -56,22 +63,18 @@ impl Statement {
     /// A statement, of which no more is looked at than the limit.
     pub fn new(whole: &[u8], counters: &mut Counters) -> Self {
         let looked = whole.get(..STATEMENT_LOOKED).unwrap_or(whole);
-        let raw = String::from_utf8_lossy(looked);
+        let raw = text_of(looked);
         let mut text = shown(&raw);
-        let words = words(&raw);
+        let words = Words::of(&raw);
         let is =
             |word: &Word<'_>, known: &[&str]| known.iter().any(|known| word.text.eq_ignore_ascii_case(known));
-        let with = words.first().is_some_and(|word| is(word, &["WITH"]));
-        let verb = if with {
-            words.iter().position(|word| word.depth == 0 && is(word, VERBS))
-        } else {
-            Some(0)
-        };
-        let verb = verb
-            .and_then(|at| words.get(at))
-            .map(|word| word.text.to_ascii_uppercase());
-        let verb = verb.unwrap_or_default();
-        let announces: &[&str] = match verb.as_str() {
+        let with = words.clone().next().is_some_and(|word| is(&word, &["WITH"]));
+        let verb = words
+            .clone()
+            .find(|word| !with || word.depth == 0 && is(word, VERBS))
+            .map(|word| upper(word.text))
+            .unwrap_or_default();
+        let announces: &[&str] = match &*verb {
             "SELECT" | "DELETE" => &["FROM"],
             "INSERT" | "MERGE" => &["INTO"],
             "UPDATE" => &["UPDATE"],
@@ -83,18 +86,18 @@ impl Statement {
         // `extract(year from created)` stands deeper than the select that it belongs to.
         let mut level = 0;
         let mut table = String::new();
-        for (at, word) in words.iter().enumerate() {
-            if is(word, &["SELECT", "DELETE"]) {
+        let mut behind = words;
+        while !announces.is_empty()
+            && table.is_empty()
+            && let Some(word) = behind.next()
+        {
+            if is(&word, &["SELECT", "DELETE"]) {
                 level = word.depth;
             }
-            if is(word, announces) && (word.depth == level || verb != "SELECT") {
-                let behind = words.iter().skip(at + 1);
-                let named = behind.skip_while(|word| is(word, BETWEEN)).take(1);
+            if is(&word, announces) && (word.depth == level || verb != "SELECT") {
+                let named = behind.clone().find(|word| !is(word, BETWEEN));
                 let named = named.filter(|named| named.depth == word.depth);
-                table = named.map(|word| word.text.replace('"', "")).collect();
-                if !table.is_empty() {
-                    break;
-                }
+                table = named.map(|word| word.text.replace('"', "")).unwrap_or_default();
             }
         }
         if text.len() > STATEMENT_BYTES || looked.len() < whole.len() {
@@ -105,39 +108,48 @@ impl Statement {
     }
 }
 
+/// A word in upper case.
+fn upper(word: &str) -> Cow<'static, str> {
+    let usual = USUAL.iter().find(|usual| word.eq_ignore_ascii_case(usual));
+    usual.map_or_else(|| word.to_ascii_uppercase().into(), |usual| Cow::Borrowed(*usual))
+}
+
 /// A text with one space where there are many, and without the passwords in it.
 fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut quote = None;
-    let mut hidden = false;
-    for char in text.trim().chars() {
-        match quote {
-            Some(end) => {
-                if char == end {
-                    quote = None;
-                    hidden = false;
-                } else if hidden {
-                    continue;
-                }
-                shown.push(char);
-            }
-            None if char.is_whitespace() => {
-                if !shown.ends_with(' ') {
-                    shown.push(' ');
-                }
-            }
-            None => {
-                if char == '\'' && ends_with_password(&shown) {
-                    hidden = true;
-                    shown.push_str("'(redacted)");
-                } else {
-                    shown.push(char);
-                }
-                quote = matches!(char, '\'' | '"').then_some(char);
-            }
+    let mut rest = text.trim();
+    let mut shown = String::with_capacity(rest.len());
+    while let Some(first) = rest.chars().next() {
+        let (part, behind) = rest.split_at(part_len(rest, first));
+        rest = behind;
+        if first == '\'' && ends_with_password(&shown) {
+            shown.push_str("'(redacted)");
+            let ends = part.len() > 1 && part.ends_with(first);
+            shown.extend(ends.then_some(first));
+        } else if !first.is_whitespace() {
+            shown.push_str(part);
+        } else if !shown.ends_with(' ') {
+            shown.push(' ');
         }
     }
     shown
+}
+
+/// Bytes that belong together at the begin of a text: what is in quotes, one blank, or what stands between these.
+fn part_len(text: &str, first: char) -> usize {
+    let len = first.len_utf8();
+    let behind = text.as_bytes().get(len..).unwrap_or_default();
+    match first {
+        '\'' | '"' => {
+            let end = behind.iter().position(|byte| char::from(*byte) == first);
+            end.map_or(text.len(), |at| at + 2)
+        }
+        _ if first.is_whitespace() => len,
+        _ => {
+            // Blanks are not larger than a space, or not ASCII.
+            let plain = |byte: &&u8| byte.is_ascii() && **byte > b' ' && !matches!(byte, b'\'' | b'"');
+            len + behind.iter().take_while(plain).count()
+        }
+    }
 }
 
 /// Whether what comes next, in quotes, is a password.
@@ -152,48 +164,68 @@ fn ends_with_password(shown: &str) -> bool {
 const WORDS: usize = 1024;
 
 /// The words of a statement, without literals, comments and signs. Names keep their dots and quotes.
-fn words(text: &str) -> Vec<Word<'_>> {
-    let mut words = Vec::new();
-    let (mut depth, mut rest) = (0_usize, text);
-    while words.len() < WORDS
-        && let Some(first) = rest.chars().next()
-    {
-        let until = |end: &str| rest.find(end).map_or(rest.len(), |at| at + end.len());
-        let len = match first {
-            '(' => {
-                depth += 1;
-                1
-            }
-            ')' => {
-                depth = depth.saturating_sub(1);
-                1
-            }
-            '\'' => {
-                1 + rest
-                    .get(1..)
-                    .and_then(|rest| rest.find('\''))
-                    .map_or(rest.len() - 1, |at| at + 1)
-            }
-            '/' if rest.starts_with("/*") => until("*/"),
-            '-' if rest.starts_with("--") => until("\n"),
-            _ if is_word(first) => {
-                let mut quoted = false;
-                let end = rest.find(|char| {
-                    quoted ^= char == '"';
-                    !quoted && !is_word(char)
-                });
-                let len = end.unwrap_or(rest.len());
-                words.push(Word {
-                    text: rest.get(..len).unwrap_or_default(),
-                    depth,
-                });
-                len
-            }
-            other => other.len_utf8(),
-        };
-        rest = rest.get(len..).unwrap_or_default();
+#[derive(Clone)]
+struct Words<'a> {
+    rest: &'a str,
+    depth: usize,
+    /// How many more are looked at.
+    left: usize,
+}
+
+impl<'a> Words<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            rest: text,
+            depth: 0,
+            left: WORDS,
+        }
     }
-    words
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Word<'a>;
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        while let Some(first) = self.rest.chars().next() {
+            let rest = self.rest;
+            let until = |end: &str| rest.find(end).map_or(rest.len(), |at| at + end.len());
+            let len = match first {
+                '(' => {
+                    self.depth += 1;
+                    1
+                }
+                ')' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    1
+                }
+                '\'' => {
+                    1 + rest
+                        .get(1..)
+                        .and_then(|rest| rest.find('\''))
+                        .map_or(rest.len() - 1, |at| at + 1)
+                }
+                '/' if rest.starts_with("/*") => until("*/"),
+                '-' if rest.starts_with("--") => until("\n"),
+                _ if is_word(first) => {
+                    let mut quoted = false;
+                    let end = rest.find(|char| {
+                        quoted ^= char == '"';
+                        !quoted && !is_word(char)
+                    });
+                    let (text, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                    self.rest = behind;
+                    return Some(Word {
+                        text,
+                        depth: self.depth,
+                    });
+                }
+                other => other.len_utf8(),
+            };
+            self.rest = rest.get(len..).unwrap_or_default();
+        }
+        None
+    }
 }
 
 fn is_word(char: char) -> bool {
@@ -280,7 +312,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, verb: &str, table: &str) {
         let statement = Statement::new(text.as_bytes(), &mut Counters::default());
-        assert_eq!((statement.verb.as_str(), statement.table.as_str()), (verb, table));
+        assert_eq!((&*statement.verb, statement.table.as_str()), (verb, table));
     }
 
     #[test]

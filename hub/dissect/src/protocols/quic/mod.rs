@@ -123,7 +123,7 @@ impl DatagramProtocol for Quic {
             Some(Answer::Hello { hello, .. }) => Some(&**hello),
             _ => None,
         };
-        let text = |text: &str| Value::Text(text.to_owned());
+        let text = |text: &str| Value::Text(text.to_owned().into());
         let mut fields = Vec::with_capacity(16);
         hello_fields(client, server, true, &mut fields);
         if retries > 0 {
@@ -142,7 +142,7 @@ impl DatagramProtocol for Quic {
                 status = i32::try_from(*error).ok();
                 let (name, fault) = error_name(*error);
                 outcome = fault;
-                fields.push(("error", Value::Text(name)));
+                fields.push(("error", Value::Text(name.into())));
             }
             Some(Answer::VersionNegotiation) => {
                 outcome = Outcome::ClientError;
@@ -154,15 +154,19 @@ impl DatagramProtocol for Quic {
         Transaction {
             version: version.map_or("", |version| version.name),
             outcome,
-            response: response.map(|_| Response {
-                status,
-                ..Response::default()
+            response: response.map(|_| {
+                Box::new(Response {
+                    status,
+                    ..Response::default()
+                })
             }),
-            request: request.map(|request| Request {
-                method: "ClientHello".to_owned(),
-                path: request.hello.server_name.clone(),
-                authority: request.hello.server_name,
-                ..Request::default()
+            request: request.map(|request| {
+                Box::new(Request {
+                    method: "ClientHello".into(),
+                    path: request.hello.server_name.clone(),
+                    authority: request.hello.server_name,
+                    ..Request::default()
+                })
             }),
             fields,
             ..Transaction::default()

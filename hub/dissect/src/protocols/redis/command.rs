@@ -1,5 +1,7 @@
 //! What a command is called, which key it is about, and how it is shown.
 
+use std::borrow::Cow;
+
 use super::seen::Texts;
 use crate::limits::{COMMAND_BYTES, KEY_BYTES};
 
@@ -7,7 +9,7 @@ use crate::limits::{COMMAND_BYTES, KEY_BYTES};
 #[derive(Debug, Default)]
 pub(super) struct Command {
     /// Its name, in upper case.
-    pub verb: String,
+    pub verb: Cow<'static, str>,
     /// The subcommand, in upper case, where the name alone says nothing.
     pub sub: Option<String>,
     /// Its first key, as far as it is shown.
@@ -53,6 +55,12 @@ enum At {
     /// This argument is a channel.
     Channel(usize),
 }
+
+/// What most commands are. Their first argument is a key, and none of them has any effect on what comes next.
+const MOST: &[&str] = &[
+    "GET", "SET", "DEL", "INCR", "EXPIRE", "HGET", "HSET", "HGETALL", "LPUSH", "RPUSH", "LPOP", "RPOP",
+    "LRANGE", "SADD", "ZADD", "MGET", "EXISTS", "SETEX", "TTL", "XADD",
+];
 
 /// Whether a command's name says nothing without the word behind it (`COMMAND LIST` of Redis 7.4, those with subcommands).
 fn is_container(verb: &str) -> bool {
@@ -267,10 +275,20 @@ pub(super) fn is_name(word: &[u8]) -> bool {
 impl Command {
     /// A command of so many words, of which these were kept.
     pub fn new(words: &Texts, count: u64) -> Self {
-        let upper = |n: usize| words.get(n).map(|word| text(word).to_ascii_uppercase());
-        let verb = upper(0).unwrap_or_default();
-        let sub = upper(1).filter(|_| is_container(&verb));
-        let place = place(&verb, sub.as_deref());
+        let first = words.get(0).unwrap_or_default();
+        let usual = MOST
+            .iter()
+            .find(|usual| first.eq_ignore_ascii_case(usual.as_bytes()));
+        let (verb, sub, place) = match usual {
+            Some(usual) => (Cow::Borrowed(*usual), None, At::Key(1)),
+            None => {
+                let upper = |word: &[u8]| text(word).to_ascii_uppercase();
+                let verb = upper(first);
+                let sub = words.get(1).filter(|_| is_container(&verb)).map(upper);
+                let place = place(&verb, sub.as_deref());
+                (verb.into(), sub, place)
+            }
+        };
         let word = |n: usize| words.get(n).map(shown);
         let (key, channel) = match place {
             At::Nowhere => (None, None),
@@ -303,9 +321,9 @@ impl Command {
     }
 
     /// Name and subcommand.
-    pub fn method(&self) -> String {
+    pub fn method(&self) -> Cow<'static, str> {
         match &self.sub {
-            Some(sub) => format!("{} {sub}", self.verb),
+            Some(sub) => format!("{} {sub}", self.verb).into(),
             None => self.verb.clone(),
         }
     }
@@ -345,7 +363,9 @@ fn effect(verb: &str, sub: Option<&str>, words: &Texts) -> Effect {
 
 /// The words with a space between them; without those that are a secret, as the server's own log leaves them out.
 fn line(words: &Texts, verb: &str, sub: Option<&str>) -> String {
+    let none = !matches!(verb, "AUTH" | "ACL" | "HELLO" | "MIGRATE" | "CONFIG");
     let secret = |n: usize, word: &[u8]| match (verb, sub) {
+        _ if none => false,
         ("AUTH", _) | ("ACL", Some("SETUSER")) => n > 0 && !word.eq_ignore_ascii_case(b"SETUSER"),
         // Behind `AUTH`, if there is one.
         ("HELLO", _) => n > 2,
@@ -373,22 +393,20 @@ fn line(words: &Texts, verb: &str, sub: Option<&str>) -> String {
     line
 }
 
-fn text(word: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(word)
+fn text(word: &[u8]) -> Cow<'_, str> {
+    crate::call::text_of(word)
 }
 
 /// As much of a key as is shown.
 pub(super) fn shown(key: &[u8]) -> String {
-    // Between two characters, if it is text.
-    let whole = key
-        .utf8_chunks()
-        .next()
-        .is_some_and(|chunk| chunk.valid().len() == key.len());
-    let mut end = key.len().min(KEY_BYTES);
-    while whole && key.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
-        end -= 1;
+    match std::str::from_utf8(key) {
+        // Between two characters.
+        Ok(text) => text
+            .get(..text.floor_char_boundary(KEY_BYTES))
+            .unwrap_or(text)
+            .to_owned(),
+        Err(_) => String::from_utf8_lossy(key.get(..KEY_BYTES).unwrap_or(key)).into_owned(),
     }
-    text(key.get(..end).unwrap_or(key)).into_owned()
 }
 
 #[cfg(test)]
@@ -409,10 +427,7 @@ mod tests {
     fn check(line: &str, method: &str, key: &str) {
         let command = command(line);
         assert_eq!(
-            (
-                command.method().as_str(),
-                command.key.unwrap_or_default().as_str()
-            ),
+            (&*command.method(), command.key.unwrap_or_default().as_str()),
             (method, key)
         );
     }

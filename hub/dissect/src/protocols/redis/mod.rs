@@ -208,7 +208,7 @@ impl State {
     fn is_message(&self, bytes: &[u8]) -> bool {
         let mut reader = Reader::within(REPLY_BYTES);
         match reader.read(bytes, &mut Counters::default()) {
-            Read::Done(_) => self.pairing.is_message(&reader.take(REPLY_BYTES)),
+            Read::Done(_) => self.pairing.is_message(&reader.seen),
             Read::Partly(_) | Read::More => {
                 self.pairing.is_subscribed() && matches!(bytes, [b'*' | b'>', ..])
             }
@@ -232,7 +232,7 @@ impl State {
                 if matches!(self.client.seen.kind, Kind::Array | Kind::Nil) && self.client.seen.elements == 0
                 {
                     // Servers pass over empty ones.
-                    self.client.take(COMMAND_BYTES);
+                    self.client.clear(COMMAND_BYTES);
                     return Parsed::Skip { used };
                 }
                 counters.texts_cut += u64::from(self.client.seen.texts.cut);
@@ -291,18 +291,23 @@ impl State {
     fn take(&mut self, side: Side) -> Option<Frame> {
         let message = match side {
             Side::Client => {
-                let seen = self.client.take(COMMAND_BYTES);
+                let seen = &self.client.seen;
                 let named = seen.texts.get(0).is_some_and(|name| !name.is_empty());
-                named.then(|| {
+                let command = named.then(|| {
                     (
                         Message::Command(Command::new(&seen.texts, seen.elements)),
                         seen.gap,
                     )
-                })
+                });
+                self.client.clear(COMMAND_BYTES);
+                command
             }
             Side::Server => {
-                let seen = self.server.take(REPLY_BYTES);
-                (seen.kind != Kind::Unknown).then(|| (Message::Reply(Reply::new(&seen)), seen.gap))
+                let seen = &self.server.seen;
+                let reply =
+                    (seen.kind != Kind::Unknown).then(|| (Message::Reply(Reply::new(seen)), seen.gap));
+                self.server.clear(REPLY_BYTES);
+                reply
             }
         };
         message.map(|(message, gap)| Frame {

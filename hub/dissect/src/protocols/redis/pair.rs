@@ -5,11 +5,15 @@ use std::collections::VecDeque;
 use super::command::{Command, Effect, shown};
 use super::seen::{Kind, Seen};
 use crate::Counters;
-use crate::call::{Marks, Outcome, Value};
+use crate::call::{Marks, Outcome, Value, text_of};
 use crate::limits::PENDING;
 use crate::protocols::order::{Order, cost};
 use crate::protocols::{Half, Next, Request, Response, Side, Span, Transaction};
+use crate::queue;
 use crate::tcp::Close;
+
+/// Fields that most calls have: the command in three ways, what came of it, sizes.
+const FIELDS: usize = 8;
 
 /// What is kept of a reply.
 #[derive(Debug)]
@@ -170,12 +174,13 @@ impl Pairing {
         }
         let confirms = matches!(effect, Effect::Confirms(_));
         self.memory += cost(&transaction);
-        self.waiting.push_back(Waiting {
+        let waiting = Waiting {
             asked: transaction,
             effect,
             confirmations: if confirms { arguments.max(1) } else { 1 },
             answer: None,
-        });
+        };
+        queue::push(&mut self.waiting, waiting);
     }
 
     /// Takes a reply, or a push.
@@ -263,7 +268,7 @@ impl Pairing {
 
     /// Bytes that wait, roughly.
     pub fn memory(&self) -> usize {
-        self.memory + self.order.memory()
+        self.memory + queue::spare(&self.waiting) + self.order.memory()
     }
 
     /// Draws the consequences of what was lost since the last frame.
@@ -316,21 +321,22 @@ impl Pairing {
     }
 
     fn asked(&self, command: Command, half: Half, reset: bool) -> Transaction {
-        let mut fields = vec![("redis_type", Value::Text(command.verb.clone()))];
+        let mut fields = Vec::with_capacity(FIELDS);
         let method = command.method();
+        fields.push(("redis_type", Value::Text(command.verb)));
         let path = command.key.clone().or(command.channel).unwrap_or_default();
-        fields.push(("redis_command", Value::Text(command.line)));
+        fields.push(("redis_command", Value::Text(command.line.into())));
         if let Some(key) = command.key {
-            fields.push(("redis_key", Value::Text(key)));
+            fields.push(("redis_key", Value::Text(key.into())));
         }
         Transaction {
             version: self.version,
-            request: Some(Request {
+            request: Some(Box::new(Request {
                 method,
                 path,
                 half,
                 ..Request::default()
-            }),
+            })),
             marks: marks(reset),
             fields,
             ..Transaction::default()
@@ -338,21 +344,24 @@ impl Pairing {
     }
 
     fn answer(&self, reply: Reply, half: Half, reset: bool, unasked: bool) -> Transaction {
-        let mut fields = vec![("redis_reply", Value::Text(reply.kind.as_str().to_owned()))];
+        let mut fields = vec![("redis_reply", Value::Text(reply.kind.as_str().into()))];
         let mut result = Outcome::Ok;
         if !reply.error.is_empty() {
             let name = reply.error.split(' ').next().unwrap_or_default();
             result = outcome(name);
-            fields.push(("error", Value::Text(name.to_owned())));
-            fields.push(("redis_error", Value::Text(reply.error)));
+            fields.push(("error", Value::Text(name.to_owned().into())));
+            fields.push(("redis_error", Value::Text(reply.error.into())));
         }
         if let Some(message) = reply.message.filter(|_| unasked) {
-            fields.push(("redis_type", Value::Text(message.kind.to_ascii_uppercase())));
-            fields.push(("redis_channel", Value::Text(message.channel)));
+            fields.push((
+                "redis_type",
+                Value::Text(message.kind.to_ascii_uppercase().into()),
+            ));
+            fields.push(("redis_channel", Value::Text(message.channel.into())));
         }
         Transaction {
             version: self.version,
-            response: Some(Response { status: None, half }),
+            response: Some(Box::new(Response { status: None, half })),
             outcome: result,
             marks: marks(reset),
             fields,
@@ -366,7 +375,7 @@ impl Reply {
     pub fn new(seen: &Seen) -> Self {
         Self {
             kind: seen.kind,
-            error: String::from_utf8_lossy(&seen.error).into_owned(),
+            error: text_of(&seen.error).into_owned(),
             message: published_in(seen),
             resp3: seen.resp3,
         }
@@ -375,6 +384,9 @@ impl Reply {
 
 /// What a value says unasked, if it does, or may.
 fn published_in(seen: &Seen) -> Option<Published> {
+    if !matches!(seen.kind, Kind::Push | Kind::Array) {
+        return None;
+    }
     let kind = std::str::from_utf8(seen.texts.get(0)?).ok()?;
     let known = MESSAGES.contains(&kind) || CONFIRMATIONS.contains(&kind);
     let array = seen.kind == Kind::Array && matches!(seen.elements, 3 | 4) && known;

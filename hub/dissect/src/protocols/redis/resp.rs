@@ -1,6 +1,6 @@
 //! RESP, versions 2 and 3: values, of which only what is shown is kept. Strings are passed over as they come.
 
-use super::seen::{Kind, Seen, Texts};
+use super::seen::{Kind, Seen};
 use crate::Counters;
 use crate::limits::RESP_DEPTH;
 
@@ -60,7 +60,7 @@ impl Reader {
     /// A reader that keeps so many bytes of strings.
     pub fn within(budget: usize) -> Self {
         let mut reader = Self::default();
-        reader.take(budget);
+        reader.clear(budget);
         reader
     }
 
@@ -115,15 +115,11 @@ impl Reader {
         self.inside != Inside::Line || !self.levels.is_empty() || self.seen.kind != Kind::Unknown
     }
 
-    /// Takes what was seen, and begins with the next value.
-    pub fn take(&mut self, budget: usize) -> Seen {
+    /// Begins with the next value; keeps so many bytes of its strings.
+    pub fn clear(&mut self, budget: usize) {
         self.levels.clear();
         self.inside = Inside::Line;
-        let next = Seen {
-            texts: Texts::within(budget),
-            ..Seen::default()
-        };
-        std::mem::replace(&mut self.seen, next)
+        self.seen.clear(budget);
     }
 
     fn string(&mut self, rest: &[u8], left: u64, to: To, part: bool) -> Option<Step> {
@@ -374,7 +370,7 @@ mod tests {
     fn check(bytes: &str, kind: Kind, texts: &[&str], error: &str) {
         for piece in 1..=bytes.len() {
             let mut reader = Reader::default();
-            reader.take(100);
+            reader.clear(100);
             let (mut start, mut end) = (0, 0);
             loop {
                 end = (end + piece).min(bytes.len());
@@ -389,7 +385,7 @@ mod tests {
                 }
                 assert!(end < bytes.len() || start < end, "no end in pieces of {piece}");
             }
-            let seen = reader.take(100);
+            let seen = &reader.seen;
             let told: Vec<_> = seen
                 .texts
                 .iter()

@@ -64,6 +64,15 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// Forgets all, and keeps so many bytes of the next value's strings. There is one value after the other on a
+    /// connection, so the room for them is made once.
+    pub fn clear(&mut self, budget: usize) {
+        let Self { texts, error, .. } = std::mem::take(self);
+        (self.texts, self.error) = (texts, error);
+        self.texts.clear(budget);
+        self.error.clear();
+    }
+
     /// Keeps more of an error.
     pub fn add_error(&mut self, bytes: &[u8]) {
         let room = REPLY_BYTES.saturating_sub(self.error.len());
@@ -90,6 +99,14 @@ impl Texts {
             budget,
             ..Self::default()
         }
+    }
+
+    /// Forgets all strings, and keeps so many bytes of the next ones. The room stays.
+    fn clear(&mut self, budget: usize) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.budget = budget;
+        self.cut = false;
     }
 
     /// The nth string.

@@ -56,16 +56,20 @@ pub(super) fn transaction(
     let name = name.unwrap_or_default();
     Some(Transaction {
         version: numbers::version_name(version),
-        request: request.map(|(span, _)| Request {
-            method: "ClientHello".to_owned(),
-            path: name.clone(),
-            authority: name,
-            half: half(span, client.lost),
-            ..Request::default()
+        request: request.map(|(span, _)| {
+            Box::new(Request {
+                method: "ClientHello".into(),
+                path: name.clone(),
+                authority: name,
+                half: half(span, client.lost),
+                ..Request::default()
+            })
         }),
-        response: handshake.response.clone().map(|span| Response {
-            status: alert.map(i32::from),
-            half: half(span, server.lost),
+        response: handshake.response.clone().map(|span| {
+            Box::new(Response {
+                status: alert.map(i32::from),
+                half: half(span, server.lost),
+            })
         }),
         outcome,
         marks,
@@ -92,7 +96,7 @@ fn fields(handshake: &Handshake, traffic: &[Traffic; 2]) -> Fields {
     let mut fields = Vec::with_capacity(20);
     let (client, server) = (handshake.client.as_ref(), handshake.server.as_ref());
     hello_fields(client, server, handshake.is_tls13(), &mut fields);
-    let text = |text: &str| Value::Text(text.to_owned());
+    let text = |text: &str| Value::Text(text.to_owned().into());
     let count = |count: u64| Value::Int(i64::try_from(count).unwrap_or(i64::MAX));
     if let Some(resumed) = handshake.resumed() {
         fields.push(("tlsx_resumed", Value::Bool(resumed)));
@@ -106,7 +110,7 @@ fn fields(handshake: &Handshake, traffic: &[Traffic; 2]) -> Fields {
         fields.push(("tlsx_cert_not_after", text(&certificate.not_after)));
         fields.push((
             "tlsx_cert_san",
-            Value::Text(certificate.alternative_names.join(", ")),
+            Value::Text(certificate.alternative_names.join(", ").into()),
         ));
     }
     if let Some(duration) = handshake.duration() {
@@ -142,11 +146,11 @@ pub(crate) fn hello_fields(
     sealed: bool,
     fields: &mut Fields,
 ) {
-    let text = |text: &str| Value::Text(text.to_owned());
+    let text = |text: &str| Value::Text(text.to_owned().into());
     let mut summary = String::new();
     if let Some(hello) = client {
         fields.push(("tlsx_sni", text(&hello.server_name)));
-        fields.push(("tlsx_cipher_suites", Value::Text(hello.suites.join(", "))));
+        fields.push(("tlsx_cipher_suites", Value::Text(hello.suites.join(", ").into())));
         // None is defined of a hello in the format of SSL 2.
         let fingerprints = [
             ("tlsx_ja3", &hello.ja3.1),
@@ -157,7 +161,7 @@ pub(crate) fn hello_fields(
         fields.extend(known.map(|(name, print)| (name, text(print))));
         fields.push(("tlsx_version_offered", Value::Int(i64::from(hello.version))));
         if !hello.alpn.is_empty() {
-            fields.push(("tlsx_alpn_offered", Value::Text(hello.alpn.join(", "))));
+            fields.push(("tlsx_alpn_offered", Value::Text(hello.alpn.join(", ").into())));
         }
         if hello.encrypted {
             fields.push(("tlsx_ech", Value::Bool(true)));
@@ -173,7 +177,7 @@ pub(crate) fn hello_fields(
         .or(offered)
         .filter(|alpn| !alpn.is_empty())
     {
-        fields.push(("tlsx_alpn", Value::Text(alpn)));
+        fields.push(("tlsx_alpn", Value::Text(alpn.into())));
     }
     if let Some(hello) = server {
         fields.push(("tlsx_version", Value::Int(i64::from(hello.version))));
@@ -192,7 +196,7 @@ pub(crate) fn hello_fields(
         }
         summary.push_str(&hello.server_name);
     }
-    fields.push(("tlsx_summary", Value::Text(summary)));
+    fields.push(("tlsx_summary", Value::Text(summary.into())));
     let furthest = if server.is_some() {
         "ServerHello"
     } else {

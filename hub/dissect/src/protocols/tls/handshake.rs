@@ -149,7 +149,7 @@ impl Handshake {
         let certificate = self.certificate.as_ref().map_or(0, Certificate::memory);
         let client = self.client.as_ref().map_or(0, ClientHello::memory);
         let spans = [&self.request, &self.response].into_iter().flatten();
-        let packets: usize = spans.map(|span| span.packets.capacity() * size_of::<u64>()).sum();
+        let packets: usize = spans.map(|span| size_of_val(&*span.packets)).sum();
         size_of::<Self>() + certificate + client + packets
     }
 

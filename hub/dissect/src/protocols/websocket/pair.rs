@@ -269,7 +269,7 @@ impl Pairing {
     fn control(&self, by: Side, control: Control, answer: Option<Control>) -> Transaction {
         let mut transaction = self.call(by, control.opcode, control.span.start);
         let fields = &mut transaction.fields;
-        fields.push(("ws_by", Value::Text(name(by).to_owned())));
+        fields.push(("ws_by", Value::Text(name(by).into())));
         if let Some(answer) = &answer {
             let micros = answer.span.last.saturating_sub(control.span.first) / 1000;
             let micros = i64::try_from(micros).unwrap_or(i64::MAX);
@@ -282,10 +282,10 @@ impl Pairing {
                 status = Some(i32::from(code));
                 fields.push(("ws_close_code", Value::Int(code.into())));
                 if !reason.is_empty() {
-                    fields.push(("ws_close_reason", Value::Text(text(reason))));
+                    fields.push(("ws_close_reason", Value::Text(text(reason).into())));
                 }
                 if !matches!(code, 1000 | 1001) {
-                    fields.push(("error", Value::Text(close::name(code))));
+                    fields.push(("error", Value::Text(close::name(code).into())));
                 }
             }
             transaction.outcome = if control.gap {
@@ -318,7 +318,7 @@ impl Pairing {
             version: "13",
             stream: position.saturating_mul(2) + u64::from(by == Side::Client),
             marks,
-            fields: vec![("ws_opcode", Value::Text(opcode.name().to_owned()))],
+            fields: vec![("ws_opcode", Value::Text(opcode.name().into()))],
             ..Transaction::default()
         }
     }
@@ -333,20 +333,25 @@ impl Pairing {
         status: Option<i32>,
     ) {
         let target = &self.target;
-        let (method, path) = (opcode.name().to_owned(), target.path.clone());
+        let (method, path) = (opcode.name().into(), target.path.clone());
         match from {
             Side::Client => {
-                transaction.request = Some(Request {
+                transaction.request = Some(Box::new(Request {
                     method,
                     path,
                     query: target.query.clone(),
                     authority: target.authority.clone(),
                     half,
-                });
+                }));
             }
             Side::Server => {
-                transaction.echo = Some(Box::new(Echo { method, path }));
-                transaction.response = Some(Response { status, half });
+                transaction.echo = Some(Box::new(Echo {
+                    method,
+                    path,
+                    query: target.query.clone(),
+                    authority: target.authority.clone(),
+                }));
+                transaction.response = Some(Box::new(Response { status, half }));
             }
         }
     }
@@ -393,7 +398,7 @@ fn told(from: Side, len: u64, said: Option<String>) -> Vec<(&'static str, Value)
     };
     let len = i64::try_from(len).unwrap_or(i64::MAX);
     let mut fields = vec![(is_there, Value::Bool(true)), (length, Value::Int(len))];
-    fields.extend(said.map(|said| (data, Value::Text(said))));
+    fields.extend(said.map(|said| (data, Value::Text(said.into()))));
     fields
 }
 

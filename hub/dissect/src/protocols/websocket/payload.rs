@@ -4,7 +4,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::frame::{Header, Opcode, unmask};
 use crate::Counters;
-use crate::limits::{WS_ALONE, WS_INFLATED, WS_PAYLOAD};
+use crate::limits::{WS_ALONE, WS_INFLATED, WS_PAYLOAD, WS_RATIO};
 
 /// What a sender takes off the end of every compressed message (RFC 7692, section 7.2.1).
 const TAIL: &[u8] = &[0x00, 0x00, 0xff, 0xff];
@@ -24,6 +24,9 @@ pub(super) struct Inflater {
     /// Whether each message is compressed by itself (`no_context_takeover`).
     pub by_itself: bool,
     context: Context,
+    /// Bytes that were inflated, and what they have become.
+    taken: u64,
+    given: u64,
 }
 
 /// What messages refer to that go on from one another.
@@ -51,8 +54,6 @@ pub(super) struct Payload {
     pub kept: Vec<u8>,
     /// Whether there are more of them.
     pub cut: bool,
-    /// Bytes that it has inflated to.
-    inflated: u64,
     /// What is compressed, as long as it may be that it refers to nothing before it.
     alone: Option<Vec<u8>>,
 }
@@ -63,6 +64,7 @@ impl Inflater {
         Self {
             by_itself,
             context: Context::Fresh,
+            ..Self::default()
         }
     }
 
@@ -199,12 +201,13 @@ impl Payload {
             let (taken, given) = (decoder.total_in(), decoder.total_out());
             let status = decoder.decompress(bytes, &mut plain, FlushDecompress::None);
             let (taken, given) = (decoder.total_in() - taken, decoder.total_out() - given);
-            self.inflated += given;
+            inflater.taken += taken;
+            inflater.given += given;
             let given = usize::try_from(given).unwrap_or(STEP);
             self.keep(plain.get(..given).unwrap_or_default());
             let left = usize::try_from(taken).ok().and_then(|taken| bytes.get(taken..));
             bytes = left.unwrap_or_default();
-            if self.inflated > WS_INFLATED {
+            if inflater.given > WS_INFLATED + WS_RATIO * inflater.taken {
                 counters.ws_inflation_stopped += 1;
                 self.cut = true;
                 inflater.lose();

@@ -14,8 +14,8 @@ const PORT: u16 = 8080;
 const HEAD: usize = 64 << 10;
 /// What a bomb makes of itself.
 const INFLATED: usize = 16 << 20;
-/// The largest message of a WebSocket that is inflated (`limits::WS_INFLATED`).
-const MESSAGE: usize = 1 << 20;
+/// A message of a WebSocket as large as may be inflated in any case (`limits::WS_INFLATED`).
+const MESSAGE: usize = 64 << 10;
 
 /// Heads of the largest size, of thousands of the shortest fields.
 pub fn many_fields(film: &mut Film, _: Scale) -> Result<()> {
@@ -102,24 +102,8 @@ pub fn gzip_bombs(film: &mut Film, _: Scale) -> Result<()> {
     Ok(())
 }
 
-/// WebSocket's messages, each of which inflates a thousandfold, to just what may be inflated. Each may refer to
-/// the one before it, so that none can be passed over.
+/// WebSocket's connections, each with one message that inflates a thousandfold, to just what may be inflated, and one more.
 pub fn websocket_bombs(film: &mut Film, scale: Scale) -> Result<()> {
-    let mut talk = film.connect(PORT)?;
-    film.say(
-        &mut talk,
-        true,
-        b"GET /feed HTTP/1.1\r\nHost: cart\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-          Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
-    )?;
-    film.say(
-        &mut talk,
-        false,
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
-          Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
-    )?;
     let mut packed = Vec::with_capacity(MESSAGE);
     Compress::new(Compression::best(), false).compress_vec(
         &bomb(MESSAGE),
@@ -132,9 +116,26 @@ pub fn websocket_bombs(film: &mut Film, scale: Scale) -> Result<()> {
     let mut frame = vec![0xC2, 126];
     frame.extend((packed.len() as u16).to_be_bytes());
     frame.extend(packed);
-    // Ten megabytes of them are ten gigabytes; no more is needed to tell.
+    // Ten megabytes of them are gigabytes; no more is needed to tell.
     while film.bytes() < scale.bombs {
+        let mut talk = film.connect(PORT)?;
+        film.say(
+            &mut talk,
+            true,
+            b"GET /feed HTTP/1.1\r\nHost: cart\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+        )?;
+        film.say(
+            &mut talk,
+            false,
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+              Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+        )?;
         film.say(&mut talk, false, &frame)?;
+        film.say(&mut talk, false, &frame)?;
+        film.part(&mut talk)?;
     }
     Ok(())
 }

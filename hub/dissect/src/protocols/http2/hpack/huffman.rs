@@ -30,6 +30,9 @@ const LONGEST: usize = 30;
 /// Bits that the first look is at: all letters and digits have codes of at most 8.
 const SHORT: u32 = 8;
 
+/// Bits that are looked at while many are left: two letters or digits, as a rule.
+const WIDE: u32 = 12;
+
 /// The codes of one length, as they stand one after the other.
 #[derive(Clone, Copy)]
 struct Run {
@@ -45,6 +48,18 @@ static RUNS: [Run; LONGEST + 1] = RUNS_AND_SYMBOLS.0;
 static SYMBOLS: [u8; 256] = RUNS_AND_SYMBOLS.1;
 /// By the next eight bits: the symbol and the length of its code; 0 if that is longer.
 static SHORT_CODES: [(u8, u8); 1 << SHORT] = short_codes();
+
+/// By the next [`WIDE`] bits.
+static STEPS: [Step; 1 << WIDE] = steps();
+
+/// The one or two symbols that some bits begin with.
+#[derive(Clone, Copy)]
+struct Step {
+    symbols: [u8; 2],
+    count: u8,
+    /// Bits of their codes; 0 if the first code is longer than what was looked at.
+    bits: u8,
+}
 
 const RUNS_AND_SYMBOLS: ([Run; LONGEST + 1], [u8; 256]) = runs();
 
@@ -97,17 +112,100 @@ const fn short_codes() -> [(u8, u8); 1 << SHORT] {
     codes
 }
 
+const fn steps() -> [Step; 1 << WIDE] {
+    let none = Step {
+        symbols: [0; 2],
+        count: 0,
+        bits: 0,
+    };
+    let mut steps = [none; 1 << WIDE];
+    let mut looked = 0;
+    while looked < 1 << WIDE {
+        let mut step = none;
+        let (symbol, len) = code_in(looked as u32, WIDE);
+        if len > 0 {
+            let left = WIDE - len;
+            let (second, more) = code_in(looked as u32 & ((1 << left) - 1), left);
+            step = Step {
+                symbols: [symbol, second],
+                count: if more > 0 { 2 } else { 1 },
+                bits: (len + more) as u8,
+            };
+        }
+        steps[looked] = step;
+        looked += 1;
+    }
+    steps
+}
+
+/// The symbol whose code so many bits begin with, and its length; 0 if they are too few.
+const fn code_in(bits: u32, count: u32) -> (u8, u32) {
+    let mut len = 1;
+    while len <= count {
+        let run = RUNS_AND_SYMBOLS.0[len as usize];
+        let code = bits >> (count - len);
+        if code >= run.first && code < run.first + run.count {
+            let symbol = RUNS_AND_SYMBOLS.1[run.symbols + (code - run.first) as usize];
+            return (symbol, len);
+        }
+        len += 1;
+    }
+    (0, 0)
+}
+
 /// The bytes are not of this code.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 /// Decodes a whole string, and appends it.
 pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    // The shortest code has 5 bits.
-    out.reserve(bytes.len() * 8 / 5);
+    let (bits, count, rest) = decode_most(bytes, out)?;
+    decode_rest(bits, count, rest, out)
+}
+
+/// Decodes a string up to its last few bytes. Gives the bits that are left of what was looked at, how many there are, and
+/// the bytes behind them.
+fn decode_most<'b>(bytes: &'b [u8], out: &mut Vec<u8>) -> Result<(u64, u32, &'b [u8]), Malformed> {
+    // The shortest code has 5 bits, and both symbols of a step are written, be there one or two.
+    let mut at = out.len();
+    out.resize(at + bytes.len() * 8 / 5 + 2, 0);
+    let mut rest = bytes;
+    // The next bits, from the upper end on.
     let mut bits: u64 = 0;
     let mut count: u32 = 0;
-    let mut rest = bytes.iter();
+    loop {
+        // As many as the longest code has.
+        if count < u32::BITS {
+            let Some((word, behind)) = rest.split_first_chunk() else {
+                break;
+            };
+            bits |= u64::from(u32::from_be_bytes(*word)) << (u32::BITS - count);
+            count += u32::BITS;
+            rest = behind;
+        }
+        let step = STEPS
+            .get((bits >> (u64::BITS - WIDE)) as usize)
+            .ok_or(Malformed)?;
+        let (symbols, symbol_count, len) = if step.bits > 0 {
+            (step.symbols, step.count, u32::from(step.bits))
+        } else {
+            let (symbol, len) = next(bits).ok_or(Malformed)?;
+            ([symbol, 0], 1, len)
+        };
+        if let Some(place) = out.get_mut(at..at + 2) {
+            place.copy_from_slice(&symbols);
+        }
+        at += usize::from(symbol_count);
+        bits <<= len;
+        count -= len;
+    }
+    out.truncate(at);
+    Ok((bits.unbounded_shr(u64::BITS - count), count, rest))
+}
+
+/// Decodes the end of a string, with what it is filled up with.
+fn decode_rest(mut bits: u64, mut count: u32, rest: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut rest = rest.iter();
     loop {
         while count <= 56
             && let Some(byte) = rest.next()
@@ -199,6 +297,34 @@ mod tests {
         assert_eq!(decoded(&[0b0000_0111, 0xff]), Err(Malformed));
         assert_eq!(decoded(&[0xff; 4]), Err(Malformed));
         assert_eq!(decoded(&[0xff; 1]), Err(Malformed));
+    }
+
+    #[test]
+    fn every_two_bytes_come_back_in_the_middle_of_a_string() {
+        let codes = || {
+            RUNS.iter().zip(0_u32..).flat_map(|(run, len)| {
+                (0..run.count).map(move |nth| {
+                    let symbol = SYMBOLS[run.symbols + nth as usize];
+                    (symbol, u128::from(run.first + nth), len)
+                })
+            })
+        };
+        for (first, first_code, first_len) in codes() {
+            for (second, second_code, second_len) in codes() {
+                let pair = (first_code << second_len) | second_code;
+                let len = first_len + second_len;
+                // As many zeros, each of which is five zero bits, as it takes for bytes to be whole.
+                let zeros = (0..8).find(|zeros| (len + 5 * zeros) % 8 == 0).unwrap();
+                let whole = (len + 5 * zeros) as usize / 8;
+                let mut string = (pair << (5 * zeros)).to_be_bytes()[16 - whole..].to_vec();
+                string.extend([0; 5]);
+                let mut expected = vec![first, second];
+                expected.extend(std::iter::repeat_n(b'0', zeros as usize + 8));
+                let mut out = Vec::new();
+                assert_eq!(decode(&string, &mut out), Ok(()), "{first} {second}");
+                assert_eq!(out, expected);
+            }
+        }
     }
 
     #[test]

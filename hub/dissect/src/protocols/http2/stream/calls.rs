@@ -27,7 +27,7 @@ impl Stream {
             fields.push(("http2_pushed", Value::Bool(true)));
         }
         if let Some(protocol) = &self.protocol {
-            fields.push(("http2_connect_protocol", Value::Text(protocol.clone())));
+            fields.push(("http2_connect_protocol", Value::Text(protocol.clone().into())));
         }
         let call = grpc::Call {
             path: &self.path,
@@ -84,21 +84,22 @@ impl Stream {
         {
             half.fields = events.fields();
         }
-        let response = self.response.half.map(|half| Response {
-            status: self.status,
-            half,
-        });
+        let status = self.status;
+        let response = self.response.half.map(|half| Box::new(Response { status, half }));
         let mut path = self.path;
         let query = match path.find('?') {
             Some(at) => path.split_off(at).split_off(1),
             None => String::new(),
         };
-        let request = self.request.half.map(|half| Request {
-            method: self.method,
-            path,
-            query,
-            authority: self.authority,
-            half,
+        let (method, authority) = (self.method, self.authority);
+        let request = self.request.half.map(|half| {
+            Box::new(Request {
+                method,
+                path,
+                query,
+                authority,
+                half,
+            })
         });
         Transaction {
             protocol: match (is_grpc, is_graphql) {
@@ -153,8 +154,8 @@ impl Stream {
                 Side::Client => "client",
                 Side::Server => "server",
             };
-            fields.push(("error", Value::Text(given_up.code.name())));
-            fields.push(("http2_reset_by", Value::Text(by.to_owned())));
+            fields.push(("error", Value::Text(given_up.code.name().into())));
+            fields.push(("http2_reset_by", Value::Text(by.into())));
             // That is how a client's deadline looks on the wire.
             if late && given_up.by == Side::Client && given_up.code == ErrorCode::CANCEL {
                 return Outcome::Timeout;
@@ -162,7 +163,10 @@ impl Stream {
             return given_up.outcome(answered);
         }
         if let Some(given_up) = self.went_away.filter(|_| !self.response.over) {
-            fields.push(("error", Value::Text(format!("GOAWAY {}", given_up.code.name()))));
+            fields.push((
+                "error",
+                Value::Text(format!("GOAWAY {}", given_up.code.name()).into()),
+            ));
             let quiet = given_up.code == ErrorCode::NO_ERROR;
             return if quiet {
                 Outcome::NoResponse

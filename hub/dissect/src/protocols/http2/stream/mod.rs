@@ -4,6 +4,8 @@ mod tunnels;
 
 mod calls;
 
+use std::borrow::Cow;
+
 use super::HeaderBlock;
 use super::frame::ErrorCode;
 use super::outcome::GivenUp;
@@ -19,7 +21,7 @@ pub(super) const STREAM: &str = "http2_stream";
 /// A request and its response, so far.
 #[derive(Default)]
 pub(super) struct Stream {
-    method: String,
+    method: Cow<'static, str>,
     path: String,
     authority: String,
     /// What an extended CONNECT asked for.

@@ -41,7 +41,7 @@ impl Stream {
             None => true,
             Some(half) => {
                 let untold = half.unresolved > 0 && self.protocol.is_none();
-                self.asks_for_websocket() || (untold && matches!(self.method.as_str(), "" | "CONNECT"))
+                self.asks_for_websocket() || (untold && matches!(&*self.method, "" | "CONNECT"))
             }
         };
         asked && self.status.is_none_or(|status| (200..300).contains(&status))
