@@ -21,7 +21,7 @@ use super::redaction::{Hidden, REDACTED};
 use super::row::Row;
 use super::scope::Scope;
 use super::select::CallsGroup;
-use super::{Database, QueryError};
+use super::{Database, QueryError, first};
 use crate::calls::schema::{self, Column};
 
 /// Most calls of one page.
@@ -197,10 +197,19 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         .transpose()?;
 
     let asked = Asked::by(&scoped.filter);
-    let total = count(db, asked, scoped.condition()).await?;
+    let (total, until) = match scoped.condition() {
+        Some(condition) if asked.is_calls() && query.order == Order::Time => {
+            let (total, until) = first::in_time(db, condition, cursor.map(|last| last.ts), limit + 1).await?;
+            (total, Some(col("ts").lt_eq(instant(until))))
+        }
+        condition => (count(db, asked, condition).await?, None),
+    };
     let mut page = entries::table(db, asked).await?;
     if let Some(condition) = scoped.and(cursor.map(Cursor::after)) {
         page = page.filter(condition)?;
+    }
+    if let Some(until) = until {
+        page = page.filter(until)?;
     }
     let mut page = page.sort(order(query.order))?.limit(0, Some(limit + 1))?;
     if let Some(mut columns) = query.columns() {

@@ -12,6 +12,8 @@ mod functions;
 
 mod calls;
 
+mod first;
+
 mod select;
 
 mod redaction;

@@ -275,7 +275,7 @@ fn call(number: u64) -> Call {
             Some(0),
         ),
         server: peer("10.0.0.2:80", None),
-        method: ["GET", "POST", ""][pick(3) as usize].to_owned(),
+        method: ["GET", "POST", ""][pick(3) as usize].into(),
         path: ["/api/v1/checkout", "/", "", "/ä%20_b"][pick(4) as usize].to_owned(),
         query: ["", "a=1&b=x%20y", "a=&a=2"][pick(3) as usize].to_owned(),
         authority: "shop.example".to_owned(),
@@ -288,7 +288,7 @@ fn call(number: u64) -> Call {
         server_side: side(&[0, 2]),
         unknown_side: side(&[3]),
         fields: vec![
-            ("redis_type", FieldValue::Text("GET".to_owned())),
+            ("redis_type", FieldValue::Text("GET".into())),
             (
                 "redis_total_size",
                 FieldValue::Int(i64::try_from(number).unwrap() - 10),

@@ -162,7 +162,7 @@ fn call(number: u64, calls: u64, random: &mut Random) -> Call {
         head_len: 300,
         body_len: body,
         wire_len: 300 + body,
-        packets: vec![number * 1500],
+        packets: [number * 1500].into_iter().collect(),
         ..Message::default()
     };
     let mut asked = Headers::default();
@@ -182,7 +182,7 @@ fn call(number: u64, calls: u64, random: &mut Random) -> Call {
         version: "HTTP/1.1",
         client,
         server,
-        method: method.to_owned(),
+        method: method.into(),
         path,
         query: if random.below(4) == 0 {
             format!("page={}", random.below(50))
