@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Access, Remote};
 use crate::descriptors;
 use crate::hub::{Hub, Options};
-use crate::language::{self, CheckArgs};
+use crate::language;
 use crate::nodes::{Patience, Where, parse_dns, parse_url};
 use crate::offline::{self, DissectArgs};
 use crate::snapshots::{Import, import};
@@ -67,6 +67,17 @@ enum Command {
 enum KflCommand {
     /// Say how a filter is read, of which columns, and where it is wrong
     Check(CheckArgs),
+}
+
+/// Flags of `kfl check`.
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The filter, e.g. 'response.status >= 500 and path startsWith "/cart"'
+    #[arg(value_name = "EXPR")]
+    filter: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -186,7 +197,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(args) => bring_in(args),
         Command::Mcp(args) => runtime.block_on(speak(args)),
         Command::Kfl(KflCommand::Check(args)) => {
-            if !language::check(&args, crate::now(), &mut std::io::stdout().lock())? {
+            if !language::check(
+                &args.filter,
+                args.json,
+                crate::now(),
+                &mut std::io::stdout().lock(),
+            )? {
                 bail!("this is no filter");
             }
             Ok(())

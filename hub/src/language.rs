@@ -4,28 +4,19 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 use wiretape_kfl::{Explanation, KflError, explain};
+use wiretape_tape::Nanos;
 
 use crate::query::{Plan, meaning, plan};
 
-/// Arguments of `wiretape-hub kfl check`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct CheckArgs {
-    /// The filter, e.g. 'dst.svc == "cart" and response.status >= 500'
-    #[arg(value_name = "EXPR")]
-    pub filter: String,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Says on `out` how a filter is read, of which columns, and which of them skip parts of the table. Whether it is one.
+/// Says on `out` how a filter is read, of which columns, and which of them skip parts of the table; with `json` as one object.
+/// Whether it is one.
 ///
 /// # Errors
 /// Who reads has gone away, or the filter is too large to be run.
-pub fn check(args: &CheckArgs, now: wiretape_tape::Nanos, out: &mut impl Write) -> anyhow::Result<bool> {
-    let explanation = match explain(&args.filter, now) {
+pub fn check(filter: &str, json: bool, now: Nanos, out: &mut impl Write) -> anyhow::Result<bool> {
+    let explanation = match explain(filter, now) {
         Ok(explanation) => explanation,
-        Err(error) if args.json => {
+        Err(error) if json => {
             writeln!(out, "{:#}", wrong(&error))?;
             return Ok(false);
         }
@@ -35,7 +26,7 @@ pub fn check(args: &CheckArgs, now: wiretape_tape::Nanos, out: &mut impl Write) 
         }
     };
     let plan = plan(&explanation.filter)?;
-    if args.json {
+    if json {
         writeln!(out, "{:#}", told(&explanation, &plan))?;
     } else {
         write!(out, "{explanation}")?;
@@ -121,11 +112,7 @@ mod tests {
 
     fn checked(filter: &str, json: bool) -> (bool, String) {
         let mut out = Vec::new();
-        let args = CheckArgs {
-            filter: filter.to_owned(),
-            json,
-        };
-        let valid = check(&args, NOW, &mut out).unwrap();
+        let valid = check(filter, json, NOW, &mut out).unwrap();
         (valid, String::from_utf8(out).unwrap())
     }
 
