@@ -55,15 +55,11 @@ pub use calls::{
 };
 pub use database::{Database, Databases, QueryError};
 pub use endpoints::MAX_NAMES;
-<<<<<<< HEAD
-pub use filter::MAX_CONDITIONS;
+pub use filter::bodies::{MAX_SEARCHED, SEARCHED_BYTES};
+pub use filter::{MAX_CONDITIONS, Plan, meaning, plan};
 pub use flows::{
     DEFAULT_FLOWS, FlowGroup, FlowOrder, FlowsPage, FlowsQuery, MAX_FLOWS, MAX_TOP, flows, flows_summary,
 };
-=======
-pub use filter::bodies::{MAX_SEARCHED, SEARCHED_BYTES};
-pub use filter::{MAX_CONDITIONS, Plan, meaning, plan};
->>>>>>> store
 pub use group::{GroupKey, MAX_KEYS};
 pub use latency::{EXACT_LATENCIES, HISTOGRAM_ERROR};
 pub use nearest::nearest;
