@@ -12,6 +12,7 @@ use wiretape_tape::{Export, ExportFormat, Name, Nanos, OwnedPacket};
 
 use super::entries::{self, Asked};
 use super::row::Row;
+use super::scope::Scoped;
 use super::{Database, QueryError, Scope};
 use crate::calls::packets::place;
 use crate::snapshots::{Connections, ExportError};
@@ -56,7 +57,7 @@ pub struct CallPackets {
 /// [`QueryError::NotFound`] when no call matches, [`QueryError::BadRequest`] for a wrong filter, one that asks for
 /// connections, or more than [`MAX_PACKETS`].
 pub async fn call_packets(db: &Database, scope: &Scope, nodes: &[String]) -> Result<CallPackets, QueryError> {
-    let scoped = scope.read()?;
+    let scoped = scope.read(db).await?.without_redactions()?;
     if !Asked::by(&scoped.filter).is_calls() {
         return Err(QueryError::BadRequest(
             "the filter speaks of connections or flows, which have no packets of their own here; ask for calls, or with \
@@ -95,6 +96,7 @@ pub async fn call_packets(db: &Database, scope: &Scope, nodes: &[String]) -> Res
             }
         }
     }
+    whole_answer(&scoped)?;
     if calls == 0 {
         let why = scoped.nothing(db, scope, Asked::default(), 0).await?;
         return Err(QueryError::NotFound(format!("no call matches: {why}")));
@@ -221,7 +223,8 @@ pub async fn whole_connections(
     db: &Database,
     scope: &Scope,
 ) -> Result<(Connections, (Nanos, Nanos)), QueryError> {
-    let scoped = scope.read()?;
+    let scoped = scope.read(db).await?.without_redactions()?;
+    whole_answer(&scoped)?;
     let asked = Asked::by(&scoped.filter);
     if asked.is_of_flows() {
         return Err(QueryError::BadRequest(
@@ -234,6 +237,14 @@ pub async fn whole_connections(
     }
     let streams = matching.select(vec![col("stream").alias("of")])?.distinct()?;
     of_streams(db, streams, async || scoped.nothing(db, scope, asked, 0).await).await
+}
+
+/// A capture cannot say that more might belong to it, as other answers do.
+fn whole_answer(scoped: &Scoped) -> Result<(), QueryError> {
+    match scoped.warnings().first() {
+        None => Ok(()),
+        Some(warning) => Err(QueryError::BadRequest(warning.clone())),
+    }
 }
 
 /// The connection of one call, by its id.

@@ -113,6 +113,9 @@ async fn open_or_newest(app: &App, params: &mut Params) -> Result<(Opened, Optio
 fn tell(answer: &mut Value, opened: &Opened, warning: Option<String>) {
     answer["db"] = json!(opened.db);
     if let Some(warning) = warning {
-        answer["warnings"] = json!([warning]);
+        match &mut answer["warnings"] {
+            Value::Array(warnings) => warnings.insert(0, json!(warning)),
+            none => *none = json!([warning]),
+        }
     }
 }

@@ -21,6 +21,7 @@ use super::fields::instant;
 use super::filter::joined;
 use super::latency::{EXACT_LATENCIES, Latencies};
 use super::row::Row;
+use super::scope::Scoped;
 use super::{Database, QueryError, Scope, connection};
 
 pub use summary::{MAX_TOP, flows_summary};
@@ -104,6 +105,9 @@ pub struct FlowsPage {
     /// Why there is nothing, when there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
+    /// What is to be said about how the filter was run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Packets that the recorders lost, so that numbers are too small; absent when none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_packets: Option<u64>,
@@ -121,7 +125,7 @@ pub async fn flows(db: &Database, query: &FlowsQuery) -> Result<FlowsPage, Query
             "`raw` shows the columns of single flows; with `aggregate`, ask for compact or full".to_owned(),
         ));
     }
-    let connections = query.connections(db).await?;
+    let (connections, scoped) = query.connections(db).await?;
     let grouped = table::grouped(connections.clone(), query.group)?;
     let total = grouped.clone().count().await? as u64;
     let batches = grouped
@@ -145,6 +149,7 @@ pub async fn flows(db: &Database, query: &FlowsQuery) -> Result<FlowsPage, Query
     };
     let mut page = FlowsPage {
         total,
+        warnings: scoped.warnings(),
         lost_packets: Some(db.summary().lost_packets).filter(|lost| *lost > 0),
         ..FlowsPage::default()
     };
@@ -174,13 +179,13 @@ pub async fn flows(db: &Database, query: &FlowsQuery) -> Result<FlowsPage, Query
 
 impl FlowsQuery {
     /// The connections that it is about, as rows like those of calls.
-    async fn connections(&self, db: &Database) -> Result<DataFrame, QueryError> {
+    async fn connections(&self, db: &Database) -> Result<(DataFrame, Scoped), QueryError> {
         let filter = Scope {
             start: None,
             end: None,
             ..self.scope.clone()
         };
-        let scoped = filter.read()?;
+        let scoped = filter.read(db).await?.without_redactions()?;
         if Asked::by(&scoped.filter).is_of_flows() {
             return Err(QueryError::BadRequest(
                 "the filter is asked of connections here: write `conn_…`, `tcp_conn` or `udp_conn` for `flow_…`, \
@@ -204,10 +209,11 @@ impl FlowsQuery {
         }));
         let more = (!conditions.is_empty()).then(|| joined(conditions, Operator::And));
         let table = entries::connections(db).await?;
-        Ok(match scoped.and(more) {
+        let table = match scoped.and(more) {
             Some(condition) => table.filter(condition)?,
             None => table,
-        })
+        };
+        Ok((table, scoped))
     }
 
     /// The connections that passed a packet in the window.

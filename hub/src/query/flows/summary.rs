@@ -23,7 +23,7 @@ const MAX_NAMESPACES: usize = 1000;
 /// # Errors
 /// As [`flows`](super::flows()).
 pub async fn flows_summary(db: &Database, query: &FlowsQuery) -> Result<Value, QueryError> {
-    let connections = query.connections(db).await?;
+    let (connections, scoped) = query.connections(db).await?;
     let flows = table::grouped(connections.clone(), None)?;
 
     let mut answer = Map::new();
@@ -72,6 +72,10 @@ pub async fn flows_summary(db: &Database, query: &FlowsQuery) -> Result<Value, Q
     namespaces(flows, &mut answer).await?;
     if total == 0 {
         answer.insert("explanation".to_owned(), json!(nothing(db)));
+    }
+    let warnings = scoped.warnings();
+    if !warnings.is_empty() {
+        answer.insert("warnings".to_owned(), json!(warnings));
     }
     let lost = db.summary().lost_packets;
     if lost > 0 {
