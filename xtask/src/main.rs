@@ -48,7 +48,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run a benchmark beside its peer: `dissect`, `record` or `cut`
+    /// Run a benchmark beside its peer: `dissect`, `record`, `cut` or `query`
     Bench {
         /// Which one, then its own options; `cargo xtask bench -- --help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
