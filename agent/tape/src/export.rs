@@ -101,6 +101,18 @@ impl<W: Write> Export<W> {
         meta: &PacketMeta,
         data: &[u8],
     ) -> Result<(), ExportError> {
+        self.commented_packet(node, interfaces, meta, data, "")
+    }
+
+    /// The same, with a comment for people where there is something to say. Classic pcap has no place for it.
+    pub fn commented_packet(
+        &mut self,
+        node: &str,
+        interfaces: &[InterfaceInfo],
+        meta: &PacketMeta,
+        data: &[u8],
+        comment: &str,
+    ) -> Result<(), ExportError> {
         let (link, data, stripped) = match self.format {
             ExportFormat::Pcapng | ExportFormat::Pcap => (meta.link, data, 0),
             ExportFormat::PcapRaw => match strip_link(meta.link, data) {
@@ -124,7 +136,11 @@ impl<W: Write> Export<W> {
         match self.format {
             ExportFormat::Pcapng => {
                 let interface = self.interface(node, interfaces, meta);
-                encode::packet(&mut self.buffer, interface, &packet);
+                if comment.is_empty() {
+                    encode::packet(&mut self.buffer, interface, &packet);
+                } else {
+                    encode::commented_packet(&mut self.buffer, interface, &packet, comment);
+                }
             }
             ExportFormat::Pcap | ExportFormat::PcapRaw => self.record(&packet)?,
         }

@@ -3,6 +3,8 @@
 
 mod server;
 
+mod param;
+
 mod routes;
 
 mod params;
@@ -32,7 +34,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::ApiError;
 pub use mcp::{Access, Remote};
-pub use routes::{ROUTES, Route};
 pub use server::{serve, serve_stdio, serve_stdio_of};
 
 use crate::hub::Hub;

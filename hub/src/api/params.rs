@@ -10,6 +10,8 @@ use futures::StreamExt;
 use serde_json::Value;
 
 use super::ApiError;
+use super::routes::{self, Route};
+use crate::query::nearest;
 use crate::snapshots::{shown, window};
 
 /// Longest body that is read. The largest request there is names a window, some nodes and a filter.
@@ -19,10 +21,13 @@ const MAX_DISCARDED: usize = 64 << 20;
 
 /// The parameters of a request: those of its path and query, and the members of its JSON body.
 ///
-/// Each is taken out by name; what is left over at the end was not understood, and the answer says so.
-#[derive(Debug, Default)]
+/// Each is taken out by name. A route refuses what it does not know before anything is done; what a tool has left over at
+/// the end it did not understand, and its answer says so.
+#[derive(Default)]
 pub struct Params {
     given: BTreeMap<String, Value>,
+    /// The route that they came by; tools have none.
+    route: Option<&'static Route>,
 }
 
 impl Params {
@@ -108,6 +113,55 @@ impl Params {
         };
         flag.map(Some)
             .ok_or_else(|| wrong(&name, "true or false", &value))
+    }
+
+    /// One of some words, each of which stands for something; the empty text is as good as nothing.
+    pub fn one_of<T: Copy>(&mut self, names: &[&str], words: &[(&str, T)]) -> Result<Option<T>, ApiError> {
+        let Some(given) = self.text(names)?.filter(|given| !given.is_empty()) else {
+            return Ok(None);
+        };
+        if let Some((_, meant)) = words.iter().find(|(word, _)| *word == given) {
+            return Ok(Some(*meant));
+        }
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let near = nearest(&given, words.iter().copied())
+            .map(|word| format!("; did you mean {word}?"))
+            .unwrap_or_default();
+        Err(ApiError::bad_request(format!(
+            "`{}` must be {}, not \"{}\"{near}",
+            names.first().unwrap_or(&"it"),
+            either(&words),
+            shown(&given)
+        )))
+    }
+
+    /// Texts by name: a JSON object, `a=b,c=d`, or a list of `a=b`.
+    pub fn pairs(&mut self, names: &[&str]) -> Result<Vec<(String, String)>, ApiError> {
+        let Some((name, value)) = self.take(names) else {
+            return Ok(Vec::new());
+        };
+        let pair = |text: &str| {
+            let (key, value) = text.split_once('=')?;
+            Some((key.trim().to_owned(), value.trim().to_owned()))
+        };
+        let parts = |text: &str| -> Option<Vec<_>> {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(pair).collect()
+        };
+        let pairs = match &value {
+            Value::String(text) => parts(text),
+            Value::Array(items) => items
+                .iter()
+                .map(|item| item.as_str().and_then(&parts))
+                .collect::<Option<Vec<_>>>()
+                .map(|all| all.concat()),
+            Value::Object(members) => members
+                .iter()
+                .map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect(),
+            _ => None,
+        };
+        pairs.ok_or_else(|| wrong(&name, "pairs such as app=checkout,tier=front", &value))
     }
 
     /// Several texts: a JSON array, or one text with commas.
@@ -214,6 +268,12 @@ impl Params {
         }
     }
 
+    /// Refuses what is no parameter of the route.
+    pub fn check(&self) -> Result<(), ApiError> {
+        self.route
+            .map_or(Ok(()), |route| route.check(self.given.keys().map(String::as_str)))
+    }
+
     /// JSON under a name: the arguments of a tool.
     pub fn value(&mut self, names: &[&str]) -> Option<Value> {
         self.take(names).map(|(_, value)| value)
@@ -263,6 +323,8 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             check_kind(&head.headers)?;
             params.give_json(&body, "the body")?;
         }
+        params.route = routes::of(&head.method, head.uri.path());
+        params.check()?;
         Ok(params)
     }
 }
@@ -329,6 +391,15 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+/// `a, b or c`.
+fn either(words: &[&str]) -> String {
+    match words.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 

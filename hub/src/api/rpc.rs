@@ -70,6 +70,7 @@ fn message(asked: Asked) -> Asked {
             false => message.into_bytes(),
         };
         params.give_json(&message, "`message`")?;
+        params.check()?;
     }
     Ok(params)
 }

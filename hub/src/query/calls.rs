@@ -397,6 +397,11 @@ fn unknown(id: &str) -> QueryError {
     ))
 }
 
+/// The connection that an id speaks of.
+pub(super) fn stream_of(id: &str) -> Result<u64, QueryError> {
+    id.parse().map(|id: CallId| id.stream)
+}
+
 /// The parts of an id.
 struct CallId {
     node: String,

@@ -199,6 +199,11 @@ fn nanos(row: Row<'_>) -> i64 {
     i64::try_from(last.saturating_sub(first)).unwrap_or(i64::MAX)
 }
 
+/// From the first packet to the last in seconds, one at least.
+pub(super) fn seconds(row: Row<'_>) -> f64 {
+    nanos(row).max(SECOND) as f64 / SECOND as f64
+}
+
 fn rate_of(count: i64, nanos: i64) -> i64 {
     let rate = i128::from(count) * i128::from(SECOND) / i128::from(nanos.max(SECOND));
     i64::try_from(rate).unwrap_or(i64::MAX)

@@ -49,6 +49,11 @@ impl Asked {
         }
     }
 
+    /// Whether it speaks of flows.
+    pub(super) fn is_of_flows(self) -> bool {
+        self.flows
+    }
+
     /// Whether it is only for calls.
     pub(super) fn is_calls(self) -> bool {
         self == Self::default()
@@ -61,11 +66,7 @@ pub(super) async fn table(db: &Database, asked: Asked) -> Result<DataFrame, Quer
     if asked.is_calls() {
         return Ok(calls);
     }
-    let Some(connections) = db.connections().await? else {
-        return Err(QueryError::NotFound(
-            "this dissection is older than the table of connections; dissect the snapshot again".to_owned(),
-        ));
-    };
+    let connections = stored(db).await?;
     let call = |column: &Column| {
         let known = CALLS.iter().any(|call| call.name == column.name);
         known.then(|| col(column.name))
@@ -75,9 +76,28 @@ pub(super) async fn table(db: &Database, asked: Asked) -> Result<DataFrame, Quer
         all = all.union(connections.clone().select(row(connection))?)?;
     }
     if asked.flows {
-        all = all.union(flows(connections)?.select(row(flow))?)?;
+        all = all.union(flow_rows(connections)?)?;
     }
     Ok(all)
+}
+
+/// Connections alone, as rows like those of calls.
+pub(super) async fn connections(db: &Database) -> Result<DataFrame, QueryError> {
+    Ok(stored(db).await?.select(row(connection))?)
+}
+
+/// The flows that connections add up to, as rows like those of calls.
+pub(super) fn flow_rows(connections: DataFrame) -> Result<DataFrame, QueryError> {
+    Ok(flows(connections)?.select(row(flow))?)
+}
+
+/// The table of connections as it is.
+async fn stored(db: &Database) -> Result<DataFrame, QueryError> {
+    db.connections().await?.ok_or_else(|| {
+        QueryError::NotFound(
+            "this dissection is older than the table of connections; dissect the snapshot again".to_owned(),
+        )
+    })
 }
 
 /// Columns of all kinds of entries: those of calls, then those that only connections have.

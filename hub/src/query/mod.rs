@@ -28,6 +28,8 @@ mod connection;
 
 mod bodies;
 
+mod packets;
+
 mod explain;
 
 mod scan;
@@ -42,6 +44,8 @@ mod stats;
 
 mod timeline;
 
+mod flows;
+
 mod nearest;
 
 mod sql;
@@ -53,8 +57,15 @@ pub use database::{Database, Databases, QueryError};
 pub use endpoints::MAX_NAMES;
 pub use filter::bodies::{MAX_SEARCHED, SEARCHED_BYTES};
 pub use filter::{MAX_CONDITIONS, Plan, meaning, plan};
+pub use flows::{
+    DEFAULT_FLOWS, FlowGroup, FlowOrder, FlowsPage, FlowsQuery, MAX_FLOWS, MAX_TOP, flows, flows_summary,
+};
 pub use group::{GroupKey, MAX_KEYS};
 pub use latency::{EXACT_LATENCIES, HISTOGRAM_ERROR};
+pub use nearest::nearest;
+pub use packets::{
+    CallPackets, MAX_COMMENTS, MAX_CONNECTIONS, MAX_PACKETS, call_packets, connection_of, whole_connections,
+};
 pub use scope::Scope;
 pub use select::{CallsGroup, columns_named};
 pub use stats::{

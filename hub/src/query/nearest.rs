@@ -4,14 +4,28 @@
 const LONGEST: usize = 64;
 
 /// The name that one who wrote `name` may have meant.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > LONGEST {
         return None;
     }
     let name = name.to_lowercase();
-    let (distance, known) = known.map(|known| (edits(&name, known), known)).min()?;
+    let known: Vec<&str> = known.collect();
+    // Swapped letters are one slip, though they are two edits.
+    if let Some(swapped) = known.iter().find(|known| letters(known) == letters(&name)) {
+        return Some(swapped);
+    }
+    let (distance, known) = known
+        .into_iter()
+        .map(|known| (edits(&name, known), known))
+        .min()?;
     // A third of the letters wrong is another word.
     (distance <= (name.len() / 3).max(1)).then_some(known)
+}
+
+fn letters(name: &str) -> Vec<char> {
+    let mut letters: Vec<char> = name.chars().collect();
+    letters.sort_unstable();
+    letters
 }
 
 /// Levenshtein's distance.
@@ -43,6 +57,7 @@ mod tests {
         let near = |name| nearest(name, known.into_iter());
         assert_eq!(near("statu"), Some("status"));
         assert_eq!(near("STATUS"), Some("status"));
+        assert_eq!(near("sattus"), Some("status"));
         assert_eq!(near("dst_svc"), None);
         assert_eq!(near("elapsed"), None);
         assert_eq!(near("elapsedns"), Some("elapsed_ns"));

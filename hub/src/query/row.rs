@@ -62,6 +62,12 @@ impl<'b> Row<'b> {
         }
     }
 
+    /// A truth; false when unknown.
+    pub(super) fn truth(self, column: &str) -> bool {
+        let truths = self.column(column).and_then(|array| array.as_boolean_opt());
+        truths.is_some_and(|truths| truths.value(self.row))
+    }
+
     /// A hash of 64 bits.
     pub(super) fn id(self, column: &str) -> u64 {
         self.column(column)

@@ -1,16 +1,18 @@
 //! Packets of a snapshot as one capture file: merged by time over the nodes, cut to a window, filtered like tcpdump.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use pcap::{BpfProgram, Capture, Linktype, Precision};
+use wiretape_dissect::Router;
 use wiretape_tape::{
     Chunk, ChunkReader, Export as Sink, ExportError as SinkError, ExportFormat, LinkType, Nanos,
 };
 
+use super::chosen::{Connections, Filter, Programs};
 use super::{Manifest, NodePart, Origin, SEGMENTS};
 
 /// Read at once where segments are given out as they lie.
@@ -27,6 +29,8 @@ pub struct Wanted {
     pub end: Option<Nanos>,
     /// In libpcap's language.
     pub bpf: Option<String>,
+    /// Those of certain connections, instead of such a filter.
+    pub connections: Option<Arc<Connections>>,
     /// Whether it shall be pcapng; classic pcap otherwise.
     pub pcapng: bool,
 }
@@ -86,7 +90,10 @@ impl Export {
         if window.1 <= window.0 {
             return Err(ExportError::EmptyWindow);
         }
-        let unfiltered = wanted.start.is_none() && wanted.end.is_none() && wanted.bpf.is_none();
+        let unfiltered = wanted.start.is_none()
+            && wanted.end.is_none()
+            && wanted.bpf.is_none()
+            && wanted.connections.is_none();
         // Segments of agents end with a whole block, so one may follow another; foreign files may end anywhere.
         let whole = (wanted.pcapng && unfiltered && manifest.origin == Origin::Cut)
             .then(|| chosen.iter().map(|part| part.bytes()).sum());
@@ -95,7 +102,14 @@ impl Export {
             .iter()
             .map(|part| Tape::new(&segments, part, whole.is_none().then_some(window)))
             .collect();
-        let mut filter = wanted.bpf.as_deref().map(Filter::new).transpose()?;
+        let mut filter = match (&wanted.connections, wanted.bpf.as_deref()) {
+            (Some(connections), _) => Some(Filter::Connections(
+                Arc::clone(connections),
+                Box::new(Router::new()),
+            )),
+            (None, Some(text)) => Some(Filter::Bpf(Programs::new(text)?)),
+            (None, None) => None,
+        };
         let mut links = BTreeSet::new();
         if whole.is_none() {
             for tape in &mut tapes {
@@ -103,9 +117,9 @@ impl Export {
                 links.extend(tape.links());
             }
         }
-        if let Some(filter) = &mut filter {
+        if let Some(Filter::Bpf(programs)) = &mut filter {
             for link in &links {
-                filter.program(LinkType(*link))?;
+                programs.program(LinkType(*link))?;
             }
         }
         let format = match (wanted.pcapng, links.len() < 2) {
@@ -305,7 +319,7 @@ impl Tape {
             let data = self.chunk.data(packet);
             let wanted = (window.0..window.1).contains(&packet.ts)
                 && match filter {
-                    Some(filter) => filter.program(packet.link)?.filter(data),
+                    Some(filter) => filter.takes(packet, data)?,
                     None => true,
                 };
             if wanted {
@@ -318,55 +332,4 @@ impl Tape {
         }
         Ok(())
     }
-}
-
-/// A filter in libpcap's language, compiled for each link type that is met.
-struct Filter {
-    text: String,
-    programs: BTreeMap<u16, BpfProgram>,
-}
-
-impl Filter {
-    fn new(text: &str) -> Result<Self, ExportError> {
-        // libpcap takes the text up to the first NUL.
-        if text.contains('\0') {
-            return Err(ExportError::Filter {
-                reason: "it contains a NUL character".to_owned(),
-            });
-        }
-        let mut filter = Self {
-            text: text.to_owned(),
-            programs: BTreeMap::new(),
-        };
-        // So that nonsense is told even where there is no packet.
-        if filter.program(LinkType::RAW).is_err() {
-            filter.program(LinkType::ETHERNET)?;
-        }
-        Ok(filter)
-    }
-
-    fn program(&mut self, link: LinkType) -> Result<&BpfProgram, ExportError> {
-        match self.programs.entry(link.0) {
-            std::collections::btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
-            std::collections::btree_map::Entry::Vacant(free) => {
-                let program = compile(&self.text, link).map_err(|reason| ExportError::Filter { reason })?;
-                Ok(free.insert(program))
-            }
-        }
-    }
-}
-
-fn compile(text: &str, link: LinkType) -> Result<BpfProgram, String> {
-    // Files call raw IP 101, libpcap on Linux calls it 12 (<https://www.tcpdump.org/linktypes.html>, LINKTYPE_RAW).
-    let number = if link == LinkType::RAW {
-        12
-    } else {
-        i32::from(link.0)
-    };
-    let said = |error: pcap::Error| match error {
-        pcap::Error::PcapError(words) => words,
-        error => error.to_string(),
-    };
-    let capture = Capture::dead_with_precision(Linktype(number), Precision::Nano).map_err(said)?;
-    capture.compile(text, true).map_err(said)
 }

@@ -18,6 +18,8 @@ mod recover;
 
 mod import;
 
+mod chosen;
+
 mod export;
 
 mod error;
@@ -32,6 +34,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wiretape_tape::Nanos;
 
+pub use chosen::Connections;
 pub use disk::DiskError;
 pub use error::SnapshotError;
 pub use export::{Export, ExportError, Wanted};

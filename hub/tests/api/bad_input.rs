@@ -165,7 +165,7 @@ async fn wrong_requests_are_told_what_to_do_and_change_nothing() {
             "/mcp/dissections",
             json!({}),
             400,
-            "`snapshot` is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)",
+            "`snapshot` (also `snapshot_name`) is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)",
         ),
         post(
             "/mcp/dissections",

@@ -161,3 +161,152 @@ async fn a_client_that_goes_away_ends_the_export() {
         .expect("the others have ended");
     assert!(count > 600 * 8);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_packets_of_an_answer_and_no_others() {
+    let (client, server) = shop(20, 3000, 16 << 10).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    let ask = &hub.client;
+    ask.snapshot(json!({ "name": "a" })).await;
+    ask.dissect("a", "d").await;
+    let get = async |query: &str| {
+        let answer = ask
+            .send("GET", &format!("/mcp/snapshots/a/pcap?{query}"), None)
+            .await;
+        assert_eq!(answer.status().as_u16(), 200, "{query}");
+        answer.bytes().await.expect("it arrives whole")
+    };
+    let failing = encoded("response.status == 503");
+    // The parts of one request and its answer each, as the table has them.
+    let raw = ask
+        .get(&format!(
+            "/mcp/calls?db=a/d&kfl={failing}&fields=req_packets,resp_packets"
+        ))
+        .await;
+    let calls = raw["calls"].as_array().expect("a list");
+    assert_eq!(calls.len(), 2);
+    let located: usize = calls
+        .iter()
+        .flat_map(|call| ["req_packets", "resp_packets"].map(|half| &call[half]))
+        .map(|half| half.as_array().map_or(0, Vec::len))
+        .sum();
+    let own = packets(&get(&format!("kfl={failing}")).await);
+    assert_eq!(own.len(), located);
+    assert!(own.len() >= 4 && own.is_sorted_by_key(|(ts, _)| *ts), "{own:?}");
+    let one_node = packets(&get(&format!("kfl={failing}&nodes=node-2")).await);
+    assert!(one_node.len() <= own.len());
+
+    let whole = packets(&get(&format!("kfl={failing}&whole_connections=true&format=pcapng")).await);
+    let all = packets(&get("db=a/d&whole_connections=true").await);
+    let everything = packets(&get("").await);
+    assert_eq!(whole.len() * 10, all.len());
+    assert_eq!(all, everything);
+
+    for (query, status, error) in [
+        ("kfl=response.statsu", 400, "the filter is wrong"),
+        (
+            "kfl=request.path%20%3D%3D%20%22%2Fno%22",
+            404,
+            "no call matches: the filter",
+        ),
+        ("kfl=tcp_conn", 400, "the filter speaks of connections"),
+        ("kfl=error&bpf_filter=tcp", 400, "give one of them"),
+        ("db=nope/d", 404, "there is no database `nope/d`"),
+        ("kfl=error&nodes=node-9", 400, "no packets of a node `node-9`"),
+        (
+            "kfl=error&whole_connections=some",
+            400,
+            "`whole_connections` must be true or false",
+        ),
+    ] {
+        let (got, answer) = ask
+            .ask("GET", &format!("/mcp/snapshots/a/pcap?{query}"), None)
+            .await;
+        let told = answer["error"].as_str().unwrap_or_default();
+        assert!(got == status && told.contains(error), "{query}: {got} {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wireshark_reads_where_each_call_begins() {
+    if Command::new("tshark")
+        .arg("-v")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_err()
+    {
+        eprintln!("tshark is not installed: skipped");
+        return;
+    }
+    let (client, server) = shop(20, 100, 16 << 10).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    hub.client.snapshot(json!({ "name": "a" })).await;
+    hub.client.dissect("a", "d").await;
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("failing.pcapng");
+    let located = hub
+        .client
+        .post(
+            "/mcp/tools/export_pcap",
+            json!({ "kfl": "error", "whole_connections": false, "format": "pcapng" }),
+        )
+        .await;
+    assert_eq!(located["calls"], 2, "{located}");
+    let answer = hub
+        .client
+        .send("GET", located["path"].as_str().expect("a path"), None)
+        .await;
+    std::fs::write(&path, answer.bytes().await.expect("it arrives whole")).expect("a file");
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .arg(&path)
+            .output()
+            .expect("it runs");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{program}: {errors}");
+        String::from_utf8(output.stdout).expect("it is text")
+    };
+    let told = run(
+        "tshark",
+        &["-T", "fields", "-e", "frame.comment", "-Y", "frame.comment", "-r"],
+    );
+    let comments: Vec<&str> = told.lines().collect();
+    assert_eq!(comments.len(), 2, "{told}");
+    for comment in comments {
+        assert!(
+            comment.starts_with("call node-1/")
+                && comment.contains(": http POST /api/v1/checkout -> 503 server_error in "),
+            "{comment}"
+        );
+    }
+    let hosts = run("tshark", &["-q", "-z", "hosts", "-r"]);
+    assert!(
+        hosts.contains("10.0.0.2") && hosts.contains("checkout"),
+        "{hosts}"
+    );
+    let info = run("capinfos", &["-c", "-M"]);
+    assert!(info.contains("Number of packets"), "{info}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_comes_with_the_packets_of_its_connection() {
+    use base64::Engine as _;
+    let (client, server) = shop(5, 100, 64 << 20).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    hub.client.snapshot(json!({ "name": "a" })).await;
+    hub.client.dissect("a", "d").await;
+    let calls = hub.client.get("/mcp/calls?db=a/d&limit=1").await;
+    let details = hub
+        .client
+        .post(
+            "/mcp/tools/get_api_call_details",
+            json!({ "id": calls["calls"][0]["id"], "include_pcap": true }),
+        )
+        .await;
+    let bytes = base64::prelude::BASE64_STANDARD
+        .decode(details["pcap"].as_str().expect("a capture"))
+        .expect("it is base64");
+    assert_eq!(packets(&bytes).len(), 2 * 8);
+}

@@ -167,24 +167,34 @@ async fn windows_in_all_spellings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unused_parameters_are_told() {
+async fn unknown_parameters_are_refused() {
     let (client, _server) = shop(2, 10, 64 << 20).await;
     let hub = TestHub::start(&[&client]).await;
     hub.client.snapshot(json!({ "name": "a" })).await;
     hub.client.dissect("a", "d").await;
-    let page = hub.client.get("/mcp/calls?db=a/d&group=node").await;
-    assert_eq!(
-        page["warnings"],
-        json!(["`group` is not a parameter here and was not used"])
-    );
-    let created = hub
-        .client
-        .post("/mcp/snapshots", json!({ "name": "b", "workload_filter": {} }))
-        .await;
-    assert_eq!(
-        created["warnings"],
-        json!(["`workload_filter` is not a parameter here and was not used"])
-    );
+    for (method, path, body, error) in [
+        (
+            "GET",
+            "/mcp/calls?db=a/d&groupby=node",
+            None,
+            "`groupby` is not a parameter of GET /mcp/calls; did you mean `group_by`?",
+        ),
+        (
+            "POST",
+            "/mcp/snapshots",
+            Some(json!({ "name": "b", "workload_filter": {} })),
+            "`workload_filter` is not a parameter of POST /mcp/snapshots; it takes name, ",
+        ),
+    ] {
+        let (status, answer) = hub.client.ask(method, path, body).await;
+        let told = answer["error"].as_str().unwrap_or_default();
+        assert!(
+            status == 400 && told.starts_with(error),
+            "{path}: {status} {answer}"
+        );
+    }
+    let (status, _) = hub.client.ask("GET", "/mcp/snapshots/b", None).await;
+    assert_eq!(status, 404, "nothing was made");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 
 mod cut;
 mod dissect;
+mod mcp;
 mod query;
 mod random;
 mod record;
@@ -42,6 +43,8 @@ enum Bench {
     Hostile(dissect::HostileOptions),
     /// Questions to a dissection of many calls, beside DuckDB.
     Query(query::Options),
+    /// An assistant's calls, beside the Python SDK's own server.
+    Mcp(mcp::Options),
 
     /// The sender of `record`, in its own process and namespace.
     #[command(hide = true)]
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
         Bench::Dissect(options) => dissect::run(&options),
         Bench::Hostile(options) => dissect::run_hostile(&options),
         Bench::Query(options) => query::run(&options),
+        Bench::Mcp(options) => mcp::run(&options),
         Bench::Send(options) => record::send(&options),
         Bench::Receive(options) => record::receive(&options),
         Bench::RunDissect(options) => dissect::run_ours(&options),

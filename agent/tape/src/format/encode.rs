@@ -87,6 +87,27 @@ pub(crate) fn packet(out: &mut Vec<u8>, interface: u32, p: &Packet<'_>) {
     out.extend_from_slice(&total_field);
 }
 
+/// The same, with a comment for people (section 3.5).
+pub(crate) fn commented_packet(out: &mut Vec<u8>, interface: u32, p: &Packet<'_>, comment: &str) {
+    let start = out.len();
+    packet(out, interface, p);
+    let captured = p.data.len().min(MAX_CAPTURED);
+    let options = start + 28 + captured + padding(captured);
+    // The other options with their end, if there are any, and the block's length.
+    let rest = out.split_off(options);
+    text(out, option::COMMENT, comment);
+    match rest.split_last_chunk::<4>() {
+        Some((others, _)) if !others.is_empty() => out.extend_from_slice(others),
+        _ => end(out),
+    }
+    // Fits: a comment is cut to what an option holds.
+    let total = (out.len() - start + 4) as u32;
+    out.extend_from_slice(&total.to_le_bytes());
+    if let Some(length) = out.get_mut(start + 4..start + 8) {
+        length.copy_from_slice(&total.to_le_bytes());
+    }
+}
+
 /// Names, for us as JSON in custom blocks and for every other tool as name resolution of their addresses.
 pub(crate) fn names<'a>(out: &mut Vec<u8>, names: impl IntoIterator<Item = &'a Name>) -> io::Result<()> {
     let names: Vec<&Name> = names.into_iter().collect();

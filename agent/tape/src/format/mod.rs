@@ -42,6 +42,7 @@ pub(crate) mod block {
 /// Option codes (3.5 and each block's own list).
 pub(crate) mod option {
     pub const END: u16 = 0;
+    pub const COMMENT: u16 = 1;
     /// Custom binary option that may be copied.
     pub const CUSTOM: u16 = 2989;
 

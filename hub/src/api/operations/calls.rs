@@ -66,9 +66,13 @@ pub async fn details(app: &App, params: &mut Params) -> Result<Value, ApiError> 
         )));
     }
     let l4 = params.flag(&["include_l4"])?.unwrap_or(true);
+    let pcap = params.flag(&["include_pcap"])?.unwrap_or(false);
     let opened = open(app, params).await?;
     let size = usize::try_from(size).map_err(ApiError::internal)?;
     let mut answer = query::call_details(&opened.database, &id, payload.then_some(size), l4).await?;
+    if pcap {
+        super::pcap::of_connection(app, &opened, &id, &mut answer).await?;
+    }
     answer["db"] = json!(opened.db);
     Ok(answer)
 }
@@ -87,7 +91,7 @@ fn id(params: &mut Params) -> Result<String, ApiError> {
     })
 }
 
-fn format(params: &mut Params) -> Result<Format, ApiError> {
+pub(super) fn format(params: &mut Params) -> Result<Format, ApiError> {
     match params.text(&["format"])?.as_deref() {
         None | Some("" | "compact") => Ok(Format::Compact),
         Some("full") => Ok(Format::Full),
@@ -142,7 +146,8 @@ pub(super) fn scope(params: &mut Params) -> Result<Scope, ApiError> {
     })
 }
 
-fn as_millis(nanos: u64) -> i64 {
+/// Milliseconds, as questions count time.
+pub(super) fn as_millis(nanos: u64) -> i64 {
     i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX)
 }
 

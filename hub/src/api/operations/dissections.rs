@@ -73,7 +73,7 @@ pub async fn create(app: &App, params: &mut Params) -> Result<Value, ApiError> {
 pub(super) async fn start(app: &App, params: &mut Params) -> Result<Job, ApiError> {
     let snapshot = params.text(SNAPSHOT)?.ok_or_else(|| {
         ApiError::bad_request(
-            "`snapshot` is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)",
+            "`snapshot` (also `snapshot_name`) is required: id or name of a completed snapshot (GET /mcp/snapshots lists them)",
         )
     })?;
     let name = params.text(DISSECTION)?;
@@ -138,7 +138,13 @@ pub async fn databases(app: &App, _: &mut Params) -> Result<Value, ApiError> {
             })
         })
         .collect();
-    Ok(json!({ "databases": databases }))
+    let mut answer = json!({ "databases": databases });
+    if databases.is_empty() {
+        answer["explanation"] = json!(
+            "no dissection is completed: POST /mcp/snapshots cuts a window, POST /mcp/dissections dissects it"
+        );
+    }
+    Ok(answer)
 }
 
 /// A dissection in a list.

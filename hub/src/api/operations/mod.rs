@@ -5,6 +5,8 @@ pub(super) mod boundaries;
 
 pub(super) mod health;
 
+pub(super) mod switches;
+
 pub(super) mod snapshots;
 
 pub(super) mod pcap;
@@ -24,6 +26,8 @@ pub(super) mod calls;
 pub(super) mod stats;
 
 pub(super) mod timeline;
+
+pub(super) mod flows;
 
 pub(super) mod sql;
 

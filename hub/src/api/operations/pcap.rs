@@ -1,37 +1,180 @@
 //! Packets as a capture file: what is wanted of them, and where to fetch it.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use wiretape_tape::Name;
 
+use super::calls::{Opened, as_millis};
 use super::{calls, required, snapshots};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
-use crate::query::{self, CallsQuery, MAX_LIMIT};
-use crate::snapshots::{Export, ExportError, Wanted, shown};
+use crate::catalogue::SnapshotEntry;
+use crate::query::{self, CallPackets, CallsQuery, Scope};
+use crate::snapshots::{Export, ExportError, Manifest, Wanted};
 
-/// Most connections (or pairs of addresses) of one filter: libpcap's programs have 4096 instructions at most, and each
-/// takes up to 40 of them for both versions of IP.
-const CONNECTIONS: usize = 48;
+/// Most bytes of the packets of one connection that are given with a call; longer captures are fetched from a path.
+const MAX_CONNECTION: usize = 1 << 20;
+
+/// What is asked for: packets of a snapshot, or of calls in it.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    wanted: Wanted,
+    of_calls: Option<OfCalls>,
+}
+
+/// The packets of calls.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct OfCalls {
+    /// Which dissection; that of the snapshot when not given.
+    db: Option<String>,
+    /// Which calls; all when not given.
+    kfl: Option<String>,
+    /// All packets of their connections, instead of their own.
+    whole: bool,
+}
+
+/// A capture that is found and checked: it can only fail for reasons of the disk or of whoever reads it.
+pub struct Capture {
+    /// The snapshot.
+    pub entry: SnapshotEntry,
+    /// Whether it is pcapng; else classic pcap.
+    pub pcapng: bool,
+    packets: Packets,
+}
+
+enum Packets {
+    /// By looking through the segments.
+    Found(Box<Export>),
+    /// By their locations, with the names for the file.
+    Located(CallPackets, Vec<Name>),
+}
+
+impl Capture {
+    /// Finds what a request asks for.
+    pub async fn prepare(app: &App, params: &mut Params) -> Result<Self, ApiError> {
+        let key = required(params, snapshots::KEYS)?;
+        let asked = Asked::read(params)?;
+        Self::of(app, &key, asked).await
+    }
+
+    async fn of(app: &App, snapshot: &str, asked: Asked) -> Result<Self, ApiError> {
+        let entry = app.hub.snapshots.find_completed(snapshot).await?;
+        let manifest = app.hub.snapshots.manifest(&entry).await?;
+        let Asked { mut wanted, of_calls } = asked;
+        let pcapng = wanted.pcapng;
+        if let Some(of_calls) = of_calls {
+            if wanted.bpf.is_some() {
+                return Err(ApiError::bad_request(
+                    "`bpf_filter` chooses among all packets, `kfl` and `db` those of calls; give one of them",
+                ));
+            }
+            let opened = of_calls.open(app, &entry).await?;
+            let scope = Scope {
+                kfl: of_calls.kfl,
+                start: wanted.start.map(as_millis),
+                end: wanted.end.map(as_millis),
+                now: crate::now(),
+            };
+            if !of_calls.whole {
+                check_nodes(&manifest, &wanted.nodes)?;
+                let packets = query::call_packets(&opened.database, &scope, &wanted.nodes).await?;
+                let names = manifest.names.into_iter().map(|name| name.name).collect();
+                return Ok(Self {
+                    entry,
+                    pcapng,
+                    packets: Packets::Located(packets, names),
+                });
+            }
+            let (connections, (first, last)) = query::whole_connections(&opened.database, &scope).await?;
+            (wanted.start, wanted.end) = (Some(first), Some(last));
+            wanted.connections = Some(Arc::new(connections));
+        }
+        let folder = app.hub.snapshots.path(&entry);
+        let export = tokio::task::spawn_blocking(move || Export::prepare(&folder, &manifest, &wanted))
+            .await
+            .map_err(ApiError::internal)??;
+        Ok(Self {
+            entry,
+            pcapng,
+            packets: Packets::Found(Box::new(export)),
+        })
+    }
+
+    /// Bytes that it will have, where that is known beforehand.
+    pub fn length(&self) -> Option<u64> {
+        match &self.packets {
+            Packets::Found(export) => export.length(),
+            Packets::Located(..) => None,
+        }
+    }
+
+    /// Writes it. Blocks; ends with an error as soon as `out` takes no more.
+    pub fn write(self, out: impl Write) -> Result<u64, ExportError> {
+        match self.packets {
+            Packets::Found(export) => export.write(out),
+            Packets::Located(packets, names) => packets.write(out, self.pcapng, &names),
+        }
+    }
+
+    /// All of it, if that is no more than so many bytes.
+    async fn bounded(self, app: &App, most: usize) -> Result<Option<Vec<u8>>, ApiError> {
+        let _permit = app.export_permit()?;
+        let export = tokio::task::spawn_blocking(move || -> Result<_, ExportError> {
+            let mut bytes = Bounded {
+                bytes: Vec::new(),
+                most,
+            };
+            match self.write(&mut bytes) {
+                Err(_) if bytes.bytes.len() >= bytes.most => Ok(None),
+                written => written.map(|_| Some(bytes.bytes)),
+            }
+        });
+        Ok(export.await.map_err(ApiError::internal)??)
+    }
+}
+
+impl OfCalls {
+    /// The dissection, which must be one of the snapshot.
+    async fn open(&self, app: &App, entry: &SnapshotEntry) -> Result<Opened, ApiError> {
+        let mut params = Params::default();
+        params.give("db", json!(self.db.as_ref().unwrap_or(&entry.id)));
+        let opened = calls::open(app, &mut params).await?;
+        if opened.snapshot != entry.id {
+            return Err(ApiError::bad_request(format!(
+                "`db`: `{}` is no dissection of the snapshot `{}`",
+                opened.db, entry.name
+            )));
+        }
+        Ok(opened)
+    }
+}
+
+fn check_nodes(manifest: &Manifest, asked: &[String]) -> Result<(), ApiError> {
+    let known = |asked: &&String| manifest.nodes.iter().any(|part| part.name == **asked);
+    match asked.iter().find(|asked| !known(asked)) {
+        None => Ok(()),
+        Some(unknown) => Err(ApiError::from(ExportError::UnknownNode {
+            asked: crate::snapshots::shown(unknown),
+            there: manifest.nodes.iter().map(|part| part.name.clone()).collect(),
+        })),
+    }
+}
 
 /// Where the packets of a snapshot can be fetched, once it is sure that they can be (contract 3.3: a relative path).
 pub async fn path(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let key = required(params, snapshots::KEYS)?;
-    let wanted = wanted(params)?;
-    located(app, &key, wanted).await
+    let asked = Asked::read(params)?;
+    located(app, &key, asked).await
 }
 
-/// The same, for packets that somebody else has chosen.
-pub(super) async fn located(app: &App, snapshot: &str, wanted: Wanted) -> Result<Value, ApiError> {
-    let entry = app.hub.snapshots.find_completed(snapshot).await?;
-    let manifest = app.hub.snapshots.manifest(&entry).await?;
-    let folder = app.hub.snapshots.path(&entry);
-    let query = query(&wanted);
-    // A filter that does not compile is told here, not to whoever fetches the file.
-    tokio::task::spawn_blocking(move || Export::prepare(&folder, &manifest, &wanted).map(drop))
-        .await
-        .map_err(ApiError::internal)??;
+async fn located(app: &App, snapshot: &str, asked: Asked) -> Result<Value, ApiError> {
+    let query = asked.query();
+    // What is wrong is told here, not to whoever fetches the file.
+    let Capture { entry, .. } = Capture::of(app, snapshot, asked).await?;
     Ok(json!({
         "path": format!("/mcp/snapshots/{}/pcap{query}", entry.id),
         "uri": format!("wiretape://snapshots/{}/pcap{query}", entry.id),
@@ -42,108 +185,71 @@ pub(super) async fn located(app: &App, snapshot: &str, wanted: Wanted) -> Result
     }))
 }
 
-/// The same, for the packets of the connections whose calls match a filter.
+/// The same, for the packets of calls that match a filter, or of their whole connections.
 pub async fn of_calls(app: &App, params: &mut Params) -> Result<Value, ApiError> {
+    let kfl = params.text(&["kfl"])?;
+    let whole = params.flag(&["whole_connections"])?.unwrap_or(true);
+    let wanted = wanted(params)?;
+    let opened = calls::open(app, params).await?;
     let question = CallsQuery {
-        kfl: params.text(&["kfl"])?,
-        limit: Some(MAX_LIMIT),
+        kfl: kfl.clone(),
+        start: wanted.start.map(as_millis),
+        end: wanted.end.map(as_millis),
+        limit: Some(1),
         now: crate::now(),
         ..CallsQuery::default()
     };
-    let pcapng = wanted(params)?.pcapng;
-    let opened = calls::open(app, params).await?;
     let page = query::calls(&opened.database, &question).await?;
     if let Some(explanation) = page.explanation {
         return Err(ApiError::not_found(format!("no call matches: {explanation}")));
     }
-    let bpf = connections(&page.calls);
-    if bpf.len() > CONNECTIONS {
-        return Err(ApiError::bad_request(format!(
-            "the {} calls that match use more than {CONNECTIONS} pairs of addresses; ask for fewer, e.g. one path, one \
-             pod or one minute, or export the whole snapshot with export_snapshot_pcap",
-            page.total
-        )));
-    }
-    let wanted = Wanted {
-        bpf: Some(bpf.join(" or ")),
-        pcapng,
-        ..Wanted::default()
+    let of_calls = OfCalls {
+        db: Some(opened.db.clone()),
+        kfl,
+        whole,
     };
-    let mut answer = located(app, &opened.snapshot, wanted).await?;
+    let asked = Asked {
+        wanted,
+        of_calls: Some(of_calls),
+    };
+    let mut answer = located(app, &opened.snapshot, asked).await?;
     answer["db"] = json!(opened.db);
-    answer["calls"] = json!(page.calls.len());
-    if page.truncated {
-        answer["warnings"] = json!([format!(
-            "only the connections of the first {} of {} calls are in it",
-            page.calls.len(),
-            page.total
-        )]);
-    }
+    answer["calls"] = json!(page.total);
     Ok(answer)
 }
 
-/// An expression for each connection of these calls; for each pair of addresses, if there are too many connections.
-fn connections(calls: &[Value]) -> Vec<String> {
-    let ends = |call: &Value| {
-        let text = |pointer| call.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let number = |pointer| call.pointer(pointer).and_then(Value::as_u64);
-        Some((
-            text("/src/ip")?,
-            number("/src/port")?,
-            text("/dst/ip")?,
-            number("/dst/port")?,
-        ))
+/// The packets of the connection of a call, in base64, with what to do where they are too many.
+pub(super) async fn of_connection(
+    app: &App,
+    opened: &Opened,
+    id: &str,
+    answer: &mut Value,
+) -> Result<(), ApiError> {
+    let (connections, (first, last)) = query::connection_of(&opened.database, id).await?;
+    let asked = Asked {
+        wanted: Wanted {
+            connections: Some(Arc::new(connections)),
+            start: Some(first),
+            end: Some(last),
+            ..Wanted::default()
+        },
+        of_calls: None,
     };
-    let ends: BTreeSet<_> = calls.iter().filter_map(ends).collect();
-    if ends.len() <= CONNECTIONS {
-        return ends
-            .into_iter()
-            .map(|(client, from, server, to)| one(&client, Some(from), &server, to))
-            .collect();
+    let capture = Capture::of(app, &opened.snapshot, asked).await?;
+    match capture.bounded(app, MAX_CONNECTION).await? {
+        Some(bytes) => answer["pcap"] = json!(BASE64_STANDARD.encode(bytes)),
+        None => {
+            answer["pcap_error"] = json!(format!(
+                "the connection's packets are more than {MAX_CONNECTION} bytes; fetch them with export_pcap"
+            ));
+        }
     }
-    let pairs: BTreeSet<_> = ends
-        .into_iter()
-        .map(|(client, _, server, to)| (client, server, to))
-        .collect();
-    pairs
-        .into_iter()
-        .map(|(client, server, to)| one(&client, None, &server, to))
-        .collect()
-}
-
-fn one(client: &str, from: Option<u64>, server: &str, to: u64) -> String {
-    // Protocols without ports have 0 for both.
-    let port = |port: Option<u64>| match port {
-        Some(port) if port > 0 => format!(" and port {port}"),
-        _ => String::new(),
-    };
-    format!(
-        "(host {client} and host {server}{}{})",
-        port(from),
-        port(Some(to))
-    )
+    Ok(())
 }
 
 /// The packets themselves, if they are no more than so many bytes.
 pub async fn bytes(app: &App, params: &mut Params, most: usize) -> Result<Option<Vec<u8>>, ApiError> {
-    let key = required(params, snapshots::KEYS)?;
-    let wanted = wanted(params)?;
-    let entry = app.hub.snapshots.find_completed(&key).await?;
-    let manifest = app.hub.snapshots.manifest(&entry).await?;
-    let folder = app.hub.snapshots.path(&entry);
-    let _permit = app.export_permit()?;
-    let export = tokio::task::spawn_blocking(move || -> Result<_, ExportError> {
-        let mut bytes = Bounded {
-            bytes: Vec::new(),
-            most,
-        };
-        let written = Export::prepare(&folder, &manifest, &wanted)?.write(&mut bytes);
-        match written {
-            Err(_) if bytes.bytes.len() >= bytes.most => Ok(None),
-            written => written.map(|_| Some(bytes.bytes)),
-        }
-    });
-    Ok(export.await.map_err(ApiError::internal)??)
+    Capture::prepare(app, params).await?.bounded(app, most).await
 }
 
 /// Takes so many bytes and no more.
@@ -166,18 +272,62 @@ impl Write for Bounded {
     }
 }
 
-/// Reads which packets are wanted, and in which format.
-pub fn wanted(params: &mut Params) -> Result<Wanted, ApiError> {
-    let pcapng = match params.text(&["format"])?.as_deref() {
-        None | Some("" | "pcap") => false,
-        Some("pcapng") => true,
-        Some(other) => {
-            let other = shown(other);
-            return Err(ApiError::bad_request(format!(
-                "`format` must be pcap or pcapng, not \"{other}\""
-            )));
+impl Asked {
+    fn read(params: &mut Params) -> Result<Self, ApiError> {
+        let text = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let of_calls = OfCalls {
+            db: text(params.text(&["db"])?),
+            kfl: text(params.text(&["kfl"])?),
+            whole: params.flag(&["whole_connections"])?.unwrap_or_default(),
+        };
+        Ok(Self {
+            wanted: wanted(params)?,
+            of_calls: Some(of_calls).filter(|asked| *asked != OfCalls::default()),
+        })
+    }
+
+    /// The query that [`Asked::read`] reads back.
+    fn query(&self) -> String {
+        let mut pairs: Vec<(&str, String)> = Vec::new();
+        if let Some(OfCalls { db, kfl, whole }) = &self.of_calls {
+            pairs.extend(db.clone().map(|db| ("db", db)));
+            pairs.extend(kfl.clone().map(|kfl| ("kfl", kfl)));
+            if *whole {
+                pairs.push(("whole_connections", "true".to_owned()));
+            }
         }
-    };
+        let wanted = &self.wanted;
+        if !wanted.nodes.is_empty() {
+            pairs.push(("nodes", wanted.nodes.join(",")));
+        }
+        if let Some(bpf) = &wanted.bpf {
+            pairs.push(("bpf_filter", bpf.clone()));
+        }
+        // Rounded outwards, so that no packet is left out.
+        if let Some(start) = wanted.start {
+            pairs.push(("start_time", (start / 1_000_000).to_string()));
+        }
+        if let Some(end) = wanted.end {
+            pairs.push(("end_time", end.div_ceil(1_000_000).to_string()));
+        }
+        if wanted.pcapng {
+            pairs.push(("format", "pcapng".to_owned()));
+        }
+        let written: Vec<String> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encoded(value)))
+            .collect();
+        if written.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", written.join("&"))
+        }
+    }
+}
+
+/// Reads which packets are wanted, and in which format.
+fn wanted(params: &mut Params) -> Result<Wanted, ApiError> {
+    let formats = [("pcap", false), ("pcapng", true)];
     Ok(Wanted {
         nodes: params.list(&["nodes"])?,
         start: params.moment(&["start_time", "start", "start_ts"])?,
@@ -185,38 +335,9 @@ pub fn wanted(params: &mut Params) -> Result<Wanted, ApiError> {
         bpf: params
             .text(&["bpf_filter", "bpf"])?
             .filter(|filter| !filter.trim().is_empty()),
-        pcapng,
+        connections: None,
+        pcapng: params.one_of(&["format"], &formats)?.unwrap_or_default(),
     })
-}
-
-/// The query that [`wanted`] reads back.
-fn query(wanted: &Wanted) -> String {
-    let mut pairs: Vec<(&str, String)> = Vec::new();
-    if !wanted.nodes.is_empty() {
-        pairs.push(("nodes", wanted.nodes.join(",")));
-    }
-    if let Some(bpf) = &wanted.bpf {
-        pairs.push(("bpf_filter", bpf.clone()));
-    }
-    // Rounded outwards, so that no packet is left out.
-    if let Some(start) = wanted.start {
-        pairs.push(("start_time", (start / 1_000_000).to_string()));
-    }
-    if let Some(end) = wanted.end {
-        pairs.push(("end_time", end.div_ceil(1_000_000).to_string()));
-    }
-    if wanted.pcapng {
-        pairs.push(("format", "pcapng".to_owned()));
-    }
-    let written: Vec<String> = pairs
-        .iter()
-        .map(|(name, value)| format!("{name}={}", encoded(value)))
-        .collect();
-    if written.is_empty() {
-        String::new()
-    } else {
-        format!("?{}", written.join("&"))
-    }
 }
 
 /// Percent-encoded for a query (RFC 3986, section 2.3 leaves these as they are).
@@ -237,33 +358,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_connections_are_named_by_both_ports_and_many_by_their_addresses() {
-        let call = |port: u64| json!({ "src": { "ip": "10.0.0.1", "port": port }, "dst": { "ip": "10.0.0.2", "port": 80 } });
-        assert_eq!(
-            connections(&[call(5000), call(5000)]),
-            ["(host 10.0.0.1 and host 10.0.0.2 and port 5000 and port 80)"]
-        );
-        let many: Vec<Value> = (0..=CONNECTIONS as u64).map(|n| call(5000 + n)).collect();
-        assert_eq!(
-            connections(&many),
-            ["(host 10.0.0.1 and host 10.0.0.2 and port 80)"]
-        );
-        assert_eq!(connections(&many[1..]).len(), CONNECTIONS);
-    }
-
-    #[test]
     fn the_query_of_a_path_says_all_that_is_wanted() {
         let wanted = Wanted {
             nodes: vec!["node-1".to_owned(), "node 2".to_owned()],
             start: Some(1_500_000),
             end: Some(2_000_001),
             bpf: Some("tcp port 80".to_owned()),
+            connections: None,
             pcapng: true,
         };
+        let mut asked = Asked {
+            wanted,
+            of_calls: None,
+        };
         assert_eq!(
-            query(&wanted),
+            asked.query(),
             "?nodes=node-1%2Cnode%202&bpf_filter=tcp%20port%2080&start_time=1&end_time=3&format=pcapng"
         );
-        assert_eq!(query(&Wanted::default()), "");
+        asked.wanted = Wanted::default();
+        assert_eq!(asked.query(), "");
+        asked.of_calls = Some(OfCalls {
+            db: Some("a/d".to_owned()),
+            kfl: Some("error".to_owned()),
+            whole: true,
+        });
+        assert_eq!(asked.query(), "?db=a%2Fd&kfl=error&whole_connections=true");
     }
 }

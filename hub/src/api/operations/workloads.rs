@@ -2,74 +2,124 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
+use wiretape_tape::{Name, Nanos};
 
-use super::{SNAPSHOT, millis};
+use super::{SNAPSHOT, flows, millis};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::calls::NodeName;
 use crate::catalogue::SnapshotEntry;
-use crate::snapshots::Status;
+use crate::snapshots::{Status, shown};
+
+/// Most bytes of a compiled `name_regex`: names are short, and an expression that needs more is a mistake or an attack.
+const REGEX_BYTES: usize = 1 << 20;
+
+/// What a name is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Pod,
+    Service,
+}
+
+impl Kind {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Service => "service",
+        }
+    }
+
+    fn of(self, name: &Name) -> &str {
+        match self {
+            Self::Pod => &name.pod,
+            Self::Service => &name.service,
+        }
+    }
+}
+
+/// A workload: since when it had which addresses, and its labels.
+#[derive(Default)]
+struct Workload<'n> {
+    addresses: BTreeMap<String, Nanos>,
+    labels: BTreeMap<&'n str, &'n str>,
+}
 
 /// Workloads by name, with their addresses.
 pub async fn workloads(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let wanted = Wanted::read(params)?;
-    let kind = params.text(&["type", "kind"])?.filter(|kind| !kind.is_empty());
-    if let Some(kind) = kind.as_deref().filter(|kind| !["pod", "service"].contains(kind)) {
-        let kind = crate::snapshots::shown(kind);
-        return Err(ApiError::bad_request(format!(
-            "`type` must be pod or service, not \"{kind}\""
-        )));
-    }
-    let (entry, names) = names(app, params).await?;
-    let mut found: BTreeMap<(&str, &str, &str), BTreeMap<String, u64>> = BTreeMap::new();
-    for NodeName { name, .. } in &names {
-        for (of, is) in [("pod", &name.pod), ("service", &name.service)] {
-            let asked = kind.as_deref().is_none_or(|kind| kind == of);
-            if is.is_empty() || !asked || !wanted.takes(is, &name.namespace) {
+    let kind = params.one_of(
+        &["type", "kind"],
+        &[("pod", Kind::Pod), ("service", Kind::Service)],
+    )?;
+    let asked = names(app, params).await?;
+    let mut found: BTreeMap<(&str, &str, Kind), Workload<'_>> = BTreeMap::new();
+    for NodeName { name, .. } in asked.names.iter().filter(|name| wanted.holds(&name.name)) {
+        for of in [Kind::Pod, Kind::Service] {
+            let is = of.of(name);
+            if is.is_empty() || kind.is_some_and(|kind| kind != of) || !wanted.takes(is, name) {
                 continue;
             }
-            let addresses = found.entry((&name.namespace, is, of)).or_default();
+            let workload = found.entry((&name.namespace, is, of)).or_default();
             for address in &name.addresses {
-                let since = addresses.entry(address.to_string()).or_insert(name.since);
+                let since = workload
+                    .addresses
+                    .entry(address.to_string())
+                    .or_insert(name.since);
                 *since = name.since.min(*since);
+            }
+            // A service has no labels of its own: those known are its pods'.
+            if of == Kind::Pod {
+                let labels = name
+                    .labels
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), value.as_str()));
+                workload.labels.extend(labels);
             }
         }
     }
     let workloads: Vec<Value> = found
         .iter()
-        .map(|((namespace, name, kind), addresses)| {
-            let ips: Vec<Value> = addresses
+        .map(|((namespace, name, kind), workload)| {
+            let ips: Vec<Value> = workload
+                .addresses
                 .iter()
                 .map(|(ip, since)| json!({ "ip": ip, "timestamp": millis(*since) }))
                 .collect();
-            json!({ "name": name, "namespace": namespace, "kind": kind, "ips": ips })
+            json!({
+                "name": name,
+                "namespace": namespace,
+                "kind": kind.text(),
+                "labels": workload.labels,
+                "ips": ips,
+            })
         })
         .collect();
-    Ok(answer(&entry, &names, "workloads", workloads))
+    Ok(asked.answer("workloads", workloads))
 }
 
 /// Addresses, with the workloads that they belonged to.
 pub async fn ips(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let wanted = Wanted::read(params)?;
     let ip = params.text(&["ip"])?.filter(|ip| !ip.is_empty());
-    let (entry, names) = names(app, params).await?;
-    let mut found: BTreeMap<String, BTreeSet<(u64, &str, &str)>> = BTreeMap::new();
-    for NodeName { name, .. } in &names {
+    let ip = ip.map(|ip| flows::address(&ip)).transpose()?;
+    let asked = names(app, params).await?;
+    let mut found: BTreeMap<String, BTreeSet<(Nanos, &str, &str)>> = BTreeMap::new();
+    for NodeName { name, .. } in asked.names.iter().filter(|name| wanted.holds(&name.name)) {
         let is = if name.pod.is_empty() {
             &name.service
         } else {
             &name.pod
         };
-        if is.is_empty() || !wanted.takes(is, &name.namespace) {
+        if is.is_empty() || !wanted.takes(is, name) {
             continue;
         }
-        for address in name.addresses.iter().map(ToString::to_string) {
+        for address in &name.addresses {
+            let address = address.to_canonical().to_string();
             if ip.as_ref().is_none_or(|ip| *ip == address) {
-                found
-                    .entry(address)
-                    .or_default()
-                    .insert((name.since, is, &name.namespace));
+                let records = found.entry(address).or_default();
+                records.insert((name.since, is, &name.namespace));
             }
         }
     }
@@ -78,68 +128,121 @@ pub async fn ips(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         .map(|(ip, records)| {
             let records: Vec<Value> = records
                 .iter()
-                .map(|(since, name, namespace)| json!({ "name": name, "namespace": namespace, "timestamp": millis(*since) }))
+                .map(|(since, name, namespace)| {
+                    json!({ "name": name, "namespace": namespace, "timestamp": millis(*since) })
+                })
                 .collect();
             json!({ "ip": ip, "records": records })
         })
         .collect();
-    Ok(answer(&entry, &names, "ips", ips))
+    Ok(asked.answer("ips", ips))
 }
 
 /// Which names are asked for.
 struct Wanted {
     name: Option<String>,
+    pattern: Option<Regex>,
     namespaces: Vec<String>,
+    labels: Vec<(String, String)>,
+    at: Option<Nanos>,
 }
 
 impl Wanted {
     fn read(params: &mut Params) -> Result<Self, ApiError> {
         let mut namespaces = params.list(&["namespaces"])?;
-        namespaces.extend(params.text(&["namespace", "ns"])?);
+        namespaces.extend(params.text(&["namespace", "ns"])?.filter(|ns| !ns.is_empty()));
+        let pattern = params.text(&["name_regex"])?.filter(|text| !text.is_empty());
+        let pattern = pattern.map(|text| {
+            let compiled = RegexBuilder::new(&text).size_limit(REGEX_BYTES).build();
+            compiled.map_err(|error| {
+                let text = shown(&text);
+                ApiError::bad_request(format!(
+                    "`name_regex` must be a regular expression, not \"{text}\": {error}"
+                ))
+            })
+        });
         Ok(Self {
             name: params.text(&["name"])?.filter(|name| !name.is_empty()),
+            pattern: pattern.transpose()?,
             namespaces,
+            labels: params.pairs(&["labels"])?,
+            at: params.moment(&["timestamp"])?,
         })
     }
 
     /// A name is asked for in full or by a part of it: pods carry endings that nobody knows by heart.
-    fn takes(&self, name: &str, namespace: &str) -> bool {
-        self.name.as_ref().is_none_or(|part| name.contains(part.as_str()))
-            && (self.namespaces.is_empty() || self.namespaces.iter().any(|asked| asked == namespace))
+    fn takes(&self, is: &str, name: &Name) -> bool {
+        self.name.as_ref().is_none_or(|part| is.contains(part.as_str()))
+            && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(is))
+            && (self.namespaces.is_empty() || self.namespaces.contains(&name.namespace))
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| name.labels.get(key) == Some(value))
+    }
+
+    /// Whether the name held at the time that is asked for.
+    fn holds(&self, name: &Name) -> bool {
+        self.at
+            .is_none_or(|at| name.since <= at && name.until.is_none_or(|until| at < until))
     }
 }
 
-/// The names of the snapshot that is asked for, or of the newest.
-async fn names(app: &App, params: &mut Params) -> Result<(SnapshotEntry, Vec<NodeName>), ApiError> {
-    let entry = match params.text(SNAPSHOT)? {
-        Some(key) => app.hub.snapshots.find_completed(&key).await?,
+/// The names that are asked.
+struct Asked {
+    entry: SnapshotEntry,
+    names: Vec<NodeName>,
+    /// What to know of them.
+    warning: Option<String>,
+}
+
+/// The names of the snapshot that is asked for. Without one, those of the cluster as it is now are meant; the newest
+/// snapshot is the nearest to them.
+async fn names(app: &App, params: &mut Params) -> Result<Asked, ApiError> {
+    let asked = params.text(SNAPSHOT)?.filter(|key| !key.is_empty());
+    let (entry, warning) = match asked {
+        Some(key) => (app.hub.snapshots.find_completed(&key).await?, None),
         None => {
             let all = app.hub.snapshots.list().await?;
             let newest = all.into_iter().find(|entry| entry.status == Status::Completed);
-            newest.ok_or_else(|| {
+            let newest = newest.ok_or_else(|| {
                 ApiError::not_found(
-                    "there is no completed snapshot whose names could be told; create one first",
+                    "there is no completed snapshot whose names could be told; POST /mcp/snapshots cuts one",
                 )
-            })?
+            })?;
+            let warning = format!(
+                "no snapshot is named: these are the names of `{}`, the newest, not those of the cluster as it is now",
+                newest.name
+            );
+            (newest, Some(warning))
         }
     };
     let names = app.hub.snapshots.manifest(&entry).await?.names;
-    Ok((entry, names))
+    Ok(Asked {
+        entry,
+        names,
+        warning,
+    })
 }
 
-fn answer(entry: &SnapshotEntry, names: &[NodeName], rows: &str, found: Vec<Value>) -> Value {
-    let mut answer = json!({
-        "total": found.len(),
-        "snapshot": { "id": entry.id, "name": entry.name },
-    });
-    if found.is_empty() {
-        answer["explanation"] = json!(if names.is_empty() {
-            "the recorders of this snapshot knew no names; ask for addresses, e.g. src.ip == \"10.0.0.1\""
-                .to_owned()
-        } else {
-            format!("none of the {} names of this snapshot is meant", names.len())
+impl Asked {
+    fn answer(&self, rows: &str, found: Vec<Value>) -> Value {
+        let mut answer = json!({
+            "total": found.len(),
+            "snapshot": { "id": self.entry.id, "name": self.entry.name },
         });
+        if let Some(warning) = &self.warning {
+            answer["warnings"] = json!([warning]);
+        }
+        if found.is_empty() {
+            answer["explanation"] = json!(if self.names.is_empty() {
+                "the recorders of this snapshot knew no names; ask for addresses, e.g. src.ip == \"10.0.0.1\""
+                    .to_owned()
+            } else {
+                format!("none of the {} names of this snapshot is meant", self.names.len())
+            });
+        }
+        answer[rows] = Value::Array(found);
+        answer
     }
-    answer[rows] = Value::Array(found);
-    answer
 }

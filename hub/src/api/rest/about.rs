@@ -10,8 +10,9 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use crate::api::mcp::PROMPTS;
-use crate::api::tools;
-use crate::api::{App, ROUTES};
+use crate::api::params::Params;
+use crate::api::routes::{self, ROUTES};
+use crate::api::{App, tools};
 
 /// Clients of both kinds read this: those that look for `endpoints` and those that look for `tools` (contract 1.3).
 pub(in crate::api) async fn discovery() -> Json<Value> {
@@ -21,7 +22,7 @@ pub(in crate::api) async fn discovery() -> Json<Value> {
             let params: Vec<Value> = route
                 .params
                 .iter()
-                .map(|(name, kind, description)| json!({ "name": name, "type": kind, "description": description }))
+                .map(|param| json!({ "name": param.name, "type": param.kind.word(), "description": param.doc }))
                 .collect();
             json!({
                 "path": route.path,
@@ -69,12 +70,16 @@ pub(in crate::api) async fn discovery() -> Json<Value> {
     }))
 }
 
-pub(super) async fn echo() -> Json<Value> {
+pub(super) async fn openapi(_: Params) -> Json<Value> {
+    Json(routes::openapi())
+}
+
+pub(super) async fn echo(_: Params) -> Json<Value> {
     Json(json!({ "name": "wiretape-hub", "version": env!("CARGO_PKG_VERSION") }))
 }
 
 /// Unhealthy is a hub that cannot keep or find snapshots. Agents that do not answer are told by the boundaries.
-pub(super) async fn healthz(State(app): State<App>) -> impl IntoResponse {
+pub(super) async fn healthz(State(app): State<App>, _: Params) -> impl IntoResponse {
     let mut reasons = Vec::new();
     if let Err(error) = app.hub.catalogue.refresh().await {
         reasons.push(error.to_string());
@@ -97,7 +102,7 @@ pub(super) async fn healthz(State(app): State<App>) -> impl IntoResponse {
 }
 
 /// The text format of Prometheus, version 0.0.4.
-pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
+pub(super) async fn metrics(State(app): State<App>, _: Params) -> impl IntoResponse {
     let (snapshots, jobs) = (app.hub.snapshots.counters(), app.hub.jobs.counters());
     let (running, waiting) = app.hub.jobs.active();
     let rebuilt = AtomicU64::new(app.hub.catalogue.rebuilt());

@@ -12,7 +12,8 @@ use axum::{Json, Router};
 use serde_json::Value;
 
 use super::operations::{
-    Operation, boundaries, calls, dissections, operation, snapshots, sql, stats, timeline,
+    Operation, boundaries, calls, dissections, flows, operation, snapshots, sql, stats, switches, timeline,
+    workloads,
 };
 use super::params::Params;
 use super::{ApiError, App};
@@ -20,7 +21,12 @@ pub(super) use about::discovery;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
+        .route("/mcp/raw-capture", get(operation!(switches::raw_capture)))
         .route("/mcp/data-boundaries", get(operation!(boundaries::get)))
+        .route(
+            "/mcp/l7-data-boundaries",
+            get(operation!(switches::l7_boundaries)),
+        )
         .route(
             "/mcp/snapshots",
             get(operation!(snapshots::list)).merge(post(operation!(snapshots::create))),
@@ -43,6 +49,19 @@ pub(super) fn routes() -> Router<App> {
             post(operation!(dissections::stop)),
         )
         .route("/mcp/databases", get(operation!(dissections::databases)))
+        .route("/mcp/dissection", get(operation!(switches::dissection)))
+        .route(
+            "/mcp/dissection/enable",
+            post(operation!(switches::enable_dissection)),
+        )
+        .route(
+            "/mcp/dissection/disable",
+            post(operation!(switches::disable_dissection)),
+        )
+        .route("/mcp/resolve/workloads", get(operation!(workloads::workloads)))
+        .route("/mcp/resolve/ips", get(operation!(workloads::ips)))
+        .route("/mcp/flows", get(operation!(flows::list)))
+        .route("/mcp/flows/summary", get(operation!(flows::summary)))
         .route("/mcp/calls", get(operation!(calls::list)))
         .route("/mcp/calls/{*id}", get(operation!(calls::get)))
         .route("/mcp/stats", both(operation!(stats::stats)))
@@ -51,7 +70,9 @@ pub(super) fn routes() -> Router<App> {
         .route("/mcp/schema", get(operation!(sql::describe_schema)))
         .route("/mcp/tools/call", routing::post(tools::call))
         .route("/mcp/tools/{tool}", routing::post(tools::named))
+        .route("/openapi.json", routing::get(about::openapi))
         .route("/echo", routing::get(about::echo))
+        .route("/whoami", get(operation!(switches::whoami)))
         .route("/healthz", routing::get(about::healthz))
         .route("/metrics", routing::get(about::metrics))
 }

@@ -3,40 +3,31 @@
 use std::io::{self, Write};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use tokio::sync::mpsc;
 
-use crate::api::operations::pcap::wanted;
+use crate::api::operations::pcap::Capture;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
-use crate::snapshots::{Export, ExportError};
+use crate::snapshots::ExportError;
 
 /// Pieces of up to 256 KiB that wait for the client.
 const WAITING: usize = 4;
 /// What the contract's clients expect (1.8), also of pcapng.
 const CONTENT_TYPE: &str = "application/vnd.tcpdump.pcap";
 
-pub(super) async fn get(
-    State(app): State<App>,
-    Path(key): Path<String>,
-    mut params: Params,
-) -> Result<Response, ApiError> {
-    let wanted = wanted(&mut params)?;
-    let entry = app.hub.snapshots.find_completed(&key).await?;
-    let manifest = app.hub.snapshots.manifest(&entry).await?;
-    let folder = app.hub.snapshots.path(&entry);
+pub(super) async fn get(State(app): State<App>, mut params: Params) -> Result<Response, ApiError> {
     let permit = app.export_permit()?;
-    let ending = if wanted.pcapng { "pcapng" } else { "pcap" };
-    let export = tokio::task::spawn_blocking(move || Export::prepare(&folder, &manifest, &wanted))
-        .await
-        .map_err(ApiError::internal)??;
+    let export = Capture::prepare(&app, &mut params).await?;
+    let ending = if export.pcapng { "pcapng" } else { "pcap" };
+    let snapshot = export.entry.name.clone();
     let length = export.length();
 
     let (pieces, mut arriving) = mpsc::channel(WAITING);
-    let name = entry.name.clone();
+    let name = snapshot.clone();
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
         match export.write(Pieces { to: pieces.clone() }) {
@@ -52,7 +43,7 @@ pub(super) async fn get(
         }
     });
     // Names are made of safe characters only, see `snapshots::name`.
-    let disposition = HeaderValue::try_from(format!("attachment; filename=\"{}.{ending}\"", entry.name))
+    let disposition = HeaderValue::try_from(format!("attachment; filename=\"{snapshot}.{ending}\""))
         .map_err(ApiError::internal)?;
     let headers: [(HeaderName, HeaderValue); 2] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)),

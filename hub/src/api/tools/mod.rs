@@ -16,6 +16,7 @@ mod say;
 use serde_json::{Map, Value, json};
 
 use super::operations::{Answering, Operation, SNAPSHOT, calls};
+use super::param::Param;
 use super::params::Params;
 use super::{ApiError, App};
 pub(super) use budget::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES};
@@ -43,31 +44,6 @@ pub(super) struct Tool {
     pub(super) rows: &'static str,
     /// Does it.
     pub(super) run: Run,
-}
-
-/// One parameter.
-pub(super) struct Param {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    pub(super) required: bool,
-    pub(super) doc: &'static str,
-}
-
-/// What a parameter holds.
-#[derive(Clone, Copy)]
-pub(super) enum Kind {
-    /// Any text.
-    Text,
-    /// A whole number, also as text.
-    Integer { least: i64, most: i64, default: i64 },
-    /// True or false, also as text.
-    Flag { default: bool },
-    /// Texts: a list, or one text with commas.
-    List,
-    /// One of these; the first when not given.
-    Choice(&'static [&'static str]),
-    /// Unix milliseconds, or RFC 3339.
-    Moment,
 }
 
 /// One member of an answer.

@@ -2,26 +2,26 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{DEFAULT_BYTES, Kind, MAX_BYTES, MIN_BYTES, Tool};
+use super::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES, Tool};
+use crate::api::param::{Kind, param};
 
 /// What a tool takes. Parameters that are not in it are not refused but named in `warnings`.
 pub(in crate::api) fn input(tool: &Tool) -> Map<String, Value> {
     let mut properties: Map<String, Value> = tool
         .params
         .iter()
-        .map(|param| {
-            let mut schema = kind(param.kind);
-            schema["description"] = json!(param.doc);
-            (param.name.to_owned(), schema)
-        })
+        .map(|param| (param.name.to_owned(), param.schema()))
         .collect();
-    let mut bytes = kind(Kind::Integer {
-        least: MIN_BYTES as i64,
-        most: MAX_BYTES as i64,
-        default: DEFAULT_BYTES as i64,
-    });
-    bytes["description"] = json!("Most bytes of the answer; what is longer is cut, and says so");
-    properties.insert("max_bytes".to_owned(), bytes);
+    let bytes = param(
+        "max_bytes",
+        Kind::Integer {
+            least: MIN_BYTES as i64,
+            most: MAX_BYTES as i64,
+            default: DEFAULT_BYTES as i64,
+        },
+        "Most bytes of the answer; what is longer is cut, and says so",
+    );
+    properties.insert("max_bytes".to_owned(), bytes.schema());
     let required: Vec<&str> = tool
         .params
         .iter()
@@ -37,7 +37,8 @@ pub(in crate::api) fn output(tool: &Tool) -> Map<String, Value> {
         .gives
         .iter()
         .map(|member| {
-            let schema = json!({ "type": types(member.kind), "description": member.doc });
+            let mut schema = types(member.kind);
+            schema["description"] = json!(member.doc);
             (member.name.to_owned(), schema)
         })
         .collect();
@@ -80,28 +81,12 @@ fn object(properties: Map<String, Value>, required: &[&str]) -> Map<String, Valu
     schema
 }
 
-fn kind(kind: Kind) -> Value {
-    match kind {
-        Kind::Text => json!({ "type": "string" }),
-        Kind::Integer { least, most, default } => json!({
-            "type": ["integer", "string"],
-            "minimum": least,
-            "maximum": most,
-            "pattern": "^[0-9]+$",
-            "default": default,
-        }),
-        Kind::Flag { default } => json!({ "type": ["boolean", "string"], "default": default }),
-        Kind::List => json!({ "type": ["array", "string"], "items": { "type": "string" } }),
-        Kind::Choice(choices) => json!({ "type": "string", "enum": choices, "default": choices.first() }),
-        Kind::Moment => json!({ "type": ["integer", "string"] }),
-    }
-}
-
-/// `integer|null` as a list of both.
+/// The schema of `integer`, and of `integer|null`.
 fn types(kind: &str) -> Value {
     if kind.contains('|') {
-        kind.split('|').collect()
+        let each: Vec<Value> = kind.split('|').map(|kind| json!({ "type": kind })).collect();
+        json!({ "anyOf": each })
     } else {
-        json!(kind)
+        json!({ "type": kind })
     }
 }

@@ -3,59 +3,14 @@
 use super::{
     CALL_DB, DB, END, ID, KFL, NAME, OF_SNAPSHOT, PCAP_FORMAT, START, always, member, needed, param, text,
 };
-use crate::api::operations::{calls, operation, pcap, sql, stats, timeline, workloads};
+use crate::api::operations::{calls, operation, pcap, sql, stats, timeline};
+use crate::api::param::Kind;
 use crate::api::tools::Effect::Reads;
 use crate::api::tools::Run::AtOnce;
-use crate::api::tools::{Kind, Tool};
+use crate::api::tools::Tool;
 use crate::query::{DEFAULT_ROWS, MAX_ROWS};
 
 pub(super) static TOOLS: &[Tool] = &[
-    Tool {
-        name: "list_workloads",
-        title: "List workloads",
-        description: "Pods and services of a snapshot, with their addresses, as the recorders knew them at the time: whom a \
-            filter can name.",
-        params: &[
-            text("snapshot_id", "The snapshot; the newest when not given"),
-            text("name", "Only those with this in their name"),
-            text("namespace", "Only those of this namespace"),
-            param("namespaces", Kind::List, "Only those of these namespaces"),
-            text("type", "pod or service; both when not given"),
-        ],
-        gives: &[
-            always(
-                "workloads",
-                "array",
-                "Name, namespace, kind and addresses of each",
-            ),
-            always("total", "integer", "How many there are"),
-            always("snapshot", "object", "Which snapshot was asked"),
-            member("explanation", "string", "Why there is none, when there is none"),
-        ],
-        effect: Reads,
-        rows: "workloads",
-        run: AtOnce(operation!(workloads::workloads)),
-    },
-    Tool {
-        name: "list_ips",
-        title: "List addresses",
-        description: "Addresses of a snapshot, with the pods and services that they belonged to and since when.",
-        params: &[
-            text("snapshot_id", "The snapshot; the newest when not given"),
-            text("ip", "Only this address"),
-            text("name", "Only those of workloads with this in their name"),
-            param("namespaces", Kind::List, "Only those of these namespaces"),
-        ],
-        gives: &[
-            always("ips", "array", "Each address with its records"),
-            always("total", "integer", "How many there are"),
-            always("snapshot", "object", "Which snapshot was asked"),
-            member("explanation", "string", "Why there is none, when there is none"),
-        ],
-        effect: Reads,
-        rows: "ips",
-        run: AtOnce(operation!(workloads::ips)),
-    },
     Tool {
         name: "list_api_calls",
         title: "List API calls",
@@ -163,6 +118,11 @@ pub(super) static TOOLS: &[Tool] = &[
                 "Whether to give its flow and connection",
             ),
             param(
+                "include_pcap",
+                Kind::Flag { default: false },
+                "Whether to give the packets of its connection, in base64; at most 1 MiB of them, and raise max_bytes",
+            ),
+            param(
                 "max_payload_size",
                 Kind::Integer {
                     least: 0,
@@ -177,6 +137,12 @@ pub(super) static TOOLS: &[Tool] = &[
             member("req_body", "string", "The request's body"),
             member("resp_body", "string", "The response's body"),
             always("truncated", "boolean", "Whether a body is cut"),
+            member(
+                "pcap",
+                "string",
+                "The packets of its connection: a capture file in base64",
+            ),
+            member("pcap_error", "string", "How to get them, where they are too many"),
             CALL_DB,
         ],
         effect: Reads,
@@ -335,13 +301,26 @@ pub(super) static TOOLS: &[Tool] = &[
     Tool {
         name: "export_pcap",
         title: "Export calls as PCAP",
-        description: "Where to fetch the packets of the connections whose calls match a filter: the proof of a finding, for \
-            Wireshark. Gives a path on the hub (GET it), and a resource.",
-        params: &[KFL, DB, OF_SNAPSHOT, PCAP_FORMAT],
+        description: "Where to fetch the packets of the calls that match a filter, or of their whole connections: the proof \
+            of a finding, for Wireshark. Gives a path on the hub (GET it), and a resource.",
+        params: &[
+            KFL,
+            DB,
+            OF_SNAPSHOT,
+            param(
+                "whole_connections",
+                Kind::Flag { default: true },
+                "All packets of their connections, with handshakes; false: only those that carry the calls, in pcapng \
+                 with a comment where each begins",
+            ),
+            START,
+            END,
+            PCAP_FORMAT,
+        ],
         gives: &[
             always("path", "string", "Path on the hub"),
             always("uri", "string", "The same as a resource"),
-            always("calls", "integer", "Calls whose connections are in it"),
+            always("calls", "integer", "Calls whose packets are in it"),
             ID,
             NAME,
             CALL_DB,

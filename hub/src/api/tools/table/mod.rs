@@ -4,39 +4,29 @@ mod recording;
 
 mod snapshots;
 
+mod flows;
+
 mod calls;
 
 mod language;
 
-use super::{Kind, Member, Param, Tool};
+mod switches;
+
+use super::{Member, Tool};
+use crate::api::param::{Kind, Param, needed, param, text};
 
 /// All tools.
 pub(in crate::api) fn all() -> impl Iterator<Item = &'static Tool> {
-    [recording::TOOLS, snapshots::TOOLS, calls::TOOLS, language::TOOLS]
-        .into_iter()
-        .flatten()
-}
-
-const fn text(name: &'static str, doc: &'static str) -> Param {
-    param(name, Kind::Text, doc)
-}
-
-const fn param(name: &'static str, kind: Kind, doc: &'static str) -> Param {
-    Param {
-        name,
-        kind,
-        required: false,
-        doc,
-    }
-}
-
-const fn needed(name: &'static str, doc: &'static str) -> Param {
-    Param {
-        name,
-        kind: Kind::Text,
-        required: true,
-        doc,
-    }
+    [
+        recording::TOOLS,
+        snapshots::TOOLS,
+        flows::TOOLS,
+        calls::TOOLS,
+        language::TOOLS,
+        switches::TOOLS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 const fn always(name: &'static str, kind: &'static str, doc: &'static str) -> Member {

@@ -1,0 +1,124 @@
+//! What a parameter of a route or of a tool holds: said once, for whoever asks, and checked by it.
+
+use serde_json::{Value, json};
+
+/// One parameter.
+#[derive(Clone, Copy)]
+pub(super) struct Param {
+    pub(super) name: &'static str,
+    /// Other spellings that are taken for it.
+    pub(super) also: &'static [&'static str],
+    pub(super) kind: Kind,
+    pub(super) required: bool,
+    pub(super) doc: &'static str,
+}
+
+/// What a parameter holds.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Any text.
+    Text,
+    /// A whole number, also as text.
+    Integer { least: i64, most: i64, default: i64 },
+    /// True or false, also as text.
+    Flag { default: bool },
+    /// Texts: a list, or one text with commas.
+    List,
+    /// Texts by name: an object, or one text such as `a=b,c=d`.
+    Pairs,
+    /// A JSON object.
+    Object,
+    /// One of these; the first when not given.
+    Choice(&'static [&'static str]),
+    /// Unix milliseconds, or RFC 3339.
+    Moment,
+}
+
+pub(super) const fn text(name: &'static str, doc: &'static str) -> Param {
+    param(name, Kind::Text, doc)
+}
+
+pub(super) const fn param(name: &'static str, kind: Kind, doc: &'static str) -> Param {
+    Param {
+        name,
+        also: &[],
+        kind,
+        required: false,
+        doc,
+    }
+}
+
+pub(super) const fn needed(name: &'static str, doc: &'static str) -> Param {
+    Param {
+        required: true,
+        ..text(name, doc)
+    }
+}
+
+impl Param {
+    /// The same, which may be spelt otherwise, too.
+    pub(super) const fn or(self, also: &'static [&'static str]) -> Self {
+        Self { also, ..self }
+    }
+
+    /// The same, which there is no doing without.
+    pub(super) const fn required(self) -> Self {
+        Self {
+            required: true,
+            ..self
+        }
+    }
+
+    /// Its schema with what it means, in JSON Schema 2020-12.
+    pub(super) fn schema(&self) -> Value {
+        let mut schema = self.kind.schema();
+        schema["description"] = json!(self.doc);
+        schema
+    }
+}
+
+impl Kind {
+    /// What is taken, in JSON Schema 2020-12. Where a value may be of two types, each has a schema of its own: a list of
+    /// types is JSON Schema, too, but some providers of models refuse it.
+    pub(super) fn schema(self) -> Value {
+        match self {
+            Self::Text => json!({ "type": "string" }),
+            Self::Integer { least, most, default } => json!({
+                "anyOf": [
+                    { "type": "integer", "minimum": least, "maximum": most },
+                    { "type": "string", "pattern": "^[0-9]+$" },
+                ],
+                "default": default,
+            }),
+            Self::Flag { default } => json!({
+                "anyOf": [{ "type": "boolean" }, { "type": "string" }],
+                "default": default,
+            }),
+            Self::List => json!({
+                "anyOf": [{ "type": "array", "items": { "type": "string" } }, { "type": "string" }],
+            }),
+            Self::Pairs => json!({
+                "anyOf": [
+                    { "type": "object", "additionalProperties": { "type": "string" } },
+                    { "type": "string" },
+                ],
+            }),
+            Self::Object => json!({ "type": "object" }),
+            Self::Choice(choices) => {
+                json!({ "type": "string", "enum": choices, "default": choices.first() })
+            }
+            Self::Moment => json!({ "anyOf": [{ "type": "integer" }, { "type": "string" }] }),
+        }
+    }
+
+    /// In one word, for the list of routes.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Text | Self::Choice(_) => "string",
+            Self::Integer { .. } | Self::Moment => "integer",
+            Self::Flag { .. } => "boolean",
+            Self::List => "list",
+            Self::Pairs | Self::Object => "object",
+        }
+    }
+}
