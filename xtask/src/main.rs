@@ -54,7 +54,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run a benchmark beside its peer: `dissect`, `record`, `cut`, `hostile` or `mcp`
+    /// Run a benchmark beside its peer: `dissect`, `record`, `cut`, `query`, `hostile` or `mcp`
     Bench {
         /// Which one, then its own options; `cargo xtask bench -- --help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
