@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Access, Remote};
 use crate::descriptors;
 use crate::hub::{Hub, Options};
+use crate::language;
 use crate::nodes::{Patience, Where, parse_dns, parse_url};
 use crate::offline::{self, DissectArgs};
 use crate::snapshots::{Import, import};
@@ -41,7 +42,8 @@ Examples:
   wiretape-hub serve --listen 0.0.0.0:8898 --data /data --nodes-dns wiretape-agent.wiretape.svc:8897
   wiretape-hub dissect capture.pcap.gz --kfl 'response.status >= 500'
   wiretape-hub import capture.pcapng --name incident-001 --data /var/lib/wiretape
-  wiretape-hub mcp capture.pcapng";
+  wiretape-hub mcp capture.pcapng
+  wiretape-hub kfl check 'response.status >= 500 and path startsWith \"/cart\"'";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -56,6 +58,26 @@ enum Command {
     /// Speak MCP over stdin and stdout, for an assistant
     #[command(after_help = MCP_EXAMPLES)]
     Mcp(McpArgs),
+    /// The filter language
+    #[command(subcommand)]
+    Kfl(KflCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum KflCommand {
+    /// Say how a filter is read, of which columns, and where it is wrong
+    Check(CheckArgs),
+}
+
+/// Flags of `kfl check`.
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The filter, e.g. 'response.status >= 500 and path startsWith "/cart"'
+    #[arg(value_name = "EXPR")]
+    filter: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -174,6 +196,17 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dissect(args) => runtime.block_on(offline::dissect(args)),
         Command::Import(args) => bring_in(args),
         Command::Mcp(args) => runtime.block_on(speak(args)),
+        Command::Kfl(KflCommand::Check(args)) => {
+            if !language::check(
+                &args.filter,
+                args.json,
+                crate::now(),
+                &mut std::io::stdout().lock(),
+            )? {
+                bail!("this is no filter");
+            }
+            Ok(())
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub mod api;
 
 pub mod offline;
 
+pub mod language;
+
 pub mod hub;
 
 pub mod config;

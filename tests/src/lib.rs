@@ -12,7 +12,9 @@ pub mod cluster;
 pub mod workload;
 
 pub mod api;
+pub mod assistant;
 pub mod call;
+pub mod clients;
 pub mod held;
 pub mod investigation;
 pub mod offline;

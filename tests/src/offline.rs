@@ -38,7 +38,7 @@ const EXCHANGES: [(&str, &str); 3] = [
 /// # Errors
 /// The file cannot be written, or the hub's program fails.
 pub fn show(path: &Path, voice: Voice) -> anyhow::Result<()> {
-    write(path).with_context(|| format!("cannot write {}", path.display()))?;
+    write(path, 1).with_context(|| format!("cannot write {}", path.display()))?;
     let hub = binaries::find("wiretape-hub")?;
     for filter in [None, Some("response.status >= 500")] {
         let mut dissect = Command::new(&hub);
@@ -65,8 +65,11 @@ pub fn show(path: &Path, voice: Voice) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The exchanges, with the handshake before them.
-fn write(path: &Path) -> anyhow::Result<()> {
+/// Writes the capture: the exchanges, so many times, with the handshake before them.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, times: usize) -> anyhow::Result<()> {
     let mut talk = Talk {
         capture: Export::new(File::create(path)?, ExportFormat::Pcapng, "wiretape demo"),
         packets: 0,
@@ -75,7 +78,7 @@ fn write(path: &Path) -> anyhow::Result<()> {
     talk.say(Side::Client, true, b"")?;
     talk.say(Side::Server, true, b"")?;
     talk.say(Side::Client, false, b"")?;
-    for (request, response) in EXCHANGES {
+    for (request, response) in EXCHANGES.into_iter().cycle().take(EXCHANGES.len() * times) {
         let request = format!("{request}\r\nHost: checkout\r\nContent-Length: 0\r\n\r\n");
         talk.say(Side::Client, false, request.as_bytes())?;
         let response = format!("{response}\r\nContent-Length: 0\r\n\r\n");
@@ -127,7 +130,7 @@ impl Talk {
         let mut data = Vec::with_capacity(tcp.size(payload.len()));
         tcp.write(&mut data, payload)?;
         // A SYN takes a number as a byte does (RFC 9293 section 3.4).
-        *seq += u32::try_from(payload.len())? + u32::from(syn);
+        *seq = seq.wrapping_add(u32::try_from(payload.len())? + u32::from(syn));
         let len = u32::try_from(data.len())?;
         let meta = PacketMeta {
             ts: BEGAN + self.packets * STEP,

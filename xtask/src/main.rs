@@ -3,7 +3,6 @@
 //! `cargo xtask help` lists the commands.
 
 mod check;
-mod mcp_clients;
 mod new_protocol;
 mod programs;
 mod rootless;
@@ -42,20 +41,27 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Play the incident once more, in its own five minutes, and write what the scripted assistant finds through MCP to
+    /// docs/walkthrough.md
+    Walkthrough {
+        /// Passed on; `cargo xtask walkthrough -- --help` lists them (`--page`, `--time-scale`, `--seed`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Set up, build, and run every test
     Test {
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run a benchmark beside its peer: `dissect`, `record` or `cut`
+    /// Run a benchmark beside its peer: `dissect`, `record`, `cut`, `hostile` or `mcp`
     Bench {
         /// Which one, then its own options; `cargo xtask bench -- --help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
     /// Hold our calls against what tshark and others make of the captures in ../shared/corpora; with `mcp`, let the
-    /// official SDK speak to the hub
+    /// official SDKs, the inspector and the conformance suite speak to the hub
     Conformance {
         /// Passed on; `cargo xtask conformance -- --help` lists them (`--json`, `--all`, `--write`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -85,10 +91,13 @@ fn main() -> Result<()> {
         Command::Setup { dry_run: true } => setup::report(),
         Command::Setup { dry_run: false } => setup::run(),
         Command::Demo { args } => programs::demo(&args),
+        Command::Walkthrough { args } => programs::walkthrough(&args),
         Command::Test { args } => programs::test(&args),
         Command::Bench { args } => programs::bench(&args),
-        Command::Conformance { args } if args == ["mcp"] => mcp_clients::run(),
-        Command::Conformance { args } => programs::conformance(&args),
+        Command::Conformance { args } => match args.split_first() {
+            Some((what, args)) if what == "mcp" => programs::clients(args),
+            _ => programs::conformance(&args),
+        },
         Command::Fuzz { args } => programs::fuzz(&args),
         Command::NewProtocol { name } => new_protocol::run(&name),
         Command::Check { clippy } => check::run(clippy),

@@ -28,6 +28,10 @@ pub fn test(args: &[String]) -> Result<()> {
         cores.args(["--package", core]);
     }
     finish(cores.arg("--").args(args))?;
+    // They are no tests with names: one that is looked for by name is not among them.
+    if args.is_empty() {
+        finish(&mut Command::new(target_dir().join("release/wiretape-clients")))?;
+    }
     let mut all = cargo(&["test", "--release", "--no-fail-fast", "--"]);
     all.args(args);
     if setup::is_root() {
@@ -57,6 +61,19 @@ pub fn bench(args: &[String]) -> Result<()> {
 /// Builds and runs the comparison with others.
 pub fn conformance(args: &[String]) -> Result<()> {
     alone("wiretape-conformance", "release", args)
+}
+
+/// Sets up, builds, and has the assistant's conversation written down.
+pub fn walkthrough(args: &[String]) -> Result<()> {
+    setup::run()?;
+    build()?;
+    hand_over("wiretape-walkthrough", args)
+}
+
+/// Builds the hub and lets clients that others wrote speak MCP to it.
+pub fn clients(args: &[String]) -> Result<()> {
+    build()?;
+    hand_over("wiretape-clients", args)
 }
 
 /// Builds and runs the fuzzer.

@@ -106,7 +106,7 @@ fn known(call: &Call, expected: &Fields, story: &str) -> usize {
     for (name, value) in expected {
         let value = String::from_utf8_lossy(value.as_bytes());
         match pseudo(name) {
-            Some(told) if told.is_empty() => {}
+            Some("") => {}
             Some(told) => {
                 assert_eq!(told, &value, "{name} in {story}");
                 known += 1;

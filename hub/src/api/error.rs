@@ -141,6 +141,7 @@ impl From<QueryError> for ApiError {
         match &error {
             QueryError::BadRequest(_) => Self::bad_request(error),
             QueryError::NotFound(_) => Self::not_found(error),
+            QueryError::Busy(_) => Self::too_many(error),
             QueryError::Internal(_) => Self::internal(error),
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,13 @@ pub async fn serve(
 ) -> io::Result<()> {
     let stopped = stop.clone().cancelled_owned();
     let routes = router(Arc::clone(&hub), access, stop.child_token());
+    // The events of MCP are small and come one after the other: a socket that waits for more to send, and a client that
+    // waits before it acknowledges, make 40 ms of each (RFC 9293 section 3.7.4).
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection's answers may be late");
+        }
+    });
     let answering = axum::serve(listener, routes).with_graceful_shutdown(stopped);
     let answering = async move { answering.await };
     let late = async {

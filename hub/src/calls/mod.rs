@@ -1,4 +1,4 @@
-//! The tables of calls and of connections: who their peers were, what their columns are, how calls and connections become
+//! The tables of calls, connections and names: who their peers were, what their columns are, how calls and connections become
 //! rows and rows become Parquet, where the packets of a call are, and how the tables are opened again.
 
 pub mod names;
@@ -11,6 +11,8 @@ mod rows;
 
 pub mod connections;
 
+pub mod known;
+
 mod writer;
 
 pub mod packets;
@@ -20,6 +22,7 @@ pub mod session;
 use std::path::PathBuf;
 
 pub use connections::ConnectionRows;
+pub use known::NameRows;
 pub use names::{Identity, Names, NodeName};
 pub use rows::Rows;
 pub use writer::PartWriter;

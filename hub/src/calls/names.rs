@@ -75,6 +75,11 @@ impl Names {
         }
     }
 
+    /// All of them, by time, each once.
+    pub fn all(&self) -> &[NodeName] {
+        &self.names
+    }
+
     /// Who was at `address` at the time `at`. `node` and `cgroup` are those of the socket, where it was recorded
     /// (`None` and 0 where it was not).
     pub fn resolve<'n>(

@@ -61,6 +61,18 @@ pub struct Column {
     pub doc: &'static str,
 }
 
+impl Column {
+    /// Whether the table of calls holds its least and greatest value of every row group, so that conditions on it skip
+    /// those that cannot match. Words are the same in all of them, and hashes anything.
+    pub fn has_statistics(&self) -> bool {
+        match self.kind {
+            Kind::Time | Kind::MaybeTime | Kind::Small | Kind::MaybeSmall | Kind::MaybeInt => true,
+            Kind::Text => self.name == "path",
+            Kind::Word | Kind::Int | Kind::Id | Kind::Map | Kind::Locations => false,
+        }
+    }
+}
+
 pub(super) const fn column(name: &'static str, kind: Kind, doc: &'static str) -> Column {
     Column { name, kind, doc }
 }

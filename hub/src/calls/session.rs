@@ -10,13 +10,16 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{connections, schema};
+use super::{connections, known, schema};
 
 /// Name of the table of calls in a session.
 pub const TABLE: &str = "calls";
 
 /// Name of the table of connections. Dissections that are older than this table have none.
 pub const CONNECTIONS: &str = "connections";
+
+/// Name of the table of names, which older dissections have not, either.
+pub const NAMES: &str = "names";
 
 /// Memory that all questions together may take for sorting and grouping, in bytes. What needs more spills to disk, or
 /// fails with an error that says so.
@@ -28,8 +31,8 @@ const FOOTER_MEMORY: usize = 32 << 20;
 /// Rows that a question works on at a time.
 const BATCH_ROWS: usize = 4096;
 
-/// A session on the tables in two folders (those which hold the parts). Nothing is read yet.
-pub fn open(calls: &Path, beside: &Path) -> Result<SessionContext> {
+/// A session on the tables in these folders (those which hold the parts). Nothing is read yet.
+pub fn open(calls: &Path, connections: &Path, names: &Path) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
     let parquet = &mut config.options_mut().execution.parquet;
     // Filters run while columns are decoded, so that headers of calls that do not match are never read.
@@ -37,8 +40,13 @@ pub fn open(calls: &Path, beside: &Path) -> Result<SessionContext> {
     parquet.reorder_filters = true;
     let context = SessionContext::new_with_config_rt(config, runtime()?);
     register(&context, TABLE, calls, schema::reading_schema())?;
-    if beside.is_dir() {
-        register(&context, CONNECTIONS, beside, connections::reading_schema())?;
+    for (name, folder, schema) in [
+        (CONNECTIONS, connections, connections::reading_schema()),
+        (NAMES, names, known::reading_schema()),
+    ] {
+        if folder.is_dir() {
+            register(&context, name, folder, schema)?;
+        }
     }
     Ok(context)
 }

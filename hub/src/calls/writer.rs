@@ -167,6 +167,7 @@ mod tests {
     use wiretape_dissect::{Call, Headers, Marks, Message, Observation, Outcome, Peer, Value};
 
     use super::*;
+    use crate::calls::schema::COLUMNS;
     use crate::calls::{Names, Rows};
 
     /// More than a row group, and not a multiple of anything.
@@ -236,6 +237,16 @@ mod tests {
         part.finish().unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
         assert!(reader.metadata().num_row_groups() > 1);
+        for chunk in reader
+            .metadata()
+            .row_groups()
+            .iter()
+            .flat_map(|group| group.columns())
+        {
+            let name = chunk.column_path().parts().first().unwrap();
+            let column = COLUMNS.iter().find(|column| column.name == name).unwrap();
+            assert_eq!(chunk.statistics().is_some(), column.has_statistics(), "{name}");
+        }
         let mut n = 0;
         for batch in reader.build().unwrap() {
             let batch = batch.unwrap();

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use super::entries::{DissectionEntry, Found, SnapshotEntry, Stamp, id_of, incoming_folder};
 use super::store::{Map, Store};
@@ -21,25 +22,28 @@ pub(super) struct Index {
     names: Map,
     dissections: Map,
     folder: PathBuf,
+    changes: watch::Sender<u64>,
 }
 
 impl Index {
-    pub(super) fn open(data: &Path) -> Self {
-        Self::over(Store::open(data), data)
+    /// Counts what it takes over from the folders in `changes`.
+    pub(super) fn open(data: &Path, changes: watch::Sender<u64>) -> Self {
+        Self::over(Store::open(data), data, changes)
     }
 
     /// Empty, to be filled from the folders.
-    pub(super) fn rebuild(data: &Path) -> Self {
-        Self::over(Store::afresh(data), data)
+    pub(super) fn rebuild(&self, data: &Path) -> Self {
+        Self::over(Store::afresh(data), data, self.changes.clone())
     }
 
-    fn over(store: Store, data: &Path) -> Self {
+    fn over(store: Store, data: &Path, changes: watch::Sender<u64>) -> Self {
         Self {
             snapshots: store.map("snapshots"),
             names: store.map("names"),
             dissections: store.map("dissections"),
             store,
             folder: data.join(SNAPSHOTS),
+            changes,
         }
     }
 
@@ -233,6 +237,9 @@ impl Index {
     }
 
     fn settle(&self, changed: bool) -> io::Result<()> {
+        if changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
         // A failed flush costs a rebuild at the next start, nothing else.
         if changed && let Err(error) = self.store.flush() {
             tracing::warn!(%error, "the catalogue is not on disk; it will be built again at the next start");

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use entries::{DissectionEntry, Found, SnapshotEntry, incoming_folder};
 use index::Index;
@@ -44,6 +44,7 @@ pub enum CatalogueError {
 pub struct Catalogue {
     questions: mpsc::Sender<Question>,
     rebuilt: Arc<AtomicU64>,
+    changes: watch::Sender<u64>,
 }
 
 type Question = Box<dyn FnOnce(&mut Keeper) + Send>;
@@ -60,8 +61,9 @@ impl Catalogue {
     pub async fn open(data: &Path) -> Result<Self, CatalogueError> {
         let (questions, mut inbox) = mpsc::channel::<Question>(QUEUE);
         let rebuilt = Arc::new(AtomicU64::new(0));
+        let changes = watch::Sender::new(0);
         let mut keeper = Keeper {
-            index: Index::open(data),
+            index: Index::open(data, changes.clone()),
             data: data.to_owned(),
             rebuilt: Arc::clone(&rebuilt),
         };
@@ -73,7 +75,11 @@ impl Catalogue {
                 }
             })
             .map_err(|error| CatalogueError::Folder(error.to_string()))?;
-        let catalogue = Self { questions, rebuilt };
+        let catalogue = Self {
+            questions,
+            rebuilt,
+            changes,
+        };
         catalogue.refresh().await?;
         Ok(catalogue)
     }
@@ -141,6 +147,11 @@ impl Catalogue {
         .await
     }
 
+    /// How often a snapshot or a dissection has come, changed its state, or gone: for who wants to hear of it.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// How often the store was given up and built again since the start.
     pub fn rebuilt(&self) -> u64 {
         self.rebuilt.load(Ordering::Relaxed)
@@ -175,7 +186,7 @@ impl Keeper {
             "the catalogue is damaged or out of reach; building it again from the folders"
         );
         self.rebuilt.fetch_add(1, Ordering::Relaxed);
-        self.index = Index::rebuild(&self.data);
+        self.index = self.index.rebuild(&self.data);
         let again = attempt(&self.index, &|index| {
             index.refresh()?;
             question(index)

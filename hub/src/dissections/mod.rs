@@ -26,9 +26,9 @@ use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
 pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Source, Summary};
-pub use publish::{CONNECTIONS, SUMMARY, TABLES};
+pub use publish::{CONNECTIONS, NAMES, SUMMARY, TABLES};
 
-use crate::calls::{ConnectionRows, Names, NodeName, PartWriter, Rows, packets, schema};
+use crate::calls::{ConnectionRows, NameRows, Names, NodeName, PartWriter, Rows, packets, schema};
 use lanes::{LaneEnd, Lanes, Place, Unit, WorkerGone};
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
@@ -39,7 +39,7 @@ pub const MAX_WORKERS: usize = 16;
 
 /// Dissects. Blocks until it is done; to be called on a thread of its own, never on an async worker.
 ///
-/// Writes `calls/` and `connections/` in [`Job::out`], under temporary names until they are whole: the parts of the tables,
+/// Writes `calls/`, `connections/` and `names/` in [`Job::out`], under temporary names until they are whole: the parts of the tables,
 /// and the summary that is also returned. Damage in a file costs the rest of that file and is told in [`Summary::problems`].
 ///
 /// # Errors
@@ -65,6 +65,9 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     let folder = Unpublished::create(&job.out)?;
 
     let names = Arc::new(Names::new(gather_names(job)));
+    let mut known = PartWriter::create(&folder.names_part(), NameRows::default(), 1)?;
+    known.push(names.all())?;
+    known.finish()?;
     let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();
     let workers = job.threads.clamp(1, MAX_WORKERS);
     let make_worker = |number: usize| {

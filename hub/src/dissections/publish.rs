@@ -12,6 +12,9 @@ pub const TABLES: &str = "calls";
 /// The folder of the table of connections, beside that.
 pub const CONNECTIONS: &str = "connections";
 
+/// The folder of the table of names, beside these.
+pub const NAMES: &str = "names";
+
 /// The [`Summary`] in the tables' folder.
 pub const SUMMARY: &str = "summary.json";
 
@@ -21,11 +24,15 @@ const UNPUBLISHED: &str = ".calls.incoming";
 /// The same of the connections.
 const UNPUBLISHED_CONNECTIONS: &str = ".connections.incoming";
 
+/// The same of the names.
+const UNPUBLISHED_NAMES: &str = ".names.incoming";
+
 /// A folder of tables that nobody sees yet. Removed when dropped, unless published.
 pub(super) struct Unpublished {
     out: PathBuf,
     folder: PathBuf,
     connections: PathBuf,
+    names: PathBuf,
     /// The dissection's folder was made for this.
     made_out: bool,
     published: bool,
@@ -40,19 +47,27 @@ impl Unpublished {
         let made_out = !out.exists();
         let folder = out.join(UNPUBLISHED);
         let connections = out.join(UNPUBLISHED_CONNECTIONS);
-        // Connections without calls are what a job that was killed between the two renames has left.
-        for left in [&folder, &connections, &out.join(CONNECTIONS)] {
+        let names = out.join(UNPUBLISHED_NAMES);
+        // Other tables without calls are what a job that was killed between the renames has left.
+        for left in [
+            &folder,
+            &connections,
+            &names,
+            &out.join(CONNECTIONS),
+            &out.join(NAMES),
+        ] {
             if left.exists() {
                 fs::remove_dir_all(left).map_err(|e| JobError::io("remove", left, e))?;
             }
         }
-        for new in [&folder, &connections] {
+        for new in [&folder, &connections, &names] {
             fs::create_dir_all(new).map_err(|e| JobError::io("make the folder", new, e))?;
         }
         Ok(Self {
             out: out.to_owned(),
             folder,
             connections,
+            names,
             made_out,
             published: false,
         })
@@ -68,18 +83,26 @@ impl Unpublished {
         self.connections.join(format!("part-{worker}.parquet"))
     }
 
+    /// Where the names go.
+    pub(super) fn names_part(&self) -> PathBuf {
+        self.names.join("part-0.parquet")
+    }
+
     pub(super) fn publish(mut self, summary: &Summary) -> Result<(), JobError> {
         let path = self.folder.join(SUMMARY);
         let write = || {
             let json = serde_json::to_vec_pretty(summary)?;
             fs::write(&path, json)?;
             File::open(&path)?.sync_all()?;
+            File::open(&self.names)?.sync_all()?;
             File::open(&self.connections)?.sync_all()?;
             File::open(&self.folder)?.sync_all()
         };
         write().map_err(|e| JobError::io("write", &path, e))?;
-        let connections = self.out.join(CONNECTIONS);
-        fs::rename(&self.connections, &connections).map_err(|e| JobError::io("publish", &connections, e))?;
+        for (written, published) in [(&self.names, NAMES), (&self.connections, CONNECTIONS)] {
+            let published = self.out.join(published);
+            fs::rename(written, &published).map_err(|e| JobError::io("publish", &published, e))?;
+        }
         let tables = self.out.join(TABLES);
         fs::rename(&self.folder, &tables).map_err(|e| JobError::io("publish", &tables, e))?;
         self.published = true;
@@ -97,6 +120,7 @@ impl Drop for Unpublished {
         // Nobody is left to tell; the next job of that name removes it.
         let _ = fs::remove_dir_all(&self.folder);
         let _ = fs::remove_dir_all(&self.connections);
+        let _ = fs::remove_dir_all(&self.names);
         if self.made_out {
             let _ = fs::remove_dir(&self.out);
         }

@@ -19,6 +19,37 @@ use crate::dissections::{direction, link};
 /// Bytes on the wire that are read beyond head and as much body as is wanted: for chunk sizes among it.
 const FRAMING: u64 = 4 << 10;
 
+/// Columns that [`StoredMessage::of`] takes, and those that a call is known by.
+pub(super) const STORED: [&str; 27] = [
+    "ts",
+    "stream",
+    "index",
+    "node",
+    "src_ip",
+    "src_port",
+    "dst_ip",
+    "dst_port",
+    "protocol",
+    "version",
+    "method",
+    "path",
+    "marks",
+    "req_seq",
+    "req_bytes",
+    "req_head_bytes",
+    "req_body_bytes",
+    "req_missing_bytes",
+    "req_headers",
+    "req_packets",
+    "resp_seq",
+    "resp_bytes",
+    "resp_head_bytes",
+    "resp_body_bytes",
+    "resp_missing_bytes",
+    "resp_headers",
+    "resp_packets",
+];
+
 /// Which message of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -125,12 +156,12 @@ impl StoredMessage {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Shown {
     /// As text, or in base64 if it is none.
-    body: String,
+    pub(super) body: String,
     base64: bool,
     /// There is more of it than is shown.
     pub(super) truncated: bool,
     /// What is wrong with it.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     /// The messages that `body` tells of, and all of it as sent.
     grpc: Option<(GrpcBody, String)>,
 }

@@ -9,6 +9,7 @@ use datafusion::functions_aggregate::expr_fn::count as counted;
 use datafusion::logical_expr::{Expr, SortExpr, col, lit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use wiretape_kfl::Field;
 use wiretape_tape::Nanos;
 
 use super::bodies::{self, Side};
@@ -16,10 +17,11 @@ use super::connection;
 use super::entries::{self, Asked};
 use super::entry;
 use super::fields::instant;
+use super::redaction::{Hidden, REDACTED};
 use super::row::Row;
 use super::scope::Scope;
 use super::select::CallsGroup;
-use super::{Database, QueryError};
+use super::{Database, QueryError, first};
 use crate::calls::schema::{self, Column};
 
 /// Most calls of one page.
@@ -120,18 +122,19 @@ impl CallsQuery {
     }
 
     /// A call as it asks for it.
-    async fn shown(&self, db: &Database, row: Row<'_>) -> Result<Value, QueryError> {
+    async fn shown(&self, db: &Database, whole: Row<'_>, hidden: &Hidden) -> Result<Value, QueryError> {
+        let row = whole.hiding(hidden);
         if !self.fields.is_empty() {
             return Ok(row.selected(&self.fields));
         }
-        if let Some(kind) = connection::Kind::of(row) {
+        if let Some(kind) = connection::Kind::of(whole) {
             return Ok(Value::Object(kind.entry(row, self.format)));
         }
         Ok(match self.format {
             Format::Compact => Value::Object(entry::compact(row)),
             Format::Full => {
                 let mut entry = entry::full(row);
-                with_bodies(db, row, PREVIEW, &mut entry).await?;
+                with_bodies(db, whole, PREVIEW, hidden, &mut entry).await?;
                 Value::Object(entry)
             }
             Format::Raw => Value::Object(row.raw(schema::COLUMNS)),
@@ -148,7 +151,7 @@ pub struct CallsPage {
     pub total: u64,
     /// Whether there are more after this page.
     pub truncated: bool,
-    /// Ask again with this for the next page; only there when `truncated`.
+    /// Ask again with this for the next page; only there when `truncated`, and not by the filter's own `limit(n)`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// What to do to see the rest, when fewer calls are here than were asked for.
@@ -160,6 +163,9 @@ pub struct CallsPage {
     /// Why there is nothing, when there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
+    /// What could not be looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Packets that the recorders lost while this was recorded, so that calls may be missing; absent when none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_packets: Option<u64>,
@@ -171,9 +177,19 @@ pub struct CallsPage {
 /// [`QueryError::BadRequest`] for a limit out of range, a window that ends before it starts, a filter that is none, or
 /// a cursor of another question.
 pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, QueryError> {
-    let limit = limit(query.limit)?;
+    let asked_for = limit(query.limit)?;
     let scope = query.scope();
-    let scoped = scope.read()?;
+    let scoped = scope.read(db).await?;
+    // Who writes `limit(500)` and passes none wants 500.
+    let most = scoped
+        .filter
+        .limit
+        .map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let limit = match query.limit {
+        None if most != usize::MAX => most.min(MAX_LIMIT.unsigned_abs() as usize),
+        _ => asked_for.min(most),
+    };
+    let hidden = Hidden::by(&scoped.filter);
     let cursor = query
         .cursor
         .as_deref()
@@ -181,10 +197,19 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         .transpose()?;
 
     let asked = Asked::by(&scoped.filter);
-    let total = count(db, asked, scoped.condition()).await?;
+    let (total, until) = match scoped.condition() {
+        Some(condition) if asked.is_calls() && query.order == Order::Time => {
+            let (total, until) = first::in_time(db, condition, cursor.map(|last| last.ts), limit + 1).await?;
+            (total, Some(col("ts").lt_eq(instant(until))))
+        }
+        condition => (count(db, asked, condition).await?, None),
+    };
     let mut page = entries::table(db, asked).await?;
     if let Some(condition) = scoped.and(cursor.map(Cursor::after)) {
         page = page.filter(condition)?;
+    }
+    if let Some(until) = until {
+        page = page.filter(until)?;
     }
     let mut page = page.sort(order(query.order))?.limit(0, Some(limit + 1))?;
     if let Some(mut columns) = query.columns() {
@@ -209,7 +234,7 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
             answer.truncated = true;
             break;
         }
-        let call = query.shown(db, row).await?;
+        let call = query.shown(db, row, &hidden).await?;
         // What it takes on the wire, with its comma. One call is shown however long it is, so that paging goes on.
         let bytes = call.to_string().len() + 1;
         if bytes > room && !answer.calls.is_empty() {
@@ -225,15 +250,20 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         answer.calls.push(call);
         last = Some(row);
     }
-    if answer.truncated {
+    if answer.truncated && answer.calls.len() == most {
+        answer.hint = Some(format!(
+            "the filter's limit({most}) ends the answer; leave it out to see more"
+        ));
+    } else if answer.truncated {
         answer.cursor = last.map(|last| Cursor::at(last, query.order).to_string());
     }
     if let Some(group) = query.group_by {
-        answer.groups = Some(group.counted(db, scoped.condition()).await?);
+        answer.groups = Some(group.counted(db, scoped.condition(), &hidden).await?);
     }
     if answer.calls.is_empty() {
         answer.explanation = Some(scoped.nothing(db, &scope, asked, total).await?);
     }
+    answer.warnings = scoped.warnings();
     answer.lost_packets = Some(db.summary().lost_packets).filter(|lost| *lost > 0);
     Ok(answer)
 }
@@ -249,7 +279,7 @@ pub async fn call_by_id(db: &Database, id: &str) -> Result<Value, QueryError> {
         return Ok(Value::Object(kind.entry(row, Format::Full)));
     }
     let mut entry = entry::full(row);
-    with_bodies(db, row, PREVIEW, &mut entry).await?;
+    with_bodies(db, row, PREVIEW, &Hidden::default(), &mut entry).await?;
     Ok(Value::Object(entry))
 }
 
@@ -275,7 +305,7 @@ pub async fn call_details(
     details.insert("entry".to_owned(), Value::Object(entry::full(row)));
     let mut truncated = false;
     if let Some(most) = max_payload_size {
-        truncated = with_bodies(db, row, most, &mut details).await?;
+        truncated = with_bodies(db, row, most, &Hidden::default(), &mut details).await?;
     }
     details.insert("truncated".to_owned(), json!(truncated));
     if l4 {
@@ -318,10 +348,18 @@ async fn with_bodies(
     db: &Database,
     row: Row<'_>,
     most: usize,
+    hidden: &Hidden,
     answer: &mut Map<String, Value>,
 ) -> Result<bool, QueryError> {
     let mut cut = false;
-    for side in [Side::Request, Side::Response] {
+    for (side, field) in [
+        (Side::Request, Field::RequestBody),
+        (Side::Response, Field::ResponseBody),
+    ] {
+        if hidden.body(field) {
+            answer.insert(format!("{}_body", side.prefix()), json!(REDACTED));
+            continue;
+        }
         let Some(message) = bodies::StoredMessage::of(row, side) else {
             answer.insert(format!("{}_body", side.prefix()), json!(""));
             continue;

@@ -16,7 +16,7 @@ use wiretape_tape::{BlockReader, ReadError};
 use super::endpoints::Endpoints;
 use super::sql;
 use crate::calls::{schema, session};
-use crate::dissections::{CONNECTIONS, SUMMARY, Summary, TABLES};
+use crate::dissections::{CONNECTIONS, NAMES, SUMMARY, Summary, TABLES};
 
 /// Most segments of one dissection that are kept open for reading bodies.
 const OPEN_FILES: usize = 64;
@@ -33,6 +33,9 @@ pub enum QueryError {
     /// What was asked for by name is not there.
     #[error("{0}")]
     NotFound(String),
+    /// Not now: others are asking.
+    #[error("{0}")]
+    Busy(String),
     /// Ours: the folder is damaged, memory ran out, a defect.
     #[error("{0}")]
     Internal(String),
@@ -99,7 +102,7 @@ impl Database {
                 schema::VERSION
             )));
         }
-        let session = session::open(&tables, &dir.join(CONNECTIONS))?;
+        let session = session::open(&tables, &dir.join(CONNECTIONS), &dir.join(NAMES))?;
         let inner = Inner {
             dir: dir.to_owned(),
             identity,
@@ -152,8 +155,11 @@ impl Database {
 
     /// Its tables for SQL.
     pub(super) async fn sql_session(&self) -> Result<SessionContext, QueryError> {
-        let open = || async { Ok::<_, QueryError>(sql::open(&self.inner.session).await?) };
-        self.inner.sql.get_or_try_init(open).await.cloned()
+        self.inner
+            .sql
+            .get_or_try_init(|| sql::open(&self.inner.session))
+            .await
+            .cloned()
     }
 
     /// What its calls' endpoints are.

@@ -5,7 +5,7 @@
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions::expr_fn::{coalesce, concat, nullif};
-use datafusion::functions_aggregate::expr_fn::{avg, bit_or, bool_or, max, min, sum};
+use datafusion::functions_aggregate::expr_fn::{avg, bit_or, bool_or, count, max, min, sum};
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::{Expr, cast, col, lit, when};
@@ -231,6 +231,23 @@ impl Fold {
     }
 }
 
+/// The columns of flows: those of connections that are of no single one, and how many connections there are.
+pub(super) fn flow_columns() -> impl Iterator<Item = &'static Column> {
+    let told =
+        |column: &&Column| flow(column).is_some() && !["stream", "protocol", "index"].contains(&column.name);
+    CONNECTIONS.iter().filter(told)
+}
+
+/// How many connections a flow has.
+pub(super) const OF_FLOW: &str = "connections";
+
+/// Flows as a table of their own.
+pub(super) fn flow_table(connections: DataFrame) -> Result<DataFrame, QueryError> {
+    let columns = flow_columns().filter_map(|column| Some(flow(column)?.alias(column.name)));
+    let columns: Vec<Expr> = columns.chain([col(OF_FLOW)]).collect();
+    Ok(flows(connections)?.select(columns)?)
+}
+
 /// Connections added up by flow.
 fn flows(connections: DataFrame) -> Result<DataFrame, QueryError> {
     let state_in = |states: &[&str]| {
@@ -240,6 +257,7 @@ fn flows(connections: DataFrame) -> Result<DataFrame, QueryError> {
     let mut folds = vec![
         bool_or(state_in(&connection::OPEN)).alias("open"),
         bool_or(state_in(&connection::IN_PROGRESS)).alias("in_progress"),
+        count(lit(1_i64)).alias(OF_FLOW),
     ];
     for column in CONNECTIONS.iter() {
         if let Some(fold) = Fold::of(column) {

@@ -10,7 +10,7 @@ use wiretape_kfl::Field;
 use wiretape_tape::Nanos;
 
 use super::connection;
-use super::filter::joined;
+use super::filter::{bodies, joined};
 use super::functions;
 
 /// A field of texts.
@@ -59,7 +59,10 @@ pub(super) fn text(field: Field) -> Expr {
         // Not known of any call: no source of DNS names, annotations or resolution errors yet.
         Field::SrcDns | Field::DstDns | Field::NodeIp | Field::CaptureBackend => lit(""),
         Field::LocalResolutionStatus | Field::RemoteResolutionStatus => lit(""),
-        of_protocol => functions::entry(col("fields"), of_protocol.name()),
+        other => match bodies::column(other) {
+            Some(body) => col(body),
+            None => functions::entry(col("fields"), other.name()),
+        },
     }
 }
 
@@ -178,7 +181,7 @@ pub(super) enum Listed {
 }
 
 /// What stands between the texts of a list that is stored as one.
-const SEPARATOR: &str = ", ";
+pub(super) const SEPARATOR: &str = ", ";
 
 impl Listed {
     /// Whether `item` is in it.

@@ -9,24 +9,66 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions::expr_fn::{character_length, contains, ends_with, starts_with};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast, lit, when};
-use wiretape_kfl::{Arithmetic, Comparison, Expr as Kfl, Field, Filter, Literal, Operand, TextTest};
+use wiretape_kfl::{Arithmetic, Comparison, Expr as Kfl, Filter, Literal, Operand, TextTest};
 
-use super::QueryError;
 use super::fields;
 use super::functions;
+use super::{Database, QueryError};
+
+mod computed;
+
+pub(super) mod bodies;
+
+mod plan;
+
+pub(super) use computed::GaveUp;
+pub use plan::{Plan, meaning, plan};
 
 /// Most conditions in one filter. Planning a query recurses over them, on a thread whose stack is 2 MiB.
 pub const MAX_CONDITIONS: usize = 500;
 
-/// The condition of a filter; `None` when everything matches.
+/// A filter as the table understands it.
+pub(super) struct Condition {
+    /// What has to hold; `None` when everything matches.
+    pub(super) expr: Option<Expr>,
+    /// What an answer has to say about it.
+    pub(super) warnings: Vec<String>,
+    /// Set while it runs.
+    pub(super) gave_up: GaveUp,
+}
+
+/// The condition of a filter. If it asks about bodies, these are read now, of the entries in the window.
 ///
 /// # Errors
-/// More than [`MAX_CONDITIONS`], or what the table cannot answer.
-pub fn condition(filter: &Filter) -> Result<Option<Expr>, QueryError> {
-    if filter.limit.is_some() || !filter.redactions.is_empty() {
-        return Err(not_here("`limit(..)` and `redact(..)`"));
-    }
+/// More than [`MAX_CONDITIONS`], or a table that cannot be read.
+pub(super) async fn read(db: &Database, filter: &Filter, window: &[Expr]) -> Result<Condition, QueryError> {
+    let gave_up = GaveUp::default();
+    let (expr, warnings) = match &filter.expr {
+        Some(expr) if bodies::asks(filter) => {
+            check(expr)?;
+            let (expr, warnings) = bodies::search(db, filter, expr, window, &gave_up).await?;
+            (Some(expr), warnings)
+        }
+        _ => (condition(filter, &gave_up)?, Vec::new()),
+    };
+    Ok(Condition {
+        expr,
+        warnings,
+        gave_up,
+    })
+}
+
+/// The condition of a filter that does not ask about bodies; `None` when everything matches.
+///
+/// # Errors
+/// More than [`MAX_CONDITIONS`].
+pub(super) fn condition(filter: &Filter, gave_up: &GaveUp) -> Result<Option<Expr>, QueryError> {
     let Some(expr) = &filter.expr else { return Ok(None) };
+    check(expr)?;
+    Ok(Some(translate(expr, false, gave_up)))
+}
+
+fn check(expr: &Kfl) -> Result<(), QueryError> {
     let conditions = count(expr);
     if conditions > MAX_CONDITIONS {
         return Err(QueryError::BadRequest(format!(
@@ -34,17 +76,7 @@ pub fn condition(filter: &Filter) -> Result<Option<Expr>, QueryError> {
              put alternatives for one field into a list: `field in [..]`"
         )));
     }
-    if filter.fields().iter().any(|field| BODIES.contains(field)) {
-        return Err(not_here("a condition on bodies"));
-    }
-    translate(expr, false).map(Some)
-}
-
-/// Fields that no column holds: bodies are read from the segments when they are asked for.
-const BODIES: [Field; 2] = [Field::RequestBody, Field::ResponseBody];
-
-fn not_here(what: &str) -> QueryError {
-    QueryError::BadRequest(format!("{what} cannot be asked of a dissection"))
+    Ok(())
 }
 
 fn count(expr: &Kfl) -> usize {
@@ -57,21 +89,19 @@ fn count(expr: &Kfl) -> usize {
 }
 
 /// `negated`: there is a `not` around it.
-fn translate(expr: &Kfl, negated: bool) -> Result<Expr, QueryError> {
-    let each = |all: &[Kfl]| -> Result<Vec<Expr>, QueryError> {
-        all.iter().map(|expr| translate(expr, negated)).collect()
-    };
-    Ok(match expr {
+fn translate(expr: &Kfl, negated: bool, gave_up: &GaveUp) -> Expr {
+    let each = |all: &[Kfl]| all.iter().map(|expr| translate(expr, negated, gave_up)).collect();
+    match expr {
         Kfl::Always(always) => lit(*always),
-        Kfl::And(all) => joined(each(all)?, Operator::And),
-        Kfl::Or(all) => joined(each(all)?, Operator::Or),
-        Kfl::Not(expr) => Expr::Not(Box::new(translate(expr, true)?)),
+        Kfl::And(all) => joined(each(all), Operator::And),
+        Kfl::Or(all) => joined(each(all), Operator::Or),
+        Kfl::Not(expr) => Expr::Not(Box::new(translate(expr, true, gave_up))),
         Kfl::Within { protocols, expr } => {
             let within = joined(
                 protocols.iter().map(|flag| fields::flag(*flag)).collect(),
                 Operator::Or,
             );
-            within.and(translate(expr, negated)?)
+            within.and(translate(expr, negated, gave_up))
         }
         Kfl::Truth(field) => fields::flag(*field),
         Kfl::Recorded {
@@ -87,8 +117,8 @@ fn translate(expr: &Kfl, negated: bool) -> Result<Expr, QueryError> {
         Kfl::In { subject, list } => pinned(member_of(subject, list), negated),
         Kfl::Member { item, list } => fields::list(*list).has(&value(item)),
         Kfl::HasKey { map, key } => fields::map(*map).has(key),
-        Kfl::Computed(computed) => return Err(not_here(&format!("`{computed}`"))),
-    })
+        Kfl::Computed(computed) => computed::decided(computed, gave_up),
+    }
 }
 
 /// Two-valued: what is NULL counts as false.

@@ -295,7 +295,7 @@ impl<'a> Maps<'a> {
 }
 
 /// A column of texts, whichever way they are laid out.
-fn texts(array: &ArrayRef) -> Result<StringViewArray> {
+pub(super) fn texts(array: &ArrayRef) -> Result<StringViewArray> {
     match array.data_type() {
         DataType::Utf8View => Ok(array.as_string_view().clone()),
         DataType::Utf8 => Ok(StringViewArray::from(array.as_string::<i32>())),

@@ -12,7 +12,11 @@ mod functions;
 
 mod calls;
 
+mod first;
+
 mod select;
+
+mod redaction;
 
 mod row;
 
@@ -51,7 +55,8 @@ pub use calls::{
 };
 pub use database::{Database, Databases, QueryError};
 pub use endpoints::MAX_NAMES;
-pub use filter::MAX_CONDITIONS;
+pub use filter::bodies::{MAX_SEARCHED, SEARCHED_BYTES};
+pub use filter::{MAX_CONDITIONS, Plan, meaning, plan};
 pub use flows::{
     DEFAULT_FLOWS, FlowGroup, FlowOrder, FlowsPage, FlowsQuery, MAX_FLOWS, MAX_TOP, flows, flows_summary,
 };
@@ -70,7 +75,7 @@ pub use stats::{
 
 pub use sql::{
     DEFAULT_ROWS, MAX_CONCATENATIONS, MAX_PAIRS, MAX_ROWS, MAX_SQL, MAX_TABLES, MAX_TOKENS, SQL_AT_ONCE,
-    SQL_DISK, SQL_MEMORY, SQL_TIME, SqlQuery, describe_schema, sql,
+    SQL_DISK, SQL_MEMORY, SQL_TIME, SQL_WAIT, SqlQuery, describe_schema, sql,
 };
 
 pub use timeline::{Lines, MAX_CALLS as MAX_TIMELINE_CALLS, RETRY_WITHIN, TimelineQuery, timeline};

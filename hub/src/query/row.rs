@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use wiretape_tape::Nanos;
 
 use super::functions::Maps;
+use super::redaction::{Hidden, REDACTED};
 use crate::calls::packets::place;
 use crate::calls::schema::{Column, Kind};
 
@@ -15,18 +16,32 @@ use crate::calls::schema::{Column, Kind};
 pub(super) struct Row<'b> {
     batch: &'b RecordBatch,
     row: usize,
+    hidden: Option<&'b Hidden>,
 }
 
 impl<'b> Row<'b> {
     /// Every row of a query's batches.
     pub(super) fn each(batches: &'b [RecordBatch]) -> impl Iterator<Item = Row<'b>> {
-        batches
-            .iter()
-            .flat_map(|batch| (0..batch.num_rows()).map(move |row| Row { batch, row }))
+        batches.iter().flat_map(|batch| {
+            (0..batch.num_rows()).map(move |row| Row {
+                batch,
+                row,
+                hidden: None,
+            })
+        })
+    }
+
+    /// The same row, without what must not be shown.
+    pub(super) fn hiding(self, hidden: &'b Hidden) -> Self {
+        let hidden = Some(hidden);
+        Self { hidden, ..self }
     }
 
     /// A text; `""` when unknown.
     pub(super) fn text(self, column: &str) -> &'b str {
+        if self.hides(column) {
+            return REDACTED;
+        }
         let Some(array) = self.column(column) else {
             return "";
         };
@@ -39,7 +54,7 @@ impl<'b> Row<'b> {
 
     /// A whole number.
     pub(super) fn int(self, column: &str) -> Option<i64> {
-        let array = self.column(column)?;
+        let array = self.column(column).filter(|_| !self.hides(column))?;
         match array.data_type() {
             DataType::Int64 => Some(array.as_primitive::<Int64Type>().value(self.row)),
             DataType::Int32 => Some(array.as_primitive::<Int32Type>().value(self.row).into()),
@@ -63,7 +78,8 @@ impl<'b> Row<'b> {
     /// A point in time.
     pub(super) fn time(self, column: &str) -> Option<Nanos> {
         let times = self
-            .column(column)?
+            .column(column)
+            .filter(|_| !self.hides(column))?
             .as_primitive_opt::<TimestampNanosecondType>()?;
         u64::try_from(times.value(self.row)).ok()
     }
@@ -71,7 +87,14 @@ impl<'b> Row<'b> {
     /// A map's entries.
     pub(super) fn map(self, column: &str) -> Vec<(&'b str, &'b str)> {
         let maps = self.column(column).and_then(|array| Maps::of(array).ok());
-        maps.map(|maps| maps.row(self.row).collect()).unwrap_or_default()
+        let shown = |(key, value)| {
+            let hidden = self
+                .hidden
+                .is_some_and(|hidden| hidden.column(column) || hidden.key(column, key));
+            (key, if hidden { REDACTED } else { value })
+        };
+        maps.map(|maps| maps.row(self.row).map(shown).collect())
+            .unwrap_or_default()
     }
 
     /// Locations of packets.
@@ -85,13 +108,14 @@ impl<'b> Row<'b> {
             .unwrap_or_default()
     }
 
-    /// The call's id: `<node>/<stream>/<index>`.
+    /// The call's id: `<node>/<stream>/<index>`. It may stand without the node.
     pub(super) fn call_id(self) -> String {
+        let node = if self.hides("node") { "" } else { self.text("node") };
+        let row = Self { hidden: None, ..self };
         format!(
-            "{}/{:x}/{}",
-            self.text("node"),
-            self.id("stream"),
-            self.int("index").unwrap_or_default()
+            "{node}/{:x}/{}",
+            row.id("stream"),
+            row.int("index").unwrap_or_default()
         )
     }
 
@@ -121,6 +145,7 @@ impl<'b> Row<'b> {
             Kind::Time | Kind::MaybeTime => self.time(name).map_or(Value::Null, |time| json!(rfc3339(time))),
             Kind::Word | Kind::Text => json!(self.text(name)),
             Kind::Int | Kind::MaybeInt | Kind::Small | Kind::MaybeSmall => json!(self.int(name)),
+            Kind::Id if self.hides(name) => Value::Null,
             Kind::Id => json!(format!("{:x}", self.id(name))),
             Kind::Map => pairs(self.map(name)),
             Kind::Locations => self
@@ -132,6 +157,10 @@ impl<'b> Row<'b> {
                 })
                 .collect(),
         }
+    }
+
+    fn hides(self, column: &str) -> bool {
+        self.hidden.is_some_and(|hidden| hidden.column(column))
     }
 
     /// `None` where the column is not there or NULL.

@@ -1,13 +1,15 @@
 //! Which calls a question is about: those that pass a filter and began in a window.
 
+use std::sync::atomic::Ordering;
+
 use datafusion::logical_expr::{Expr, Operator, col};
 use serde_json::{Value, json};
-use wiretape_kfl::Filter;
+use wiretape_kfl::{EVALUATION_STEPS, Filter};
 use wiretape_tape::Nanos;
 
 use super::entries::Asked;
 use super::fields::instant;
-use super::filter::{condition, joined};
+use super::filter::{self, GaveUp, joined};
 use super::{Database, QueryError, calls, explain};
 
 /// The calls that a question is about. `Default` is all of them.
@@ -31,22 +33,27 @@ pub(super) struct Scoped {
     window: Vec<Expr>,
     /// The conditions of window and filter.
     matching: Vec<Expr>,
+    warnings: Vec<String>,
+    gave_up: GaveUp,
 }
 
 impl Scope {
-    /// Checks it and turns it into conditions on the table.
+    /// Checks it and turns it into conditions on the table. If the filter asks about bodies, they are read for that.
     ///
     /// # Errors
     /// [`QueryError::BadRequest`] for a filter that is none, or a window that ends before it starts.
-    pub(super) fn read(&self) -> Result<Scoped, QueryError> {
+    pub(super) async fn read(&self, db: &Database) -> Result<Scoped, QueryError> {
         let filter = wiretape_kfl::compile(self.kfl.as_deref().unwrap_or_default(), self.now)
             .map_err(|error| QueryError::BadRequest(format!("the filter is wrong at {error}")))?;
         let window = self.window()?;
-        let matching = window.clone().into_iter().chain(condition(&filter)?).collect();
+        let condition = filter::read(db, &filter, &window).await?;
+        let matching = window.clone().into_iter().chain(condition.expr).collect();
         Ok(Scoped {
             filter,
             window,
             matching,
+            warnings: condition.warnings,
+            gave_up: condition.gave_up,
         })
     }
 
@@ -75,6 +82,31 @@ impl Scope {
 }
 
 impl Scoped {
+    /// For an answer that shows no entries, and so cannot hide anything of them.
+    ///
+    /// # Errors
+    /// [`QueryError::BadRequest`] if the filter wants something hidden.
+    pub(super) fn without_redactions(self) -> Result<Self, QueryError> {
+        if let Some(redaction) = self.filter.redactions.first() {
+            return Err(QueryError::BadRequest(format!(
+                "redact(..) hides fields of calls in a list of calls; this answer is computed from all of them. Leave out \
+                 `redact({redaction})`"
+            )));
+        }
+        Ok(self)
+    }
+
+    /// What an answer has to say about how the filter was run; to be asked after it ran.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        if self.gave_up.load(Ordering::Relaxed) {
+            warnings.push(format!(
+                "the filter takes more than {EVALUATION_STEPS} steps for some entries; they count as not matching"
+            ));
+        }
+        warnings
+    }
+
     /// The condition of the calls that the question is about; `None` when it is about all.
     pub(super) fn condition(&self) -> Option<Expr> {
         all_of(self.matching.clone())

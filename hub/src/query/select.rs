@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::fields::first_known;
 use super::nearest::nearest;
+use super::redaction::Hidden;
 use super::row::Row;
 use super::{Database, QueryError};
 use crate::calls::schema::{COLUMNS, Column};
@@ -45,7 +46,14 @@ impl CallsGroup {
         self,
         db: &Database,
         condition: Option<Expr>,
+        hidden: &Hidden,
     ) -> Result<Vec<Value>, QueryError> {
+        if hidden.tells(&self.expr()) {
+            return Err(QueryError::BadRequest(format!(
+                "calls cannot be counted by {}, which the filter's redact(..) hides",
+                self.name()
+            )));
+        }
         let mut table = db.table().await?;
         if let Some(condition) = condition {
             table = table.filter(condition)?;

@@ -118,6 +118,14 @@ impl HubProcess {
         }
     }
 
+    /// Memory that it has now, in KiB (VmRSS, proc_pid_status(5)).
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let size = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        size.and_then(|size| size.trim().parse().ok()).expect("a number")
+    }
+
     /// Ends it without a warning.
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");

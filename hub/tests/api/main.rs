@@ -9,6 +9,7 @@ mod catalogue;
 mod faults;
 mod flows;
 mod investigate;
+mod load;
 mod mcp;
 mod page;
 mod parameters;

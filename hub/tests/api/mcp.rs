@@ -11,10 +11,10 @@ use crate::hub::TestHub;
 use crate::tools::{dissected, golden};
 
 /// A session.
-struct Session {
-    url: String,
-    http: reqwest::Client,
-    id: String,
+pub struct Session {
+    pub url: String,
+    pub http: reqwest::Client,
+    pub id: String,
     version: String,
 }
 
@@ -40,8 +40,12 @@ fn messages(events: &str) -> Vec<Value> {
 
 impl Session {
     async fn begin(hub: &TestHub, path: &str, version: &str) -> (Self, Value) {
+        Self::at(&format!("{}{path}", hub.client.url), version).await
+    }
+
+    pub async fn at(url: &str, version: &str) -> (Self, Value) {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let url = format!("{}{path}", hub.client.url);
+        let url = url.to_owned();
         let answer = post(&http, &url)
             .json(&initialize(version))
             .send()
@@ -67,36 +71,42 @@ impl Session {
         (session, begun["result"].clone())
     }
 
-    fn message(&self, message: &Value) -> reqwest::RequestBuilder {
+    pub fn message(&self, message: &Value) -> reqwest::RequestBuilder {
         post(&self.http, &self.url)
             .header("mcp-session-id", &self.id)
             .header("mcp-protocol-version", &self.version)
             .json(message)
     }
 
-    async fn tell(&self, method: &str, params: Value) {
+    pub async fn tell(&self, method: &str, params: Value) {
         let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
         let answer = self.message(&message).send().await.expect("it answers");
         assert_eq!(answer.status().as_u16(), 202, "{method}");
     }
 
     /// Everything that comes for a request; the last is its answer.
-    async fn all(&self, id: u64, method: &str, params: Value) -> Vec<Value> {
+    pub async fn all(&self, id: u64, method: &str, params: Value) -> Vec<Value> {
         let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         let answer = self.message(&message).send().await.expect("it answers");
         assert_eq!(answer.status().as_u16(), 200, "{method}");
         messages(&answer.text().await.expect("text"))
     }
 
-    async fn ask(&self, method: &str, params: Value) -> Value {
+    pub async fn ask(&self, method: &str, params: Value) -> Value {
         let answer = self.all(1, method, params).await.pop().expect("an answer");
         assert!(answer["error"].is_null(), "{method}: {answer}");
         answer["result"].clone()
     }
 
-    async fn call(&self, tool: &str, arguments: Value) -> Value {
+    pub async fn call(&self, tool: &str, arguments: Value) -> Value {
         self.ask("tools/call", json!({ "name": tool, "arguments": arguments }))
             .await
+    }
+
+    pub async fn end(self) {
+        let asked = self.http.delete(&self.url).header("mcp-session-id", &self.id);
+        let ended = asked.send().await.expect("it answers");
+        assert_eq!(ended.status().as_u16(), 204);
     }
 }
 
@@ -302,6 +312,76 @@ async fn what_is_no_json_rpc_harms_nobody() {
         .expect("an answer");
     assert_eq!(unknown["error"]["code"], -32601);
     session.call("list_snapshots", json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_hears_of_snapshots_that_come_and_go() {
+    let (client, server) = shop(50, 100, 64 << 20).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    let (session, begun) = Session::begin(&hub, "/mcp", "2025-06-18").await;
+    assert_eq!(begun["capabilities"]["resources"]["listChanged"], true, "{begun}");
+    let listening = session
+        .http
+        .get(&session.url)
+        .header("accept", "text/event-stream")
+        .header("mcp-session-id", &session.id)
+        .send()
+        .await
+        .expect("it answers");
+    assert_eq!(listening.status().as_u16(), 200);
+    let mut events = listening.bytes_stream();
+    hub.client.snapshot(json!({ "name": "a" })).await;
+    hears(&mut events).await;
+    // All that belongs to its coming is told by now.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (status, _) = hub.client.ask("DELETE", "/mcp/snapshots/a", None).await;
+    assert_eq!(status, 200);
+    hears(&mut events).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_of_the_newest_revision_hears_too() {
+    let (client, server) = shop(50, 100, 64 << 20).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let wanted = json!({ "resourcesListChanged": true, "toolsListChanged": true });
+    let answer = post(&http, &format!("{}/mcp", hub.client.url))
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "subscriptions/listen")
+        .json(
+            &json!({ "jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen",
+            "params": { "notifications": wanted, "_meta": meta } }),
+        )
+        .send()
+        .await
+        .expect("it answers");
+    assert_eq!(answer.status().as_u16(), 200);
+    let mut events = answer.bytes_stream();
+    hub.client.snapshot(json!({ "name": "a" })).await;
+    hears(&mut events).await;
+}
+
+/// Waits for word of a change.
+async fn hears(events: &mut (impl futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin)) {
+    let hearing = async {
+        let mut heard = String::new();
+        while !heard.contains("notifications/resources/list_changed") {
+            let more = events
+                .next()
+                .await
+                .expect("the stream goes on")
+                .expect("it is whole");
+            heard.push_str(&String::from_utf8_lossy(&more));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), hearing)
+        .await
+        .expect("word comes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -139,10 +139,17 @@ async fn a_running_hub_is_asked_for_an_assistant() {
         let called = program.call("list_api_calls", json!({ "kfl": "error", "limit": "2" }));
         let wrong = program.call("get_snapshot", json!({ "id": "nope" }));
         let resources = program.ask("resources/list", json!({}));
+        let made = program.ask(
+            "tools/call",
+            json!({ "name": "create_snapshot", "arguments": { "name": "second" }, "_meta": { "progressToken": 1 } }),
+        );
         program.end();
-        (called, wrong, resources)
+        (called, wrong, resources, made)
     });
-    let (called, wrong, resources) = told.await.expect("no panic");
+    let (called, wrong, resources, made) = told.await.expect("no panic");
+    // Who hears of progress gets the answer when it is done, there as here.
+    assert_eq!(made["structuredContent"]["status"], "completed", "{made}");
+    assert_eq!(made["structuredContent"]["name"], "second");
     assert_eq!(called["structuredContent"]["total"], 5, "{called}");
     assert_eq!(wrong["isError"], true);
     assert!(

@@ -409,3 +409,127 @@ async fn dissected_again_under_the_same_name() {
         assert!(matches!(databases.get(&folder), Err(QueryError::NotFound(_))));
     }
 }
+
+/// What the user's page shows can be asked.
+#[tokio::test]
+async fn every_example_of_the_language_is_answered() {
+    let (_dir, db) = shop();
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kfl.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let blocks = page
+        .split("```kfl\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let mut asked = 0;
+    for kfl in blocks.flat_map(str::lines) {
+        let query = CallsQuery {
+            kfl: Some(kfl.to_owned()),
+            now: START,
+            ..CallsQuery::default()
+        };
+        if let Err(error) = query::calls(&db, &query).await {
+            panic!("{kfl}\n{error}");
+        }
+        asked += 1;
+    }
+    assert!(asked > 60, "only {asked} examples are found");
+}
+
+#[tokio::test]
+async fn limit_in_the_filter() {
+    let (_dir, db) = shop();
+    let with = |kfl: &str, limit| CallsQuery {
+        kfl: Some(kfl.to_owned()),
+        limit,
+        ..CallsQuery::default()
+    };
+    let answer = page(&db, with("http and limit(3)", None)).await;
+    assert_eq!(
+        (answer.calls.len(), answer.total, answer.truncated),
+        (3, 20, true)
+    );
+    assert_eq!(answer.cursor, None);
+    assert!(answer.hint.unwrap().contains("limit(3)"));
+    // The lower one holds; below the filter's own limit there are pages.
+    let answer = page(&db, with("http and limit(3)", Some(2))).await;
+    assert_eq!((answer.calls.len(), answer.cursor.is_some()), (2, true));
+    // At the limit nothing is left out, and nothing is said.
+    let answer = page(&db, with("http and limit(20)", None)).await;
+    assert_eq!(
+        (answer.calls.len(), answer.truncated, answer.hint),
+        (20, false, None)
+    );
+}
+
+#[tokio::test]
+async fn redacted_values_are_in_no_form_of_the_answer() {
+    let (_dir, db) = shop();
+    let kfl = "http and redact(\"src.ip\", \"url\", \"request.headers.X-Request-Id\", \"response.body\", \"status\")";
+    for format in [Format::Compact, Format::Full, Format::Raw] {
+        let query = CallsQuery {
+            kfl: Some(kfl.to_owned()),
+            format,
+            ..CallsQuery::default()
+        };
+        let answer = page(&db, query).await;
+        assert_eq!(answer.calls.len(), 20);
+        for call in &answer.calls {
+            let text = call.to_string();
+            for secret in ["10.0.0.1\"", "checkout", "n=1", "{\\\"ok", "503"] {
+                assert!(!text.contains(secret), "{secret} is in {text}");
+            }
+            assert!(text.contains("[REDACTED]"));
+        }
+    }
+    let full = ask(&db, "redact(\"request.headers.x-request-id\")").await;
+    let headers = &full.calls[0]["req_headers"];
+    assert_eq!(
+        (&headers["x-request-id"], &headers["host"]),
+        (&json!("[REDACTED]"), &json!("shop"))
+    );
+    // Another's copy of it, in the response, was not asked to be hidden.
+    assert_eq!(full.calls[0]["resp_headers"]["x-request-id"], "10.0.0.1:40000-0");
+    // Pages go on, and a call is still found by its id.
+    let hidden = CallsQuery {
+        kfl: Some("redact(\"timestamp\", \"node\")".to_owned()),
+        limit: Some(1),
+        ..CallsQuery::default()
+    };
+    let first = page(&db, hidden.clone()).await;
+    let next = page(
+        &db,
+        CallsQuery {
+            cursor: first.cursor,
+            ..hidden
+        },
+    )
+    .await;
+    assert_ne!(first.calls[0]["id"], next.calls[0]["id"]);
+    let id = next.calls[0]["id"].as_str().unwrap();
+    assert!(id.starts_with('/'), "{id}");
+    assert!(query::call_by_id(&db, id).await.is_ok());
+}
+
+#[tokio::test]
+async fn redact_where_nothing_could_be_hidden_is_refused() {
+    let (_dir, db) = shop();
+    let query = CallsQuery {
+        kfl: Some("redact(\"node\")".to_owned()),
+        group_by: Some(query::CallsGroup::Node),
+        ..CallsQuery::default()
+    };
+    assert!(
+        refused(&db, query)
+            .await
+            .contains("which the filter's redact(..) hides")
+    );
+    let stats = query::StatsQuery {
+        scope: query::Scope {
+            kfl: Some("redact(\"path\")".to_owned()),
+            ..query::Scope::default()
+        },
+        ..query::StatsQuery::default()
+    };
+    let error = query::stats(&db, &stats).await.unwrap_err().to_string();
+    assert!(error.contains("Leave out `redact(\"path\")`"), "{error}");
+}

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use serde_json::json;
 use wiretape_dissect::testing::Talk;
-use wiretape_hub::query::{self, Database, PREVIEW};
+use wiretape_hub::query::{self, Database, MAX_SEARCHED, PREVIEW, Scope, StatsQuery};
 
 use crate::captures::{START, ask, dissect_packets};
 
@@ -190,5 +190,96 @@ async fn body_of_grpc_is_shown_by_its_fields() {
     assert_eq!(
         (&call["req_body"], &call["req_body_type"]),
         (&json!("{\"name\":\"hi\"}"), &json!("p.M"))
+    );
+}
+
+/// So many calls on one connection, whose answers are JSON with their number.
+fn numbered(calls: usize) -> Talk {
+    let mut talk = Talk::new("10.0.0.1:40000", "10.0.0.2:80", START, (1, 2));
+    talk.handshake();
+    for number in 0..calls {
+        let path = if number % 2 == 0 { "even" } else { "odd" };
+        talk.ask(format!("POST /{path} HTTP/1.1\r\nContent-Length: 5\r\n\r\nasked"));
+        let body = format!("{{\"number\":{number},\"tags\":[\"a\",\"b{number}\"]}}");
+        talk.answer(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+    }
+    talk.close();
+    talk
+}
+
+#[tokio::test]
+async fn filters_on_what_bodies_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dissect_packets(dir.path(), &numbered(10).packets);
+    for (kfl, expected) in [
+        ("response.body.json().number >= 7", 3),
+        ("response.body.json().number >= 7 and path == \"/odd\"", 2),
+        ("response.body.json().number >= 7 or path == \"/odd\"", 6),
+        ("not (response.body contains \"b3\")", 9),
+        ("response.body.json().tags.*  == \"b3\"", 1),
+        (
+            "request.body == \"asked\" and response.body matches \":[45],\"",
+            2,
+        ),
+        ("request.body == \"\"", 0),
+        ("size(response.body) > 1000", 0),
+        ("redis and request.body == \"asked\"", 0),
+    ] {
+        let page = ask(&db, kfl).await;
+        assert_eq!(
+            (page.total, page.calls.len()),
+            (expected, expected as usize),
+            "{kfl}"
+        );
+        assert!(page.warnings.is_empty(), "{kfl}: {:?}", page.warnings);
+    }
+    let stats = StatsQuery {
+        scope: Scope {
+            kfl: Some("response.body.json().number < 4".to_owned()),
+            ..Scope::default()
+        },
+        max_bytes: 60_000,
+        ..StatsQuery::default()
+    };
+    assert_eq!(query::stats(&db, &stats).await.unwrap()["total"]["count"], 4);
+}
+
+#[tokio::test]
+async fn as_many_bodies_as_one_question_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let talk = numbered(MAX_SEARCHED + 1);
+    let db = dissect_packets(dir.path(), &talk.packets);
+    let first = format!("response.body.json().number >= 0 and index < {MAX_SEARCHED}");
+    let page = ask(&db, &first).await;
+    assert_eq!((page.total, page.warnings.len()), (MAX_SEARCHED as u64, 0));
+    // The last one is not looked at, and the answer says so.
+    let page = ask(&db, "response.body.json().number >= 0").await;
+    assert_eq!(page.total, MAX_SEARCHED as u64);
+    assert!(
+        page.warnings[0].contains("in the first 2000 calls"),
+        "{:?}",
+        page.warnings
+    );
+    // Other conditions count first.
+    let page = ask(&db, "path == \"/even\" and response.body.json().number == 2000").await;
+    assert_eq!((page.total, page.warnings.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn filter_on_a_body_that_is_gone_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dissect_packets(dir.path(), &numbered(3).packets);
+    fs::remove_dir_all(dir.path().join("segments")).unwrap();
+    let page = ask(&db, "response.body contains \"number\"").await;
+    assert_eq!(page.total, 0);
+    assert!(
+        page.warnings
+            .iter()
+            .any(|warning| warning.contains("3 bodies are not whole")),
+        "{:?}",
+        page.warnings
     );
 }

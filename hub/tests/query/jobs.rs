@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use wiretape_dissect::testing::{Recorded, Who};
 use wiretape_hub::dissections::{self, Job, JobError, Progress, Source};
-use wiretape_hub::query::Database;
+use wiretape_hub::query::{self, Database, Databases, QueryError, SqlQuery};
 
-use crate::captures::{SECOND, START, dissect, dissection, everything, mixed, talk, tape};
+use crate::captures::{SECOND, START, ask, dissect, dissection, everything, mixed, talk, tape};
 
 /// Forty connections with nine calls each, recorded at both ends on two nodes.
 fn two_tapes(dir: &Path) -> Vec<Source> {
@@ -249,4 +249,77 @@ fn merged_by_time_over_many_tapes() {
     let (summary, _) = dissect(dir.path(), sources, Vec::new());
     assert_eq!((summary.calls, summary.files.len()), (72, 24));
     assert_eq!(summary.first_ts, Some(START));
+}
+
+/// A dissection is asked for all the time while it and others are written: it is not there, or it is there whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dissections_are_written_while_questions_are_asked() {
+    const CALLS: usize = 150;
+    let dir = tempfile::tempdir().unwrap();
+    let talks = (0..4).map(|n| {
+        talk(
+            &format!("10.0.0.1:4000{n}"),
+            "10.0.0.2:80",
+            START + n * 500_000,
+            CALLS,
+        )
+    });
+    let source = tape(dir.path(), "node-1", &mixed(talks.map(|talk| talk.packets)));
+    let jobs: Vec<Job> = (0..6)
+        .map(|n| job(dir.path(), &format!("d{n}"), vec![source.clone()], 2))
+        .collect();
+    let folders: Vec<_> = jobs.iter().map(|job| job.out.clone()).collect();
+    // Two at a time, as the hub runs them.
+    let writers: Vec<_> = jobs
+        .chunks(3)
+        .map(<[Job]>::to_vec)
+        .map(|jobs| {
+            tokio::task::spawn_blocking(move || {
+                for job in jobs {
+                    dissections::run(&job, &Progress::default()).unwrap();
+                }
+            })
+        })
+        .collect();
+    let databases = Databases::default();
+    let (mut missing, mut whole) = (0, 0);
+    loop {
+        let last = writers.iter().all(tokio::task::JoinHandle::is_finished);
+        for folder in &folders {
+            let db = match databases.get(folder) {
+                Ok(db) => db,
+                Err(QueryError::NotFound(_)) => {
+                    missing += 1;
+                    continue;
+                }
+                Err(error) => panic!("{}: {error}", folder.display()),
+            };
+            let all = ask(&db, "").await;
+            assert_eq!(all.total, 4 * CALLS as u64);
+            let failed = ask(
+                &db,
+                "response.status == 503 and request.headers.exists(k, k == \"host\")",
+            )
+            .await;
+            assert_eq!(failed.total, 4 * CALLS as u64 / 3);
+            let counted = SqlQuery {
+                sql: "SELECT count(*) FROM calls JOIN connections USING (stream)".to_owned(),
+                max_bytes: 1000,
+                ..SqlQuery::default()
+            };
+            assert_eq!(query::sql(&db, &counted).await.unwrap()["rows"][0][0], 4 * CALLS);
+            whole += 1;
+        }
+        if last {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert!(
+        missing > 0 && whole >= folders.len(),
+        "{missing} missing, {whole} whole"
+    );
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use wiretape_dissect::testing::Who;
 use wiretape_hub::calls::NodeName;
+use wiretape_hub::query::{self, SqlQuery};
 use wiretape_tape::Name;
 
 use crate::captures::{SECOND, START, ask, dissect, mixed, named_tape, talk, tape};
@@ -78,4 +80,48 @@ async fn names_that_only_the_segment_tells() {
     let source = named_tape(dir.path(), "node-1", &packets, &[told]);
     let (_, db) = dissect(dir.path(), vec![source], Vec::new());
     assert_eq!(ask(&db, r#"src.pod == "frontend-a""#).await.total, 1);
+}
+
+#[tokio::test]
+async fn names_are_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = |pod: &str, cgroup, until| Name {
+        since: START,
+        until,
+        cgroup,
+        pod: pod.to_owned(),
+        addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        labels: [("app".to_owned(), "web".to_owned())].into(),
+        ..Name::default()
+    };
+    let names = [
+        name("web-1", u64::MAX, Some(START + SECOND)),
+        name("web-2", 0, None),
+    ];
+    let packets = talk("10.0.0.1:40000", "10.0.0.2:80", START, 1).packets;
+    let source = named_tape(dir.path(), "node-1", &packets, &names);
+    let db = dissect(dir.path(), vec![source], Vec::new()).1;
+    let asked = SqlQuery {
+        sql: "SELECT pod, node, cgroup, addresses, labels['app'], until - since, until IS NULL FROM names ORDER BY pod"
+            .to_owned(),
+        max_bytes: 10_000,
+        ..SqlQuery::default()
+    };
+    let rows = &query::sql(&db, &asked).await.unwrap()["rows"];
+    let (first, second) = (&rows[0], &rows[1]);
+    assert_eq!(
+        (&first[0], &first[1], &first[2], &first[3], &first[4], &first[6]),
+        (
+            &json!("web-1"),
+            &json!("node-1"),
+            &json!(u64::MAX.to_string()),
+            &json!("10.0.0.1, fd00::1"),
+            &json!("web"),
+            &json!(false)
+        )
+    );
+    assert_eq!(
+        (&second[0], &second[2], &second[5], &second[6]),
+        (&json!("web-2"), &json!(0), &json!(null), &json!(true))
+    );
 }

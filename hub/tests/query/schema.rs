@@ -4,8 +4,8 @@ use std::path::Path;
 
 use datafusion::arrow::datatypes::FieldRef;
 use wiretape_dissect::Marks;
-use wiretape_hub::calls::connections;
 use wiretape_hub::calls::schema::{COLUMNS, Column, VERSION, schema};
+use wiretape_hub::calls::{connections, known};
 
 #[test]
 fn document_is_in_step() {
@@ -26,6 +26,12 @@ fn document_is_in_step() {
     let marks = Marks::NAMES
         .iter()
         .map(|(mark, name)| format!("| `{name}` | {} |", mark.0));
-    let expected: Vec<String> = columns.chain(marks).chain(of_connections).collect();
+    let of_names = known::schema();
+    let of_names = known::COLUMNS.iter().zip(of_names.fields()).map(row);
+    let expected: Vec<String> = columns
+        .chain(marks)
+        .chain(of_connections)
+        .chain(of_names)
+        .collect();
     assert_eq!(rows, expected, "the table should be:\n{}", expected.join("\n"));
 }

@@ -118,6 +118,11 @@ async fn rows_and_bytes_have_an_end() {
         answer["rows"].to_string().len() <= 102 && answer["truncated"] == true,
         "{answer}"
     );
+    let most = SqlQuery {
+        limit: Some(10_000),
+        ..ask("SELECT 1")
+    };
+    assert!(query::sql(&db, &most).await.is_ok());
     for limit in [0, -1, 10_001] {
         let query = SqlQuery {
             limit: Some(limit),
@@ -292,6 +297,26 @@ async fn more_pairs_than_there_may_be() {
     }
 }
 
+#[tokio::test]
+async fn flows_are_what_their_connections_add_up_to() {
+    let (_dir, db) = shop();
+    let rows = |sql: &'static str| {
+        let db = db.clone();
+        async move { query::sql(&db, &ask(sql)).await.unwrap()["rows"].clone() }
+    };
+    let flows = rows(
+        "SELECT src_ip, dst_port, transport, state, connections, calls, client_pkts, server_bytes FROM flows",
+    )
+    .await;
+    let sums = rows("SELECT sum(client_pkts), sum(server_bytes) FROM connections").await;
+    assert_eq!(
+        flows,
+        json!([["10.0.0.1", 80, "tcp", "closed", 2, 20, sums[0][0], sums[0][1]]])
+    );
+    let joined = rows("SELECT count(*) FROM calls JOIN flows USING (flow_id)").await;
+    assert_eq!(joined, json!([[20]]));
+}
+
 /// Held by tests whose questions take all that there is for questions.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -308,7 +333,7 @@ async fn who_goes_away_stops_the_question() {
         let gone = tokio::time::timeout(Duration::from_millis(300), query::sql(&db, &endless)).await;
         assert!(gone.is_err());
     }
-    // While other tests ask, too, a question may wait for its turn until its own time is up.
+    // While other tests ask, too, a question may wait in vain for its turn.
     let next = async { while query::sql(&db, &ask("SELECT 1")).await.is_err() {} };
     let next = tokio::time::timeout(Duration::from_secs(60), next).await;
     assert!(

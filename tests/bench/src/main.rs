@@ -6,6 +6,9 @@
 
 mod cut;
 mod dissect;
+mod mcp;
+mod query;
+mod random;
 mod record;
 mod scratch;
 mod usage;
@@ -38,6 +41,10 @@ enum Bench {
     Dissect(dissect::Options),
     /// Captures of hostile shape to stored calls, beside usual ones of the same protocol.
     Hostile(dissect::HostileOptions),
+    /// Questions to a dissection of many calls, beside DuckDB.
+    Query(query::Options),
+    /// An assistant's calls, beside the Python SDK's own server.
+    Mcp(mcp::Options),
 
     /// The sender of `record`, in its own process and namespace.
     #[command(hide = true)]
@@ -48,6 +55,9 @@ enum Bench {
     /// Our side of `dissect`, in its own process.
     #[command(hide = true)]
     RunDissect(dissect::RunOptions),
+    /// Our side of `query`, in its own process.
+    #[command(hide = true)]
+    RunQuery(query::RunOptions),
     /// Runs a command and says what it used.
     #[command(hide = true)]
     Measure(usage::Options),
@@ -59,9 +69,12 @@ fn main() -> Result<()> {
         Bench::Cut(options) => cut::run(&options),
         Bench::Dissect(options) => dissect::run(&options),
         Bench::Hostile(options) => dissect::run_hostile(&options),
+        Bench::Query(options) => query::run(&options),
+        Bench::Mcp(options) => mcp::run(&options),
         Bench::Send(options) => record::send(&options),
         Bench::Receive(options) => record::receive(&options),
         Bench::RunDissect(options) => dissect::run_ours(&options),
+        Bench::RunQuery(options) => query::run_ours(&options),
         Bench::Measure(options) => usage::measure(&options),
     }
 }

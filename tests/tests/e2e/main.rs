@@ -10,6 +10,8 @@ mod segments;
 
 mod page;
 
+mod walkthrough;
+
 mod nginx;
 
 mod live;

@@ -13,6 +13,11 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Longest wait for a connection to it.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// Between two looks at work that is under way there.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What the status of such work is.
+const UNDER_WAY: [&str; 3] = ["in_progress", "pending", "running"];
+
 /// Where tools are run.
 #[derive(Clone)]
 pub(in crate::api) enum Backend {
@@ -42,7 +47,10 @@ impl Backend {
                 Self::Here(app) => tools::call(app, tool, arguments, Some(DEFAULT_BYTES), follow).await,
                 Self::There(remote) => {
                     arguments.entry("max_bytes").or_insert(json!(DEFAULT_BYTES));
-                    remote.call(tool.name, arguments).await
+                    match tool.run {
+                        Run::Followed(_) if follow.is_heard() => remote.follow(tool, arguments, follow).await,
+                        _ => remote.call(tool.name, arguments).await,
+                    }
                 }
             }
         };
@@ -95,6 +103,62 @@ impl Remote {
         }
         let told = answer["error"].as_str().unwrap_or("no reason is given");
         Err(ApiError::unavailable(told))
+    }
+
+    /// Calls a tool whose work takes its time, and asks how far it is until it is done.
+    async fn follow(
+        &self,
+        tool: &Tool,
+        mut arguments: Map<String, Value>,
+        follow: &Follow,
+    ) -> Result<Value, ApiError> {
+        follow.step(0.0, format!("asking the hub at {}", self.url));
+        let mut answer = self.call(tool.name, arguments.clone()).await?;
+        loop {
+            let busy = answer["status"]
+                .as_str()
+                .is_some_and(|status| UNDER_WAY.contains(&status));
+            if !busy || !follow.waits() {
+                return Ok(answer);
+            }
+            let percent = answer["progress"]
+                .as_f64()
+                .or(answer["progress"]["percent"].as_f64());
+            follow.step(percent.unwrap_or_default(), format!("{} is under way", tool.name));
+            follow.pause(LOOK_EVERY).await;
+            let id = |of: &str| answer.pointer(of).cloned().unwrap_or_default();
+            let look = match tool.name {
+                "create_snapshot" => self.look("get_snapshot", json!({ "id": id("/id") })).await?,
+                "start_snapshot_dissection" => {
+                    let asked = json!({ "dissection_id": id("/dissection_id") });
+                    self.look("get_snapshot_dissection_status", asked).await?
+                }
+                // Goes on where it was.
+                name => {
+                    arguments.insert("snapshot_id".to_owned(), id("/snapshot/id"));
+                    self.call(name, arguments.clone()).await?
+                }
+            };
+            if tool.name == "create_snapshot" {
+                for member in [
+                    "status",
+                    "reason",
+                    "progress",
+                    "packet_count",
+                    "size_bytes",
+                    "lost_packets",
+                ] {
+                    answer[member] = look[member].clone();
+                }
+            } else {
+                answer = look;
+            }
+        }
+    }
+
+    async fn look(&self, name: &str, asked: Value) -> Result<Value, ApiError> {
+        self.call(name, asked.as_object().cloned().unwrap_or_default())
+            .await
     }
 
     /// The bytes of an answer, if there are no more than so many.

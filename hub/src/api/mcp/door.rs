@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{Method, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -72,9 +72,8 @@ impl Door {
     pub(in crate::api) fn new(app: App, access: &Access, stop: CancellationToken) -> Self {
         let sessions = Arc::new(LocalSessionManager::default());
         let requests = Arc::clone(&app.requests);
-        let server = Server::new(Backend::Here(app));
         let service = StreamableHttpService::new(
-            move || Ok(server.clone()),
+            move || Ok(Server::new(Backend::Here(app.clone()))),
             Arc::clone(&sessions),
             access.config(stop),
         );
@@ -114,7 +113,13 @@ impl Door {
                 .into_response();
             }
         }
-        self.service.handle(request).await.map(Body::new)
+        let ends = request.method() == Method::DELETE;
+        let mut answer = self.service.handle(request).await.map(Body::new);
+        if ends && answer.status() == StatusCode::ACCEPTED {
+            // The session has ended, and clients (the Python SDK) take only 200 and 204 for that.
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+        }
+        answer
     }
 }
 

@@ -15,18 +15,23 @@ mod resources;
 
 mod complete;
 
+mod changes;
+
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, GetPromptRequestParams,
     GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
     ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
-    ReadResourceResponse, ServerCapabilities, ServerConfig, Tool as Listed, ToolAnnotations,
+    ReadResourceResponse, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool as Listed,
+    ToolAnnotations,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ApiError;
 use super::tools::{self, Effect, Follow, Step, Tool};
@@ -43,26 +48,44 @@ const INSTRUCTIONS: &str = include_str!("instructions.md");
 /// Least percents between two notifications of progress: a client has better things to do.
 const PERCENTS: f64 = 1.0;
 
-/// One server; each session has a clone.
-#[derive(Clone)]
+/// The server of one session.
 pub(super) struct Server {
     backend: Backend,
+    /// Cancelled when the session has ended, and the server is dropped with it.
+    ended: CancellationToken,
+    _ends: DropGuard,
 }
 
 impl Server {
     pub(super) fn new(backend: Backend) -> Self {
-        Self { backend }
+        let ended = CancellationToken::new();
+        Self {
+            backend,
+            ended: ended.clone(),
+            _ends: ended.drop_guard(),
+        }
+    }
+
+    /// How often what there is has changed. Of another hub it is not known.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        match &self.backend {
+            Backend::Here(app) => Some(app.hub.catalogue.changes()),
+            Backend::There(_) => None,
+        }
     }
 }
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
+        let mut capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_prompts()
             .enable_resources()
             .enable_completions()
             .build();
+        if let Some(resources) = &mut capabilities.resources {
+            resources.list_changed = self.changes().map(|_| true);
+        }
         let name = Implementation::new("wiretape", env!("CARGO_PKG_VERSION"))
             .with_title("Wiretape")
             .with_description("Recorded network traffic of a cluster, as API calls and packets");
@@ -71,18 +94,35 @@ impl ServerHandler for Server {
             .with_instructions(INSTRUCTIONS)
     }
 
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        if let Some(changes) = self.changes() {
+            tokio::spawn(changes::tell(context.peer, changes, self.ended.clone()));
+        }
+    }
+
+    fn accepted_subscription_filter(&self, _: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        self.changes()?;
+        Some(SubscriptionFilter::builder().resources_list_changed().build())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        match self.changes() {
+            Some(changes) => changes::tell_subscriber(context, changes).await,
+            None => context.cancelled().await,
+        }
+        Ok(())
+    }
+
     async fn list_tools(
         &self,
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(
-            tools::all().map(listed).collect(),
-        ))
+        Ok(ListToolsResult::with_all_items(LISTED.clone()))
     }
 
     fn get_tool(&self, name: &str) -> Option<Listed> {
-        tools::find(name).ok().map(listed)
+        LISTED.iter().find(|tool| tool.name == name).cloned()
     }
 
     async fn call_tool(
@@ -195,7 +235,9 @@ impl Server {
     }
 }
 
-/// A tool as clients list it.
+/// All tools as clients list them. Their schemas are made once: rmcp asks for one with every call.
+static LISTED: LazyLock<Vec<Listed>> = LazyLock::new(|| tools::all().map(listed).collect());
+
 fn listed(tool: &Tool) -> Listed {
     let annotations = ToolAnnotations::with_title(tool.title)
         .read_only(tool.effect == Effect::Reads)

@@ -37,7 +37,8 @@ pub(in crate::api) fn output(tool: &Tool) -> Map<String, Value> {
         .gives
         .iter()
         .map(|member| {
-            let schema = json!({ "type": types(member.kind), "description": member.doc });
+            let mut schema = types(member.kind);
+            schema["description"] = json!(member.doc);
             (member.name.to_owned(), schema)
         })
         .collect();
@@ -80,11 +81,12 @@ fn object(properties: Map<String, Value>, required: &[&str]) -> Map<String, Valu
     schema
 }
 
-/// `integer|null` as a list of both.
+/// The schema of `integer`, and of `integer|null`.
 fn types(kind: &str) -> Value {
     if kind.contains('|') {
-        kind.split('|').collect()
+        let each: Vec<Value> = kind.split('|').map(|kind| json!({ "type": kind })).collect();
+        json!({ "anyOf": each })
     } else {
-        json!(kind)
+        json!({ "type": kind })
     }
 }

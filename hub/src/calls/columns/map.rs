@@ -87,6 +87,17 @@ impl MapColumn {
         self.entries += 1;
     }
 
+    /// Ends the row.
+    pub fn end_row(&mut self) {
+        self.keys.end_row(self.entries);
+        self.values.end_row(self.entries);
+        self.entries = 0;
+    }
+
+    pub fn leaves(&mut self) -> [&mut dyn Leaf; 2] {
+        [&mut self.keys, &mut self.values]
+    }
+
     /// The names whose numbers are of the dictionary that there is.
     fn names(&mut self) -> &mut Names {
         if self.names.generation != self.keys.generation() {
@@ -111,17 +122,6 @@ impl MapColumn {
         if let Some(id) = self.keys.push_key(key) {
             self.names.learn(name, own, id);
         }
-    }
-
-    /// Ends the row.
-    pub fn end_row(&mut self) {
-        self.keys.end_row(self.entries);
-        self.values.end_row(self.entries);
-        self.entries = 0;
-    }
-
-    pub fn leaves(&mut self) -> [&mut dyn Leaf; 2] {
-        [&mut self.keys, &mut self.values]
     }
 }
 

@@ -3,6 +3,8 @@
 //! Questions run on threads of their own with deep stacks: a text of [`MAX_TOKENS`] can nest so deep that planning it
 //! would not fit on a usual one, and one that takes long must not hold up other answers.
 
+mod turns;
+
 mod text;
 
 mod pairs;
@@ -23,13 +25,13 @@ use futures::TryStreamExt;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 pub use pairs::MAX_PAIRS;
 pub use schema::describe_schema;
 pub(super) use session::open;
 pub use text::{MAX_CONCATENATIONS, MAX_SQL, MAX_TABLES, MAX_TOKENS};
 
+use self::turns::{Late, Turns};
 use super::{Database, QueryError};
 
 /// Memory that all SQL questions together may take for sorting, joining and grouping, in bytes.
@@ -38,8 +40,12 @@ pub const SQL_MEMORY: usize = 128 << 20;
 /// What they may write to disk where that is not enough, in bytes.
 pub const SQL_DISK: u64 = 1 << 30;
 
-/// Longest time of one question, waiting for others included: clients give up after 30 s (contract, section 1.4).
+/// Longest time of one question, from its turn on.
 pub const SQL_TIME: Duration = Duration::from_secs(20);
+
+/// Longest time that a question waits for its turn. Together with [`SQL_TIME`] below the 30 s after which clients give
+/// up (contract, section 1.4).
+pub const SQL_WAIT: Duration = Duration::from_secs(8);
 
 /// Questions that run at the same time; others wait.
 pub const SQL_AT_ONCE: usize = 2;
@@ -80,26 +86,30 @@ pub async fn sql(db: &Database, query: &SqlQuery) -> Result<Value, QueryError> {
     text::check(&query.sql)?;
     let session = db.sql_session().await?;
     let (sql, max_bytes, calls) = (query.sql.clone(), query.max_bytes, db.summary().calls);
-    let run = async {
-        let mut tasks = JoinSet::new();
-        tasks.spawn_on(run(session, sql, calls, rows, max_bytes), runtime()?.handle());
-        match tasks.join_next().await {
-            Some(Ok(answer)) => answer,
-            Some(Err(error)) => Err(QueryError::Internal(format!(
-                "the question's task failed: {error}"
-            ))),
-            None => Err(QueryError::Internal("the question's task is gone".to_owned())),
-        }
-    };
-    tokio::time::timeout(SQL_TIME, run).await.unwrap_or_else(|_| {
-        Err(QueryError::BadRequest(format!(
-            "the question took longer than {} s and was stopped; narrow it by ts, or join and group less",
-            SQL_TIME.as_secs()
-        )))
-    })
+    let work = run(session, sql, calls, rows, max_bytes);
+    TURNS
+        .take(runtime()?.handle(), work)
+        .await
+        .unwrap_or_else(|late| {
+            Err(match late {
+                Late::Waiting => QueryError::Busy(format!(
+                    "{SQL_AT_ONCE} other questions are being answered, and none was done within {} s; ask again",
+                    SQL_WAIT.as_secs()
+                )),
+                Late::Working => QueryError::BadRequest(format!(
+                    "the question took longer than {} s and was stopped; narrow it by ts, or join and group less",
+                    SQL_TIME.as_secs()
+                )),
+                Late::Died(error) => QueryError::Internal(format!("the question's task failed: {error}")),
+            })
+        })
 }
 
-static AT_ONCE: Semaphore = Semaphore::const_new(SQL_AT_ONCE);
+static TURNS: Turns = Turns {
+    free: Semaphore::const_new(SQL_AT_ONCE),
+    wait: SQL_WAIT,
+    time: SQL_TIME,
+};
 
 fn runtime() -> Result<&'static Runtime, QueryError> {
     static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
@@ -124,9 +134,6 @@ async fn run(
     rows: usize,
     max_bytes: usize,
 ) -> Result<Value, QueryError> {
-    // Never closed. Held here and not by who waits for the answer: one who goes away while a plan is made leaves the
-    // thread to it.
-    let _turn = AT_ONCE.acquire().await;
     let refused = |error| refused(&session, error);
     let statement = text::select(&sql)?;
     let plan = session

@@ -47,3 +47,23 @@ fn rows(plan: &LogicalPlan, table: u64) -> u64 {
     let said = plan.max_rows().and_then(|rows| u64::try_from(rows).ok());
     said.map_or(all, |said| said.min(all))
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::logical_expr::table_scan;
+
+    use super::*;
+
+    #[test]
+    fn as_many_pairs_as_there_may_be() {
+        let schema = Schema::new(vec![Field::new("n", DataType::Int64, false)]);
+        let scan = |name| table_scan(Some(name), &schema, None).unwrap();
+        let other = scan("b").build().unwrap();
+        let product = scan("a").cross_join(other).unwrap().build().unwrap();
+        let side = MAX_PAIRS.isqrt();
+        assert_eq!(side * side, MAX_PAIRS);
+        assert!(check(&product, side).is_ok());
+        assert!(check(&product, side + 1).is_err());
+    }
+}

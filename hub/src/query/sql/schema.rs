@@ -7,6 +7,8 @@ use wiretape_dissect::Marks;
 
 use super::session::{self, FUNCTIONS};
 use super::{DEFAULT_ROWS, MAX_ROWS, SQL_MEMORY, SQL_TIME, values};
+use crate::calls::connections::COLUMNS as CONNECTIONS;
+use crate::calls::known::COLUMNS as NAMES;
 use crate::calls::schema::{COLUMNS, VERSION};
 use crate::query::{Database, QueryError, nearest};
 
@@ -25,6 +27,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "by minute",
         "SELECT date_trunc('minute', ts) AS minute, count(*) AS n FROM calls GROUP BY minute ORDER BY minute",
+    ),
+    (
+        "who talks to whom, and how well",
+        "SELECT src_ip, dst_ip, dst_port, connections, client_bytes + server_bytes AS bytes, client_retransmissions + \
+         server_retransmissions AS again FROM flows ORDER BY bytes DESC LIMIT 20",
     ),
     (
         "by a header",
@@ -46,7 +53,8 @@ pub async fn describe_schema(db: &Database) -> Result<Value, QueryError> {
             .fields()
             .iter()
             .map(|field| {
-                let known = COLUMNS.iter().find(|column| column.name == field.name());
+                let mut of_all = COLUMNS.iter().chain(CONNECTIONS.iter()).chain(NAMES);
+                let known = of_all.find(|column| column.name == field.name());
                 let mut column = Map::new();
                 column.insert("name".to_owned(), json!(field.name()));
                 let kind = known.map_or_else(

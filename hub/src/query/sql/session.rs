@@ -10,6 +10,11 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionContext;
 
 use super::{SQL_DISK, SQL_MEMORY};
+use crate::calls::session::CONNECTIONS;
+use crate::query::{QueryError, entries};
+
+/// The table of flows, which is not stored.
+const FLOWS: &str = "flows";
 
 /// Functions of single values. Left out: those that make long texts or lists of short ones (`repeat`, `lpad`,
 /// `replace`, `generate_series`, …), whose memory the engine does not count, and those that tell of the hub itself.
@@ -76,7 +81,7 @@ pub(super) const FUNCTIONS: &[&str] = &[
 ];
 
 /// A session for SQL on the tables of another session.
-pub(in crate::query) async fn open(from: &SessionContext) -> Result<SessionContext> {
+pub(in crate::query) async fn open(from: &SessionContext) -> std::result::Result<SessionContext, QueryError> {
     let mut config = from.copied_config();
     let options = config.options_mut();
     // One that does not end would fill the disk before the time is over.
@@ -92,6 +97,10 @@ pub(in crate::query) async fn open(from: &SessionContext) -> Result<SessionConte
     for name in tables(from) {
         let table: Arc<dyn TableProvider> = from.table_provider(name.as_str()).await?;
         session.register_table(name.as_str(), table)?;
+    }
+    if session.table_exist(CONNECTIONS)? {
+        let flows = entries::flow_table(session.table(CONNECTIONS).await?)?;
+        session.register_table(FLOWS, flows.into_view())?;
     }
     Ok(session)
 }

@@ -132,6 +132,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_as_long_as_it_may_be() {
+        let long = |bytes: usize| format!("SELECT '{}'", "x".repeat(bytes - "SELECT ''".len()));
+        // Two at first, then two at a time.
+        let tokens = |sign: &str| format!("SELECT {sign}1{}", "+1".repeat(MAX_TOKENS / 2 - 1));
+        let joined = |times| format!("SELECT ''{}", "||''".repeat(times));
+        let tables = |count| format!("SELECT 1 FROM {}", vec!["calls"; count].join(", "));
+        for (most, more) in [
+            (long(MAX_SQL), long(MAX_SQL + 1)),
+            (tokens(""), tokens("-")),
+            (joined(MAX_CONCATENATIONS), joined(MAX_CONCATENATIONS + 1)),
+            (tables(MAX_TABLES), tables(MAX_TABLES + 1)),
+        ] {
+            assert!(check(&most).is_ok(), "{most}");
+            assert!(check(&more).is_err(), "{more}");
+        }
+    }
+
+    #[test]
     fn tables_are_counted_wherever_they_are_named() {
         let named = |sql: &str| tables(&Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap());
         assert_eq!(named("SELECT a, b FROM calls WHERE c IN (1, 2)"), 1);

@@ -127,7 +127,7 @@ pub(super) struct Buckets {
 /// [`QueryError::BadRequest`] for a scope that is none, a limit or bucket out of range, or too many groups.
 pub async fn stats(db: &Database, query: &StatsQuery) -> Result<Value, QueryError> {
     let limit = limit(query.limit)?;
-    let scoped = query.scope.read()?;
+    let scoped = query.scope.read(db).await?.without_redactions()?;
     let span = query.scope.span(db);
     let buckets = query
         .bucket
@@ -195,6 +195,10 @@ pub async fn stats(db: &Database, query: &StatsQuery) -> Result<Value, QueryErro
             "explanation",
             json!(scoped.nothing(db, &query.scope, Asked::default(), 0).await?),
         );
+    }
+    let warnings = scoped.warnings();
+    if !warnings.is_empty() {
+        put("warnings", json!(warnings));
     }
     if db.summary().lost_packets > 0 {
         put("lost_packets", json!(db.summary().lost_packets));

@@ -91,7 +91,7 @@ struct Line {
 /// # Errors
 /// [`QueryError::BadRequest`] for a scope that is none, buckets out of range, or more than [`MAX_CALLS`] calls.
 pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, QueryError> {
-    let scoped = query.scope.read()?;
+    let scoped = query.scope.read(db).await?.without_redactions()?;
     let span = query.scope.span(db);
     let buckets = Buckets::over(span, query.bucket)?;
     db.endpoints().await?;
@@ -110,6 +110,10 @@ pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, Que
         }
     };
     answer["window"] = shown_span(span);
+    let warnings = scoped.warnings();
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
+    }
     if db.summary().lost_packets > 0 {
         answer["lost_packets"] = json!(db.summary().lost_packets);
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::random::Random;
+use crate::random::Random;
 
 /// Smallest and largest JSON body.
 pub(super) const BODY: (u64, u64) = (200, 4096);

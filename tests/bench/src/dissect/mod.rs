@@ -8,13 +8,12 @@ mod live;
 mod messages;
 mod ours;
 mod pcapng;
-mod random;
 mod repeat;
 mod traffic;
 mod tshark;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
@@ -60,6 +59,11 @@ fn one_or_all(word: &str) -> Result<Kinds, String> {
         "all" => Ok(Kind::value_variants().to_vec()),
         _ => Kind::from_str(word, false).map(|kind| vec![kind]),
     }
+}
+
+/// A capture of HTTP/1, made once.
+pub fn http1_capture(dir: &Path, megabytes: u64) -> Result<PathBuf> {
+    Ok(capture::prepare(dir, Kind::Http1, megabytes)?.path)
 }
 
 /// Runs the benchmark.

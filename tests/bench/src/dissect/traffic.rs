@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::messages::{SERVICES, Service, request, response};
-use super::random::Random;
 use super::wire::{self, ACK, End, FIN, PSH, SEGMENT, SYN};
+use crate::random::Random;
 
 /// Bump when the bytes change, so that a kept capture of an older generator is not taken for this one's.
 pub const VERSION: u32 = 2;

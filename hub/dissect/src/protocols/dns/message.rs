@@ -5,11 +5,11 @@ use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
 
+use super::answers::Answers;
 use super::numbers::{self, OPT, SOA};
-use super::records;
 use super::wire::Reader;
 use crate::Counters;
-use crate::limits::{DNS_ANSWER_TEXT, DNS_ANSWERS, DNS_QUESTIONS};
+use crate::limits::DNS_QUESTIONS;
 use crate::protocols::Key;
 
 /// Bytes of the header: number, flags, four counts.
@@ -44,73 +44,6 @@ pub(crate) struct Message {
 pub(crate) struct Question {
     pub name: String,
     pub kind: u16,
-}
-
-/// Values of records, as text in one line.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answers {
-    text: String,
-    count: usize,
-    /// Where each of them ends but the last one.
-    ends: Vec<usize>,
-}
-
-impl Answers {
-    const BETWEEN: &str = ", ";
-
-    /// Bytes of the values themselves.
-    fn bytes(&self) -> usize {
-        self.text.len() - self.ends.len() * Self::BETWEEN.len()
-    }
-
-    /// Makes room for another one.
-    fn next(&mut self) {
-        if self.count > 0 {
-            self.ends.push(self.text.len());
-            self.text.push_str(Self::BETWEEN);
-        }
-        self.count += 1;
-    }
-
-    /// Appends the value of a record. `None` if it does not hold what its type says.
-    fn show(&mut self, kind: u16, data: Reader<'_>) -> Option<()> {
-        self.next();
-        let begin = self.text.len();
-        let shown = records::show(kind, data, &mut self.text);
-        if shown.is_none() {
-            self.text.truncate(self.ends.pop().unwrap_or(begin));
-            self.count -= 1;
-        }
-        shown
-    }
-
-    /// Takes over those of a message that continues this one, as far as there is room.
-    fn append(&mut self, later: &Self) {
-        for value in later.iter() {
-            if self.count >= DNS_ANSWERS || self.bytes() + value.len() > DNS_ANSWER_TEXT {
-                return;
-            }
-            self.next();
-            self.text.push_str(value);
-        }
-    }
-
-    /// The values.
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        let begins = self.ends.iter().map(|end| end + Self::BETWEEN.len());
-        let ends = self.ends.iter().copied().chain(std::iter::once(self.text.len()));
-        let places = std::iter::once(0).chain(begins).zip(ends);
-        let values = places.filter_map(|(begin, end)| self.text.get(begin..end));
-        values.take(self.count)
-    }
-
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    pub fn into_text(self) -> String {
-        self.text
-    }
 }
 
 /// The flags of the header.
@@ -257,10 +190,7 @@ impl Message {
     /// Bytes that it holds.
     pub fn memory(&self) -> usize {
         let questions = self.questions.iter().map(|question| question.name.len());
-        size_of::<Self>()
-            + questions.sum::<usize>()
-            + self.answers.text.len()
-            + size_of_val(&*self.answers.ends)
+        size_of::<Self>() + questions.sum::<usize>() + self.answers.memory()
     }
 
     /// Takes over the answers of a message that continues this one.
@@ -280,9 +210,7 @@ impl Message {
             let record = Record::read(reader)?;
             self.first_answer = self.first_answer.or(Some(record.kind));
             self.last_answer = Some(record.kind);
-            if self.answers.len() < DNS_ANSWERS && self.answers.bytes() < DNS_ANSWER_TEXT {
-                self.answers.show(record.kind, record.data)?;
-            }
+            self.answers.show(record.kind, record.data)?;
         }
         for _ in 0..counts.authorities {
             reader.skip_name()?;
@@ -432,6 +360,7 @@ pub(super) fn ends_transfer(message: &Message, first: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{DNS_ANSWER_TEXT, DNS_ANSWERS};
 
     /// What `dig a.example` asks: EDNS with 1232 bytes.
     const QUERY: &[u8] = b"\x12\x34\x01\x20\0\x01\0\0\0\0\0\x01\x01a\x07example\0\0\x01\0\x01\

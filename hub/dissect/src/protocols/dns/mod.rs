@@ -8,6 +8,8 @@ mod message;
 
 mod wire;
 
+mod answers;
+
 mod records;
 
 mod numbers;

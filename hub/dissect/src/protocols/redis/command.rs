@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::seen::Texts;
-use crate::limits::{COMMAND_BYTES, KEY_BYTES};
+use crate::limits::KEY_BYTES;
 
 /// A command, as it is shown.
 #[derive(Debug, Default)]
@@ -379,7 +379,7 @@ fn line(words: &Texts, verb: &str, sub: Option<&str>) -> String {
         }
         _ => false,
     };
-    let mut line = String::with_capacity(COMMAND_BYTES.min(64));
+    let mut line = String::with_capacity(words.len_in_line());
     for (n, word) in words.iter().enumerate() {
         if n > 0 {
             line.push(' ');
@@ -412,6 +412,7 @@ pub(super) fn shown(key: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::COMMAND_BYTES;
 
     fn command(line: &str) -> Command {
         let mut texts = Texts::within(COMMAND_BYTES);

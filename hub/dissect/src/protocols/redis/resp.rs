@@ -76,8 +76,8 @@ impl Reader {
                     };
                     taken
                 }
-                Inside::Line if rest.contains(&b'\n') => {
-                    let Some(taken) = self.line(rest, counters) else {
+                Inside::Line if let Some(end) = line_end(rest) => {
+                    let Some(taken) = self.line(rest, end, counters) else {
                         return Read::Invalid;
                     };
                     taken
@@ -150,8 +150,7 @@ impl Reader {
         !part && self.value_ends()
     }
 
-    fn line(&mut self, rest: &[u8], counters: &mut Counters) -> Option<Step> {
-        let end = rest.iter().position(|byte| *byte == b'\n')?;
+    fn line(&mut self, rest: &[u8], end: usize, counters: &mut Counters) -> Option<Step> {
         let (sign, line) = rest.get(..end)?.strip_suffix(b"\r")?.split_first()?;
         let used = end + 1;
         let kind = match sign {
@@ -321,6 +320,19 @@ impl Reader {
         }
         true
     }
+}
+
+/// Where the first line of some bytes ends. Most are a sign and a length, and need no search of many bytes at a time.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    const SHORT: usize = 16;
+    let ends = |byte: &u8| *byte == b'\n';
+    let short = bytes.iter().take(SHORT).position(ends);
+    short.or_else(|| {
+        bytes
+            .contains(&b'\n')
+            .then(|| bytes.iter().position(ends))
+            .flatten()
+    })
 }
 
 struct Step {

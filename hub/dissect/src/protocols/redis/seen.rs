@@ -109,6 +109,11 @@ impl Texts {
         self.cut = false;
     }
 
+    /// Bytes of all of them, with one between each two.
+    pub fn len_in_line(&self) -> usize {
+        self.bytes.len() + self.ends.len()
+    }
+
     /// The nth string.
     pub fn get(&self, n: usize) -> Option<&[u8]> {
         let start = match n.checked_sub(1) {

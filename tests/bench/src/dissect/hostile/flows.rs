@@ -5,9 +5,9 @@ use anyhow::Result;
 use super::film::{Film, Talk};
 use super::{ENOUGH, Scale};
 use crate::dissect::messages::{SERVICES, request, response};
-use crate::dissect::random::Random;
 use crate::dissect::traffic;
 use crate::dissect::wire::{ACK, PSH, SEGMENT, SYN};
+use crate::random::Random;
 
 /// Where HTTP is spoken.
 const PORT: u16 = 8080;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::room::{Room, Running};
 use super::{Asked, Kind, number_before};
 use crate::dissect::messages::json;
-use crate::dissect::random::Random;
+use crate::random::Random;
 
 /// Connections that h2load keeps, and streams on each of them: what a sidecar has to its neighbours.
 const CONNECTIONS: &str = "100";

@@ -1,0 +1,143 @@
+//! The table of names: who was behind a cgroup or an address, and when, as the agents told it.
+
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::parquet::errors::ParquetError;
+
+use super::columns::{Leaf, MapColumn, NumberColumn, Ordered, WordColumn};
+use super::names::NodeName;
+use super::rows::number;
+use super::schema::{self, Column, Kind, column};
+use super::writer::{Table, TakeLeaf};
+
+/// Rows after which it is looked whether a page is full.
+const ROWS: usize = 256;
+
+/// What stands between the addresses of a name.
+const SEPARATOR: &str = ", ";
+
+/// Every column, in the order of the table.
+pub const COLUMNS: &[Column] = &[
+    column("since", Kind::Time, "from when the name holds"),
+    column("until", Kind::MaybeTime, "until when; NULL if it had not ended"),
+    column(
+        "cgroup",
+        Kind::Id,
+        "the cgroup that it names, 0 if it names addresses alone",
+    ),
+    column("node", Kind::Word, "the node whose agent told it"),
+    column(
+        "cgroup_path",
+        Kind::Word,
+        "path of the cgroup below the recorded subtree",
+    ),
+    column("process", Kind::Word, "name of the process"),
+    column("pod", Kind::Word, "the pod"),
+    column("namespace", Kind::Word, "the pod's namespace"),
+    column("service", Kind::Word, "the service that the pod stands behind"),
+    column("addresses", Kind::Word, "its addresses, `, ` between"),
+    column("labels", Kind::Map, "the pod's labels"),
+];
+
+/// The table as it is written.
+pub fn schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema::build(COLUMNS, DataType::Utf8));
+    Arc::clone(&SCHEMA)
+}
+
+/// The table as it is read: the same, with text columns as views into the pages.
+pub fn reading_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema::build(COLUMNS, DataType::Utf8View));
+    Arc::clone(&SCHEMA)
+}
+
+/// Rows in the making.
+pub struct NameRows {
+    rows: usize,
+    since: NumberColumn,
+    until: NumberColumn,
+    cgroup: NumberColumn,
+    words: [WordColumn; 7],
+    labels: MapColumn,
+}
+
+impl Default for NameRows {
+    fn default() -> Self {
+        Self {
+            rows: 0,
+            since: NumberColumn::new(false, false, Ordered::Chunk),
+            until: NumberColumn::new(false, true, Ordered::Chunk),
+            cgroup: NumberColumn::new(false, false, Ordered::No),
+            words: std::array::from_fn(|_| WordColumn::new(false)),
+            labels: MapColumn::new(),
+        }
+    }
+}
+
+impl NameRows {
+    fn append(&mut self, NodeName { node, name }: &NodeName) {
+        self.since.push(number(name.since));
+        self.until.push_option(name.until.map(number));
+        self.cgroup.push(name.cgroup.cast_signed());
+        let addresses: Vec<String> = name.addresses.iter().map(ToString::to_string).collect();
+        let addresses = addresses.join(SEPARATOR);
+        let words = [
+            node,
+            &name.cgroup_path,
+            &name.process,
+            &name.pod,
+            &name.namespace,
+            &name.service,
+            &addresses,
+        ];
+        for (column, word) in self.words.iter_mut().zip(words) {
+            column.push(word);
+        }
+        for (key, value) in &name.labels {
+            self.labels.entry(key, value);
+        }
+        self.labels.end_row();
+        self.rows += 1;
+    }
+
+    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
+        let numbers: [&mut dyn Leaf; 3] = [&mut self.since, &mut self.until, &mut self.cgroup];
+        let words = self.words.iter_mut().map(|column| column as &mut dyn Leaf);
+        numbers.into_iter().chain(words).chain(self.labels.leaves())
+    }
+}
+
+impl Table for NameRows {
+    type Record = NodeName;
+
+    /// Some thousand names with their labels; it is written and gone before the first packet is read.
+    const MEMORY: usize = 4 << 20;
+
+    fn schema() -> SchemaRef {
+        schema()
+    }
+
+    fn push(&mut self, names: &[NodeName]) {
+        for name in names {
+            self.append(name);
+            if self.rows.is_multiple_of(ROWS) {
+                self.leaves().for_each(|leaf| leaf.end_page_if_full());
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn memory(&mut self) -> usize {
+        self.leaves().map(|leaf| leaf.memory()).sum()
+    }
+
+    fn finish(&mut self, take: &mut TakeLeaf<'_>) -> Result<(), ParquetError> {
+        self.rows = 0;
+        self.leaves().try_for_each(take)
+    }
+}
