@@ -56,7 +56,7 @@ pub struct CallPackets {
 /// [`QueryError::NotFound`] when no call matches, [`QueryError::BadRequest`] for a wrong filter, one that asks for
 /// connections, or more than [`MAX_PACKETS`].
 pub async fn call_packets(db: &Database, scope: &Scope, nodes: &[String]) -> Result<CallPackets, QueryError> {
-    let scoped = scope.read()?;
+    let scoped = scope.read(db).await?.without_redactions()?;
     if !Asked::by(&scoped.filter).is_calls() {
         return Err(QueryError::BadRequest(
             "the filter speaks of connections or flows, which have no packets of their own here; ask for calls, or with \
@@ -221,7 +221,7 @@ pub async fn whole_connections(
     db: &Database,
     scope: &Scope,
 ) -> Result<(Connections, (Nanos, Nanos)), QueryError> {
-    let scoped = scope.read()?;
+    let scoped = scope.read(db).await?.without_redactions()?;
     let asked = Asked::by(&scoped.filter);
     if asked.is_of_flows() {
         return Err(QueryError::BadRequest(

@@ -180,7 +180,7 @@ impl FlowsQuery {
             end: None,
             ..self.scope.clone()
         };
-        let scoped = filter.read()?;
+        let scoped = filter.read(db).await?.without_redactions()?;
         if Asked::by(&scoped.filter).is_of_flows() {
             return Err(QueryError::BadRequest(
                 "the filter is asked of connections here: write `conn_…`, `tcp_conn` or `udp_conn` for `flow_…`, \
