@@ -224,7 +224,6 @@ pub async fn whole_connections(
     scope: &Scope,
 ) -> Result<(Connections, (Nanos, Nanos)), QueryError> {
     let scoped = scope.read(db).await?.without_redactions()?;
-    whole_answer(&scoped)?;
     let asked = Asked::by(&scoped.filter);
     if asked.is_of_flows() {
         return Err(QueryError::BadRequest(
@@ -236,7 +235,9 @@ pub async fn whole_connections(
         matching = matching.filter(condition)?;
     }
     let streams = matching.select(vec![col("stream").alias("of")])?.distinct()?;
-    of_streams(db, streams, async || scoped.nothing(db, scope, asked, 0).await).await
+    let found = of_streams(db, streams, async || scoped.nothing(db, scope, asked, 0).await).await?;
+    whole_answer(&scoped)?;
+    Ok(found)
 }
 
 /// A capture cannot say that more might belong to it, as other answers do.

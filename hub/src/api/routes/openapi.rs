@@ -124,7 +124,10 @@ fn parameter(param: &Param, place: &str) -> Value {
         Kind::List => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Pairs | Kind::Object | Kind::Text => json!({ "type": "string" }),
         Kind::Moment => json!({ "type": "integer", "format": "int64", "minimum": 0 }),
-        Kind::Flag { default } => json!({ "type": "boolean", "default": default }),
+        // A flag that stands alone is set.
+        Kind::Flag { default } => {
+            json!({ "type": "string", "enum": ["true", "false", "1", "0", ""], "default": default.to_string() })
+        }
         Kind::Integer { least, most, default } => {
             json!({ "type": "integer", "format": "int64", "minimum": least, "maximum": most, "default": default })
         }
