@@ -13,6 +13,9 @@ const require = createRequire(`${modules}/`);
 const { Client, StreamableHTTPClientTransport } = require("@modelcontextprotocol/client");
 const { StdioClientTransport } = require("@modelcontextprotocol/client/stdio");
 
+// Tools of the contract that this hub has no use for: they say what to do instead.
+const REFUSED = new Set(["get_cloud_job_status"]);
+
 function check(what, holds) {
   console.log((holds ? "ok   " : "FAIL ") + what);
   if (!holds) process.exit(1);
@@ -61,7 +64,8 @@ async function talk(mode) {
   };
   for (const { name } of tools.filter((tool) => tool.annotations.readOnlyHint)) {
     const answer = await client.callTool({ name, arguments: given[name] ?? {} });
-    check(`${name}: ${answer.content[0].text.slice(0, 90)}`, !answer.isError && answer.structuredContent);
+    const told = REFUSED.has(name) ? answer.isError : !answer.isError && answer.structuredContent;
+    check(`${name}: ${answer.content[0].text.slice(0, 90)}`, told);
   }
   const steps = [];
   const asked = { name: "investigate", arguments: { snapshot_id: status.snapshot_id } };

@@ -28,10 +28,16 @@ pub fn test(args: &[String]) -> Result<()> {
         cores.args(["--package", core]);
     }
     finish(cores.arg("--").args(args))?;
+    test_all(args)?;
     // They are no tests with names: one that is looked for by name is not among them.
     if args.is_empty() {
         finish(&mut Command::new(target_dir().join("release/wiretape-clients")))?;
     }
+    Ok(())
+}
+
+/// Runs the tests of all packages, in a user namespace where that is needed.
+fn test_all(args: &[String]) -> Result<()> {
     let mut all = cargo(&["test", "--release", "--no-fail-fast", "--"]);
     all.args(args);
     if setup::is_root() {
