@@ -264,8 +264,8 @@ pub const MESSAGE_LOOKED: usize = 8 << 10;
 pub const WS_PAYLOAD: usize = 2048;
 
 /// How many times what was sent a direction's messages may inflate to, beyond [`WS_INFLATED`], until they are not inflated
-/// any more. JSON shrinks to a tenth, a fiftieth where messages repeat each other; DEFLATE's most is 1032.
-pub const WS_RATIO: u64 = 64;
+/// any more. JSON shrinks to a tenth, a pattern of some hundred bytes to a two-hundredth; DEFLATE's most is 1032.
+pub const WS_RATIO: u64 = 256;
 
 /// Bytes that a direction's messages may inflate to in any case: one large message that is the same all over.
 pub const WS_INFLATED: u64 = 64 << 10;
