@@ -55,6 +55,17 @@ pub(super) const fn needed(name: &'static str, doc: &'static str) -> Param {
     }
 }
 
+/// The words of a table of what each stands for: said once, where they are read.
+pub(super) const fn words<T: Copy, const N: usize>(table: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut n = 0;
+    while n < N {
+        words[n] = table[n].0;
+        n += 1;
+    }
+    words
+}
+
 impl Param {
     /// The same, which may be spelt otherwise, too.
     pub(super) const fn or(self, also: &'static [&'static str]) -> Self {

@@ -8,12 +8,9 @@ use wiretape_dissect::{ConnectionRecord, Sent};
 
 use super::columns::{Leaf, NumberColumn, Ordered, WordColumn};
 use super::names::Names;
-use super::rows::{AddressTexts, JSON_BITS, PeerColumns, flow_id, node, number};
+use super::rows::{AddressTexts, JSON_BITS, PeerColumns, ROWS, flow_id, node, number};
 use super::schema::{self, COLUMNS as CALLS, Column, Kind, column};
 use super::writer::{Table, TakeLeaf};
-
-/// Rows after which it is looked whether a page is full.
-const ROWS: usize = 256;
 
 /// What is told of a connection before its peers, which have the columns that calls' peers have.
 const BEGIN: &[Column] = &[

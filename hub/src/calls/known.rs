@@ -8,12 +8,9 @@ use datafusion::parquet::errors::ParquetError;
 
 use super::columns::{Leaf, MapColumn, NumberColumn, Ordered, WordColumn};
 use super::names::NodeName;
-use super::rows::number;
+use super::rows::{ROWS, number};
 use super::schema::{self, Column, Kind, column};
 use super::writer::{Table, TakeLeaf};
-
-/// Rows after which it is looked whether a page is full.
-const ROWS: usize = 256;
 
 /// What stands between the addresses of a name.
 const SEPARATOR: &str = ", ";

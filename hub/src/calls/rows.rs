@@ -32,7 +32,7 @@ impl AddressTexts {
 }
 
 /// Rows after which it is looked whether a page is full.
-const ROWS: usize = 256;
+pub(super) const ROWS: usize = 256;
 
 /// Bits of a connection's or flow's number that any JSON reader keeps exactly.
 pub(super) const JSON_BITS: u64 = (1 << 53) - 1;

@@ -9,6 +9,19 @@ use wiretape_tape::{Chunk, open};
 use crate::agent::shop;
 use crate::hub::{TestHub, encoded};
 
+/// Whether there is a tshark; else what needs it is skipped, and says so.
+fn tshark() -> bool {
+    let version = Command::new("tshark")
+        .arg("-v")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if version.is_err() {
+        eprintln!("tshark is not installed: skipped");
+    }
+    version.is_ok()
+}
+
 /// Times and lengths of the packets of a capture.
 fn packets(bytes: &[u8]) -> Vec<(u64, u32)> {
     let folder = TempDir::new().expect("a temporary folder");
@@ -86,14 +99,7 @@ async fn a_capture_is_merged_cut_and_filtered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tshark_reads_what_is_exported() {
-    if Command::new("tshark")
-        .arg("-v")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_err()
-    {
-        eprintln!("tshark is not installed: skipped");
+    if !tshark() {
         return;
     }
     let (client, server) = shop(20, 100, 16 << 10).await;
@@ -229,14 +235,7 @@ async fn the_packets_of_an_answer_and_no_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wireshark_reads_where_each_call_begins() {
-    if Command::new("tshark")
-        .arg("-v")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_err()
-    {
-        eprintln!("tshark is not installed: skipped");
+    if !tshark() {
         return;
     }
     let (client, server) = shop(20, 100, 16 << 10).await;

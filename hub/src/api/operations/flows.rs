@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::calls::{Opened, format, open, scope};
 use super::stats::max_bytes;
 use super::{DISSECTION, SNAPSHOT};
+use crate::api::param::words;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::jobs::JobStatus;
@@ -20,7 +21,10 @@ const GROUPS: &[(&str, FlowGroup)] = &[
     ("service", FlowGroup::Service),
 ];
 
-const ORDERS: &[(&str, FlowOrder)] = &[
+/// What flows are ordered by.
+pub const ORDER_WORDS: &[&str] = &words(&ORDERS);
+
+const ORDERS: [(&str, FlowOrder); 6] = [
     ("bytes", FlowOrder::Bytes),
     ("pkts", FlowOrder::Packets),
     ("connections", FlowOrder::Connections),
@@ -35,7 +39,7 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let max_bytes = max_bytes(params)?;
     let question = FlowsQuery {
         group: params.one_of(&["aggregate"], GROUPS)?,
-        order: params.one_of(&["order"], ORDERS)?.unwrap_or_default(),
+        order: params.one_of(&["order"], &ORDERS)?.unwrap_or_default(),
         format,
         limit,
         max_bytes: max_bytes.or_else(|| limit.is_none().then_some(ANSWER_BYTES)),

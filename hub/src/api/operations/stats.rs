@@ -3,10 +3,14 @@
 use serde_json::{Value, json};
 
 use super::calls::{open, scope};
+use crate::api::param::words;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::query::{self, ANSWER_BYTES, Bucket, GroupKey, MAX_ANSWER_BYTES, ORDERS, StatsQuery};
 use crate::snapshots::shown;
+
+/// What groups are ordered by.
+pub const ORDER_WORDS: &[&str] = &words(&ORDERS);
 
 /// Counts, rates, errors, latencies and bytes, by groups and over time.
 pub async fn stats(app: &App, params: &mut Params) -> Result<Value, ApiError> {

@@ -1,6 +1,7 @@
 //! Every route, in the order of an investigation. Each is also there below `/api`.
 
 use super::{Gives, Route};
+use crate::api::operations::{flows, stats};
 use crate::api::param::{Kind, Param, needed, param, text};
 use crate::query::{MAX_ANSWER_BYTES, MAX_ROWS};
 
@@ -68,18 +69,7 @@ const STATS: &[Param] = &[
     ),
     param(
         "order",
-        Kind::Choice(&[
-            "count",
-            "errors",
-            "error_rate",
-            "p50",
-            "p90",
-            "p95",
-            "p99",
-            "max",
-            "avg",
-            "bytes",
-        ]),
+        Kind::Choice(stats::ORDER_WORDS),
         "groups with most of it come first",
     )
     .or(&["order_by"]),
@@ -376,14 +366,7 @@ pub(in crate::api) const ROUTES: &[Route] = &[
             ),
             param(
                 "order",
-                Kind::Choice(&[
-                    "bytes",
-                    "pkts",
-                    "connections",
-                    "retransmissions",
-                    "handshake",
-                    "time",
-                ]),
+                Kind::Choice(flows::ORDER_WORDS),
                 "most of it first; time: oldest first",
             ),
             limit("flows", 1000, 100),

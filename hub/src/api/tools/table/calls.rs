@@ -166,18 +166,7 @@ pub(super) static TOOLS: &[Tool] = &[
             ),
             param(
                 "order",
-                Kind::Choice(&[
-                    "count",
-                    "errors",
-                    "error_rate",
-                    "p50",
-                    "p90",
-                    "p95",
-                    "p99",
-                    "max",
-                    "avg",
-                    "bytes",
-                ]),
+                Kind::Choice(stats::ORDER_WORDS),
                 "Which groups come first",
             ),
             param(

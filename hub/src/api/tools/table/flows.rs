@@ -72,14 +72,7 @@ pub(super) static TOOLS: &[Tool] = &[
             ),
             param(
                 "order",
-                Kind::Choice(&[
-                    "bytes",
-                    "pkts",
-                    "connections",
-                    "retransmissions",
-                    "handshake",
-                    "time",
-                ]),
+                Kind::Choice(flows::ORDER_WORDS),
                 "Most of it first; time: oldest first",
             ),
             param(
