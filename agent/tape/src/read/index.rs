@@ -29,6 +29,8 @@ pub(crate) struct IndexRecord<'a> {
     /// Bytes of the file before the index; tells a segment from a file that merely ends like one.
     pub bytes: u64,
     pub packets: u64,
+    #[serde(default)]
+    pub events: u64,
     pub lost: u64,
     pub first: Option<Nanos>,
     pub last: Option<Nanos>,
@@ -81,6 +83,7 @@ pub(super) fn read_index(file: &File, name: String) -> Result<Option<SegmentInde
             name,
             bytes,
             packets: record.packets,
+            events: record.events,
             lost: record.lost,
             first: record.first,
             last: record.last,

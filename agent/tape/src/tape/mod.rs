@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Name, Nanos, Packet};
+use crate::{Event, Name, Nanos, Packet};
 use cuts::Cuts;
 use ring::Ring;
 
@@ -107,6 +107,10 @@ pub struct TapeCounters {
     pub packets: u64,
     /// Their captured bytes.
     pub bytes: u64,
+    /// Events taken.
+    pub events: u64,
+    /// Events that did not come onto the tape: nothing could be written, or they were too long to be told.
+    pub events_lost: u64,
     /// Packets of which only the first [`MAX_CAPTURED`](crate::MAX_CAPTURED) bytes were taken.
     pub cut_short: u64,
     /// Packets that the recorder said were lost before they came here.
@@ -228,6 +232,13 @@ impl Tape {
     /// cgroup of an earlier one stands in its place (to end it, or to add to it).
     pub fn name(&mut self, name: &Name) -> Result<(), TapeError> {
         self.shared.ring().name(name)
+    }
+
+    /// Puts an event on the tape.
+    ///
+    /// Fails, and counts the event as lost, when no segment can be begun.
+    pub fn event(&mut self, event: &Event) -> Result<(), TapeError> {
+        self.shared.ring().event(event)
     }
 
     /// Counts packets that the recorder knows it has lost.

@@ -11,7 +11,7 @@ use super::segment::{OpenSegment, is_full};
 use super::{TapeCounters, TapeError, TapeOptions};
 use crate::format::MAX_CAPTURED;
 use crate::names::Names;
-use crate::{Boundaries, Name, Nanos, Packet, SegmentInfo};
+use crate::{Boundaries, Event, Name, Nanos, Packet, SegmentInfo};
 
 /// Bytes at which the buffer goes to the file: large enough that a write's own cost does not show, small enough to
 /// stay in the processor's cache.
@@ -116,6 +116,35 @@ impl Ring {
         {
             open.name(name)
                 .map_err(|error| TapeError::io("write names to", &self.options.dir, error))?;
+        }
+        Ok(())
+    }
+
+    /// Begins a segment for it if none is open.
+    pub fn event(&mut self, event: &Event) -> Result<(), TapeError> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.bytes() > self.options.segment_bytes)
+        {
+            self.close();
+        }
+        let begun = if self.open.is_none() && self.blocked.is_none() {
+            self.begin(event.at)
+        } else {
+            Ok(())
+        };
+        let Some(open) = &mut self.open else {
+            self.counters.events_lost += 1;
+            return begun;
+        };
+        let told = open
+            .event(event)
+            .map_err(|error| TapeError::io("write an event to", &self.options.dir, error))?;
+        self.counters.events += u64::from(told);
+        self.counters.events_lost += u64::from(!told);
+        if open.buffered_bytes() >= WRITE_BUFFER {
+            self.write_out();
         }
         Ok(())
     }
@@ -253,6 +282,8 @@ impl Ring {
         // They were counted as taken.
         self.counters.packets -= failure.packets;
         self.counters.bytes -= failure.bytes;
+        self.counters.events -= failure.events;
+        self.counters.events_lost += failure.events;
         self.drop_packets(failure.packets);
         if let Some(open) = self.open.take() {
             self.shelve(open);
