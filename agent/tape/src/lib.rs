@@ -8,6 +8,8 @@
 
 mod packet;
 
+mod event;
+
 mod format;
 mod names;
 
@@ -19,6 +21,7 @@ mod read;
 
 mod export;
 
+pub use event::{EVENT_BYTES, Event, EventKind};
 pub use export::{Export, ExportCounters, ExportError, ExportFormat};
 pub use format::{MAX_BLOCK, MAX_CAPTURED, PEN};
 pub use manifest::{Boundaries, Cut, Loss, LossStage, SegmentInfo};
@@ -29,5 +32,6 @@ pub use read::{
     ReadError, SegmentIndex, head_names, index, open,
 };
 pub use tape::{
-    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError, TapeOptions,
+    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError,
+    TapeOptions,
 };

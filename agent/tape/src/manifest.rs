@@ -64,9 +64,12 @@ pub struct SegmentInfo {
     pub bytes: u64,
     /// Packets in those bytes.
     pub packets: u64,
+    /// Events in those bytes.
+    #[serde(default)]
+    pub events: u64,
     /// Packets lost while it was the open one.
     pub lost: u64,
-    /// Time of the oldest packet, if there is one.
+    /// Time of the oldest packet or event, if there is one.
     pub first: Option<Nanos>,
     /// Time of the newest.
     pub last: Option<Nanos>,

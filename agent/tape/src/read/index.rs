@@ -30,6 +30,8 @@ pub(crate) struct IndexRecord<'a> {
     /// Bytes of the file before the index; tells a segment from a file that merely ends like one.
     pub bytes: u64,
     pub packets: u64,
+    #[serde(default)]
+    pub events: u64,
     pub lost: u64,
     pub first: Option<Nanos>,
     pub last: Option<Nanos>,
@@ -68,8 +70,12 @@ pub fn head_names(path: &Path) -> Result<Vec<Name>, ReadError> {
 pub(crate) const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 
 pub(super) fn read_index(file: &File, name: String) -> Result<Option<SegmentIndex>, ReadError> {
-    let Some(last) = last_block(file)? else { return Ok(None) };
-    let Some(record) = parse(&last.block) else { return Ok(None) };
+    let Some(last) = last_block(file)? else {
+        return Ok(None);
+    };
+    let Some(record) = parse(&last.block) else {
+        return Ok(None);
+    };
     let plain = record.bytes == last.start;
     if !plain && !is_skippable(file, &last)? {
         return Ok(None);
@@ -83,6 +89,7 @@ pub(super) fn read_index(file: &File, name: String) -> Result<Option<SegmentInde
             name,
             bytes: record.bytes + last.block.len() as u64,
             packets: record.packets,
+            events: record.events,
             lost: record.lost,
             first: record.first,
             last: record.last,

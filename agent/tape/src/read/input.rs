@@ -57,7 +57,7 @@ impl<R: Read> Input<R> {
     }
 
     /// Fills the space; less than all of it only at the end or before a failure.
-    pub fn fill(&mut self, space: &mut [u8]) -> (usize, Option<Failure>) {
+    pub(super) fn fill(&mut self, space: &mut [u8]) -> (usize, Option<Failure>) {
         let mut filled = 0;
         while let Some(left) = space.get_mut(filled..).filter(|left| !left.is_empty()) {
             match self.read(left) {

@@ -17,10 +17,10 @@ mod index;
 mod blocks;
 
 pub use blocks::{BlockReader, OwnedPacket};
-pub(crate) use input::Input;
 pub use chunk::{CHUNK_BYTES, Chunk};
 pub(crate) use index::{IndexRecord, SKIPPABLE, index_block};
 pub use index::{SegmentIndex, head_names, index};
+pub(crate) use input::Input;
 pub use layout::{InterfaceInfo, Layout};
 pub use reader::{ChunkReader, ReadCounters, open};
 
@@ -33,7 +33,9 @@ pub enum ReadError {
     #[error("cannot read the capture: {0}")]
     Io(#[from] io::Error),
     /// Neither pcapng nor pcap.
-    #[error("not a capture: it begins with {found:02x?}; give a pcapng or pcap file, as it is or gzipped or in zstd")]
+    #[error(
+        "not a capture: it begins with {found:02x?}; give a pcapng or pcap file, as it is or gzipped or in zstd"
+    )]
     NotACapture {
         /// Its first bytes.
         found: Vec<u8>,

@@ -233,10 +233,7 @@ impl Cuts {
             .map(|(id, _)| id.clone())
             .collect();
         // One that cannot be removed stays in the table and is tried again.
-        let removed = expired
-            .iter()
-            .filter(|id| self.remove(table, id).is_ok())
-            .count();
+        let removed = expired.iter().filter(|id| self.remove(table, id).is_ok()).count();
         table.expired += removed as u64;
         removed
     }

@@ -115,6 +115,10 @@ pub(super) mod fault {
         PLAN.set(plan);
     }
 
+    pub fn is_dead() -> bool {
+        PLAN.get() == Plan::Dead
+    }
+
     pub fn step() -> io::Result<()> {
         part(&[]).map(|_| ())
     }

@@ -37,7 +37,13 @@ pub(super) fn take_latest(list: &mut Vec<Loss>, mut packets: u64) -> Vec<Loss> {
     {
         let part = last.packets.min(packets);
         packets -= part;
-        taken.insert(0, Loss { packets: part, ..last });
+        taken.insert(
+            0,
+            Loss {
+                packets: part,
+                ..last
+            },
+        );
         if part < last.packets {
             last.packets -= part;
             list.push(last);
@@ -49,12 +55,17 @@ pub(super) fn take_latest(list: &mut Vec<Loss>, mut packets: u64) -> Vec<Loss> {
 /// Makes one of the two oldest entries of the same stage. There are two: the list is longer than there are stages.
 fn merge_oldest(list: &mut Vec<Loss>) {
     let pair = list.iter().enumerate().find_map(|(at, older)| {
-        let later = list.iter().skip(at + 1).position(|later| later.stage == older.stage)?;
+        let later = list
+            .iter()
+            .skip(at + 1)
+            .position(|later| later.stage == older.stage)?;
         Some((at, at + 1 + later))
     });
     if let Some((older, later)) = pair {
         let later = list.remove(later);
-        list.get_mut(older).into_iter().for_each(|older| widen(older, later));
+        list.get_mut(older)
+            .into_iter()
+            .for_each(|older| widen(older, later));
     }
 }
 

@@ -29,7 +29,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Loss, Name, Nanos, Packet};
+use crate::{Event, Loss, Name, Nanos, Packet};
 use cuts::{Cuts, Table};
 use ring::Ring;
 
@@ -131,6 +131,10 @@ pub struct TapeCounters {
     pub packets: u64,
     /// Their captured bytes.
     pub bytes: u64,
+    /// Events taken.
+    pub events: u64,
+    /// Events that did not come onto the tape: nothing could be written, or they were too long to be told.
+    pub events_lost: u64,
     /// Packets of which only the first [`MAX_CAPTURED`](crate::MAX_CAPTURED) bytes were taken.
     pub cut_short: u64,
     /// Packets that the recorder said were lost before they came here.
@@ -249,7 +253,12 @@ impl Tape {
         ring.sealed().hold(&cuts.table().segments());
         let ring = Mutex::new(ring);
         Ok(Self {
-            shared: Arc::new(Shared { dir, node, ring, cuts }),
+            shared: Arc::new(Shared {
+                dir,
+                node,
+                ring,
+                cuts,
+            }),
             flush_every,
             flushed_at: now,
             keep,
@@ -288,6 +297,13 @@ impl Tape {
     /// cgroup of an earlier one stands in its place (to end it, or to add to it).
     pub fn name(&mut self, name: &Name) -> Result<(), TapeError> {
         self.shared.ring().name(name)
+    }
+
+    /// Puts an event on the tape.
+    ///
+    /// Fails, and counts the event as lost, when no segment can be begun.
+    pub fn event(&mut self, event: &Event) -> Result<(), TapeError> {
+        self.shared.ring().event(event)
     }
 
     /// Counts packets that the recorder knows it has lost.

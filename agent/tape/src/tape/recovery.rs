@@ -126,16 +126,19 @@ pub(super) fn recover_segment(path: &Path) -> Result<Option<(SegmentIndex, bool)
     let mut names = Names::default();
     let (mut first, mut last) = (None, None);
     while reader.next_chunk(&mut chunk)? {
-        let times = || chunk.packets.iter().map(|packet| packet.ts);
+        let times = || {
+            let events = chunk.events.iter().map(|event| event.at);
+            chunk.packets.iter().map(|packet| packet.ts).chain(events)
+        };
         first = first.into_iter().chain(times()).min();
         last = last.into_iter().chain(times()).max();
         reader.names().into_iter().for_each(|name| {
             names.insert(name);
         });
     }
-    let packets = reader.counters().packets;
+    let (packets, events) = (reader.counters().packets, reader.counters().events);
     let lost = reader.losses();
-    if packets == 0 && lost == 0 {
+    if packets == 0 && events == 0 && lost == 0 {
         disk::remove(path)?;
         return Ok(None);
     }
@@ -145,6 +148,7 @@ pub(super) fn recover_segment(path: &Path) -> Result<Option<(SegmentIndex, bool)
     let record = IndexRecord {
         bytes,
         packets,
+        events,
         lost,
         first,
         last,
@@ -168,6 +172,7 @@ pub(super) fn recover_segment(path: &Path) -> Result<Option<(SegmentIndex, bool)
         name,
         bytes,
         packets,
+        events,
         lost,
         first,
         last,

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::{disk, losses};
 use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
 use super::segment::{OpenSegment, is_full};
 use super::{TapeCounters, TapeError, TapeOptions};
+use super::{disk, losses};
 use crate::format::MAX_CAPTURED;
 use crate::names::Names;
-use crate::{Boundaries, Loss, LossStage, Name, Nanos, Packet, SegmentInfo};
+use crate::{Boundaries, Event, Loss, LossStage, Name, Nanos, Packet, SegmentInfo};
 
 /// Bytes at which the buffer goes to the file: large enough that a write's own cost does not show, small enough to
 /// stay in the processor's cache.
@@ -54,7 +54,10 @@ impl Ring {
             .last()
             .and_then(|segment| SegmentName::parse(&segment.info.name));
         let mut sealed = Sealed::new(&options.dir);
-        recovered.segments.into_iter().for_each(|segment| sealed.push(segment));
+        recovered
+            .segments
+            .into_iter()
+            .for_each(|segment| sealed.push(segment));
         let mut ring = Self {
             options,
             sealed,
@@ -117,6 +120,35 @@ impl Ring {
         Ok(())
     }
 
+    /// Begins a segment for it if none is open.
+    pub fn event(&mut self, event: &Event) -> Result<(), TapeError> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.bytes() > self.options.segment_bytes)
+        {
+            self.close();
+        }
+        let begun = if self.open.is_none() && self.blocked.is_none() {
+            self.begin(event.at)
+        } else {
+            Ok(())
+        };
+        let Some(open) = &mut self.open else {
+            self.counters.events_lost += 1;
+            return begun;
+        };
+        let told = open
+            .event(event)
+            .map_err(|error| TapeError::io("write an event to", &self.options.dir, error))?;
+        self.counters.events += u64::from(told);
+        self.counters.events_lost += u64::from(!told);
+        if open.buffered_bytes() >= WRITE_BUFFER {
+            self.write_out();
+        }
+        Ok(())
+    }
+
     pub fn lost(&mut self, packets: u64, known: Option<Loss>) {
         self.counters.lost += packets;
         self.tell_lost(packets, known);
@@ -151,7 +183,12 @@ impl Ring {
             self.close();
         }
         let mut dropped = false;
-        while self.sealed.oldest().and_then(|info| info.last).is_some_and(|last| last < oldest) {
+        while self
+            .sealed
+            .oldest()
+            .and_then(|info| info.last)
+            .is_some_and(|last| last < oldest)
+        {
             dropped |= self.sealed.drop_oldest(&mut self.counters).is_some();
             self.counters.dropped_old += 1;
         }
@@ -220,7 +257,9 @@ impl Ring {
     /// Someone else has deleted a sealed segment or changed its length, and this is what is left of it.
     pub fn changed(&mut self, name: &str, left: Option<SegmentInfo>) {
         let kept = left.as_ref().map_or(0, |info| info.packets);
-        let Some(was) = self.sealed.replace(name, left.map(Shelved::plain)) else { return };
+        let Some(was) = self.sealed.replace(name, left.map(Shelved::plain)) else {
+            return;
+        };
         let span = was.first.unwrap_or(0)..was.last.unwrap_or(0);
         self.vanished(was.packets.saturating_sub(kept), span);
         self.forget_names();
@@ -303,6 +342,8 @@ impl Ring {
         // They were counted as taken.
         self.counters.packets -= failure.packets;
         self.counters.bytes -= failure.bytes;
+        self.counters.events -= failure.events;
+        self.counters.events_lost += failure.events;
         self.drop_packets(failure.packets, failure.span.start, failure.span.end);
         if let Some(open) = self.open.take() {
             self.shelve(open);
@@ -321,8 +362,10 @@ impl Ring {
     /// If someone else has deleted the open segment's file or changed its length, nothing that is written to it can
     /// be relied on: what is whole in it is kept, the rest told as lost, and the next segment begun.
     fn look_after_open(&mut self) {
-        let Some(open) = self.open.take_if(|open| open.is_tampered_with()) else { return };
-        let buffered = open.buffered_packets();
+        let Some(open) = self.open.take_if(|open| open.is_tampered_with()) else {
+            return;
+        };
+        let (buffered, events) = open.buffered();
         let left = recovery::recover_segment(open.path()).ok().flatten();
         let path = open.path().to_owned();
         let ended = open.end_without_file();
@@ -331,6 +374,8 @@ impl Ring {
         // What had not been written yet goes with it, since the blocks refer to the head of the file.
         self.counters.packets = self.counters.packets.saturating_sub(buffered);
         self.counters.lost_write_error += buffered;
+        self.counters.events = self.counters.events.saturating_sub(events);
+        self.counters.events_lost += events;
         let written = ended.info.unwrap_or_default();
         let (first, last) = (written.first.unwrap_or(0), written.last.unwrap_or(0));
         let kept = left.map(|(index, _)| index.info);
@@ -343,7 +388,12 @@ impl Ring {
         }
         if buffered > 0 {
             let stage = LossStage::WriteError;
-            let loss = Loss { stage, since: last, until: last, packets: buffered };
+            let loss = Loss {
+                stage,
+                since: last,
+                until: last,
+                packets: buffered,
+            };
             self.tell_lost(buffered, [loss]);
         }
         self.vanished(written.packets.saturating_sub(kept_packets), first..last);
@@ -353,7 +403,12 @@ impl Ring {
         self.counters.vanished += 1;
         self.counters.vanished_packets += packets;
         let (stage, since, until) = (LossStage::Vanished, span.start, span.end);
-        let loss = Loss { stage, since, until, packets };
+        let loss = Loss {
+            stage,
+            since,
+            until,
+            packets,
+        };
         self.tell_lost(packets, [loss]);
     }
 
@@ -363,7 +418,15 @@ impl Ring {
             Some(Blocked::WriteError) | None => (LossStage::WriteError, &mut self.counters.lost_write_error),
         };
         *counter += packets;
-        self.tell_lost(packets, [Loss { stage, since, until, packets }]);
+        self.tell_lost(
+            packets,
+            [Loss {
+                stage,
+                since,
+                until,
+                packets,
+            }],
+        );
     }
 
     fn tell_lost(&mut self, packets: u64, known: impl IntoIterator<Item = Loss>) {

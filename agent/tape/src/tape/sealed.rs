@@ -79,7 +79,11 @@ impl Sealed {
     /// Name, file and bytes on disk of each, oldest first.
     pub fn files(&self) -> Vec<(String, PathBuf, u64)> {
         let file = |segment: &Shelved| {
-            (segment.info.name.clone(), self.dir.join(segment.file()), segment.stored)
+            (
+                segment.info.name.clone(),
+                self.dir.join(segment.file()),
+                segment.stored,
+            )
         };
         self.list.iter().map(file).collect()
     }

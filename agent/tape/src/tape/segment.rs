@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::{disk, losses};
 use crate::format::encode::{self, Statistics};
-use crate::format::{MAX_CAPTURED, block, tag};
+use crate::format::{MAX_CAPTURED, PEN, block, tag};
 use crate::names::Names;
 use crate::read::IndexRecord;
-use crate::{InterfaceInfo, LinkType, Loss, Name, Nanos, Packet, SegmentInfo};
+use crate::{Event, InterfaceInfo, LinkType, Loss, Name, Nanos, Packet, SegmentInfo};
 
 /// Most interfaces of one segment; a segment that would need more is sealed. Bounds the table when veths come and go.
 pub(super) const MAX_INTERFACES: usize = 4096;
@@ -43,12 +43,13 @@ struct InterfaceUse {
     packets: u64,
 }
 
-/// Packets and the time that they span.
+/// Packets and events, and the time that they span.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Extent {
     packets: u64,
     /// Captured bytes.
     bytes: u64,
+    events: u64,
     first: Option<Nanos>,
     last: Option<Nanos>,
     /// Whether the statistics of the first interface, which tell of losses, are among the blocks.
@@ -59,6 +60,15 @@ impl Extent {
     fn add(&mut self, ts: Nanos, bytes: usize) {
         self.packets += 1;
         self.bytes += bytes as u64;
+        self.span(ts);
+    }
+
+    fn add_event(&mut self, at: Nanos) {
+        self.events += 1;
+        self.span(at);
+    }
+
+    fn span(&mut self, ts: Nanos) {
         self.first = Some(self.first.map_or(ts, |first| first.min(ts)));
         self.last = self.last.max(Some(ts));
     }
@@ -73,6 +83,8 @@ pub(super) struct WriteFailure {
     pub bytes: u64,
     /// The time of what was in the buffer.
     pub span: Range<Nanos>,
+    /// Events of the buffer that did not.
+    pub events: u64,
     pub error: io::Error,
 }
 
@@ -159,6 +171,15 @@ impl OpenSegment {
         encode::names(&mut self.buffer, [name])
     }
 
+    /// `false` when it is too long to be told.
+    pub fn event(&mut self, event: &Event) -> io::Result<bool> {
+        let told = encode::event(&mut self.buffer, event)?;
+        if told {
+            self.buffered.add_event(event.at);
+        }
+        Ok(told)
+    }
+
     /// Packets that are missing here, and where and when they were lost, as far as that is known.
     pub fn lost(&mut self, packets: u64, known: impl IntoIterator<Item = Loss>) {
         self.written.lost += packets;
@@ -204,6 +225,7 @@ impl OpenSegment {
         let record = IndexRecord {
             bytes: self.bytes(),
             packets: self.written.packets,
+            events: self.written.events,
             lost: self.written.lost,
             first: self.written.first,
             last: self.written.last,
@@ -249,7 +271,7 @@ impl OpenSegment {
             ..self.written
         };
         let untold_losses = losses::take_latest(&mut info.losses, untold);
-        let empty = info.packets == 0 && info.lost == 0;
+        let empty = info.packets == 0 && info.events == 0 && info.lost == 0;
         if empty {
             // If it cannot be removed either, the next start does.
             let _ = disk::remove(&self.path);
@@ -276,9 +298,9 @@ impl OpenSegment {
         }
     }
 
-    /// Packets that are not in the file yet.
-    pub fn buffered_packets(&self) -> u64 {
-        self.buffered.packets
+    /// Packets and events that are not in the file yet.
+    pub fn buffered(&self) -> (u64, u64) {
+        (self.buffered.packets, self.buffered.events)
     }
 
     /// After `done` bytes of the buffer an error came: keeps the whole blocks among them.
@@ -288,6 +310,7 @@ impl OpenSegment {
         let packets = self.buffered.packets.saturating_sub(extent.packets);
         let bytes = self.buffered.bytes.saturating_sub(extent.bytes);
         let (first, last) = (self.buffered.first, self.buffered.last);
+        let events = self.buffered.events.saturating_sub(extent.events);
         // Should this fail too, the file ends in half a block, which every reader takes for the end.
         let _ = disk::cut_back(&self.file, self.written.bytes + whole as u64);
         self.settle(whole, extent);
@@ -295,6 +318,7 @@ impl OpenSegment {
             packets,
             bytes,
             span: first.unwrap_or(0)..last.unwrap_or(0),
+            events,
             error,
         }
     }
@@ -302,6 +326,7 @@ impl OpenSegment {
     fn settle(&mut self, bytes: usize, extent: Extent) {
         self.written.bytes += bytes as u64;
         self.written.packets += extent.packets;
+        self.written.events += extent.events;
         self.written.first = self.written.first.into_iter().chain(extent.first).min();
         self.written.last = self.written.last.max(extent.last);
         if extent.statistics {
@@ -363,6 +388,14 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// When the event of a block happened, if it is one of ours.
+fn event_time(block: &[u8]) -> Option<Nanos> {
+    let rest = block.strip_prefix(&block::CUSTOM.to_le_bytes())?;
+    let rest = rest.get(4..)?.strip_prefix(&PEN.to_le_bytes())?;
+    let rest = rest.strip_prefix(&tag::EVENT)?;
+    Some(u64::from_le_bytes(*rest.first_chunk()?))
+}
+
 /// How many bytes of our own blocks are whole, and what packets they hold.
 fn whole_blocks(mut rest: &[u8]) -> (usize, Extent) {
     let mut whole = 0;
@@ -380,6 +413,9 @@ fn whole_blocks(mut rest: &[u8]) -> (usize, Extent) {
         {
             let ts = u64::from(u32::from_le_bytes(*high)) << 32 | u64::from(u32::from_le_bytes(*low));
             extent.add(ts, u32::from_le_bytes(*captured) as usize);
+        }
+        if let Some(at) = event_time(block) {
+            extent.add_event(at);
         }
         extent.statistics |=
             u32::from_le_bytes(*kind) == block::STATISTICS && block.get(8..12) == Some(&[0; 4]);

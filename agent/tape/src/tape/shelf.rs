@@ -131,7 +131,10 @@ impl Shelf {
         // Not worth it, or dropped, or held by a cut meanwhile.
         if after >= before || !self.shared.ring().sealed().compressed(name, after) {
             disk::remove(&packed)?;
-            return Ok(Compressed { before, after: before });
+            return Ok(Compressed {
+                before,
+                after: before,
+            });
         }
         Ok(Compressed { before, after })
     }
