@@ -147,11 +147,6 @@ fn a_compressed_segment_that_was_changed_is_told_as_lost() {
         .unwrap()
         .write_all(&whole[..whole.len() / 2])
         .unwrap();
-    // Half a stream is damage, not a failure of the reader.
-    let mut reader = open(&file).unwrap();
-    let mut chunk = wiretape_tape::Chunk::default();
-    while reader.next_chunk(&mut chunk).unwrap() {}
-    assert!(reader.damage().is_some());
     assert_eq!(shelf.look_after(), 1);
     assert_eq!(shelf.counters().vanished_packets, first.packets);
     assert!(shelf.segments().iter().all(|info| info.name != first.name));

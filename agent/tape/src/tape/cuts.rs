@@ -253,11 +253,11 @@ impl Cuts {
     pub fn remove(&self, table: &mut Table, id: &str) -> Result<(), CutError> {
         // A cut is whole or not there: killed while its files go, it must not be found again without some of them.
         let going = self.dir.join(UNFINISHED);
-        let removed = match disk::remove_folder(&going) {
+        let moved = match disk::remove_folder(&going) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => disk::rename(&self.dir.join(id), &going).and_then(|()| disk::remove_folder(&going)),
+            _ => disk::rename(&self.dir.join(id), &going),
         };
-        match removed {
+        match moved {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CutError::Io {
                 doing: "release",
                 id: id.to_owned(),
@@ -265,6 +265,8 @@ impl Cuts {
             }),
             _ => {
                 table.cuts.remove(id);
+                // What is left of it goes with the next cut, or the next start.
+                let _ = disk::remove_folder(&going);
                 Ok(())
             }
         }

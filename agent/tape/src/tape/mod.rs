@@ -327,8 +327,8 @@ impl Tape {
         }
         self.flushed_at = now;
         let mut ring = self.shared.ring();
-        ring.flush();
         let begun = ring.begin_for_losses(now);
+        ring.flush();
         if let Some(keep) = self.keep
             && now - self.steady_since >= keep.min(STEADY)
         {
