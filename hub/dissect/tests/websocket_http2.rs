@@ -394,12 +394,15 @@ fn a_padded_frame_of_which_only_the_head_was_recorded() {
             talk.packets.last_mut().unwrap().data.truncate(40 + 9);
         }
     }
-    say(&mut talk, Who::Server, 1, 0x81, "five");
+    say(&mut talk, Who::Server, 1, 0x81, "five, behind the gap");
     say(&mut talk, Who::Server, 1, 0x81, "six");
     talk.close();
     let dissected = dissect(&talk.packets);
     // Nobody knows how far the message goes: what is shown of it ends with the gap, and the next one begins a frame.
-    assert_eq!(said(&dissected), ["1<text one", "1<text five", "1<text six"]);
+    assert_eq!(
+        said(&dissected),
+        ["1<text one", "1<text five, behind the gap", "1<text six"]
+    );
     assert!(of_ws(&dissected)[0].marks.has(Marks::RESPONSE_GAP));
 }
 
