@@ -3,7 +3,6 @@
 //! Every refusal is `{"error": "..."}` with a fitting status.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
