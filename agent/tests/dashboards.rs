@@ -52,7 +52,12 @@ fn served() -> BTreeSet<String> {
     let dir = tempfile::tempdir().expect("a folder");
     let capture = dir.path().join("one.pcap");
     // Classic pcap, raw IP, packets of 20 bytes at second 1.
-    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let words = |words: &[u32]| {
+        words
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
     let mut bytes = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 101]);
     for _ in 0..1000 {
         bytes.extend(words(&[1, 0, 20, 20]));
