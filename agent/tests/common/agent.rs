@@ -57,16 +57,11 @@ fn try_programs() -> bool {
 fn command(tape: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-agent"));
     command
-        .args([
-            "--listen",
-            "127.0.0.1:0",
-            "--node-name",
-            "node-1",
-            "--flush",
-            "200ms",
-            "--tape",
-        ])
+        .args(["--listen", "127.0.0.1:0", "--node-name", "node-1", "--tape"])
         .arg(tape);
+    if !flags.contains(&"--flush") {
+        command.args(["--flush", "200ms"]);
+    }
     // Small, for tests that run side by side on one disk; flags may say otherwise.
     if !flags.contains(&"--tape-size") {
         command.args(["--tape-size", "256MiB", "--segment-size", "64MiB"]);
@@ -227,6 +222,8 @@ impl Agent {
     pub fn accounts(&self) -> (u64, u64) {
         let deadline = Instant::now() + PATIENCE;
         loop {
+            // The counters are read once a second.
+            thread::sleep(Duration::from_millis(1100));
             let lost: u64 = ["buffer_full", "unreadable", "disk_full", "write_error"]
                 .iter()
                 .map(|stage| self.metric(&format!("wiretape_agent_lost_total{{stage=\"{stage}\"}}")))
@@ -243,7 +240,6 @@ impl Agent {
                 Instant::now() < deadline,
                 "seen {seen}, on tape or excluded {kept}, lost {lost}"
             );
-            thread::sleep(Duration::from_millis(500));
         }
     }
 

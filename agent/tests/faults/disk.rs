@@ -1,6 +1,7 @@
 //! Disks that are full, slow, read-only or broken, and files that someone else deletes or truncates.
 
 use std::fs::{self, OpenOptions};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use wiretape_tape::LossStage;
@@ -43,6 +44,8 @@ fn a_disk_that_fails_and_comes_back_costs_what_was_sent_meanwhile_and_no_more() 
             agent.metric("wiretape_agent_lost_total{stage=\"write_error\"}") == 100 * (round as u64 + 1)
         });
         double.fail(0);
+        // Writing is tried again with the next flush.
+        thread::sleep(Duration::from_millis(500));
         send(&cgroup, &format!("after-{round}"), 30);
         agent.wait_for("newer packets", |agent| {
             agent.boundaries().packets == 200 + 60 * (round as u64 + 1)
