@@ -18,7 +18,7 @@ fn holds(dir: &std::path::Path, shelf: &Shelf, appended: u64) {
     assert_eq!(on_disk + boundaries.lost, appended + counters.lost);
     assert_eq!(counters.packets + counters.lost_write_error, appended);
     assert_eq!(
-        counters.vanished_packets + counters.lost_write_error,
+        counters.vanished_packets + counters.lost_write_error + counters.lost,
         boundaries.lost
     );
     let told: u64 = boundaries.losses.iter().map(|loss| loss.packets).sum();

@@ -1,7 +1,6 @@
 //! The ring: the open segment, the sealed ones behind it, and what must hold of them together.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
