@@ -13,6 +13,8 @@ pub mod calls;
 
 pub mod jobs;
 
+pub mod live;
+
 pub mod descriptors;
 
 pub mod query;

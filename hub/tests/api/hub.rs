@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wiretape_hub::api;
 use wiretape_hub::hub::{Hub, Options};
+use wiretape_hub::live::{Live, Pace};
 use wiretape_hub::nodes::{Patience, Where};
 
 use crate::agent::Node;
@@ -36,6 +37,16 @@ impl TestHub {
 
     /// A hub on a data folder that may have something in it.
     pub async fn open(dir: TempDir, urls: Vec<String>) -> Self {
+        Self::open_paced(dir, urls, Pace::default()).await
+    }
+
+    /// A hub with an empty data folder, whose live dissection has a pace of its own.
+    pub async fn paced(nodes: &[&Node], pace: Pace) -> Self {
+        let urls = nodes.iter().map(|node| node.url.clone()).collect();
+        Self::open_paced(TempDir::new().expect("a temporary folder"), urls, pace).await
+    }
+
+    async fn open_paced(dir: TempDir, urls: Vec<String>, pace: Pace) -> Self {
         let patience = Patience {
             connect: Duration::from_secs(2),
             answer: Duration::from_secs(2),
@@ -49,7 +60,14 @@ impl TestHub {
             threads: 2,
             descriptors: Arc::default(),
         };
-        let hub = Hub::open(options).await.expect("the hub opens");
+        let mut hub = Hub::open(options).await.expect("the hub opens");
+        hub.live = Live::new(
+            Arc::clone(&hub.nodes),
+            Arc::clone(&hub.databases),
+            dir.path(),
+            pace,
+            CancellationToken::new(),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let stop = CancellationToken::new();
