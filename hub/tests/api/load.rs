@@ -264,3 +264,48 @@ async fn an_answer_does_not_wait_for_more_to_send() {
     }
     assert!(fastest < Duration::from_millis(35), "{fastest:?}");
 }
+
+/// As a team's assistants ask within a minute: a thousand different questions of five tools, each ten times, in twenty
+/// sessions. The minute is the hub's own processor time: machines that run tests are busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_tool_calls_a_minute() {
+    const QUESTIONS: usize = 1000;
+    const TIMES: usize = 10;
+    const SESSIONS: usize = 20;
+    let (hub, _dir) = hub().await;
+    crowd(&hub).await;
+    let (memory, begun) = (hub.memory(), hub.cpu());
+    let sessions = join_all((0..SESSIONS).map(|_| session(&hub))).await;
+    let all = sessions.iter().enumerate().map(|(first, session)| async move {
+        for number in (first..QUESTIONS * TIMES).step_by(SESSIONS) {
+            let question = number % QUESTIONS;
+            let port = 20_000 + question % 50;
+            let kfl = format!("src.port == {port}");
+            let (tool, arguments) = match question % 5 {
+                0 | 1 => (
+                    "list_api_calls",
+                    json!({ "kfl": kfl, "limit": 1 + question / 50 }),
+                ),
+                2 => ("get_api_stats", json!({ "kfl": kfl, "limit": 1 + question / 50 })),
+                3 => ("list_snapshots", json!({})),
+                _ => ("explain_kfl", json!({ "kfl": kfl })),
+            };
+            let answer = session.call(tool, arguments).await;
+            let told = &answer["structuredContent"];
+            match question % 5 {
+                0 | 1 => assert_eq!(told["total"], 1, "{answer}"),
+                2 => assert_eq!(told["total"]["count"], 1, "{answer}"),
+                3 => assert_eq!(told["snapshots"][0]["name"], "incident", "{answer}"),
+                _ => assert_eq!(answer["isError"], false, "{answer}"),
+            }
+        }
+    });
+    join_all(all).await;
+    let took = hub.cpu() - begun;
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    for session in sessions {
+        session.end().await;
+    }
+    let after = hub.memory();
+    assert!(after <= memory + KEPT_KIB, "{memory} KiB became {after} KiB");
+}
