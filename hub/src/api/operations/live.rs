@@ -80,8 +80,12 @@ pub(in crate::api) fn tell(app: &App, answer: &mut Value) {
     if answer.get("db").and_then(Value::as_str) != Some(LIVE_DB) {
         return;
     }
-    if let Some(round) = app.hub.live.state().latest {
-        answer["live"] = latest(&round);
+    let state = app.hub.live.state();
+    if let Some(round) = &state.latest {
+        answer["live"] = latest(round);
+        if let Some(error) = state.error {
+            answer["live"]["error"] = json!(format!("no newer round came to anything: {error}"));
+        }
     }
 }
 
