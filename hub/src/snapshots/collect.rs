@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::calls::NodeName;
 use crate::catalogue::incoming_folder;
+use crate::cluster::{CLUSTER, Cluster};
 use crate::nodes::{Agent, NodeError};
 
 /// Nodes that stream to one snapshot at the same time. More would not fill the hub's disk any faster.
@@ -87,12 +89,15 @@ async fn gather(
     live: &Collecting,
 ) -> Result<(), String> {
     cut(inner, manifest).await;
+    if let Some(cluster) = &inner.cluster {
+        cluster_part(cluster, folder, manifest).await;
+    }
     let (kept, path) = (manifest.clone(), folder.to_owned());
     blocking(move || kept.write(&path))
         .await
         .map_err(|error| format!("cannot write the manifest: {error}"))?;
 
-    let total = manifest.bytes();
+    let total = manifest.nodes.iter().map(NodePart::bytes).sum();
     live.total.store(total, Ordering::Relaxed);
     let (path, nodes) = (folder.to_owned(), manifest.nodes.clone());
     let here = blocking(move || Ok(bytes_here(&path, &nodes))).await.unwrap_or(0);
@@ -148,6 +153,44 @@ async fn cut(inner: &Inner, manifest: &mut Manifest) {
                 part.status = PartStatus::Failed;
                 part.error = Some(error);
             }
+        }
+    }
+}
+
+/// What the hub itself knows of the cluster. Without it the snapshot is poorer, not worthless.
+async fn cluster_part(cluster: &Arc<Cluster>, folder: &Path, manifest: &mut Manifest) {
+    let place = folder.join(SEGMENTS).join(CLUSTER);
+    let (id, start, end, cut) = (
+        manifest.id.clone(),
+        manifest.start,
+        manifest.end,
+        Arc::clone(cluster),
+    );
+    match blocking(move || cut.cut(&id, start, end, &place)).await {
+        Ok(part) => {
+            // A run that was cut short has told some already.
+            manifest.names.retain(|name| name.node != CLUSTER);
+            manifest.names.extend(part.names.into_iter().map(|name| NodeName {
+                node: CLUSTER.to_owned(),
+                name,
+            }));
+            manifest.cluster = Some(NodePart {
+                name: CLUSTER.to_owned(),
+                url: String::new(),
+                folder: CLUSTER.to_owned(),
+                status: PartStatus::Completed,
+                error: None,
+                cut: true,
+                segments: part.segments,
+            });
+        }
+        Err(error) => manifest.problems.push(format!(
+            "what the hub knew of services, nodes and Kubernetes events is missing: {error}"
+        )),
+    }
+    for problem in cluster.status().problems() {
+        if !manifest.problems.contains(&problem) {
+            manifest.problems.push(problem);
         }
     }
 }

@@ -175,6 +175,7 @@ fn fill(import: &Import, folder: &Path, id: &str, now: Nanos) -> Result<Manifest
         reason: None,
         problems,
         nodes,
+        cluster: None,
         names,
     };
     manifest.write(folder).map_err(wrong(folder))?;

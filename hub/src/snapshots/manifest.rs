@@ -79,6 +79,9 @@ pub struct Manifest {
     pub problems: Vec<String>,
     /// One part per node.
     pub nodes: Vec<NodePart>,
+    /// What the hub itself knew of the cluster: names and events, no packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<NodePart>,
     /// Every name known on any node that held in the window.
     #[serde(default)]
     pub names: Vec<NodeName>,
@@ -150,7 +153,12 @@ impl NodePart {
 impl Manifest {
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
-        self.nodes.iter().map(NodePart::bytes).sum()
+        self.parts().map(NodePart::bytes).sum()
+    }
+
+    /// The parts of all nodes, and the cluster's.
+    pub fn parts(&self) -> impl Iterator<Item = &NodePart> {
+        self.nodes.iter().chain(&self.cluster)
     }
 
     /// Packets of all segments.

@@ -45,6 +45,7 @@ pub use name::BadName;
 pub use window::{Asked, WindowError};
 
 use crate::catalogue::{Catalogue, Found, SnapshotEntry, incoming_folder};
+use crate::cluster::{CLUSTER, Cluster};
 use crate::nodes::{Nodes, Surveyed};
 
 /// Folder of the snapshots below the data folder.
@@ -73,6 +74,7 @@ pub struct Snapshots {
 struct Inner {
     folder: PathBuf,
     nodes: Arc<Nodes>,
+    cluster: Option<Arc<Cluster>>,
     catalogue: Catalogue,
     /// Held from the look whether a name is free until it is taken.
     naming: tokio::sync::Mutex<()>,
@@ -127,6 +129,7 @@ impl Snapshots {
     pub async fn open(
         data: &Path,
         nodes: Arc<Nodes>,
+        cluster: Option<Arc<Cluster>>,
         catalogue: Catalogue,
         stopping: CancellationToken,
     ) -> Result<Self, SnapshotError> {
@@ -139,6 +142,7 @@ impl Snapshots {
             inner: Arc::new(Inner {
                 folder,
                 nodes,
+                cluster,
                 catalogue,
                 naming: tokio::sync::Mutex::default(),
                 collecting: Mutex::default(),
@@ -189,6 +193,7 @@ impl Snapshots {
             reason: None,
             problems: uncovered(create.asked, start, tape),
             nodes: parts(&chosen),
+            cluster: None,
             names: Vec::new(),
         };
         let folder = self.inner.folder.join(incoming_folder(&manifest.id));
@@ -389,7 +394,7 @@ fn parts(nodes: &[Surveyed]) -> Vec<NodePart> {
     let mut parts: Vec<NodePart> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let folder = name::folder(&node.name, |folder| {
-            parts.iter().any(|part| part.folder == folder)
+            folder == CLUSTER || parts.iter().any(|part| part.folder == folder)
         });
         parts.push(NodePart {
             name: node.name.clone(),

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wiretape_hub::api;
+use wiretape_hub::cluster::Kubernetes;
 use wiretape_hub::hub::{Hub, Options};
 use wiretape_hub::nodes::{Patience, Where};
 
@@ -36,6 +37,11 @@ impl TestHub {
 
     /// A hub on a data folder that may have something in it.
     pub async fn open(dir: TempDir, urls: Vec<String>) -> Self {
+        Self::open_in(dir, urls, Kubernetes::Off).await
+    }
+
+    /// The same, in a cluster.
+    pub async fn open_in(dir: TempDir, urls: Vec<String>, kubernetes: Kubernetes) -> Self {
         let patience = Patience {
             connect: Duration::from_secs(2),
             answer: Duration::from_secs(2),
@@ -46,6 +52,7 @@ impl TestHub {
             data: dir.path().to_owned(),
             places,
             patience,
+            kubernetes,
             threads: 2,
             descriptors: Arc::default(),
         };
