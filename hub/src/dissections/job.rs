@@ -130,6 +130,9 @@ pub struct Summary {
     /// Connections stored, of TCP and of UDP.
     #[serde(default)]
     pub connections: u64,
+    /// Events stored.
+    #[serde(default)]
+    pub events: u64,
     /// Of which protocol the calls are.
     pub protocol_counts: BTreeMap<String, u64>,
     /// Time of the oldest packet, if there was one.

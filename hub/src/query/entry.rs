@@ -56,13 +56,19 @@ pub(super) fn full(row: Row<'_>) -> Map<String, Value> {
     let mut entry = compact(row);
     for side in ["src", "dst"] {
         if let Some(Value::Object(endpoint)) = entry.get_mut(side) {
-            let process = row.text(&format!("{side}_process"));
-            if !process.is_empty() {
-                endpoint.insert("process".to_owned(), json!(process));
+            for member in ["process", "container", "owner_kind", "owner", "resolution"] {
+                let text = row.text(&format!("{side}_{member}"));
+                if !text.is_empty() {
+                    endpoint.insert(member.to_owned(), json!(text));
+                }
             }
             let labels = row.map(&format!("{side}_labels"));
             if !labels.is_empty() {
                 endpoint.insert("labels".to_owned(), pairs(labels));
+            }
+            let annotations = row.map(&format!("{side}_annotations"));
+            if !annotations.is_empty() {
+                endpoint.insert("annotations".to_owned(), pairs(annotations));
             }
         }
     }
