@@ -15,12 +15,30 @@ const LATE_NAME: Nanos = 30_000_000_000;
 
 /// A name and the node whose agent told it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written")]
 pub struct NodeName {
     /// The node.
+    #[serde(rename = "told_by")]
     pub node: String,
     /// The name.
     #[serde(flatten)]
     pub name: Name,
+}
+
+/// As it stands in manifests. A name's `node` is the one that it names; manifests of before names had one used the word for
+/// who told it.
+#[derive(Deserialize)]
+struct Written {
+    told_by: Option<String>,
+    #[serde(flatten)]
+    name: Name,
+}
+
+impl From<Written> for NodeName {
+    fn from(Written { told_by, mut name }: Written) -> Self {
+        let node = told_by.unwrap_or_else(|| std::mem::take(&mut name.node));
+        Self { node, name }
+    }
 }
 
 /// What is known of one end of a call. Empty where nothing is.
@@ -571,6 +589,18 @@ mod tests {
         assert_eq!(who(None, "100.64.0.1"), ("internal", "no_node_mapping"));
         assert_eq!(who(None, "fe80::1"), ("internal", "no_node_mapping"));
         assert_eq!(who(Some("n1"), "10.1.2.3"), ("internal", "cache_miss"));
+    }
+
+    #[test]
+    fn who_told_a_name_and_the_node_that_it_names_are_kept_apart() {
+        let host = told(Name {
+            node: "n1".to_owned(),
+            ..Name::default()
+        });
+        let written = serde_json::to_string(&host).unwrap();
+        assert_eq!(serde_json::from_str::<NodeName>(&written).unwrap(), host);
+        let before: NodeName = serde_json::from_str(r#"{"node":"n1","since":5,"pod":"web"}"#).unwrap();
+        assert_eq!((before.node.as_str(), before.name.node.as_str()), ("n1", ""));
     }
 
     #[test]

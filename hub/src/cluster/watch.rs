@@ -43,10 +43,13 @@ pub(super) async fn from_file(path: &Path) -> Result<Config, ClusterError> {
 
 /// Begins to watch.
 pub(super) fn start(
-    config: Config,
+    mut config: Config,
     keeper: &Arc<Keeper>,
     stopping: CancellationToken,
 ) -> Result<(), ClusterError> {
+    // The client's own retries would hide from the status, for minutes, that the API server refuses; the watches pause
+    // after each error themselves.
+    config.default_retry = false;
     let client = Client::try_from(config).map_err(|error| ClusterError::Config(error.to_string()))?;
     spawn(
         &client,

@@ -13,6 +13,8 @@ mod chunks;
 
 mod lanes;
 
+mod clocks;
+
 mod worker;
 
 mod publish;
@@ -25,12 +27,14 @@ use std::thread;
 use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
+pub use clocks::Clocks;
 pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Source, Summary};
 pub use publish::{CONNECTIONS, EVENTS, NAMES, SUMMARY, TABLES};
 
 use crate::calls::{
     ConnectionRows, EventTable, NameRows, Names, NodeName, PartWriter, Rows, packets, schema,
 };
+use clocks::Ways;
 use lanes::{LaneEnd, Lanes, Place, Unit, WorkerGone};
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
@@ -94,8 +98,11 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     if progress.is_cancelled() {
         return Err(JobError::Cancelled);
     }
+    let mut ways = Ways::default();
+    dissected.iter().for_each(|report| ways.merge(&report.ways));
     let mut summary = summarise(job, read, dissected);
     summary.events = events.finish()?;
+    summary.clocks = ways.clocks(&nodes);
     summary.bytes = sizes.iter().sum();
     summary.files = files
         .iter()

@@ -14,9 +14,10 @@ use tokio::io::AsyncWriteExt;
 use wiretape_tape::{Cut, SegmentInfo};
 
 use super::{
-    Collecting, Inner, Manifest, NodePart, PartStatus, SEGMENTS, Status, blocking, disk, name, sync_folder,
+    Collecting, Inner, Manifest, NodePart, PartStatus, SEGMENTS, Status, WorkloadFilter, blocking, disk,
+    name, sync_folder, workloads,
 };
-use crate::calls::NodeName;
+use crate::calls::{Names, NodeName};
 use crate::catalogue::incoming_folder;
 use crate::cluster::{CLUSTER, Cluster};
 use crate::nodes::{Agent, NodeError};
@@ -112,6 +113,9 @@ async fn gather(
         .buffer_unordered(MAX_STREAMS)
         .collect::<Vec<()>>()
         .await;
+    if let Some(filter) = manifest.workload_filter.clone() {
+        filter_parts(&filter, folder, manifest).await?;
+    }
     Ok(())
 }
 
@@ -157,6 +161,45 @@ async fn cut(inner: &Inner, manifest: &mut Manifest) {
     }
 }
 
+/// Leaves of every node's packets those that are meant. Where that fails, nothing of the node is kept: more than was asked
+/// for is as wrong as less.
+async fn filter_parts(filter: &WorkloadFilter, folder: &Path, manifest: &mut Manifest) -> Result<(), String> {
+    let meant = Arc::new(filter.meant()?);
+    let names = Arc::new(Names::new(manifest.names.clone()));
+    let taken: Vec<String> = manifest.nodes.iter().map(|part| part.folder.clone()).collect();
+    for part in &mut manifest.nodes {
+        // Into a folder of its own: a hub that ends here begins again with what has come, not with half of what is kept.
+        let kept = name::folder(&format!("{}-kept", part.folder), |folder| {
+            taken.iter().any(|taken| taken == folder)
+        });
+        let (from, to) = (
+            folder.join(SEGMENTS).join(&part.folder),
+            folder.join(SEGMENTS).join(&kept),
+        );
+        let (meant, names) = (Arc::clone(&meant), Arc::clone(&names));
+        let (node, segments) = (part.name.clone(), part.segments.clone());
+        let done = blocking(move || {
+            let done = workloads::keep(&meant, &names, &node, &segments, (&from, &to));
+            std::fs::remove_dir_all(&from)?;
+            done
+        })
+        .await;
+        match done {
+            Ok(done) => {
+                part.folder = kept;
+                part.segments = done.segments;
+                part.left_out = Some(done.left_out);
+            }
+            Err(error) => {
+                part.status = PartStatus::Failed;
+                part.segments.clear();
+                part.error = Some(format!("its packets cannot be filtered by workload: {error}"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What the hub itself knows of the cluster. Without it the snapshot is poorer, not worthless.
 async fn cluster_part(cluster: &Arc<Cluster>, folder: &Path, manifest: &mut Manifest) {
     let place = folder.join(SEGMENTS).join(CLUSTER);
@@ -180,6 +223,7 @@ async fn cluster_part(cluster: &Arc<Cluster>, folder: &Path, manifest: &mut Mani
                 folder: CLUSTER.to_owned(),
                 status: PartStatus::Completed,
                 error: None,
+                left_out: None,
                 cut: true,
                 segments: part.segments,
             });

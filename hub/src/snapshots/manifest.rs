@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use wiretape_tape::{Nanos, SegmentInfo};
 
+use super::WorkloadFilter;
 use crate::calls::NodeName;
 
 /// Name of the file in a snapshot's folder.
@@ -79,6 +80,9 @@ pub struct Manifest {
     pub problems: Vec<String>,
     /// One part per node.
     pub nodes: Vec<NodePart>,
+    /// Whose packets were kept; all when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_filter: Option<WorkloadFilter>,
     /// What the hub itself knew of the cluster: names and events, no packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<NodePart>,
@@ -116,6 +120,9 @@ pub struct NodePart {
     /// Why it is not whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Packets that a filter by workload has left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
     /// Whether the agent has made its cut. After a restart that cut must still be held.
     #[serde(default)]
     pub cut: bool,

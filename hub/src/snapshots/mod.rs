@@ -12,6 +12,8 @@ mod manifest;
 
 mod collect;
 
+mod workloads;
+
 pub mod disk;
 
 mod recover;
@@ -43,6 +45,7 @@ pub use manifest::{DISSECTIONS, MANIFEST, Manifest, NodePart, Origin, PartStatus
 pub(crate) use manifest::{replace, sync_folder};
 pub use name::BadName;
 pub use window::{Asked, WindowError};
+pub use workloads::{Meant, WorkloadFilter};
 
 use crate::catalogue::{Catalogue, Found, SnapshotEntry, incoming_folder};
 use crate::cluster::{CLUSTER, Cluster};
@@ -63,6 +66,8 @@ pub struct Create {
     pub asked: Asked,
     /// Nodes by name or URL; all when empty.
     pub nodes: Vec<String>,
+    /// Whose packets are kept; all when not given.
+    pub workloads: Option<WorkloadFilter>,
 }
 
 /// All snapshots of a hub. Cheap to clone.
@@ -193,6 +198,7 @@ impl Snapshots {
             reason: None,
             problems: uncovered(create.asked, start, tape),
             nodes: parts(&chosen),
+            workload_filter: create.workloads,
             cluster: None,
             names: Vec::new(),
         };
@@ -402,6 +408,7 @@ fn parts(nodes: &[Surveyed]) -> Vec<NodePart> {
             folder,
             status: PartStatus::InProgress,
             error: None,
+            left_out: None,
             cut: false,
             segments: Vec::new(),
         });

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{OriginalUri, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use wiretape_dissect::testing::{Talk, Who};
 use wiretape_hub::cluster::Kubernetes;
 
 use crate::agent::{Node, SECOND};
-use crate::hub::TestHub;
+use crate::hub::{HubProcess, TestHub};
 
 const SERVICES: &str = "/api/v1/services";
 const NODES: &str = "/api/v1/nodes";
@@ -82,11 +82,7 @@ impl Api {
     }
 }
 
-async fn answer(
-    State(api): State<Api>,
-    OriginalUri(uri): OriginalUri,
-    Query(query): Query<BTreeMap<String, String>>,
-) -> Response {
+async fn answer(State(api): State<Api>, uri: Uri, Query(query): Query<BTreeMap<String, String>>) -> Response {
     let path = uri.path().to_owned();
     if api.state().down {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
@@ -209,6 +205,12 @@ async fn snapshot_holds_what_the_cluster_told_and_needs_it_no_more() {
     assert_eq!(live["live"], true);
     assert_eq!(live["ips"][0]["records"].as_array().unwrap().len(), 2, "{live}");
 
+    let pods = hub.client.get("/mcp/resolve/workloads?type=pod").await;
+    assert_eq!(
+        pods["workloads"][0]["not_recorded"], "no agent records on node-2",
+        "{pods}"
+    );
+
     let snapshot = hub
         .client
         .snapshot(json!({ "name": "s", "duration": "1m" }))
@@ -269,6 +271,112 @@ async fn snapshot_holds_what_the_cluster_told_and_needs_it_no_more() {
         .await;
     assert_eq!(sql["rows"], json!([["cluster", "cart-abc", 1]]));
     hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshot_of_certain_workloads_has_no_other_packets() {
+    let now = wiretape_hub::now();
+    let node = Node::start("node-1", 1 << 20).await;
+    for (server, pod, start) in [
+        ("10.0.0.2", "cart-1", now - 3 * SECOND),
+        ("10.0.0.3", "payment-1", now - 2 * SECOND),
+    ] {
+        node.name(server, pod, "", now - 60 * SECOND);
+        let mut talk = Talk::new("10.0.0.1:40000", &format!("{server}:80"), start, (1, 2));
+        talk.handshake();
+        talk.ask("GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
+        talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        talk.close();
+        node.record(&talk.seen_by(Who::Client, 0, 0));
+    }
+    let hub = TestHub::start(&[&node]).await;
+    let filter = json!({ "namespaces": ["shop"], "pod_regex": "^cart-" });
+    let snapshot = hub
+        .client
+        .snapshot(json!({ "name": "s", "duration": "1m", "workload_filter": filter }))
+        .await;
+    assert_eq!(snapshot["workload_filter"], filter, "{snapshot}");
+    let part = &snapshot["nodes"][0];
+    assert_eq!(part["left_out_packets"], part["packet_count"], "{snapshot}");
+    hub.client.dissect("s", "d").await;
+    let calls = hub.client.get("/mcp/calls?db=s/d").await;
+    assert_eq!(
+        (&calls["total"], &calls["calls"][0]["dst"]["pod"]),
+        (&json!(1), &json!("cart-1"))
+    );
+    let wrong = json!({ "name": "t", "workload_filter": { "pod_regex": "(" } });
+    let (status, answer) = hub.client.ask("POST", "/mcp/snapshots", Some(wrong)).await;
+    let told = answer["error"].as_str().unwrap_or_default();
+    assert!(
+        status == 400 && told.contains("`workload_filter` must be"),
+        "{answer}"
+    );
+    hub.stop().await;
+}
+
+/// A cluster of usual size: what it costs the hub, printed for docs/cluster.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_pods_behind_five_hundred_services() {
+    let api = Api::default();
+    let address = |number: usize| {
+        format!(
+            "10.{}.{}.{}",
+            1 + number / 62_500,
+            number / 250 % 250,
+            1 + number % 250
+        )
+    };
+    for service in 0..500 {
+        let name = format!("service-{service}");
+        api.put(
+            SERVICES,
+            self::service(&name, &format!("10.96.{}.{}", service / 250, 1 + service % 250)),
+        );
+        let endpoints: Vec<Value> = (0..10)
+            .map(|pod| {
+                json!({
+                    "addresses": [address(service * 10 + pod)], "nodeName": format!("node-{pod}"),
+                    "targetRef": { "kind": "Pod", "name": format!("{name}-7c9fd8b6d-x{pod:04}"), "namespace": "shop" }
+                })
+            })
+            .collect();
+        let mut object = slice(&name, "", "10.0.0.1", "2026-01-01T00:00:00Z");
+        object["endpoints"] = json!(endpoints);
+        api.put(SLICES, object);
+    }
+    let dir = TempDir::new().unwrap();
+    let Kubernetes::File(kubeconfig) = api.serve(&dir).await else {
+        panic!("it is a file")
+    };
+    let idle = HubProcess::start(&dir.path().join("idle"), &[]);
+    let (before, began) = (idle.memory(), std::time::Instant::now());
+    idle.kill();
+    let hub = HubProcess::start_with(
+        &dir.path().join("hub"),
+        &["--kubeconfig", kubeconfig.to_str().unwrap()],
+    );
+    let names = loop {
+        let health = hub
+            .client
+            .post("/mcp/tools/get_recording_health", json!({}))
+            .await;
+        if complete(&health) {
+            break health["kubernetes"]["names"].as_u64().unwrap();
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{health}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(names, 500 + 2 * 5000);
+    let after = hub.memory();
+    let lists = api.state().lists;
+    println!(
+        "{names} names: {} KiB of memory ({} KiB without a cluster), {} ms of processor time, {lists} lists",
+        after,
+        before,
+        hub.processor_ms()
+    );
+    assert_eq!(lists, 4, "one for each kind");
+    assert!(after < before + 100 * 1024, "{after} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]

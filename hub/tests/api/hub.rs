@@ -93,13 +93,17 @@ pub struct HubProcess {
 impl HubProcess {
     /// Starts it on a data folder and waits until it answers.
     pub fn start(data: &Path, nodes: &[&Node]) -> Self {
+        let flags: Vec<&str> = nodes.iter().flat_map(|node| ["--node", &node.url]).collect();
+        Self::start_with(data, &flags)
+    }
+
+    /// The same with any flags.
+    pub fn start_with(data: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-hub"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data);
-        for node in nodes {
-            command.args(["--node", &node.url]);
-        }
+            .arg(data)
+            .args(flags);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the hub starts");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let mut said = Vec::new();
@@ -131,6 +135,16 @@ impl HubProcess {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let size = line.and_then(|line| line.trim().strip_suffix(" kB"));
         size.and_then(|size| size.trim().parse().ok()).expect("a number")
+    }
+
+    /// Processor time that it has taken, in ms: user's and system's (proc_pid_stat(5), in hundredths of a second).
+    pub fn processor_ms(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let behind_name = stat.rsplit_once(") ").expect("a name in brackets").1;
+        let fields = behind_name.split(' ').skip(11).take(2);
+        fields
+            .map(|ticks| ticks.parse::<u64>().expect("a number") * 10)
+            .sum()
     }
 
     /// Ends it without a warning.

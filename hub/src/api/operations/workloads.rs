@@ -12,7 +12,7 @@ use crate::api::{ApiError, App};
 use crate::calls::NodeName;
 use crate::catalogue::SnapshotEntry;
 use crate::cluster::CLUSTER;
-use crate::snapshots::{Status, shown};
+use crate::snapshots::{PartStatus, Status, shown};
 
 /// Most bytes of a compiled `name_regex`: names are short, and an expression that needs more is a mistake or an attack.
 const REGEX_BYTES: usize = 1 << 20;
@@ -45,6 +45,10 @@ impl Kind {
 struct Workload<'n> {
     addresses: BTreeMap<String, Nanos>,
     labels: BTreeMap<&'n str, &'n str>,
+    /// An agent knows it.
+    known: bool,
+    /// Where it runs, by what the hub was told.
+    node: &'n str,
 }
 
 /// Workloads by name, with their addresses.
@@ -56,7 +60,7 @@ pub async fn workloads(app: &App, params: &mut Params) -> Result<Value, ApiError
     )?;
     let asked = names(app, params).await?;
     let mut found: BTreeMap<(&str, &str, Kind), Workload<'_>> = BTreeMap::new();
-    for NodeName { name, .. } in asked.names.iter().filter(|name| wanted.holds(&name.name)) {
+    for NodeName { node, name } in asked.names.iter().filter(|name| wanted.holds(&name.name)) {
         for of in [Kind::Pod, Kind::Service] {
             let is = of.of(name);
             if is.is_empty() || kind.is_some_and(|kind| kind != of) || !wanted.takes(is, name) {
@@ -69,6 +73,11 @@ pub async fn workloads(app: &App, params: &mut Params) -> Result<Value, ApiError
                     .entry(address.to_string())
                     .or_insert(name.since);
                 *since = name.since.min(*since);
+            }
+            if node == CLUSTER {
+                workload.node = &name.node;
+            } else {
+                workload.known = true;
             }
             // A service has no labels of its own: those known are its pods'.
             if of == Kind::Pod {
@@ -88,13 +97,17 @@ pub async fn workloads(app: &App, params: &mut Params) -> Result<Value, ApiError
                 .iter()
                 .map(|(ip, since)| json!({ "ip": ip, "timestamp": millis(*since) }))
                 .collect();
-            json!({
+            let mut shown = json!({
                 "name": name,
                 "namespace": namespace,
                 "kind": kind.text(),
                 "labels": workload.labels,
                 "ips": ips,
-            })
+            });
+            if let Some(why) = asked.not_recorded(*kind, workload) {
+                shown["not_recorded"] = json!(why);
+            }
+            shown
         })
         .collect();
     Ok(asked.answer("workloads", workloads))
@@ -194,6 +207,8 @@ struct Asked {
     /// The snapshot; none if the agents and the hub were asked now.
     entry: Option<SnapshotEntry>,
     names: Vec<NodeName>,
+    /// Nodes whose agents have told names.
+    nodes: BTreeSet<String>,
     /// What to know of them.
     warnings: Vec<String>,
 }
@@ -224,10 +239,15 @@ async fn names(app: &App, params: &mut Params) -> Result<Asked, ApiError> {
 }
 
 async fn of_snapshot(app: &App, entry: SnapshotEntry, warnings: Vec<String>) -> Result<Asked, ApiError> {
-    let names = app.hub.snapshots.manifest(&entry).await?.names;
+    let manifest = app.hub.snapshots.manifest(&entry).await?;
+    let recorded = manifest
+        .nodes
+        .iter()
+        .filter(|part| part.status != PartStatus::Failed);
     Ok(Asked {
         entry: Some(entry),
-        names,
+        nodes: recorded.map(|part| part.name.clone()).collect(),
+        names: manifest.names,
         warnings,
     })
 }
@@ -245,13 +265,16 @@ async fn live(app: &App) -> Option<Asked> {
     if told.iter().all(|(_, names)| names.is_err()) && app.hub.cluster.is_none() {
         return None;
     }
-    let mut names = Vec::new();
+    let (mut names, mut nodes) = (Vec::new(), BTreeSet::new());
     for (node, told) in told {
         match told {
-            Ok(told) => names.extend(told.into_iter().map(|name| NodeName {
-                node: node.clone(),
-                name,
-            })),
+            Ok(told) => {
+                names.extend(told.into_iter().map(|name| NodeName {
+                    node: node.clone(),
+                    name,
+                }));
+                nodes.insert(node);
+            }
             Err(error) => warnings.push(format!("the names of {node} are missing: {error}")),
         }
     }
@@ -267,11 +290,26 @@ async fn live(app: &App) -> Option<Asked> {
     Some(Asked {
         entry: None,
         names,
+        nodes,
         warnings,
     })
 }
 
 impl Asked {
+    /// Why the packets of a pod's sockets are on no tape, as far as is known. Its packets to and from pods elsewhere are
+    /// on theirs.
+    fn not_recorded(&self, kind: Kind, workload: &Workload<'_>) -> Option<String> {
+        if kind != Kind::Pod || workload.known || workload.node.is_empty() {
+            return None;
+        }
+        let node = workload.node;
+        Some(if self.nodes.contains(node) {
+            format!("the agent of {node} knows no cgroup of it")
+        } else {
+            format!("no agent records on {node}")
+        })
+    }
+
     fn answer(&self, rows: &str, found: Vec<Value>) -> Value {
         let mut answer = json!({ "total": found.len() });
         match &self.entry {

@@ -218,6 +218,12 @@ pub(in crate::api) const ROUTES: &[Route] = &[
             START_TIME,
             END_TIME,
             NODES,
+            param(
+                "workload_filter",
+                Kind::Object,
+                "whose packets to keep: {\"namespaces\": [\"production\"], \"pod_regex\": \"checkout-.*\"}, both or one: packets are kept \
+                 of which at least one peer matches",
+            ),
         ],
     ),
     get(
