@@ -319,6 +319,7 @@ fn read_through(file: &Path, copy: &Path) -> Result<Contents, ImportError> {
         first,
         last,
         sealed: true,
+        losses: Vec::new(),
     };
     let ending = if is_pcapng(copy) { "pcapng" } else { "pcap" };
     Ok(Contents {
