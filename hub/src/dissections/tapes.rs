@@ -272,7 +272,7 @@ impl<'j> ChunkSource<'j> {
 }
 
 /// A reader's counts that an answer may have to mention.
-fn named(counters: &ReadCounters) -> [(&'static str, u64); 11] {
+fn named(counters: &ReadCounters) -> [(&'static str, u64); 12] {
     [
         ("packets", counters.packets),
         ("bytes", counters.bytes),
@@ -283,6 +283,7 @@ fn named(counters: &ReadCounters) -> [(&'static str, u64); 11] {
         ("foreign_custom_blocks", counters.custom),
         ("unreadable_names", counters.bad_names),
         ("refused_names", counters.names_refused),
+        ("unreadable_events", counters.bad_events),
         ("damaged_files", counters.damaged),
         ("unread_bytes", counters.unread_bytes),
     ]

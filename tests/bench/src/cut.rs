@@ -41,12 +41,13 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let dir = Scratch::new(&options.dir)?;
     let tape_options = || TapeOptions {
-        dir: dir.path().to_owned(),
-        node: "bench".to_owned(),
-        agent: concat!("wiretape-bench ", env!("CARGO_PKG_VERSION")).to_owned(),
         ring_bytes: options.gigabytes << 30,
         segment_bytes: SEGMENT_BYTES,
-        flush_every: 1_000_000_000,
+        ..TapeOptions::new(
+            dir.path(),
+            "bench",
+            concat!("wiretape-bench ", env!("CARGO_PKG_VERSION")),
+        )
     };
 
     eprintln!(
