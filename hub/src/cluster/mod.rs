@@ -121,7 +121,9 @@ fn copy(shelf: &wiretape_tape::Shelf, id: &str, segments: &[SegmentInfo], folder
     }
     std::fs::create_dir_all(folder)?;
     for segment in segments {
-        let (file, bytes) = shelf.cut_segment(id, &segment.name).map_err(io::Error::other)?;
+        let (file, bytes) = shelf
+            .cut_segment(id, &segment.name, 0)
+            .map_err(io::Error::other)?;
         let mut copy = std::fs::File::create(folder.join(&segment.name))?;
         io::copy(&mut file.take(bytes), &mut copy)?;
         copy.sync_all()?;

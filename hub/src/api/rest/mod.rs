@@ -13,8 +13,7 @@ use serde_json::Value;
 
 use super::operations::{
     Operation, boundaries, calls, dissections, events, flows, live, operation, snapshots, sql, stats,
-    switches,
-    timeline, workloads,
+    switches, timeline, workloads,
 };
 use super::params::Params;
 use super::{ApiError, App};
