@@ -67,6 +67,19 @@ impl Condition {
         Self::TapeShort,
     ];
 
+    /// Whether a new start of the agent may mend it. What is wrong with the disk, the clock or the load is not, and a
+    /// start anew would only lose packets.
+    pub fn asks_for_a_new_start(self) -> bool {
+        matches!(
+            self,
+            Self::RecordingEnded
+                | Self::RecorderStalled
+                | Self::NoPackets
+                | Self::ProgramDetached
+                | Self::TapeNotGrowing
+        )
+    }
+
     /// As it is called in `/health` and in the metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -226,6 +239,14 @@ impl Health {
             backend: status.backend,
             backend_chosen: status.why.clone(),
         }
+    }
+
+    /// Whether nothing is wrong that a new start would mend.
+    pub fn is_alive(&self) -> bool {
+        !self
+            .conditions
+            .iter()
+            .any(|condition| condition.asks_for_a_new_start())
     }
 
     /// Whether all is well.

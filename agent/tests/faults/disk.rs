@@ -143,6 +143,7 @@ fn files_deleted_and_truncated_under_the_agent_are_told_as_lost_and_recording_go
     agent.wait_for("a flush", |agent| agent.boundaries().packets == 200);
     fs::remove_file(&segments(dir.path())[0]).expect("the open segment");
     agent.wait_for_condition("files_vanished");
+    assert_eq!(agent.get("/alive").status, 200, "a new start does not help");
     assert_eq!(agent.metric("wiretape_agent_vanished_packets_total"), 200);
     agent.wait_for("the loss on the tape", |agent| agent.boundaries().lost == 200);
     assert_eq!(agent.boundaries().losses[0].stage, LossStage::Vanished);
