@@ -84,6 +84,22 @@ impl Condition {
             Self::TapeShort => "tape_short",
         }
     }
+
+    /// Whether an agent that is started again would record again. What is wrong with the disk, the clock or the load stays
+    /// as it is, and a restart only adds a gap.
+    pub fn ends_with_a_restart(self) -> bool {
+        match self {
+            Self::RecordingEnded | Self::RecorderStalled | Self::NoPackets | Self::ProgramDetached => true,
+            Self::RingOverrun
+            | Self::TapeNotGrowing
+            | Self::DiskFull
+            | Self::WriteError
+            | Self::DiskSlow
+            | Self::FilesVanished
+            | Self::ClockJumped
+            | Self::TapeShort => false,
+        }
+    }
 }
 
 /// How long the tape is, and how long it should be.
@@ -228,6 +244,12 @@ impl Health {
         }
     }
 
+    /// Whether the agent should be started again.
+    pub fn wants_a_restart(&self) -> bool {
+        let mut conditions = self.conditions.iter();
+        conditions.any(|condition| condition.ends_with_a_restart())
+    }
+
     /// Whether all is well.
     pub fn is_ok(&self) -> bool {
         self.conditions.is_empty()
@@ -286,11 +308,15 @@ mod tests {
         }
 
         fn conditions(&self) -> Vec<Condition> {
+            self.health().conditions
+        }
+
+        fn health(&self) -> Health {
             let length = Length {
                 ring_bytes: 1 << 30,
                 shortest: 3600,
             };
-            Health::judge(&self.status, length, self.second * SECOND).conditions
+            Health::judge(&self.status, length, self.second * SECOND)
         }
 
         /// After so many seconds in which all is well.
@@ -314,6 +340,19 @@ mod tests {
         assert_eq!(recorder.conditions(), [Condition::RecorderStalled]);
         recorder.status.failed("the thread panicked".to_owned());
         assert_eq!(recorder.conditions(), [Condition::RecordingEnded]);
+    }
+
+    #[test]
+    fn a_restart_is_asked_for_only_where_it_helps() {
+        let mut recorder = well();
+        recorder.tape.vanished += 1;
+        recorder.capture.lost_buffer_full += 1;
+        recorder.capture.seen += 1;
+        recorder.pass(10, 1000);
+        assert!(!recorder.health().is_ok());
+        assert!(!recorder.health().wants_a_restart());
+        recorder.second += 11;
+        assert!(recorder.health().wants_a_restart());
     }
 
     #[test]

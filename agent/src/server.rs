@@ -46,6 +46,7 @@ pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, length: Length, m
         .route("/cuts/{id}/segments/{name}", get(segment))
         .route("/names", get(names))
         .route("/health", get(health))
+        .route("/health/live", get(live))
         .route("/metrics", get(metrics_text))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
@@ -178,14 +179,21 @@ async fn names(State(served): State<Served>) -> Result<Json<Vec<Name>>, Refusal>
 
 async fn health(State(served): State<Served>) -> (StatusCode, Json<Health>) {
     let health = Health::judge(&served.status, served.length, steady_clock());
-    (
-        if health.is_ok() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        },
-        Json(health),
-    )
+    (available(health.is_ok()), Json(health))
+}
+
+/// The same for whoever starts the agent again when this fails: fails only where that helps.
+async fn live(State(served): State<Served>) -> (StatusCode, Json<Health>) {
+    let health = Health::judge(&served.status, served.length, steady_clock());
+    (available(!health.wants_a_restart()), Json(health))
+}
+
+fn available(is_so: bool) -> StatusCode {
+    if is_so {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 async fn metrics_text(State(served): State<Served>) -> Result<Response, Refusal> {
