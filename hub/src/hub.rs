@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use wiretape_dissect::protobuf::Descriptors;
 
 use crate::catalogue::{Catalogue, CatalogueError};
+use crate::cluster::{CLUSTER, Cluster, ClusterError, Kubernetes};
 use crate::jobs::{DissectionError, Jobs};
 use crate::live::{Live, Pace};
 use crate::nodes::{Nodes, Patience, Where};
@@ -28,6 +29,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Where the agents are.
     pub places: Where,
+    /// Whether and how the Kubernetes API is asked.
+    pub kubernetes: Kubernetes,
     /// How long they are waited for.
     pub patience: Patience,
     /// Threads to dissect on.
@@ -53,6 +56,9 @@ pub enum StartError {
     /// Its catalogue gives no answers.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+    /// The Kubernetes API cannot be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// Its snapshots cannot be taken over.
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
@@ -65,6 +71,8 @@ pub enum StartError {
 pub struct Hub {
     /// The agents.
     pub nodes: Arc<Nodes>,
+    /// What the Kubernetes API tells, if it is asked.
+    pub cluster: Option<Arc<Cluster>>,
     /// The snapshots.
     pub snapshots: Snapshots,
     /// The dissections.
@@ -89,10 +97,14 @@ impl Hub {
         let lock = lock(&options)?;
         let stopping = CancellationToken::new();
         let nodes = Arc::new(Nodes::new(options.places, options.patience));
+        let folder = options.data.join(CLUSTER);
+        let cluster = Cluster::start(&options.kubernetes, &folder, stopping.clone()).await?;
+        let cluster = cluster.map(Arc::new);
         let catalogue = Catalogue::open(&options.data).await?;
         let snapshots = Snapshots::open(
             &options.data,
             Arc::clone(&nodes),
+            cluster.clone(),
             catalogue.clone(),
             stopping.clone(),
         )
@@ -110,6 +122,7 @@ impl Hub {
         );
         Ok(Self {
             nodes,
+            cluster,
             snapshots,
             jobs,
             databases,

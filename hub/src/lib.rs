@@ -5,6 +5,8 @@
 
 pub mod nodes;
 
+pub mod cluster;
+
 pub mod snapshots;
 
 pub mod dissections;

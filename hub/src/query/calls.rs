@@ -135,7 +135,7 @@ impl CallsQuery {
         Ok(match self.format {
             Format::Compact => Value::Object(entry::compact(row)),
             Format::Full => {
-                let mut entry = entry::full(row);
+                let mut entry = entry::full(row, &db.summary().clocks);
                 with_bodies(db, whole, PREVIEW, hidden, &mut entry).await?;
                 Value::Object(entry)
             }
@@ -283,7 +283,7 @@ pub async fn call_by_id(db: &Database, id: &str) -> Result<Value, QueryError> {
     if let Some(kind) = connection::Kind::of(row) {
         return Ok(Value::Object(kind.entry(row, Format::Full)));
     }
-    let mut entry = entry::full(row);
+    let mut entry = entry::full(row, &db.summary().clocks);
     with_bodies(db, row, PREVIEW, &Hidden::default(), &mut entry).await?;
     Ok(Value::Object(entry))
 }
@@ -307,7 +307,10 @@ pub async fn call_details(
         details.insert("truncated".to_owned(), json!(false));
         return Ok(Value::Object(details));
     }
-    details.insert("entry".to_owned(), Value::Object(entry::full(row)));
+    details.insert(
+        "entry".to_owned(),
+        Value::Object(entry::full(row, &db.summary().clocks)),
+    );
     let mut truncated = false;
     if let Some(most) = max_payload_size {
         truncated = with_bodies(db, row, most, &Hidden::default(), &mut details).await?;

@@ -46,6 +46,8 @@ mod timeline;
 
 mod flows;
 
+mod events;
+
 mod nearest;
 
 mod zone;
@@ -57,6 +59,7 @@ pub use calls::{
 };
 pub use database::{Database, Databases, Identity, QueryError};
 pub use endpoints::MAX_NAMES;
+pub use events::{DEFAULT_EVENTS, EventsQuery, KINDS, MAX_EVENTS, events};
 pub use filter::bodies::{MAX_SEARCHED, SEARCHED_BYTES};
 pub use filter::{MAX_CONDITIONS, Plan, meaning, plan};
 pub use flows::{

@@ -94,6 +94,18 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// The time in which events have to do with these calls: what was asked for, else the whole window of the snapshot,
+    /// since causes come before calls and their consequences after them.
+    pub(super) fn around(&self, db: &Database) -> (Nanos, Nanos) {
+        let window = db.summary().window.unwrap_or_else(|| self.span(db));
+        (
+            self.start.map_or(window.0, nanos),
+            self.end.map_or(window.1, nanos),
+        )
+    }
+}
+
 impl Scoped {
     /// For an answer that shows no entries, and so cannot hide anything of them.
     ///

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wiretape_hub::api;
+use wiretape_hub::cluster::Kubernetes;
 use wiretape_hub::hub::{Hub, Options};
 use wiretape_hub::live::{Live, Pace};
 use wiretape_hub::nodes::{Patience, Where};
@@ -37,16 +38,22 @@ impl TestHub {
 
     /// A hub on a data folder that may have something in it.
     pub async fn open(dir: TempDir, urls: Vec<String>) -> Self {
-        Self::open_paced(dir, urls, Pace::default()).await
+        Self::open_with(dir, urls, Kubernetes::Off, Pace::default()).await
+    }
+
+    /// The same, in a cluster.
+    pub async fn open_in(dir: TempDir, urls: Vec<String>, kubernetes: Kubernetes) -> Self {
+        Self::open_with(dir, urls, kubernetes, Pace::default()).await
     }
 
     /// A hub with an empty data folder, whose live dissection has a pace of its own.
     pub async fn paced(nodes: &[&Node], pace: Pace) -> Self {
         let urls = nodes.iter().map(|node| node.url.clone()).collect();
-        Self::open_paced(TempDir::new().expect("a temporary folder"), urls, pace).await
+        let dir = TempDir::new().expect("a temporary folder");
+        Self::open_with(dir, urls, Kubernetes::Off, pace).await
     }
 
-    async fn open_paced(dir: TempDir, urls: Vec<String>, pace: Pace) -> Self {
+    async fn open_with(dir: TempDir, urls: Vec<String>, kubernetes: Kubernetes, pace: Pace) -> Self {
         let patience = Patience {
             connect: Duration::from_secs(2),
             answer: Duration::from_secs(2),
@@ -57,6 +64,7 @@ impl TestHub {
             data: dir.path().to_owned(),
             places,
             patience,
+            kubernetes,
             threads: 2,
             descriptors: Arc::default(),
         };
@@ -104,13 +112,17 @@ pub struct HubProcess {
 impl HubProcess {
     /// Starts it on a data folder and waits until it answers.
     pub fn start(data: &Path, nodes: &[&Node]) -> Self {
+        let flags: Vec<&str> = nodes.iter().flat_map(|node| ["--node", &node.url]).collect();
+        Self::start_with(data, &flags)
+    }
+
+    /// The same with any flags.
+    pub fn start_with(data: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-hub"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data);
-        for node in nodes {
-            command.args(["--node", &node.url]);
-        }
+            .arg(data)
+            .args(flags);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the hub starts");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let mut said = Vec::new();

@@ -6,6 +6,7 @@ mod hub;
 mod bad_input;
 mod captures;
 mod catalogue;
+mod cluster;
 mod faults;
 mod flows;
 mod grpc;

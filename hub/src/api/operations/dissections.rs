@@ -186,6 +186,9 @@ pub(super) fn full(job: &Job) -> Value {
     if let Some(summary) = summary {
         full["lost_packets"] = json!(summary.lost_packets);
         full["problems"] = json!(summary.problems);
+        if !summary.clocks.is_empty() {
+            full["clocks"] = json!(summary.clocks);
+        }
         full["counters"] = json!(summary.counters);
         full["first_ts"] = json!(summary.first_call.map(millis));
         full["last_ts"] = json!(summary.last_call.map(millis));

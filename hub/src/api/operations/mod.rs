@@ -29,6 +29,8 @@ pub(super) mod stats;
 
 pub(super) mod timeline;
 
+pub(super) mod events;
+
 pub(super) mod flows;
 
 pub(super) mod sql;

@@ -12,8 +12,8 @@ use axum::{Json, Router};
 use serde_json::Value;
 
 use super::operations::{
-    Operation, boundaries, calls, dissections, flows, live, operation, snapshots, sql, stats, switches,
-    timeline, workloads,
+    Operation, boundaries, calls, dissections, events, flows, live, operation, snapshots, sql, stats,
+    switches, timeline, workloads,
 };
 use super::params::Params;
 use super::{ApiError, App};
@@ -60,6 +60,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/mcp/calls/{*id}", get(operation!(calls::get)))
         .route("/mcp/stats", both(operation!(stats::stats)))
         .route("/mcp/timeline", both(operation!(timeline::timeline)))
+        .route("/mcp/events", get(operation!(events::list)))
         .route("/mcp/sql", both(operation!(sql::sql)))
         .route("/mcp/schema", get(operation!(sql::describe_schema)))
         .route("/mcp/tools/call", routing::post(tools::call))

@@ -94,6 +94,21 @@ const TIMELINE: &[Param] = &[
     MAX_BYTES,
 ];
 
+const EVENTS: &[Param] = &[
+    DB,
+    param("kind", Kind::List, "kinds of events; all when not given").or(&["kinds"]),
+    text("reason", "events with this reason, e.g. BackOff"),
+    text("namespace", "events of this namespace").or(&["ns"]),
+    param("namespaces", Kind::List, "events of these namespaces"),
+    text("pod", "events of pods with this in their name"),
+    text("node", "events on this node"),
+    text("warning", "true: warnings alone; false: the others alone"),
+    START,
+    END,
+    limit("events", 1000, 100),
+    MAX_BYTES,
+];
+
 const SQL: &[Param] = &[
     DB,
     needed("sql", "one SELECT; GET /mcp/schema tells tables and columns").or(&["query"]),
@@ -114,8 +129,11 @@ const POD: Param = text("pod", "flows with an end in a pod with this in its name
 const SVC: Param = text("svc", "flows with an end behind this service").or(&["service"]);
 
 /// What names are chosen by.
-const OF_NAMES: Param =
-    text("snapshot_id", "the snapshot; the newest when not given").or(&["snapshot", "snapshot_name"]);
+const OF_NAMES: Param = text(
+    "snapshot_id",
+    "the snapshot; the cluster as it is now when not given",
+)
+.or(&["snapshot", "snapshot_name"]);
 const NAME_PART: Param = text("name", "those with this in their name");
 const NAME_REGEX: Param = text(
     "name_regex",
@@ -202,6 +220,12 @@ pub(in crate::api) const ROUTES: &[Route] = &[
             START_TIME,
             END_TIME,
             NODES,
+            param(
+                "workload_filter",
+                Kind::Object,
+                "whose packets to keep: {\"namespaces\": [\"production\"], \"pod_regex\": \"checkout-.*\"}, both or one: packets are kept \
+                 of which at least one peer matches",
+            ),
         ],
     ),
     get(
@@ -436,6 +460,11 @@ pub(in crate::api) const ROUTES: &[Route] = &[
         TIMELINE,
     ),
     post("/mcp/timeline", "The same", TIMELINE),
+    get(
+        "/mcp/events",
+        "What happened beside the calls: processes, sockets, memory, Kubernetes",
+        EVENTS,
+    ),
     get(
         "/mcp/sql",
         "The rows of one SELECT over the tables of a dissection",

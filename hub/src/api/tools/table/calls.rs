@@ -3,7 +3,7 @@
 use super::{
     CALL_DB, DB, END, ID, KFL, NAME, OF_SNAPSHOT, PCAP_FORMAT, START, always, member, needed, param, text,
 };
-use crate::api::operations::{calls, operation, pcap, sql, stats, timeline};
+use crate::api::operations::{calls, events, operation, pcap, sql, stats, timeline};
 use crate::api::param::Kind;
 use crate::api::tools::Effect::Reads;
 use crate::api::tools::Run::AtOnce;
@@ -11,6 +11,9 @@ use crate::api::tools::Tool;
 use crate::query::{
     DEFAULT_LIMIT, DEFAULT_ROWS, DEFAULT_SHOWN, GROUP_WORDS, MAX_KEYS, MAX_LIMIT, MAX_ROWS, MAX_SHOWN,
 };
+
+const EVENT_KINDS: &str = "Kinds: process_start, process_exit, oom_kill, socket_refused, socket_reset, socket_timeout, \
+     memory_pressure, kubernetes, recorder; all when not given";
 
 pub(super) static TOOLS: &[Tool] = &[
     Tool {
@@ -239,6 +242,11 @@ pub(super) static TOOLS: &[Tool] = &[
             always("calls", "integer", "Calls looked at"),
             always("window", "object", "The time that is covered"),
             member("events", "array", "What changed, oldest first"),
+            member(
+                "happened",
+                "object",
+                "Warnings and changes beside the calls: OOM kills, restarts, failed probes",
+            ),
             member("failures", "object|array", "What failed, and how"),
             member("retries", "object", "Requests that were sent again"),
             member("connections", "object|array", "Connections a minute"),
@@ -252,6 +260,52 @@ pub(super) static TOOLS: &[Tool] = &[
         effect: Reads,
         rows: "lines",
         run: AtOnce(operation!(timeline::timeline)),
+    },
+    Tool {
+        name: "list_events",
+        title: "Events",
+        description: "What happened beside the calls, oldest first: processes that ended, OOM kills, connections refused or \
+            reset, memory pressure, events of Kubernetes (restarts, failed probes, scaling). Often the cause of what a \
+            timeline shows.",
+        params: &[
+            param("kind", Kind::List, EVENT_KINDS),
+            text("reason", "Only those with this reason, e.g. BackOff"),
+            text("namespace", "Only those of this namespace"),
+            text("pod", "Only those of pods with this in their name"),
+            text("node", "Only those on this node"),
+            param(
+                "warning",
+                Kind::Text,
+                "true: only warnings; false: only the others",
+            ),
+            START,
+            END,
+            param(
+                "limit",
+                Kind::Integer {
+                    least: 1,
+                    most: 1000,
+                    default: 100,
+                },
+                "Most events",
+            ),
+            DB,
+            OF_SNAPSHOT,
+        ],
+        gives: &[
+            always(
+                "events",
+                "array",
+                "The events: ts, kind, reason, message, node, ns, pod",
+            ),
+            always("total", "integer", "How many there are"),
+            always("truncated", "boolean", "Whether there are more"),
+            member("explanation", "string", "Why there is none, when there is none"),
+            CALL_DB,
+        ],
+        effect: Reads,
+        rows: "events",
+        run: AtOnce(operation!(events::list)),
     },
     Tool {
         name: "query_sql",
