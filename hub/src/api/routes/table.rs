@@ -64,7 +64,7 @@ const STATS: &[Param] = &[
     param(
         "group_by",
         Kind::List,
-        "up to 4 of endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, node, src.node, \
+        "up to 4 of endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, owner, src.owner, node, src.node, \
          dst.node, status, protocol, method, outcome",
     ),
     param(

@@ -164,7 +164,7 @@ pub(super) static TOOLS: &[Tool] = &[
             param(
                 "group_by",
                 Kind::List,
-                "Up to 4 of: endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, node, \
+                "Up to 4 of: endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, owner, src.owner, node, \
                  status, protocol, method, outcome",
             ),
             param(
