@@ -12,6 +12,7 @@ use wiretape_dissect::protobuf::Descriptors;
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::cluster::{CLUSTER, Cluster, ClusterError, Kubernetes};
 use crate::jobs::{DissectionError, Jobs};
+use crate::live::{Live, Pace};
 use crate::nodes::{Nodes, Patience, Where};
 use crate::query::Databases;
 use crate::snapshots::{DiskError, SNAPSHOTS, SnapshotError, Snapshots, disk};
@@ -77,7 +78,9 @@ pub struct Hub {
     /// The dissections.
     pub jobs: Jobs,
     /// Those that are open for questions.
-    pub databases: Databases,
+    pub databases: Arc<Databases>,
+    /// The last minutes, while that is switched on.
+    pub live: Live,
     /// What there is of both.
     pub catalogue: Catalogue,
     /// The data folder.
@@ -109,12 +112,21 @@ impl Hub {
         let jobs = Jobs::new(catalogue.clone(), options.threads);
         let root = options.data.join(SNAPSHOTS);
         jobs.recover(|id| root.join(id), crate::now()).await?;
+        let databases = Arc::new(Databases::new(options.descriptors));
+        let live = Live::new(
+            Arc::clone(&nodes),
+            Arc::clone(&databases),
+            &options.data,
+            Pace::default(),
+            stopping.clone(),
+        );
         Ok(Self {
             nodes,
             cluster,
             snapshots,
             jobs,
-            databases: Databases::new(options.descriptors),
+            databases,
+            live,
             catalogue,
             data: options.data,
             since: Instant::now(),

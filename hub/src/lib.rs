@@ -15,6 +15,8 @@ pub mod calls;
 
 pub mod jobs;
 
+pub mod live;
+
 pub mod descriptors;
 
 pub mod query;

@@ -99,6 +99,33 @@ impl Agent {
         Self::spawn(outer, tape)
     }
 
+    /// The same as a container's only process: in `cgroup`, which it sees as `/`, with the node's hierarchy mounted
+    /// read-only, as root with no more than `capabilities`.
+    pub fn start_contained(cgroup: &Path, capabilities: &[String], tape: &Path, flags: &[&str]) -> Self {
+        const CONTAIN: &str = "echo 0 > $1/cgroup.procs || exit 1; root=$2 caps=$3; shift 3; export root caps; \
+             exec unshare --cgroup --mount sh -c 'mount -o remount,bind,ro $root || exit 1; \
+             exec setpriv --bounding-set=$caps --inh-caps=-all --no-new-privs -- \"$@\"' contained \"$@\"";
+        let mut bounding = String::from("-all");
+        for capability in capabilities {
+            bounding.push_str(",+");
+            bounding.push_str(&capability.to_lowercase());
+        }
+        let inner = command(tape, flags);
+        let mut outer = Command::new("sh");
+        outer
+            .args(["-c", CONTAIN, "contain"])
+            .arg(cgroup)
+            .arg(
+                wiretape_agent::own_cgroup::Hierarchy::find()
+                    .expect("a hierarchy")
+                    .root(),
+            )
+            .arg(bounding)
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        Self::spawn(outer, tape)
+    }
+
     fn spawn(mut command: Command, tape: &Path) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));

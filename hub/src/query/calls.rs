@@ -21,7 +21,7 @@ use super::redaction::{Hidden, REDACTED};
 use super::row::Row;
 use super::scope::Scope;
 use super::select::CallsGroup;
-use super::{Database, QueryError, first};
+use super::{Database, QueryError, Zone, first};
 use crate::calls::schema::{self, Column};
 
 /// Most calls of one page.
@@ -84,6 +84,8 @@ pub struct CallsQuery {
     pub group_by: Option<CallsGroup>,
     /// Most bytes of calls in the answer; those beyond come with the next page. `None` leaves none out.
     pub max_bytes: Option<usize>,
+    /// Tells times in this zone, too.
+    pub zone: Option<Zone>,
 }
 
 impl CallsQuery {
@@ -234,7 +236,10 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
             answer.truncated = true;
             break;
         }
-        let call = query.shown(db, row, &hidden).await?;
+        let mut call = query.shown(db, row, &hidden).await?;
+        if let Some(zone) = &query.zone {
+            zone.tell(&mut call);
+        }
         // What it takes on the wire, with its comma. One call is shown however long it is, so that paging goes on.
         let bytes = call.to_string().len() + 1;
         if bytes > room && !answer.calls.is_empty() {
@@ -466,7 +471,8 @@ fn limit(limit: Option<i64>) -> Result<usize, QueryError> {
     })
 }
 
-fn order(order: Order) -> Vec<SortExpr> {
+/// The order of entries, with no two alike.
+pub(super) fn order(order: Order) -> Vec<SortExpr> {
     let in_time = ["ts", "stream", "index"].map(|column| col(column).sort(true, false));
     key(order)
         .map(|key| key.sort(false, false))

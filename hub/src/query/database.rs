@@ -139,6 +139,11 @@ impl Database {
         &self.inner.dir
     }
 
+    /// What tells it from another that takes its folder later; `None` while there is none.
+    pub fn identity(&self) -> Option<Identity> {
+        self.inner.identity
+    }
+
     /// What the job that made it said: number of calls, first and last times, losses, problems.
     pub fn summary(&self) -> &Summary {
         &self.inner.summary
@@ -267,7 +272,7 @@ impl Databases {
 
 /// What tells one dissection from another that takes its folder later: its summary is another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+pub struct Identity {
     device: u64,
     inode: u64,
     changed: (i64, i64),

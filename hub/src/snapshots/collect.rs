@@ -240,7 +240,7 @@ async fn cluster_part(cluster: &Arc<Cluster>, folder: &Path, manifest: &mut Mani
 }
 
 /// An agent's word becomes paths and sizes here, so it is not taken on trust.
-fn checked(cut: Cut) -> Result<Cut, String> {
+pub(crate) fn checked(cut: Cut) -> Result<Cut, String> {
     if cut.segments.len() > MAX_SEGMENTS {
         return Err(format!(
             "the cut has {} segments, more than {MAX_SEGMENTS}",

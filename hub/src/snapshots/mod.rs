@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use wiretape_tape::Nanos;
 
 pub use chosen::Connections;
+pub(crate) use collect::checked as checked_cut;
 pub use disk::DiskError;
 pub use error::SnapshotError;
 pub use export::{Export, ExportError, Wanted};

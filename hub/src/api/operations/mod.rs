@@ -7,6 +7,8 @@ pub(super) mod health;
 
 pub(super) mod switches;
 
+pub(super) mod live;
+
 pub(super) mod snapshots;
 
 pub(super) mod pcap;

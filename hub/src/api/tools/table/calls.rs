@@ -8,7 +8,9 @@ use crate::api::param::Kind;
 use crate::api::tools::Effect::Reads;
 use crate::api::tools::Run::AtOnce;
 use crate::api::tools::Tool;
-use crate::query::{DEFAULT_ROWS, MAX_ROWS};
+use crate::query::{
+    DEFAULT_LIMIT, DEFAULT_ROWS, DEFAULT_SHOWN, GROUP_WORDS, MAX_KEYS, MAX_LIMIT, MAX_ROWS, MAX_SHOWN,
+};
 
 const EVENT_KINDS: &str = "Kinds: process_start, process_exit, oom_kill, socket_refused, socket_reset, socket_timeout, \
      memory_pressure, kubernetes, recorder; all when not given";
@@ -29,19 +31,19 @@ pub(super) static TOOLS: &[Tool] = &[
                 "limit",
                 Kind::Integer {
                     least: 1,
-                    most: 1000,
-                    default: 100,
+                    most: MAX_LIMIT,
+                    default: DEFAULT_LIMIT,
                 },
                 "Most calls",
             ),
             param(
                 "format",
-                Kind::Choice(&["compact", "full", "raw"]),
+                Kind::Choice(calls::FORMAT_WORDS),
                 "compact fits a line; full adds headers and the beginnings of bodies; raw gives every column",
             ),
             param(
                 "order",
-                Kind::Choice(&["time", "latency", "size"]),
+                Kind::Choice(calls::ORDER_WORDS),
                 "Oldest, slowest or largest first",
             ),
             START,
@@ -163,9 +165,11 @@ pub(super) static TOOLS: &[Tool] = &[
             OF_SNAPSHOT,
             param(
                 "group_by",
-                Kind::List,
-                "Up to 4 of: endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, owner, src.owner, node, \
-                 status, protocol, method, outcome",
+                Kind::Words {
+                    most: MAX_KEYS,
+                    of: &GROUP_WORDS,
+                },
+                "What makes groups",
             ),
             param(
                 "order",
@@ -176,8 +180,8 @@ pub(super) static TOOLS: &[Tool] = &[
                 "limit",
                 Kind::Integer {
                     least: 1,
-                    most: 1000,
-                    default: 50,
+                    most: MAX_SHOWN,
+                    default: DEFAULT_SHOWN,
                 },
                 "Most groups",
             ),

@@ -1,11 +1,12 @@
 //! Who was who, and who talked to whom, below the calls.
 
 use super::{CALL_DB, DB, END, KFL, OF_SNAPSHOT, START, always, member, param, text};
-use crate::api::operations::{flows, operation, workloads};
+use crate::api::operations::{calls, flows, operation, workloads};
 use crate::api::param::{Kind, Param};
 use crate::api::tools::Effect::Reads;
 use crate::api::tools::Run::AtOnce;
 use crate::api::tools::{Member, Tool};
+use crate::query::{DEFAULT_FLOWS, MAX_FLOWS};
 
 pub(super) static TOOLS: &[Tool] = &[
     Tool {
@@ -68,7 +69,7 @@ pub(super) static TOOLS: &[Tool] = &[
             ),
             param(
                 "format",
-                Kind::Choice(&["compact", "full", "raw"]),
+                Kind::Choice(calls::FORMAT_WORDS),
                 "full adds processes, rates of each side, state, connections; raw gives every column",
             ),
             param(
@@ -80,8 +81,8 @@ pub(super) static TOOLS: &[Tool] = &[
                 "limit",
                 Kind::Integer {
                     least: 1,
-                    most: 1000,
-                    default: 100,
+                    most: MAX_FLOWS,
+                    default: DEFAULT_FLOWS,
                 },
                 "Most flows",
             ),
