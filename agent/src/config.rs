@@ -50,6 +50,11 @@ pub struct Config {
     #[arg(long, value_name = "PATH", num_args = 1.., value_delimiter = ',', env = "WIRETAPE_EXCLUDE_CGROUP")]
     pub exclude_cgroup: Vec<PathBuf>,
 
+    /// Interfaces on which packets are recorded that no socket sends or receives, such as resets from closed
+    /// ports, ICMP and ARP (eBPF, Linux 6.15)
+    #[arg(long, value_enum, default_value_t = Interfaces::Pods, env = "WIRETAPE_INTERFACES")]
+    pub interfaces: Interfaces,
+
     /// Interface to record (libpcap)
     #[arg(long, value_name = "NAME", default_value = "any", env = "WIRETAPE_INTERFACE")]
     pub interface: String,
@@ -127,6 +132,17 @@ pub enum Backend {
     Pcap,
     /// A capture file
     Replay,
+}
+
+/// Interfaces of the network namespaces in which recorded processes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Interfaces {
+    /// None: only what sockets send and receive
+    None,
+    /// Those of other namespaces than the agent's, which are pods': what the node forwards is recorded there
+    Pods,
+    /// The node's own too: what it forwards is recorded there once more
+    All,
 }
 
 impl Config {

@@ -2,6 +2,8 @@
 
 pub mod ebpf;
 
+pub mod interfaces;
+
 pub mod pcap;
 
 pub mod replay;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use wiretape_tape::{Packet, ReadError};
 
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, Interfaces};
 use crate::own_cgroup::{CgroupError, CgroupId, Hierarchy};
 
 /// A source of packets. Belongs to one thread, the recorder's.
@@ -262,6 +264,18 @@ fn open_any(config: &Config, own: Option<CgroupId>, waker: &Waker) -> Result<Ope
     }
 }
 
+/// What the kernel programs are to record.
+pub struct Scope {
+    /// The sub-tree of cgroups, by its directory.
+    pub recorded: PathBuf,
+    /// What of it is left out.
+    pub excluded: Vec<CgroupId>,
+    /// On which interfaces packets are recorded that belong to no socket.
+    pub interfaces: Interfaces,
+    /// Size of the ring, a power of two.
+    pub ring_bytes: u32,
+}
+
 fn open_ebpf(
     config: &Config,
     own: Option<CgroupId>,
@@ -276,7 +290,13 @@ fn open_ebpf(
     for path in &config.exclude_cgroup {
         excluded.push(hierarchy.resolve(path)?.1);
     }
-    ebpf::EbpfCapture::open(&recorded, &excluded, config.buffer_size, waker)
+    let scope = Scope {
+        recorded,
+        excluded,
+        interfaces: config.interfaces,
+        ring_bytes: config.buffer_size,
+    };
+    ebpf::EbpfCapture::open(scope, waker)
 }
 
 fn opened(capture: impl Capture + 'static, backend: &'static str, why: String) -> Opened {

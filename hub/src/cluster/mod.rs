@@ -115,16 +115,17 @@ impl Cluster {
 
 /// The bytes of the cut: the open segment grows meanwhile.
 fn copy(shelf: &wiretape_tape::Shelf, id: &str, segments: &[SegmentInfo], folder: &Path) -> io::Result<()> {
+    use io::Read;
     if segments.is_empty() {
         return Ok(());
     }
     std::fs::create_dir_all(folder)?;
     for segment in segments {
-        let (mut bytes, _) = shelf
+        let (file, bytes) = shelf
             .cut_segment(id, &segment.name, 0)
             .map_err(io::Error::other)?;
         let mut copy = std::fs::File::create(folder.join(&segment.name))?;
-        io::copy(&mut bytes, &mut copy)?;
+        io::copy(&mut file.take(bytes), &mut copy)?;
         copy.sync_all()?;
     }
     crate::snapshots::sync_folder(folder)
