@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
-use wiretape_tape::{Nanos, Shelf};
+use wiretape_tape::{Nanos, Shelf, TapeCounters};
 
 use crate::drain::Drain;
 use crate::status::Status;
@@ -133,6 +133,8 @@ impl Collector for Counted {
             self.drain.late(),
         )?;
 
+        self.encode_events(out, &tape)?;
+        self.encode_kubernetes(out)?;
         gauge(out, "segments", "Segments on the ring", boundaries.segments)?;
         gauge(out, "ring_bytes", "Bytes on the ring", boundaries.bytes)?;
         gauge(out, "ring_packets", "Packets on the ring", boundaries.packets)?;
@@ -155,6 +157,63 @@ impl Collector for Counted {
             "Time of the newest packet on the ring",
             boundaries.newest,
         )
+    }
+}
+
+impl Counted {
+    fn encode_events(&self, out: &mut DescriptorEncoder<'_>, tape: &TapeCounters) -> fmt::Result {
+        let events = self.status.events.counters();
+        counter(
+            out,
+            "events_seen",
+            "Events that the kernel programs saw",
+            events.seen,
+        )?;
+        counter(out, "events", "Events put onto the tape", tape.events)?;
+        let help = "Events not put onto the tape, by stage";
+        let mut lost = out.encode_descriptor("events_lost", help, None, MetricType::Counter)?;
+        for (stage, count) in [
+            ("buffer_full", events.lost_ring_full),
+            ("too_many", events.lost_limited),
+            ("behind", events.lost_behind),
+            ("tape", tape.events_lost),
+        ] {
+            ConstCounter::new(count).encode(lost.encode_family(&[("stage", stage)])?)?;
+        }
+        Ok(())
+    }
+
+    /// Left out where there is no Kubernetes.
+    fn encode_kubernetes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(kubernetes) = &self.status.kubernetes else {
+            return Ok(());
+        };
+        let counters = kubernetes.counters();
+        counter(
+            out,
+            "kubernetes_lists",
+            "Times that the node's pods were listed",
+            counters.lists,
+        )?;
+        counter(
+            out,
+            "kubernetes_changes",
+            "Changes of pods that the API server told of",
+            counters.changes,
+        )?;
+        counter(
+            out,
+            "kubernetes_errors",
+            "Requests to the API server that failed",
+            counters.errors,
+        )?;
+        counter(
+            out,
+            "kubernetes_pods_beyond",
+            "Pods for which there was no room",
+            counters.pods_beyond,
+        )?;
+        gauge(out, "kubernetes_pods", "Pods that are known", counters.pods)
     }
 }
 

@@ -1,11 +1,13 @@
 //! How the recording goes: written by the recorder, read by health and metrics.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wiretape_tape::Nanos;
 
+use crate::attribution::kubernetes::Kubernetes;
 use crate::capture::CaptureCounters;
+use crate::events::Events;
 
 /// Shared between the recorder and whoever wants to know.
 #[derive(Debug)]
@@ -16,6 +18,10 @@ pub struct Status {
     pub backend: &'static str,
     /// Why that one.
     pub why: String,
+    /// Who tells of pods, if anybody does.
+    pub kubernetes: Option<Kubernetes>,
+    /// What happens beside the packets.
+    pub events: Arc<Events>,
     packets: AtomicU64,
     bytes: AtomicU64,
     capture: Mutex<CaptureCounters>,
@@ -33,6 +39,8 @@ impl Status {
             node,
             backend,
             why,
+            kubernetes: None,
+            events: Arc::default(),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             capture: Mutex::default(),

@@ -18,7 +18,7 @@ use thiserror::Error;
 use wiretape_tape::{Packet, ReadError};
 
 use crate::config::{Backend, Config};
-use crate::own_cgroup::{CgroupError, CgroupId, Hierarchy};
+use crate::own_cgroup::{CgroupError, CgroupId, SubTree};
 
 /// A source of packets. Belongs to one thread, the recorder's.
 pub trait Capture: Send {
@@ -252,16 +252,8 @@ fn open_ebpf(
     own: Option<CgroupId>,
     waker: &Waker,
 ) -> Result<ebpf::EbpfCapture, CaptureError> {
-    let hierarchy = Hierarchy::find()?;
-    let recorded = match &config.cgroup {
-        Some(path) => hierarchy.resolve(path)?.0,
-        None => hierarchy.root().to_owned(),
-    };
-    let mut excluded: Vec<CgroupId> = own.into_iter().collect();
-    for path in &config.exclude_cgroup {
-        excluded.push(hierarchy.resolve(path)?.1);
-    }
-    ebpf::EbpfCapture::open(&recorded, &excluded, config.buffer_size, waker)
+    let tree = SubTree::of(config, own)?;
+    ebpf::EbpfCapture::open(&tree.dir, &tree.excluded, config.buffer_size, waker)
 }
 
 fn opened(capture: impl Capture + 'static, backend: &'static str, why: String) -> Opened {
