@@ -10,13 +10,15 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
-use wiretape_tape::{Nanos, Shelf, TapeCounters};
+use wiretape_tape::{Nanos, Shelf};
 
 use crate::drain::Drain;
+use crate::health::{Condition, Health, Length};
+use crate::recorder::steady_clock;
 use crate::status::Status;
 
 /// A registry of everything the agent counts. Read from where it is counted, at the time of the question.
-pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain) -> Registry {
+pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain, length: Length) -> Registry {
     let mut registry = Registry::with_prefix("wiretape_agent");
     let backend = vec![("name", status.backend.to_owned()), ("why", status.why.clone())];
     registry.register(
@@ -24,7 +26,12 @@ pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain) -> Registry {
         "Where packets come from, and why from there",
         Info::new(backend),
     );
-    registry.register_collector(Box::new(Counted { status, shelf, drain }));
+    registry.register_collector(Box::new(Counted {
+        status,
+        shelf,
+        drain,
+        length,
+    }));
     registry
 }
 
@@ -32,6 +39,7 @@ struct Counted {
     status: Arc<Status>,
     shelf: Shelf,
     drain: Drain,
+    length: Length,
 }
 
 impl fmt::Debug for Counted {
@@ -87,6 +95,31 @@ impl Collector for Counted {
             ConstCounter::new(packets).encode(lost.encode_family(&[("stage", stage)])?)?;
         }
 
+        self.conditions(out)?;
+        counter(
+            out,
+            "written_bytes",
+            "Bytes written into segments",
+            tape.written_bytes,
+        )?;
+        counter(
+            out,
+            "cut_short",
+            "Packets longer than the tape takes, of which the head was put onto it",
+            tape.cut_short,
+        )?;
+        counter(
+            out,
+            "vanished_files",
+            "Files of the tape that someone else deleted or changed",
+            tape.vanished,
+        )?;
+        counter(
+            out,
+            "vanished_packets",
+            "Packets that were on the tape and went with those files",
+            tape.vanished_packets,
+        )?;
         counter(out, "write_errors", "Writes that failed", tape.write_errors)?;
         counter(
             out,
@@ -115,6 +148,25 @@ impl Collector for Counted {
         )?;
         counter(
             out,
+            "segments_dropped_old",
+            "Segments dropped because they were older than is kept",
+            tape.dropped_old,
+        )?;
+        counter(
+            out,
+            "segments_unreadable",
+            "Files of the tape that could not be read when it was opened",
+            tape.unreadable,
+        )?;
+        counter(out, "events", "Events put onto the tape", tape.events)?;
+        counter(
+            out,
+            "events_lost",
+            "Events that could not be put onto the tape",
+            tape.events_lost,
+        )?;
+        counter(
+            out,
             "names_refused",
             "Names for which the tape had no room",
             tape.names_refused,
@@ -122,7 +174,7 @@ impl Collector for Counted {
         counter(
             out,
             "cuts_expired",
-            "Cuts that nobody released in time",
+            "Cuts that nobody released in time, or before they held too much",
             tape.cuts_expired,
         )?;
 
@@ -133,10 +185,28 @@ impl Collector for Counted {
             self.drain.late(),
         )?;
 
-        self.encode_events(out, &tape)?;
-        self.encode_kubernetes(out)?;
+        self.events(out)?;
+        self.kubernetes(out)?;
         gauge(out, "segments", "Segments on the ring", boundaries.segments)?;
-        gauge(out, "ring_bytes", "Bytes on the ring", boundaries.bytes)?;
+        gauge(
+            out,
+            "ring_bytes",
+            "Bytes on the ring, as a cut gives them out",
+            boundaries.bytes,
+        )?;
+        gauge(
+            out,
+            "ring_stored_bytes",
+            "Bytes of the ring on disk, compressed or not",
+            tape.stored_bytes,
+        )?;
+        gauge(
+            out,
+            "ring_limit_bytes",
+            "Most bytes on disk, cuts included",
+            self.length.ring_bytes,
+        )?;
+        self.reach(out)?;
         gauge(out, "ring_packets", "Packets on the ring", boundaries.packets)?;
         gauge(out, "cuts", "Cuts held", tape.cuts)?;
         gauge(
@@ -161,59 +231,96 @@ impl Collector for Counted {
 }
 
 impl Counted {
-    fn encode_events(&self, out: &mut DescriptorEncoder<'_>, tape: &TapeCounters) -> fmt::Result {
+    /// What happened beside the packets, before it came to the tape.
+    fn events(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let events = self.status.events.counters();
-        counter(
-            out,
-            "events_seen",
-            "Events that the kernel programs saw",
-            events.seen,
-        )?;
-        counter(out, "events", "Events put onto the tape", tape.events)?;
-        let help = "Events not put onto the tape, by stage";
-        let mut lost = out.encode_descriptor("events_lost", help, None, MetricType::Counter)?;
+        let help = "Events that the kernel programs saw";
+        counter(out, "events_seen", help, events.seen)?;
+        let help = "Events that did not come to the tape, by stage";
+        let mut left_out = out.encode_descriptor("events_left_out", help, None, MetricType::Counter)?;
         for (stage, count) in [
             ("buffer_full", events.lost_ring_full),
             ("too_many", events.lost_limited),
             ("behind", events.lost_behind),
-            ("tape", tape.events_lost),
         ] {
-            ConstCounter::new(count).encode(lost.encode_family(&[("stage", stage)])?)?;
+            ConstCounter::new(count).encode(left_out.encode_family(&[("stage", stage)])?)?;
         }
         Ok(())
     }
 
     /// Left out where there is no Kubernetes.
-    fn encode_kubernetes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn kubernetes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Some(kubernetes) = &self.status.kubernetes else {
             return Ok(());
         };
         let counters = kubernetes.counters();
-        counter(
-            out,
-            "kubernetes_lists",
-            "Times that the node's pods were listed",
-            counters.lists,
-        )?;
-        counter(
-            out,
-            "kubernetes_changes",
-            "Changes of pods that the API server told of",
-            counters.changes,
-        )?;
-        counter(
-            out,
-            "kubernetes_errors",
-            "Requests to the API server that failed",
-            counters.errors,
-        )?;
-        counter(
-            out,
-            "kubernetes_pods_beyond",
-            "Pods for which there was no room",
-            counters.pods_beyond,
-        )?;
+        for (name, help, count) in [
+            (
+                "kubernetes_lists",
+                "Times that the node's pods were listed",
+                counters.lists,
+            ),
+            (
+                "kubernetes_changes",
+                "Changes of pods that the API server told of",
+                counters.changes,
+            ),
+            (
+                "kubernetes_errors",
+                "Requests to the API server that failed",
+                counters.errors,
+            ),
+            (
+                "kubernetes_pods_beyond",
+                "Pods for which there was no room",
+                counters.pods_beyond,
+            ),
+        ] {
+            counter(out, name, help, count)?;
+        }
         gauge(out, "kubernetes_pods", "Pods that are known", counters.pods)
+    }
+
+    /// 1 for each condition that `/health` fails with, 0 for the others.
+    fn conditions(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let health = Health::judge(&self.status, self.length, steady_clock());
+        let mut family = out.encode_descriptor(
+            "condition",
+            "What is wrong with the recording",
+            None,
+            MetricType::Gauge,
+        )?;
+        for condition in Condition::ALL {
+            let holds = i64::from(health.conditions.contains(&condition));
+            ConstGauge::new(holds).encode(family.encode_family(&[("condition", condition.name())])?)?;
+        }
+        Ok(())
+    }
+
+    /// The rate, and what it means for how far the tape will reach back.
+    fn reach(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let rate = self.status.signs().rate;
+        encode(
+            ConstGauge::new(rate),
+            out.encode_descriptor(
+                "written_bytes_per_second",
+                "Bytes written into segments each second, over some five minutes",
+                None,
+                MetricType::Gauge,
+            )?,
+        )?;
+        let Some(seconds) = self.length.seconds(rate) else {
+            return Ok(());
+        };
+        encode(
+            ConstGauge::new(seconds),
+            out.encode_descriptor(
+                "expected_reach_seconds",
+                "How far the tape will reach back at the present rate",
+                None,
+                MetricType::Gauge,
+            )?,
+        )
     }
 }
 

@@ -81,14 +81,29 @@ const MAX_BATCH: usize = 16 * 1024;
 /// packets were lost at 0, and none at -5.
 const NICENESS: i32 = -5;
 
+/// The priority of what can wait, as `nice` counts.
+const LEAST: i32 = 19;
+
 /// Has the calling thread come to its turn sooner than its share of the processor would ask for.
 ///
 /// # Errors
 /// When that is not allowed (`CAP_SYS_NICE`).
 pub fn hurry() -> io::Result<()> {
+    set_niceness(NICENESS)
+}
+
+/// Has the calling thread come to its turn when nobody else wants it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn give_way() -> io::Result<()> {
+    set_niceness(LEAST)
+}
+
+fn set_niceness(niceness: i32) -> io::Result<()> {
     // SAFETY: takes numbers only; 0 is the calling thread.
     #[expect(unsafe_code, reason = "the crates used here have no safe form of this call")]
-    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
     if outcome == 0 {
         Ok(())
     } else {

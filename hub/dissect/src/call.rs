@@ -297,7 +297,8 @@ impl Marks {
 /// Header fields of one message: one buffer and where names and values stand in it.
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
-    text: String,
+    /// Every part of it that a field points to is UTF-8 by itself.
+    text: Vec<u8>,
     fields: Vec<Field>,
 }
 
@@ -312,7 +313,7 @@ impl Headers {
     /// No fields, and room for some.
     pub fn with_room(text: usize, fields: usize) -> Self {
         Self {
-            text: String::with_capacity(text),
+            text: Vec::with_capacity(text),
             fields: Vec::with_capacity(fields),
         }
     }
@@ -320,16 +321,16 @@ impl Headers {
     /// The fields of a head, given as parts of it. The head is kept as it is: one copy for all of them.
     pub fn of_head<'h>(head: &'h [u8], fields: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>) -> Self {
         let mut headers = Self {
-            text: String::new(),
+            text: Vec::new(),
             fields: Vec::with_capacity(fields.len()),
         };
-        let Ok(text) = std::str::from_utf8(head) else {
+        if !head.is_ascii() && std::str::from_utf8(head).is_err() {
             for (name, value) in fields {
                 headers.push(name, value);
             }
             return headers;
-        };
-        headers.text.push_str(text);
+        }
+        headers.text.extend_from_slice(head);
         // Both point into the same bytes.
         let place = |part: &[u8]| {
             let start = (part.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize) as u32;
@@ -343,33 +344,38 @@ impl Headers {
     }
 
     /// Appends a field. Bytes that are not UTF-8 are shown as U+FFFD.
-    pub fn push(&mut self, name: &str, value: &[u8]) {
-        let name = self.append(name);
-        let value = self.append(&text_of(value));
+    pub fn push(&mut self, name: impl AsRef<[u8]>, value: &[u8]) {
+        let name = self.append(name.as_ref());
+        let value = self.append(value);
         self.fields.push(Field { name, value });
     }
 
-    fn append(&mut self, text: &str) -> (u32, u32) {
+    fn append(&mut self, text: &[u8]) -> (u32, u32) {
         let start = self.text.len() as u32;
-        self.text.push_str(text);
+        // Nearly all is ASCII, which is quicker to see than that something is UTF-8.
+        if text.is_ascii() {
+            self.text.extend_from_slice(text);
+        } else {
+            self.text.extend_from_slice(text_of(text).as_bytes());
+        }
         (start, self.text.len() as u32)
     }
 
     /// The fields in wire order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let part = |(start, end): (u32, u32)| self.text.get(start as usize..end as usize).unwrap_or_default();
-        self.fields
-            .iter()
-            .map(move |field| (part(field.name), part(field.value)))
+        let text = |part| std::str::from_utf8(part).unwrap_or_default();
+        self.bytes().map(move |(name, value)| (text(name), text(value)))
     }
 
     /// The bytes of the fields in wire order, each of them whole UTF-8.
     pub fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let text = self.text.as_bytes();
-        let part = move |(start, end): (u32, u32)| text.get(start as usize..end as usize).unwrap_or_default();
         self.fields
             .iter()
-            .map(move |field| (part(field.name), part(field.value)))
+            .map(|field| (self.part(field.name), self.part(field.value)))
+    }
+
+    fn part(&self, (start, end): (u32, u32)) -> &[u8] {
+        self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
     /// Bytes that it holds.
@@ -379,13 +385,12 @@ impl Headers {
 
     /// The first field of that name, in any case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let part = |(start, end): (u32, u32)| self.text.get(start as usize..end as usize);
         let mut of_that_length = self
             .fields
             .iter()
             .filter(|field| (field.name.1 - field.name.0) as usize == name.len());
-        let named = |field: &&Field| part(field.name).is_some_and(|n| n.eq_ignore_ascii_case(name));
-        part(of_that_length.find(named)?.value)
+        let named = |field: &&Field| self.part(field.name).eq_ignore_ascii_case(name.as_bytes());
+        std::str::from_utf8(self.part(of_that_length.find(named)?.value)).ok()
     }
 
     /// How many fields there are.

@@ -125,6 +125,31 @@ fn a_gap_inside_data_costs_those_bytes_only() {
 }
 
 #[test]
+fn padding_whose_length_was_not_recorded() {
+    for (ends, after) in [(true, 0), (false, 100)] {
+        let mut talk = begun();
+        talk.ask(Wire::post("/a").on(1));
+        talk.ask(frame(
+            0,
+            8 | u8::from(ends),
+            1,
+            &[&[4][..], b"body", &[0; 4]].concat(),
+        ));
+        // The headers of IP and TCP, and the frame's own.
+        talk.packets.last_mut().unwrap().data.truncate(40 + 9);
+        if !ends {
+            talk.ask(data(1, &vec![b'x'; after], true));
+        }
+        talk.answer(Wire::status(200).end(1));
+        let dissected = dissect(&talk.packets);
+        check(&dissected, &["POST /a 200 ok request_gap"]);
+        let request = dissected.calls[0].request.as_ref().unwrap();
+        assert_eq!(request.body_len, after as u64);
+        assert_eq!(dissected.counters.resyncs, 0);
+    }
+}
+
+#[test]
 fn a_gap_over_a_header_block_makes_the_table_worthless() {
     let talk = long_lived();
     let mut packets = talk.packets.clone();

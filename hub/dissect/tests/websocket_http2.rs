@@ -384,6 +384,29 @@ fn a_connect_whose_fields_are_told_by_reference() {
 }
 
 #[test]
+fn a_padded_frame_of_which_only_the_head_was_recorded() {
+    let mut talk = opened(1, &[]);
+    let message = ws(Who::Server, 0x81, b"one two three four");
+    for (n, part) in message.chunks(5).enumerate() {
+        talk.answer(frame(0, 8, 1, &[&[2][..], part, &[0; 2]].concat()));
+        if n == 1 {
+            // The headers of IP and TCP, and the frame's own: not how much of it is padding.
+            talk.packets.last_mut().unwrap().data.truncate(40 + 9);
+        }
+    }
+    say(&mut talk, Who::Server, 1, 0x81, "five, behind the gap");
+    say(&mut talk, Who::Server, 1, 0x81, "six");
+    talk.close();
+    let dissected = dissect(&talk.packets);
+    // Nobody knows how far the message goes: what is shown of it ends with the gap, and the next one begins a frame.
+    assert_eq!(
+        said(&dissected),
+        ["1<text one", "1<text five, behind the gap", "1<text six"]
+    );
+    assert!(of_ws(&dissected)[0].marks.has(Marks::RESPONSE_GAP));
+}
+
+#[test]
 fn recorded_at_both_ends() {
     let talk = under_way();
     let mut packets: Vec<Recorded> = talk.seen_by(Who::Client, 0, 0);

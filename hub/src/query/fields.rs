@@ -56,9 +56,10 @@ pub(super) fn text(field: Field) -> Expr {
         Field::Authority => col("authority"),
         Field::ConnState | Field::FlowState => connection::state_in_short(),
         Field::HttpVersion => col("version"),
-        // Not known of any call: no source of DNS names, annotations or resolution errors yet.
+        Field::LocalResolutionStatus => of_side("src_resolution", "dst_resolution"),
+        Field::RemoteResolutionStatus => of_side("dst_resolution", "src_resolution"),
+        // Not known of any call: no source of DNS names yet.
         Field::SrcDns | Field::DstDns | Field::NodeIp | Field::CaptureBackend => lit(""),
-        Field::LocalResolutionStatus | Field::RemoteResolutionStatus => lit(""),
         other => match bodies::column(other) {
             Some(body) => col(body),
             None => functions::entry(col("fields"), other.name()),
@@ -144,6 +145,8 @@ pub(super) fn map(field: Field) -> Mapped {
     match field {
         Field::LocalLabels => Mapped::Of(of_side("src_labels", "dst_labels")),
         Field::RemoteLabels => Mapped::Of(of_side("dst_labels", "src_labels")),
+        Field::LocalAnnotations => Mapped::Of(of_side("src_annotations", "dst_annotations")),
+        Field::RemoteAnnotations => Mapped::Of(of_side("dst_annotations", "src_annotations")),
         Field::RequestHeaders => Mapped::Of(col("req_headers")),
         Field::ResponseHeaders => Mapped::Of(col("resp_headers")),
         Field::RequestCookies => Mapped::Of(functions::cookie_map(col("req_headers"), "cookie")),

@@ -78,6 +78,17 @@ const KEYS: &[Known] = &[
     text("outcome", &[], &["outcome"]),
 ];
 
+/// Their names.
+pub const GROUP_WORDS: [&str; KEYS.len()] = {
+    let mut words = [""; KEYS.len()];
+    let mut n = 0;
+    while n < KEYS.len() {
+        words[n] = KEYS[n].name;
+        n += 1;
+    }
+    words
+};
+
 impl GroupKey {
     /// The key of that name.
     ///

@@ -175,6 +175,8 @@ fn fill(import: &Import, folder: &Path, id: &str, now: Nanos) -> Result<Manifest
         reason: None,
         problems,
         nodes,
+        workload_filter: None,
+        cluster: None,
         names,
     };
     manifest.write(folder).map_err(wrong(folder))?;
@@ -199,6 +201,7 @@ fn place<'a>(nodes: &'a mut Vec<NodePart>, file: &Path, node: Option<&str>) -> &
             folder,
             status: PartStatus::Completed,
             error: None,
+            left_out: None,
             cut: false,
             segments: Vec::new(),
         });
@@ -316,6 +319,7 @@ fn read_through(file: &Path, copy: &Path) -> Result<Contents, ImportError> {
         first,
         last,
         sealed: true,
+        losses: Vec::new(),
     };
     let ending = if is_pcapng(copy) { "pcapng" } else { "pcap" };
     Ok(Contents {

@@ -123,7 +123,7 @@ async fn wrong_questions_are_told_what_to_ask() {
         ),
         (
             "/mcp/stats?db=s/d&order=worst",
-            "`order` must be one of count, errors",
+            "`order` must be count, errors, error_rate",
         ),
         ("/mcp/stats?db=s/d&limit=0", "1 to 1000 groups"),
         ("/mcp/stats?db=s/d&limit=x", "`limit` must be a whole number"),

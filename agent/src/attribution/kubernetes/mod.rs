@@ -10,6 +10,7 @@ pub mod pods;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
@@ -18,7 +19,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Config};
-use wiretape_tape::Nanos;
 
 use crate::recorder::wall_clock;
 use pod::Pod;
@@ -28,7 +28,7 @@ use pods::Pods;
 const PAGE: u32 = 500;
 
 /// For so long after an error the pods may be older than they should be. Longer than the longest wait between two tries.
-const DOUBT: Nanos = 60_000_000_000;
+const DOUBT: Duration = Duration::from_secs(60);
 
 /// The watch, as others see it.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ struct Shared {
     /// A list was complete.
     listed: bool,
     /// The last error, and when it was.
-    error: Option<(String, Nanos)>,
+    error: Option<(String, Instant)>,
 }
 
 /// What the watch counts.
@@ -105,14 +105,14 @@ impl Kubernetes {
         Ok(kubernetes)
     }
 
-    /// What is missing at `now`; `None` when the pods are as the API server has them.
-    pub fn missing(&self, now: Nanos) -> Option<String> {
+    /// What is missing now; `None` when the pods are as the API server has them.
+    pub fn missing(&self) -> Option<String> {
         let shared = self.lock();
         let error = shared.error.as_ref();
         match (shared.listed, error) {
             (false, None) => Some("pods are not listed yet".to_owned()),
             (false, Some((error, _))) => Some(format!("pods are not named: {error}")),
-            (true, Some((error, at))) if now.saturating_sub(*at) < DOUBT => {
+            (true, Some((error, at))) if at.elapsed() < DOUBT => {
                 Some(format!("pods may be named late: {error}"))
             }
             (true, _) => None,
@@ -137,7 +137,7 @@ impl Kubernetes {
     fn failed(&self, error: String) {
         let mut shared = self.lock();
         shared.counters.errors += 1;
-        shared.error = Some((error, wall_clock()));
+        shared.error = Some((error, Instant::now()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

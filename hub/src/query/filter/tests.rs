@@ -361,6 +361,8 @@ impl Entry<'_> {
         match field {
             Field::LocalLabels => column(self.local("src_labels", "dst_labels")),
             Field::RemoteLabels => column(self.local("dst_labels", "src_labels")),
+            Field::LocalAnnotations => column(self.local("src_annotations", "dst_annotations")),
+            Field::RemoteAnnotations => column(self.local("dst_annotations", "src_annotations")),
             Field::RequestHeaders => column("req_headers"),
             Field::ResponseHeaders => column("resp_headers"),
             Field::RequestCookies => of_headers("req_headers", "cookie"),
@@ -403,6 +405,8 @@ impl wiretape_kfl::Row for Entry<'_> {
             Field::Services => self.both(["src_service", "dst_service"]),
             Field::LocalProcessName => self.text(self.local("src_process", "dst_process")),
             Field::RemoteProcessName => self.text(self.local("dst_process", "src_process")),
+            Field::LocalResolutionStatus => self.text(self.local("src_resolution", "dst_resolution")),
+            Field::RemoteResolutionStatus => self.text(self.local("dst_resolution", "src_resolution")),
             Field::LocalNodeName => self.text(self.local("src_node", "dst_node")),
             Field::RemoteNodeName => self.text(self.local("dst_node", "src_node")),
             Field::NodeName | Field::NodeId | Field::Worker => self.text("node"),

@@ -124,7 +124,7 @@ impl Messages {
         for line in lines.take(HEADERS) {
             let mut parts = line.splitn(2, |byte| *byte == b':');
             if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-                headers.push(&String::from_utf8_lossy(name.trim_ascii()), value.trim_ascii());
+                headers.push(name.trim_ascii(), value.trim_ascii());
             }
         }
         headers

@@ -36,10 +36,7 @@ pub(super) struct Head {
 impl Head {
     /// Decodes a header block. All of it passes the decoder, however much is kept.
     pub fn decode(decoder: &mut Decoder, block: &[u8]) -> Self {
-        let mut head = Self {
-            headers: Headers::with_room(USUAL_TEXT.max(block.len()), USUAL_FIELDS),
-            ..Self::default()
-        };
+        let mut head = Self::default();
         let mut kept = 0;
         let decoded = decoder.decode(block, &mut |field| match field {
             Field::Unresolved => head.unresolved += 1,
@@ -47,8 +44,13 @@ impl Head {
                 kept += name.len() + value.len();
                 if kept > HEAD_BYTES || head.headers.len() >= HEADERS {
                     head.cut = true;
+                } else if name.starts_with(b":") {
+                    head.add_pseudo(name, value);
                 } else {
-                    head.add(name, value);
+                    if head.headers.is_empty() {
+                        head.headers = Headers::with_room(USUAL_TEXT.max(block.len()), USUAL_FIELDS);
+                    }
+                    head.headers.push(name, value);
                 }
             }
         });
@@ -75,11 +77,11 @@ impl Head {
     pub fn names_are_tokens(&self) -> bool {
         let token = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && byte != b':';
         self.headers
-            .iter()
-            .all(|(name, _)| !name.is_empty() && name.bytes().all(token))
+            .bytes()
+            .all(|(name, _)| !name.is_empty() && name.iter().copied().all(token))
     }
 
-    fn add(&mut self, name: &[u8], value: &[u8]) {
+    fn add_pseudo(&mut self, name: &[u8], value: &[u8]) {
         let pseudo = match name {
             b":method" => {
                 self.method = Some(method_of(&text_of(value)));
@@ -99,7 +101,7 @@ impl Head {
                 return;
             }
             _ => {
-                self.headers.push(&text_of(name), value);
+                self.headers.push(name, value);
                 return;
             }
         };

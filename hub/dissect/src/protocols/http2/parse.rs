@@ -454,7 +454,10 @@ impl State {
                 let left = header.map_or(0, |header| header.whole().saturating_sub(held.len()) as u64);
                 let inside = gap.len.min(left);
                 lane.phase = Phase::pass((left - inside) as u32);
-                let frame = lane.damaged(held);
+                let frame = match header.filter(|header| header.kind == Kind::Data) {
+                    Some(header) => Some(self.padding_missing(from, header)),
+                    None => lane.damaged(held),
+                };
                 let inside = if frame.is_some() { inside } else { 0 };
                 (inside, frame, gap.len == 0 || left < gap.len)
             }
@@ -463,6 +466,17 @@ impl State {
             self.lost(from);
         }
         Gapped { inside, frame, lost }
+    }
+
+    /// Of a frame of data, the byte is missing that says how much of it is padding: none of the rest can be told from that.
+    fn padding_missing(&mut self, from: Side, header: Header) -> Frame {
+        self.streams.payload_lost(from, header.stream);
+        Frame::Data {
+            stream: header.stream,
+            body: 0,
+            framing: HEADER as u64,
+            end: header.has(END_STREAM),
+        }
     }
 
     /// A direction has ended: what is there of the frame under way.

@@ -127,6 +127,14 @@ impl Streams {
         self.strangers.lose(stream, from);
     }
 
+    /// Payload of a stream's data was never seen, nobody knows how much.
+    pub fn payload_lost(&mut self, from: Side, stream: u32) {
+        if let Some(open) = self.open.get_mut(&stream) {
+            open.payload_lost(from);
+        }
+        self.strangers.lose(stream, from);
+    }
+
     /// Bytes of a frame of data were never seen, behind others of it that were handed on.
     pub fn frame_missing(&mut self, from: Side, stream: u32, len: u64) {
         if let Some(open) = self.open.get_mut(&stream) {

@@ -48,6 +48,8 @@ struct Lane {
     astray: bool,
     /// Whether a message is likely to begin with what is held.
     turn: bool,
+    /// Whether frames of data are known to begin elsewhere than frames of WebSocket do: then where one begins tells nothing.
+    straddles: bool,
     ended: bool,
 }
 
@@ -94,10 +96,15 @@ impl Tunnel {
         let first = out.len();
         self.settle(from, counters, out);
         let lane = self.lane(from);
+        lane.straddles |= piece.begins && !lane.astray && (lane.open.is_some() || !lane.held.is_empty());
         let mut bytes = std::mem::take(&mut lane.held);
         let before = bytes.len();
         // What waits was told to begin a message, or not, when it came.
-        let turn = if before == 0 { piece.begins } else { lane.turn };
+        let turn = if before == 0 {
+            piece.begins && !lane.straddles
+        } else {
+            lane.turn
+        };
         let whole = if before == 0 {
             piece.bytes.as_slice()
         } else {
@@ -125,6 +132,8 @@ impl Tunnel {
                         self.lane(from).turn = input.turn;
                     }
                     place => {
+                        // The middle of a frame, most likely: no frame of data need begin with one.
+                        self.lane(from).straddles |= input.turn;
                         counters.places_given_up += u64::from(place == Place::Perhaps);
                         counters.skipped_bytes += left.len() as u64;
                     }

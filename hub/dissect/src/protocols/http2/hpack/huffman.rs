@@ -159,13 +159,6 @@ pub(super) struct Malformed;
 
 /// Decodes a whole string, and appends it.
 pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    let (bits, count, rest) = decode_most(bytes, out)?;
-    decode_rest(bits, count, rest, out)
-}
-
-/// Decodes a string up to its last few bytes. Gives the bits that are left of what was looked at, how many there are, and
-/// the bytes behind them.
-fn decode_most<'b>(bytes: &'b [u8], out: &mut Vec<u8>) -> Result<(u64, u32, &'b [u8]), Malformed> {
     // The shortest code has 5 bits, and both symbols of a step are written, be there one or two.
     let mut at = out.len();
     out.resize(at + bytes.len() * 8 / 5 + 2, 0);
@@ -183,46 +176,58 @@ fn decode_most<'b>(bytes: &'b [u8], out: &mut Vec<u8>) -> Result<(u64, u32, &'b 
             count += u32::BITS;
             rest = behind;
         }
-        let step = STEPS
-            .get((bits >> (u64::BITS - WIDE)) as usize)
-            .ok_or(Malformed)?;
-        let (symbols, symbol_count, len) = if step.bits > 0 {
-            (step.symbols, step.count, u32::from(step.bits))
-        } else {
-            let (symbol, len) = next(bits).ok_or(Malformed)?;
-            ([symbol, 0], 1, len)
-        };
-        if let Some(place) = out.get_mut(at..at + 2) {
-            place.copy_from_slice(&symbols);
-        }
-        at += usize::from(symbol_count);
-        bits <<= len;
+        let step = Step::of(bits).ok_or(Malformed)?;
+        at += step.write(at, out);
+        bits <<= step.bits;
+        count -= u32::from(step.bits);
+    }
+    // Three bytes at most, for which there is room.
+    for byte in rest {
+        bits |= u64::from(*byte) << (u64::BITS - u8::BITS - count);
+        count += u8::BITS;
+    }
+    // What the string is filled up with are the first bits of the end-of-string symbol: ones. So are these.
+    bits |= u64::MAX.unbounded_shr(count);
+    while count >= WIDE
+        && let Some(step) = Step::of(bits).filter(|step| u32::from(step.bits) <= count)
+    {
+        at += step.write(at, out);
+        bits = !(!bits << step.bits);
+        count -= u32::from(step.bits);
+    }
+    while let Some((symbol, len)) = next(bits).filter(|(_, len)| *len <= count) {
+        at += Step::one(symbol, len).write(at, out);
+        bits = !(!bits << len);
         count -= len;
     }
     out.truncate(at);
-    Ok((bits.unbounded_shr(u64::BITS - count), count, rest))
+    filled(bits, count)
 }
 
-/// Decodes the end of a string, with what it is filled up with.
-fn decode_rest(mut bits: u64, mut count: u32, rest: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    let mut rest = rest.iter();
-    loop {
-        while count <= 56
-            && let Some(byte) = rest.next()
-        {
-            bits = bits << 8 | u64::from(*byte);
-            count += 8;
+impl Step {
+    /// What 64 bits begin with; `None` for the end-of-string symbol.
+    fn of(bits: u64) -> Option<Self> {
+        let step = *STEPS.get((bits >> (u64::BITS - WIDE)) as usize)?;
+        if step.bits > 0 {
+            return Some(step);
         }
-        // What the string is filled up with are the first bits of the end-of-string symbol: ones. So are these.
-        let aligned = match count {
-            0 => u64::MAX,
-            _ => bits << (64 - count) | u64::MAX.unbounded_shr(count),
-        };
-        let Some((symbol, len)) = next(aligned).filter(|(_, len)| *len <= count) else {
-            return filled(bits, count);
-        };
-        out.push(symbol);
-        count -= len;
+        next(bits).map(|(symbol, len)| Self::one(symbol, len))
+    }
+
+    fn one(symbol: u8, len: u32) -> Self {
+        Self {
+            symbols: [symbol, 0],
+            count: 1,
+            bits: len as u8,
+        }
+    }
+
+    /// Writes the symbols at a place, with what is written over by the next ones; gives how many they are.
+    fn write(self, at: usize, out: &mut [u8]) -> usize {
+        if let Some(place) = out.get_mut(at..at + 2) {
+            place.copy_from_slice(&self.symbols);
+        }
+        usize::from(self.count)
     }
 }
 
@@ -241,11 +246,13 @@ fn next(bits: u64) -> Option<(u8, u32)> {
     None
 }
 
-/// Whether the last bits are a filling: fewer than eight, all ones.
+/// Whether what is left is a filling: fewer than eight bits, all ones. Behind them, there are ones anyway.
 fn filled(bits: u64, count: u32) -> Result<(), Malformed> {
-    let ones = (1_u64 << count.min(8)) - 1;
-    let fits = count < 8 && bits & ones == ones;
-    if fits { Ok(()) } else { Err(Malformed) }
+    if count < u8::BITS && bits == u64::MAX {
+        Ok(())
+    } else {
+        Err(Malformed)
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,12 @@ const INTEGER_BYTES: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Decoder {
     table: Dynamic,
+    /// Room for a name and a value that are taken out of their code.
+    room: (Vec<u8>, Vec<u8>),
 }
+
+/// Most room that is kept from one block to the next: enough for nearly every text.
+const ROOM: usize = 512;
 
 /// One field of a header block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,7 @@ impl Decoder {
     pub fn new() -> Self {
         Self {
             table: Dynamic::new(),
+            room: Default::default(),
         }
     }
 
@@ -49,13 +55,29 @@ impl Decoder {
     pub fn unknown() -> Self {
         Self {
             table: Dynamic::unknown(),
+            room: Default::default(),
         }
     }
 
     /// Decodes a header block, or as much of one as is there. Fields before a malformed one are right.
     pub fn decode(&mut self, block: &[u8], take: &mut impl FnMut(Field<'_>)) -> Result<(), Malformed> {
+        let mut room = std::mem::take(&mut self.room);
+        let decoded = self.decode_in(&mut room, block, take);
+        for room in [&mut room.0, &mut room.1] {
+            room.clear();
+            room.shrink_to(ROOM);
+        }
+        self.room = room;
+        decoded
+    }
+
+    fn decode_in(
+        &mut self,
+        (name, value): &mut (Vec<u8>, Vec<u8>),
+        block: &[u8],
+        take: &mut impl FnMut(Field<'_>),
+    ) -> Result<(), Malformed> {
         let mut rest = Reader { bytes: block };
-        let (mut name, mut value) = (Vec::new(), Vec::new());
         while let Some(&first) = rest.bytes.first() {
             if first & 0x80 != 0 {
                 // 6.1: a whole field by its index.
@@ -79,11 +101,11 @@ impl Decoder {
             name.clear();
             value.clear();
             let literal_name = if index == 0 {
-                Some(rest.string(&mut name)?)
+                Some(rest.string(name)?)
             } else {
                 None
             };
-            let value = rest.string(&mut value)?;
+            let value = rest.string(value)?;
             let name = match literal_name {
                 Some(name) => Some(name),
                 None => match self.table.look_up(index) {
@@ -110,7 +132,7 @@ impl Decoder {
 
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
-        self.table.memory()
+        self.table.memory() + self.room.0.capacity() + self.room.1.capacity()
     }
 }
 

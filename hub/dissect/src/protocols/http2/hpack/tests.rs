@@ -59,7 +59,7 @@ fn requests_of_the_rfc() {
         "custom-key: custom-value",
     ];
     check(&mut decoder, REQUESTS[2], &third);
-    assert_eq!(decoder.memory(), 164);
+    assert_eq!(decoder.table.memory(), 164);
 }
 
 /// RFC 7541, appendix C.6: three responses with a table of 256 bytes, from which entries go.
@@ -78,7 +78,7 @@ fn responses_of_the_rfc_with_evictions() {
     check(&mut decoder, first, &expected);
     let second = [&[":status: 307"], &expected[1..]].concat();
     check(&mut decoder, b"\x48\x83\x64\x0e\xff\xc1\xc0\xbf", &second);
-    assert_eq!(decoder.memory(), 222);
+    assert_eq!(decoder.table.memory(), 222);
     // `:status: 302` is no more.
     assert_eq!(decoded(&mut decoder, b"\xc2").1, Err(Malformed));
 }
@@ -148,7 +148,7 @@ fn an_entry_larger_than_the_table_empties_it() {
     block.extend_from_slice(&[b'y'; 0x50]);
     assert_eq!(decoded(&mut decoder, &block).1, Ok(()));
     assert_eq!(decoded(&mut decoder, b"\xbe").1, Err(Malformed));
-    assert_eq!(decoder.memory(), 0);
+    assert_eq!(decoder.table.memory(), 0);
 }
 
 /// One literal that is inserted, with a value of so many bytes.
@@ -181,9 +181,9 @@ fn a_table_larger_than_is_kept_forgets_the_oldest_only() {
             assert_eq!(decoded(&mut decoder, &literal(1000)).1, Ok(()));
         }
         assert!(
-            decoder.memory() <= most && decoder.memory() > most - 1100,
+            decoder.table.memory() <= most && decoder.memory() > most - 1100,
             "{}",
-            decoder.memory()
+            decoder.table.memory()
         );
         assert_eq!(decoder.take_dropped(), 101 - most as u64 / 1033);
         // 62 is the newest; index 162 was the first one.
@@ -202,7 +202,7 @@ fn an_entry_too_large_to_be_kept_keeps_its_place() {
         b"\x40\x04last\x01x\xbe\xbf",
         &["last: x", "last: x", "?"],
     );
-    assert!(decoder.memory() < 200);
+    assert!(decoder.table.memory() < 200);
 }
 
 #[test]

@@ -171,6 +171,12 @@ impl Stream {
             return;
         }
         part.lost = true;
+        self.payload_lost(from);
+    }
+
+    /// Payload was never seen, nobody knows how much.
+    pub fn payload_lost(&mut self, from: Side) {
+        let part = self.part(from);
         if let Some(half) = &mut part.half {
             half.gap = true;
         }
