@@ -17,6 +17,13 @@ use crate::nodes::{Nodes, Patience, Where};
 use crate::query::Databases;
 use crate::snapshots::{DiskError, SNAPSHOTS, SnapshotError, Snapshots, disk};
 
+/// How long a lock may be found held before the folder counts as in use: a process that is just being started holds all that its
+/// parent had open, until it has become another program.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 /// Locked as long as a hub runs on the data folder.
 const LOCK: &str = "hub.lock";
 /// Longest wait for jobs to end at a stop. What has not ended then is begun again at the next start.
@@ -94,7 +101,7 @@ pub struct Hub {
 impl Hub {
     /// Takes over a data folder, with all that an earlier run has left in it.
     pub async fn open(options: Options) -> Result<Self, StartError> {
-        let lock = lock(&options)?;
+        let lock = lock(&options).await?;
         let stopping = CancellationToken::new();
         let nodes = Arc::new(Nodes::new(options.places, options.patience));
         let folder = options.data.join(CLUSTER);
@@ -154,7 +161,7 @@ impl Hub {
     }
 }
 
-fn lock(options: &Options) -> Result<File, StartError> {
+async fn lock(options: &Options) -> Result<File, StartError> {
     let folder = options.data.clone();
     let wrong = |source| StartError::Folder {
         folder: folder.clone(),
@@ -168,9 +175,15 @@ fn lock(options: &Options) -> Result<File, StartError> {
         .write(true)
         .open(path)
         .map_err(wrong)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse(folder)),
-        Err(TryLockError::Error(source)) => Err(wrong(source)),
+    let patience = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+                tokio::time::sleep(LOCK_PAUSE).await
+            }
+            Err(TryLockError::WouldBlock) => return Err(StartError::InUse(folder)),
+            Err(TryLockError::Error(source)) => return Err(wrong(source)),
+        }
     }
 }
