@@ -64,6 +64,8 @@ const KEYS: &[Known] = &[
         &["dst_namespace"],
     ),
     text("src.namespace", &["src.ns"], &["src_namespace"]),
+    text("owner", &["dst.owner"], &["dst_owner"]),
+    text("src.owner", &[], &["src_owner"]),
     text("node", &["worker"], &["node"]),
     text("src.node", &[], &["src_node"]),
     text("dst.node", &[], &["dst_node"]),
