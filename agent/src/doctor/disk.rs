@@ -109,7 +109,7 @@ fn speed(dir: &Path) -> Finding {
 fn measure(dir: &Path) -> io::Result<(f64, Duration)> {
     let probe = Probe(dir.join(format!(".doctor-{}", std::process::id())));
     let mut file = File::create(&probe.0)?;
-    let data: Vec<u8> = (0..WRITE).map(|at| (at * 31 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..WRITE).map(|at| ((at * 31) >> 3) as u8).collect();
     let begun = Instant::now();
     let mut slowest = Duration::ZERO;
     for _ in 0..PROBE_BYTES / WRITE {

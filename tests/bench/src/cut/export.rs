@@ -71,8 +71,10 @@ pub fn measure(dir: &Scratch, cut: &Cut) -> Result<Vec<Figure>> {
 
     let filter = format!("udp port {}", FIRST_PORT + PORTS / 2);
     let whole = dir.path().join("whole.pcapng");
+    // One section: libpcap 1.10 refuses a file with a second one of raw IP.
     let wanted = Wanted {
         pcapng: true,
+        start: Some(0),
         ..Wanted::default()
     };
     Export::prepare(&snapshot, &manifest, &wanted)?.write(File::create(&whole)?)?;
