@@ -12,6 +12,10 @@ pub mod kind {
     pub const PACKET_IN: u32 = 1;
     /// A packet that a socket sent.
     pub const PACKET_OUT: u32 = 2;
+    /// A frame that an interface received and that is not IP: it begins at its Ethernet header.
+    pub const FRAME_IN: u32 = 3;
+    /// A frame that an interface sent and that is not IP.
+    pub const FRAME_OUT: u32 = 4;
 }
 
 /// The head of one recorded packet; `captured` bytes from the IP header on follow it.
@@ -43,11 +47,26 @@ const _: () = assert!(size_of::<PacketRecord>() == PACKET_RECORD_BYTES);
 /// packet the head is recorded and it counts as truncated.
 pub const MAX_PACKET_BYTES: usize = 256 * 1024;
 
+/// Interfaces that are recorded on. A node has some hundreds of pods (Kubernetes: 110), mostly with one each.
+pub const MAX_INTERFACES: u32 = 4096;
+
+/// An interface among those of all network namespaces, in each of which indices count anew.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct InterfaceKey {
+    /// Its Ethernet address, as it stands in a frame, and two bytes of 0.
+    pub address: u64,
+    /// Its index.
+    pub ifindex: u64,
+}
+
+const _: () = assert!(size_of::<InterfaceKey>() == 16);
+
 /// Sub-trees of the cgroup hierarchy that can be left out of the recording. The check is a loop in the kernel
 /// over every packet, so there are few.
 pub const MAX_EXCLUSIONS: usize = 8;
 
-/// A sub-tree that is not recorded: the cgroup `id` at `level`, and all below it.
+/// A sub-tree of the hierarchy: the cgroup `id` at `level`, and all below it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exclusion {

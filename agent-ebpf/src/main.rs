@@ -5,6 +5,9 @@
 #[cfg(target_arch = "bpf")]
 mod packets;
 
+#[cfg(target_arch = "bpf")]
+mod interfaces;
+
 /// The kernel lets only programs under a GPL-compatible licence call some helpers, `bpf_ktime_get_boot_ns`
 /// among them.
 #[cfg(target_arch = "bpf")]

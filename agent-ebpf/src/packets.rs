@@ -23,6 +23,8 @@ use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use aya_ebpf::programs::SkBuffContext;
 use wiretape_agent_ebpf::{Exclusion, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind};
 
+use crate::interfaces;
+
 /// One ring for all CPUs, so that records come out in the order in which they were made. The loader sets its
 /// size.
 #[map]
@@ -52,61 +54,108 @@ const PASS: i32 = 1;
 /// Packets that sockets receive.
 #[cgroup_skb(ingress)]
 pub fn packet_in(ctx: SkBuffContext) -> i32 {
-    record(&ctx, kind::PACKET_IN);
+    if !interfaces::has_recorded(&ctx) {
+        record(&ctx, kind::PACKET_IN);
+    }
     PASS
 }
 
 /// Packets that sockets send.
 #[cgroup_skb(egress)]
 pub fn packet_out(ctx: SkBuffContext) -> i32 {
-    record(&ctx, kind::PACKET_OUT);
+    if !interfaces::will_record(&ctx) {
+        record(&ctx, kind::PACKET_OUT);
+    }
     PASS
 }
 
-/// Hands one packet over, or counts why not.
+/// Hands one packet of a socket over, or counts why not.
 #[inline(always)]
 fn record(ctx: &SkBuffContext, kind: u32) {
+    // SAFETY: the helpers are given this program's own context.
+    let owner = unsafe {
+        Owner {
+            cgroup: bpf_skb_cgroup_id(ctx.skb.skb),
+            cookie: bpf_get_socket_cookie(ctx.skb.skb.cast()),
+        }
+    };
+    let excluded = excluded(|level| {
+        // SAFETY: as above.
+        unsafe { bpf_skb_ancestor_cgroup_id(ctx.skb.skb, level) }
+    });
+    take(ctx, kind, 0, owner, excluded);
+}
+
+/// Whose a packet is.
+#[derive(Clone, Copy)]
+pub struct Owner {
+    /// See [`PacketRecord::cgroup`].
+    pub cgroup: u64,
+    /// See [`PacketRecord::cookie`].
+    pub cookie: u64,
+}
+
+/// Hands a packet over from its byte `from` on, unless it is `excluded`, or counts why not.
+#[inline(always)]
+pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: bool) {
     // A map of one entry always has entry 0; the verifier wants to see it checked.
     let Some(counters) = COUNTERS.get_ptr_mut(0) else {
         return;
     };
-    let len = ctx.len();
+    let len = ctx.len().saturating_sub(from);
     count(counters, offset_of!(KernelCounters, seen), 1);
     count(counters, offset_of!(KernelCounters, seen_bytes), u64::from(len));
-    if excluded(ctx) {
+    if excluded {
         return count(counters, offset_of!(KernelCounters, excluded), 1);
     }
+    let head = Head {
+        kind,
+        from,
+        len,
+        owner,
+    };
     // The kernel wants the size of a reservation to be a constant, so there are tiers, each about a quarter
     // to a half above the one before: a record wastes at most that much of the ring, and nothing on the
     // tape, which takes the packet's own length.
     match len {
-        0..=56 => hand_over::<56>(ctx, kind, len, counters),
-        57..=88 => hand_over::<88>(ctx, kind, len, counters),
-        89..=152 => hand_over::<152>(ctx, kind, len, counters),
-        153..=256 => hand_over::<256>(ctx, kind, len, counters),
-        257..=400 => hand_over::<400>(ctx, kind, len, counters),
-        401..=640 => hand_over::<640>(ctx, kind, len, counters),
-        641..=1024 => hand_over::<1024>(ctx, kind, len, counters),
+        0..=56 => hand_over::<56>(ctx, head, counters),
+        57..=88 => hand_over::<88>(ctx, head, counters),
+        89..=152 => hand_over::<152>(ctx, head, counters),
+        153..=256 => hand_over::<256>(ctx, head, counters),
+        257..=400 => hand_over::<400>(ctx, head, counters),
+        401..=640 => hand_over::<640>(ctx, head, counters),
+        641..=1024 => hand_over::<1024>(ctx, head, counters),
         // An Ethernet frame's 1500.
-        1025..=1504 => hand_over::<1504>(ctx, kind, len, counters),
-        1505..=2304 => hand_over::<2304>(ctx, kind, len, counters),
-        2305..=3072 => hand_over::<3072>(ctx, kind, len, counters),
-        3073..=4608 => hand_over::<4608>(ctx, kind, len, counters),
-        4609..=6144 => hand_over::<6144>(ctx, kind, len, counters),
+        1025..=1504 => hand_over::<1504>(ctx, head, counters),
+        1505..=2304 => hand_over::<2304>(ctx, head, counters),
+        2305..=3072 => hand_over::<3072>(ctx, head, counters),
+        3073..=4608 => hand_over::<4608>(ctx, head, counters),
+        4609..=6144 => hand_over::<6144>(ctx, head, counters),
         // A jumbo frame's 9000.
-        6145..=9216 => hand_over::<9216>(ctx, kind, len, counters),
-        9217..=12288 => hand_over::<12288>(ctx, kind, len, counters),
-        12289..=18432 => hand_over::<18432>(ctx, kind, len, counters),
-        18433..=24576 => hand_over::<24576>(ctx, kind, len, counters),
-        24577..=36864 => hand_over::<36864>(ctx, kind, len, counters),
-        36865..=49152 => hand_over::<49152>(ctx, kind, len, counters),
+        6145..=9216 => hand_over::<9216>(ctx, head, counters),
+        9217..=12288 => hand_over::<12288>(ctx, head, counters),
+        12289..=18432 => hand_over::<18432>(ctx, head, counters),
+        18433..=24576 => hand_over::<24576>(ctx, head, counters),
+        24577..=36864 => hand_over::<36864>(ctx, head, counters),
+        36865..=49152 => hand_over::<49152>(ctx, head, counters),
         // What GSO makes at most, unless it is told to make more.
-        49153..=66048 => hand_over::<66048>(ctx, kind, len, counters),
-        66049..=98304 => hand_over::<98304>(ctx, kind, len, counters),
-        98305..=131072 => hand_over::<131072>(ctx, kind, len, counters),
-        131073..=196608 => hand_over::<196608>(ctx, kind, len, counters),
-        _ => hand_over::<MAX_PACKET_BYTES>(ctx, kind, len, counters),
+        49153..=66048 => hand_over::<66048>(ctx, head, counters),
+        66049..=98304 => hand_over::<98304>(ctx, head, counters),
+        98305..=131072 => hand_over::<131072>(ctx, head, counters),
+        131073..=196608 => hand_over::<196608>(ctx, head, counters),
+        _ => hand_over::<MAX_PACKET_BYTES>(ctx, head, counters),
     }
+}
+
+/// What is known of a packet before its bytes are.
+#[derive(Clone, Copy)]
+struct Head {
+    kind: u32,
+    /// Where it begins in the context's bytes.
+    from: u32,
+    /// Its length from there on.
+    len: u32,
+    owner: Owner,
 }
 
 /// A record with room for `N` bytes of packet.
@@ -118,12 +167,21 @@ struct Tier<const N: usize> {
 
 /// Writes the record into the ring, with room for `N` bytes.
 #[inline(always)]
-fn hand_over<const N: usize>(ctx: &SkBuffContext, kind: u32, len: u32, counters: *mut KernelCounters) {
+fn hand_over<const N: usize>(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
+    let Head {
+        kind,
+        from,
+        len,
+        owner,
+    } = head;
     let Some(mut entry) = PACKETS.reserve::<Tier<N>>(0) else {
         return count(counters, offset_of!(KernelCounters, ring_full), 1);
     };
     let tier = entry.as_mut_ptr();
     let captured = if len as usize > N { N as u32 } else { len };
+    // The verifier wants to see that it is not 0 and fits; the compiler knows, and would leave the check out.
+    let last = unforeseen(u64::from(captured).wrapping_sub(1));
+    let fits = last < N as u64;
     // SAFETY: `tier` is the ring's memory, reserved for this record alone until it is submitted or discarded,
     // and the helpers are given this program's own context. The bytes loaded fit: `captured <= N`.
     let loaded = unsafe {
@@ -131,13 +189,13 @@ fn hand_over<const N: usize>(ctx: &SkBuffContext, kind: u32, len: u32, counters:
             kind,
             captured,
             time: bpf_ktime_get_boot_ns(),
-            cgroup: bpf_skb_cgroup_id(ctx.skb.skb),
-            cookie: bpf_get_socket_cookie(ctx.skb.skb.cast()),
+            cgroup: owner.cgroup,
+            cookie: owner.cookie,
             orig_len: len,
             ifindex: (*ctx.skb.skb).ifindex,
         });
         let data = addr_of_mut!((*tier).data);
-        captured > 0 && bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, data.cast(), captured) == 0
+        fits && bpf_skb_load_bytes(ctx.skb.skb.cast(), from, data.cast(), (last + 1) as u32) == 0
     };
     if !loaded {
         entry.discard(u64::from(BPF_RB_NO_WAKEUP));
@@ -150,17 +208,25 @@ fn hand_over<const N: usize>(ctx: &SkBuffContext, kind: u32, len: u32, counters:
     entry.submit(wake_up(size_of::<Tier<N>>() as u64));
 }
 
-/// Whether the socket's cgroup lies in an excluded sub-tree.
+/// The same value, of which the compiler knows nothing.
 #[inline(always)]
-fn excluded(ctx: &SkBuffContext) -> bool {
+fn unforeseen(value: u64) -> u64 {
+    let same;
+    // SAFETY: a move from one register to another.
+    unsafe { asm!("{} = {}", out(reg) same, in(reg) value, options(pure, nomem, nostack)) };
+    same
+}
+
+/// Whether a cgroup lies in an excluded sub-tree; `ancestor` gives the id of what lies above it at a level.
+#[inline(always)]
+pub fn excluded(ancestor: impl Fn(i32) -> u64) -> bool {
     for i in 0..MAX_EXCLUSIONS {
         // SAFETY: in bounds; volatile, because the loader changes the global after compilation.
         let exclusion = unsafe { addr_of!(EXCLUDED).cast::<Exclusion>().add(i).read_volatile() };
         if exclusion.id == 0 {
             return false;
         }
-        // SAFETY: the helper is given this program's own context.
-        if unsafe { bpf_skb_ancestor_cgroup_id(ctx.skb.skb, exclusion.level as i32) } == exclusion.id {
+        if ancestor(exclusion.level as i32) == exclusion.id {
             return true;
         }
     }

@@ -5,11 +5,38 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Records every packet of this node's sockets onto a tape of fixed length, and serves cuts of it.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "wiretape-agent", version)]
+#[command(name = "wiretape-agent", version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    /// What to do instead of recording
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// How to record
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What the program does beside recording.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Say what works on this machine, what does not and why, and what to do; exits with 1 when recording would fail
+    Doctor {
+        /// Print one JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+
+        /// How one would record
+        #[command(flatten)]
+        config: Config,
+    },
+}
+
+/// How to record.
+#[derive(Clone, Debug, Args)]
 pub struct Config {
     /// Where packets come from
     #[arg(long, value_enum, default_value_t = Backend::Auto, env = "WIRETAPE_BACKEND")]
@@ -22,6 +49,11 @@ pub struct Config {
     /// Sub-trees below it to leave out; the agent's own cgroup always is (eBPF)
     #[arg(long, value_name = "PATH", num_args = 1.., value_delimiter = ',', env = "WIRETAPE_EXCLUDE_CGROUP")]
     pub exclude_cgroup: Vec<PathBuf>,
+
+    /// Interfaces on which packets are recorded that no socket sends or receives, such as resets from closed
+    /// ports, ICMP and ARP (eBPF, Linux 6.15)
+    #[arg(long, value_enum, default_value_t = Interfaces::Pods, env = "WIRETAPE_INTERFACES")]
+    pub interfaces: Interfaces,
 
     /// Interface to record (libpcap)
     #[arg(long, value_name = "NAME", default_value = "any", env = "WIRETAPE_INTERFACE")]
@@ -62,6 +94,19 @@ pub struct Config {
     #[arg(default_value = "64MiB", value_parser = size)]
     pub segment_size: u64,
 
+    /// Longest time that packets are kept, though there is room; as long as there is room when not given
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "WIRETAPE_KEEP")]
+    pub keep: Option<Duration>,
+
+    /// Compress sealed segments in the background (zstd), so that the tape reaches further back
+    #[arg(long, env = "WIRETAPE_COMPRESS")]
+    pub compress: bool,
+
+    /// Health fails when, at the present rate, the tape would reach back less far than this; 0s for never
+    #[arg(long, value_name = "TIME", env = "WIRETAPE_SHORTEST_TAPE")]
+    #[arg(default_value = "1h", value_parser = duration)]
+    pub shortest_tape: Duration,
+
     /// How long a packet may wait before it is in a file
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration, env = "WIRETAPE_FLUSH")]
     pub flush: Duration,
@@ -87,6 +132,17 @@ pub enum Backend {
     Pcap,
     /// A capture file
     Replay,
+}
+
+/// Interfaces of the network namespaces in which recorded processes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Interfaces {
+    /// None: only what sockets send and receive
+    None,
+    /// Those of other namespaces than the agent's, which are pods': what the node forwards is recorded there
+    Pods,
+    /// The node's own too: what it forwards is recorded there once more
+    All,
 }
 
 impl Config {
@@ -119,9 +175,18 @@ impl Config {
                 self.tape_size
             );
         }
+        if self.keep.is_some_and(|keep| keep < LEAST_KEPT) {
+            bail!(
+                "--keep must be {} s at least: segments are dropped as wholes",
+                LEAST_KEPT.as_secs()
+            );
+        }
         Ok(())
     }
 }
+
+/// The least time that a tape can keep: sixteen segments of a flush each.
+const LEAST_KEPT: Duration = Duration::from_secs(16);
 
 /// A size in bytes: `1048576`, `1024KiB`, `1MiB`, `1GiB`; decimal units (`kB`, `MB`, `GB`) too.
 fn size(text: &str) -> Result<u64, String> {
@@ -163,7 +228,7 @@ fn buffer_size(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "at most 1GiB can be used".to_owned())
 }
 
-/// A time: `250ms`, `1s`, `5m`, `1h`.
+/// A time: `250ms`, `1s`, `5m`, `24h`, `7d`.
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = number_and_unit(text)?;
     let millis: u64 = match unit {
@@ -171,6 +236,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => {
             return Err(format!(
                 "unknown unit {unit:?}: write a time like 250ms, 1s or 5m"
@@ -230,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_tape_shorter_than_two_segments_is_refused() {
-        let config = Config::parse_from([
+        let Arguments { config, .. } = Arguments::parse_from([
             "wiretape-agent",
             "--tape-size",
             "64MiB",
@@ -238,11 +304,35 @@ mod tests {
             "64MiB",
         ]);
         assert!(config.check().is_err());
-        assert!(Config::parse_from(["wiretape-agent"]).check().is_ok());
+        assert!(Arguments::parse_from(["wiretape-agent"]).config.check().is_ok());
+    }
+
+    #[test]
+    fn the_doctor_takes_the_flags_of_recording() {
+        let arguments = Arguments::parse_from([
+            "wiretape-agent",
+            "doctor",
+            "--json",
+            "--tape-size",
+            "2GiB",
+            "--keep",
+            "7d",
+        ]);
+        let Some(Command::Doctor { json, config }) = arguments.command else {
+            panic!("no doctor");
+        };
+        assert_eq!((json, config.tape_size), (true, 2 << 30));
+        assert_eq!(config.keep, Some(Duration::from_secs(7 * 86_400)));
+        assert!(
+            Arguments::parse_from(["wiretape-agent", "--keep", "1s"])
+                .config
+                .check()
+                .is_err()
+        );
     }
 
     #[test]
     fn replay_without_a_file_is_refused() {
-        assert!(Config::try_parse_from(["wiretape-agent", "--backend", "replay"]).is_err());
+        assert!(Arguments::try_parse_from(["wiretape-agent", "--backend", "replay"]).is_err());
     }
 }

@@ -9,18 +9,121 @@ use crate::status::Status;
 /// a disk that does not answer.
 const STALLED: Nanos = 10_000_000_000;
 
-/// How long packets may be seen by the kernel and not come here. They come after a fraction of a second.
+/// How long packets may be seen by the kernel and not come here, or come here and not be written. Both take a fraction
+/// of a second.
 const STUCK: Nanos = 10_000_000_000;
 
-/// How long a loss at the tape is told of.
+/// How long a loss is told of.
 const LOSS_REMEMBERED: Nanos = 30_000_000_000;
+
+/// How long it is told that the clock was set or files were changed: nobody may have looked at that moment, and all
+/// that was recorded then is to be read with care.
+const TAMPERING_REMEMBERED: Nanos = 300_000_000_000;
+
+/// What can be wrong with a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// There is no recorder any more.
+    RecordingEnded,
+    /// It does not come round.
+    RecorderStalled,
+    /// The kernel sees packets, and none comes.
+    NoPackets,
+    /// The programs are attached no longer.
+    ProgramDetached,
+    /// The buffer between kernel and agent was full.
+    RingOverrun,
+    /// Packets come, and no file grows.
+    TapeNotGrowing,
+    /// The disk is full.
+    DiskFull,
+    /// The disk refuses to be written.
+    WriteError,
+    /// The disk takes long.
+    DiskSlow,
+    /// Files of the tape were deleted or changed by someone else.
+    FilesVanished,
+    /// The clock was set.
+    ClockJumped,
+    /// The tape reaches back less far than it should, at the present rate.
+    TapeShort,
+}
+
+impl Condition {
+    /// All of them, in the order in which a packet meets them.
+    pub const ALL: [Self; 12] = [
+        Self::RecordingEnded,
+        Self::RecorderStalled,
+        Self::NoPackets,
+        Self::ProgramDetached,
+        Self::RingOverrun,
+        Self::TapeNotGrowing,
+        Self::DiskFull,
+        Self::WriteError,
+        Self::DiskSlow,
+        Self::FilesVanished,
+        Self::ClockJumped,
+        Self::TapeShort,
+    ];
+
+    /// Whether a new start of the agent may mend it. What is wrong with the disk, the clock or the load is not, and a
+    /// start anew would only lose packets.
+    pub fn asks_for_a_new_start(self) -> bool {
+        matches!(
+            self,
+            Self::RecordingEnded
+                | Self::RecorderStalled
+                | Self::NoPackets
+                | Self::ProgramDetached
+                | Self::TapeNotGrowing
+        )
+    }
+
+    /// As it is called in `/health` and in the metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RecordingEnded => "recording_ended",
+            Self::RecorderStalled => "recorder_stalled",
+            Self::NoPackets => "no_packets",
+            Self::ProgramDetached => "program_detached",
+            Self::RingOverrun => "ring_overrun",
+            Self::TapeNotGrowing => "tape_not_growing",
+            Self::DiskFull => "disk_full",
+            Self::WriteError => "write_error",
+            Self::DiskSlow => "disk_slow",
+            Self::FilesVanished => "files_vanished",
+            Self::ClockJumped => "clock_jumped",
+            Self::TapeShort => "tape_short",
+        }
+    }
+}
+
+/// How long the tape is, and how long it should be.
+#[derive(Clone, Copy, Debug)]
+pub struct Length {
+    /// Most bytes of the ring.
+    pub ring_bytes: u64,
+    /// The shortest time that it should reach back, in seconds; 0 for any.
+    pub shortest: u64,
+}
+
+impl Length {
+    /// How far the tape will reach back at so many bytes a second, in seconds; `None` while nothing is written.
+    pub fn seconds(self, rate: f64) -> Option<f64> {
+        // Less than a byte a second is nothing.
+        (rate >= 1.0).then(|| self.ring_bytes as f64 / rate)
+    }
+}
 
 /// The answer to `GET /health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// `ok` or `failing`.
     pub status: &'static str,
-    /// Why it fails; empty when it does not.
+    /// What is wrong; empty when nothing is.
+    pub conditions: Vec<Condition>,
+    /// Of each condition, how it shows and what to look at.
     pub reasons: Vec<String>,
     /// The node.
     pub node: String,
@@ -31,30 +134,106 @@ pub struct Health {
 }
 
 impl Health {
-    /// Judges how the recording stands at `now`.
-    pub fn judge(status: &Status, now: Nanos) -> Self {
-        let mut reasons = Vec::new();
+    /// Judges how the recording stands at `now`, of the steady clock.
+    pub fn judge(status: &Status, length: Length, now: Nanos) -> Self {
+        let mut found = Vec::new();
+        let mut say = |condition, reason: String| found.push((condition, reason));
         if let Some(failure) = status.failure() {
-            reasons.push(format!("recording has ended: {failure}"));
+            say(
+                Condition::RecordingEnded,
+                format!("recording has ended: {failure}"),
+            );
         } else if let Some(held) = longer_than(STALLED, status.round(), now) {
-            reasons.push(format!(
-                "the recorder has not come round for {held} s: the tape's disk may not answer"
-            ));
+            say(
+                Condition::RecorderStalled,
+                format!("the recorder has not come round for {held} s: the tape's disk may not answer"),
+            );
         }
-        if let Some(held) = status
-            .stuck_since()
-            .and_then(|since| longer_than(STUCK, since, now))
+        let signs = status.signs();
+        if let Some(held) = longer_than(STUCK, status.moved(), now).filter(|_| signs.waiting) {
+            say(
+                Condition::NoPackets,
+                format!("packets are seen by the kernel, but none has come to the agent for {held} s"),
+            );
+        }
+        if signs.detached > 0 {
+            say(
+                Condition::ProgramDetached,
+                "the kernel programs are attached no longer: someone has detached them, or the recorded cgroup was \
+                 removed; start the agent again"
+                    .to_owned(),
+            );
+        }
+        let lately = |sign: Option<Nanos>| sign.is_some_and(|at| now.saturating_sub(at) <= LOSS_REMEMBERED);
+        if lately(signs.overrun) {
+            say(
+                Condition::RingOverrun,
+                "packets were lost because they came faster than they were taken: give a larger --buffer-size, or \
+                 record less"
+                    .to_owned(),
+            );
+        }
+        if let Some(held) = signs.not_growing.and_then(|since| longer_than(STUCK, since, now)) {
+            say(
+                Condition::TapeNotGrowing,
+                format!("packets come, but nothing has been written to the tape for {held} s"),
+            );
+        }
+        if lately(signs.disk_full) {
+            say(
+                Condition::DiskFull,
+                "the disk is full: the tape is shorter than asked for, or loses packets".to_owned(),
+            );
+        }
+        if lately(signs.write_error) {
+            say(
+                Condition::WriteError,
+                "packets are lost because the tape cannot be written: see the agent's log".to_owned(),
+            );
+        }
+        if let Some((_, took)) = signs.slow.filter(|(at, _)| lately(Some(*at))) {
+            say(
+                Condition::DiskSlow,
+                format!(
+                    "the recorder was held up for {:.1} s: the tape's disk is slow, or there was no processor for it",
+                    took.as_secs_f64()
+                ),
+            );
+        }
+        let recently = |at: Nanos| now.saturating_sub(at) <= TAMPERING_REMEMBERED;
+        if signs.vanished.is_some_and(recently) {
+            say(
+                Condition::FilesVanished,
+                "someone else has deleted files of the tape, or changed them: what they held is told as lost"
+                    .to_owned(),
+            );
+        }
+        if let Some((_, step)) = signs.clock_set.filter(|(at, _)| recently(*at)) {
+            say(
+                Condition::ClockJumped,
+                format!(
+                    "the clock was set by {:+.1} s: the times of packets before and after do not fit together",
+                    step as f64 / 1e9
+                ),
+            );
+        }
+        if let Some(seconds) = length
+            .seconds(signs.rate)
+            .filter(|seconds| *seconds < length.shortest as f64)
         {
-            reasons.push(format!(
-                "packets are seen by the kernel, but none has come to the agent for {held} s"
-            ));
+            say(
+                Condition::TapeShort,
+                format!(
+                    "at the present rate of {:.0} bytes/s the tape reaches back {seconds:.0} s only: give a larger \
+                     --tape-size, or a smaller --shortest-tape",
+                    signs.rate
+                ),
+            );
         }
-        if status.lost_by_tape() > 0 && longer_than(LOSS_REMEMBERED, status.lost_by_tape(), now).is_none() {
-            reasons
-                .push("packets are lost because the tape cannot be written: see the agent's log".to_owned());
-        }
+        let (conditions, reasons): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         Self {
-            status: if reasons.is_empty() { "ok" } else { "failing" },
+            status: if conditions.is_empty() { "ok" } else { "failing" },
+            conditions,
             reasons,
             node: status.node.clone(),
             backend: status.backend,
@@ -62,9 +241,17 @@ impl Health {
         }
     }
 
+    /// Whether nothing is wrong that a new start would mend.
+    pub fn is_alive(&self) -> bool {
+        !self
+            .conditions
+            .iter()
+            .any(|condition| condition.asks_for_a_new_start())
+    }
+
     /// Whether all is well.
     pub fn is_ok(&self) -> bool {
-        self.reasons.is_empty()
+        self.conditions.is_empty()
     }
 }
 
@@ -76,64 +263,166 @@ fn longer_than(limit: Nanos, since: Nanos, now: Nanos) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use wiretape_tape::TapeCounters;
+
     use super::*;
     use crate::capture::CaptureCounters;
 
     const SECOND: Nanos = 1_000_000_000;
+    /// The wall's clock, when the steady one is at 0.
+    const WALL: Nanos = 1_700_000_000 * SECOND;
 
-    fn status() -> Status {
-        Status::new("node-1".to_owned(), "ebpf", "asked for".to_owned(), 100 * SECOND)
+    /// A recorder that began at second 100, and does well.
+    struct Recorder {
+        status: Status,
+        capture: CaptureCounters,
+        tape: TapeCounters,
+        second: u64,
+        wall: Nanos,
+    }
+
+    impl Recorder {
+        fn new() -> Self {
+            let status = Status::new("node-1".to_owned(), "pcap", "asked for".to_owned(), 100 * SECOND);
+            Self {
+                status,
+                capture: CaptureCounters::default(),
+                tape: TapeCounters::default(),
+                second: 100,
+                wall: WALL,
+            }
+        }
+
+        /// A second passes, in which so many packets come and bytes are written.
+        fn pass(&mut self, packets: u64, written: u64) {
+            self.second += 1;
+            let now = self.second * SECOND;
+            self.capture.seen += packets;
+            self.tape.written_bytes += written;
+            self.status.came_round(packets, packets * 100, now);
+            self.status
+                .counted(self.capture, &self.tape, self.wall + now, now);
+        }
+
+        fn conditions(&self) -> Vec<Condition> {
+            let length = Length {
+                ring_bytes: 1 << 30,
+                shortest: 3600,
+            };
+            Health::judge(&self.status, length, self.second * SECOND).conditions
+        }
+
+        /// After so many seconds in which all is well.
+        fn after(mut self, seconds: u64) -> Vec<Condition> {
+            (0..seconds).for_each(|_| self.pass(10, 1000));
+            self.conditions()
+        }
+    }
+
+    fn well() -> Recorder {
+        let mut recorder = Recorder::new();
+        (0..5).for_each(|_| recorder.pass(10, 1000));
+        assert_eq!(recorder.conditions(), []);
+        recorder
     }
 
     #[test]
-    fn a_recorder_that_comes_round_is_healthy() {
-        let status = status();
-        status.came_round(10, 1000, 105 * SECOND);
-        status.counted(
-            CaptureCounters {
-                seen: 12,
-                excluded: 1,
-                lost_buffer_full: 1,
-                ..Default::default()
-            },
-            105 * SECOND,
-        );
-        assert!(Health::judge(&status, 110 * SECOND).is_ok());
-    }
-
-    #[test]
-    fn a_recorder_that_hangs_or_has_ended_is_not() {
-        let status = status();
-        assert_eq!(Health::judge(&status, 111 * SECOND).reasons.len(), 1);
-        status.failed("the thread panicked".to_owned());
-        let reasons = Health::judge(&status, 111 * SECOND).reasons;
-        assert_eq!(reasons, ["recording has ended: the thread panicked"]);
+    fn a_recorder_that_hangs_or_has_ended_is_told_of() {
+        let mut recorder = well();
+        recorder.second += 11;
+        assert_eq!(recorder.conditions(), [Condition::RecorderStalled]);
+        recorder.status.failed("the thread panicked".to_owned());
+        assert_eq!(recorder.conditions(), [Condition::RecordingEnded]);
     }
 
     #[test]
     fn packets_that_do_not_arrive_are_told_of() {
-        let status = status();
-        let counters = CaptureCounters {
-            seen: 5,
-            ..Default::default()
-        };
-        for second in 101..=111 {
-            status.came_round(0, 0, second * SECOND);
-            status.counted(counters, second * SECOND);
-        }
-        assert!(!Health::judge(&status, 111 * SECOND).is_ok());
-        status.came_round(5, 500, 112 * SECOND);
-        status.counted(counters, 112 * SECOND);
-        assert!(Health::judge(&status, 112 * SECOND).is_ok());
+        let mut recorder = well();
+        recorder.capture.seen += 5;
+        (0..10).for_each(|_| recorder.pass(0, 0));
+        assert_eq!(recorder.conditions(), []);
+        recorder.pass(0, 0);
+        assert_eq!(recorder.conditions(), [Condition::NoPackets]);
+        recorder.capture.seen -= 5;
+        assert_eq!(recorder.after(1), []);
     }
 
     #[test]
-    fn a_loss_at_the_tape_is_told_of_for_a_while() {
-        let status = status();
-        status.came_round(1, 1, 109 * SECOND);
-        status.tape_lost(105 * SECOND);
-        assert!(!Health::judge(&status, 110 * SECOND).is_ok());
-        status.came_round(1, 1, 140 * SECOND);
-        assert!(Health::judge(&status, 140 * SECOND).is_ok());
+    fn packets_that_are_not_written_are_told_of_and_an_idle_node_is_not() {
+        let mut recorder = well();
+        (0..60).for_each(|_| recorder.pass(0, 0));
+        assert_eq!(recorder.conditions(), []);
+        (0..12).for_each(|_| recorder.pass(10, 0));
+        assert_eq!(recorder.conditions(), [Condition::TapeNotGrowing]);
+        assert_eq!(recorder.after(1), []);
+    }
+
+    #[test]
+    fn losses_are_told_of_for_a_while_each_by_its_cause() {
+        let mut recorder = well();
+        recorder.capture.lost_buffer_full += 1;
+        recorder.capture.seen += 1;
+        recorder.tape.dropped_disk_full += 1;
+        recorder.tape.lost_write_error += 1;
+        recorder.pass(10, 1000);
+        let lost = [Condition::RingOverrun, Condition::DiskFull, Condition::WriteError];
+        assert_eq!(recorder.conditions(), lost);
+        assert_eq!(recorder.after(31), []);
+    }
+
+    #[test]
+    fn a_slow_disk_is_told_of_for_a_while() {
+        let recorder = well();
+        recorder
+            .status
+            .took(Duration::from_millis(900), recorder.second * SECOND);
+        assert_eq!(recorder.conditions(), []);
+        recorder
+            .status
+            .took(Duration::from_secs(2), recorder.second * SECOND);
+        assert_eq!(recorder.conditions(), [Condition::DiskSlow]);
+        assert_eq!(recorder.after(31), []);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_either_way_is_told_of_longer() {
+        for step in [-3600, 3600] {
+            let mut recorder = well();
+            recorder.wall = recorder.wall.saturating_add_signed(step * SECOND.cast_signed());
+            recorder.pass(10, 1000);
+            assert_eq!(recorder.conditions(), [Condition::ClockJumped]);
+            (0..299).for_each(|_| recorder.pass(10, 1000));
+            assert_eq!(recorder.conditions(), [Condition::ClockJumped]);
+            assert_eq!(recorder.after(2), []);
+        }
+    }
+
+    #[test]
+    fn files_that_vanish_are_told_of_longer() {
+        let mut recorder = well();
+        recorder.tape.vanished += 1;
+        recorder.pass(10, 1000);
+        assert_eq!(recorder.conditions(), [Condition::FilesVanished]);
+        assert_eq!(recorder.after(301), []);
+    }
+
+    #[test]
+    fn a_burst_does_not_make_the_tape_short_and_a_lasting_rate_does() {
+        // At 1 MB/s, a tape of 1 GiB reaches back 18 minutes.
+        let mut recorder = well();
+        (0..30).for_each(|_| recorder.pass(1000, 1_000_000));
+        assert_eq!(recorder.conditions(), []);
+        (0..270).for_each(|_| recorder.pass(1000, 1_000_000));
+        assert_eq!(recorder.conditions(), [Condition::TapeShort]);
+        assert_eq!(recorder.after(600), []);
+    }
+
+    #[test]
+    fn conditions_are_called_the_same_everywhere() {
+        for condition in Condition::ALL {
+            assert_eq!(serde_json::to_value(condition).unwrap(), condition.name());
+        }
     }
 }

@@ -16,10 +16,18 @@ pub mod recorder;
 
 pub mod drain;
 
+pub mod keeper;
+
+pub mod attached;
+
 pub mod status;
 
 pub mod health;
 
 pub mod metrics;
 
+pub mod stream;
+
 pub mod server;
+
+pub mod doctor;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,13 +17,16 @@ use tracing_subscriber::EnvFilter;
 use wiretape_agent::attribution::workloads::Workloads;
 use wiretape_agent::attribution::{Attributed, Reload};
 use wiretape_agent::capture::{self, Opened, Waker};
-use wiretape_agent::config::{Backend, Config};
+use wiretape_agent::config::{Arguments, Backend, Command, Config};
+use wiretape_agent::doctor;
 use wiretape_agent::drain::Drain;
+use wiretape_agent::health::Length;
+use wiretape_agent::keeper::Keeper;
 use wiretape_agent::own_cgroup::{Hierarchy, OwnCgroup};
-use wiretape_agent::recorder::{POLL, Recording, wall_clock};
+use wiretape_agent::recorder::{POLL, Recording, steady_clock, wall_clock};
 use wiretape_agent::status::Status;
 use wiretape_agent::{metrics, server};
-use wiretape_tape::{Shelf, Tape, TapeOptions};
+use wiretape_tape::{Nanos, Tape, TapeOptions};
 
 /// How long streams that are under way may go on once the agent is told to stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -31,13 +35,16 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let Arguments { command, config } = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    if let Some(Command::Doctor { json, config }) = command {
+        return doctor::run(&config, json);
+    }
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -79,14 +86,15 @@ fn run(config: &Config) -> Result<()> {
             ring_bytes: config.tape_size,
             segment_bytes: config.segment_size,
             // A packet waits for the recorder first.
-            flush_every: u64::try_from(config.flush.saturating_sub(POLL).as_nanos()).unwrap_or(u64::MAX),
+            flush_every: nanos(config.flush.saturating_sub(POLL)),
+            keep: config.keep.map(nanos),
         },
         wall_clock(),
     )
     .context("the tape cannot be opened")?;
 
     let shelf = tape.shelf();
-    let status = Arc::new(Status::new(node, backend, why, wall_clock()));
+    let status = Arc::new(Status::new(node, backend, why, steady_clock()));
     // A replayed file is older than its names.
     let since = if config.backend == Backend::Replay {
         0
@@ -98,7 +106,16 @@ fn run(config: &Config) -> Result<()> {
     let drain = Drain::new(waker);
     let recording = Recording::start(capture, tape, attributed, Arc::clone(&status), drain.clone())?;
 
-    let served = serve(listener, shelf, status, drain, reload);
+    let keeper = Keeper::start(shelf.clone(), config.compress)?;
+    let length = Length {
+        ring_bytes: config.tape_size,
+        shortest: config.shortest_tape.as_secs(),
+    };
+    let metrics = metrics::registry(Arc::clone(&status), shelf.clone(), drain.clone(), length);
+    let routes = server::routes(shelf, status, drain, length, metrics);
+
+    let served = serve(listener, routes, reload);
+    keeper.stop();
     if !recording.stop(LAST_FLUSH) {
         tracing::error!("the tape is not sealed in time, the next start will do it");
     }
@@ -118,13 +135,7 @@ fn listen(config: &Config) -> Result<net::TcpListener> {
 }
 
 /// Serves until told to stop.
-fn serve(
-    listener: net::TcpListener,
-    shelf: Shelf,
-    status: Arc<Status>,
-    drain: Drain,
-    reload: Reload,
-) -> Result<()> {
+fn serve(listener: net::TcpListener, routes: Router, reload: Reload) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -137,12 +148,6 @@ fn serve(
         let listener = TcpListener::from_std(listener)?;
         // Whoever gave port 0 learns here which it became.
         tracing::info!("serving on {}", listener.local_addr()?);
-        let routes = server::routes(
-            shelf.clone(),
-            Arc::clone(&status),
-            drain.clone(),
-            metrics::registry(status, shelf.clone(), drain),
-        );
         let (stop, stopped) = oneshot::channel::<()>();
         let mut server = tokio::spawn(
             axum::serve(listener, routes)
@@ -151,7 +156,6 @@ fn serve(
                 })
                 .into_future(),
         );
-        let mut expire = tokio::time::interval(server::EXPIRE);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -159,10 +163,6 @@ fn serve(
                 _ = hangup.recv() => {
                     let reload = reload.clone();
                     tokio::task::spawn_blocking(move || reload.request());
-                }
-                _ = expire.tick() => {
-                    let shelf = shelf.clone();
-                    tokio::task::spawn_blocking(move || shelf.expire_cuts(wall_clock()));
                 }
                 ended = &mut server => {
                     ended.context("the server panicked")?.context("the server failed")?;
@@ -179,6 +179,10 @@ fn serve(
     });
     runtime.shutdown_timeout(LAST_ANSWERS);
     outcome
+}
+
+fn nanos(time: Duration) -> Nanos {
+    u64::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
 /// Leaves for a cgroup that is not recorded, where eBPF may be used. Without one, the agent can still record,

@@ -13,10 +13,12 @@ use prometheus_client::registry::Registry;
 use wiretape_tape::{Nanos, Shelf};
 
 use crate::drain::Drain;
+use crate::health::{Condition, Health, Length};
+use crate::recorder::steady_clock;
 use crate::status::Status;
 
 /// A registry of everything the agent counts. Read from where it is counted, at the time of the question.
-pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain) -> Registry {
+pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain, length: Length) -> Registry {
     let mut registry = Registry::with_prefix("wiretape_agent");
     let backend = vec![("name", status.backend.to_owned()), ("why", status.why.clone())];
     registry.register(
@@ -24,7 +26,12 @@ pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain) -> Registry {
         "Where packets come from, and why from there",
         Info::new(backend),
     );
-    registry.register_collector(Box::new(Counted { status, shelf, drain }));
+    registry.register_collector(Box::new(Counted {
+        status,
+        shelf,
+        drain,
+        length,
+    }));
     registry
 }
 
@@ -32,6 +39,7 @@ struct Counted {
     status: Arc<Status>,
     shelf: Shelf,
     drain: Drain,
+    length: Length,
 }
 
 impl fmt::Debug for Counted {
@@ -87,6 +95,31 @@ impl Collector for Counted {
             ConstCounter::new(packets).encode(lost.encode_family(&[("stage", stage)])?)?;
         }
 
+        self.conditions(out)?;
+        counter(
+            out,
+            "written_bytes",
+            "Bytes written into segments",
+            tape.written_bytes,
+        )?;
+        counter(
+            out,
+            "cut_short",
+            "Packets longer than the tape takes, of which the head was put onto it",
+            tape.cut_short,
+        )?;
+        counter(
+            out,
+            "vanished_files",
+            "Files of the tape that someone else deleted or changed",
+            tape.vanished,
+        )?;
+        counter(
+            out,
+            "vanished_packets",
+            "Packets that were on the tape and went with those files",
+            tape.vanished_packets,
+        )?;
         counter(out, "write_errors", "Writes that failed", tape.write_errors)?;
         counter(
             out,
@@ -115,6 +148,25 @@ impl Collector for Counted {
         )?;
         counter(
             out,
+            "segments_dropped_old",
+            "Segments dropped because they were older than is kept",
+            tape.dropped_old,
+        )?;
+        counter(
+            out,
+            "segments_unreadable",
+            "Files of the tape that could not be read when it was opened",
+            tape.unreadable,
+        )?;
+        counter(out, "events", "Events put onto the tape", tape.events)?;
+        counter(
+            out,
+            "events_lost",
+            "Events that could not be put onto the tape",
+            tape.events_lost,
+        )?;
+        counter(
+            out,
             "names_refused",
             "Names for which the tape had no room",
             tape.names_refused,
@@ -122,7 +174,7 @@ impl Collector for Counted {
         counter(
             out,
             "cuts_expired",
-            "Cuts that nobody released in time",
+            "Cuts that nobody released in time, or before they held too much",
             tape.cuts_expired,
         )?;
 
@@ -134,7 +186,25 @@ impl Collector for Counted {
         )?;
 
         gauge(out, "segments", "Segments on the ring", boundaries.segments)?;
-        gauge(out, "ring_bytes", "Bytes on the ring", boundaries.bytes)?;
+        gauge(
+            out,
+            "ring_bytes",
+            "Bytes on the ring, as a cut gives them out",
+            boundaries.bytes,
+        )?;
+        gauge(
+            out,
+            "ring_stored_bytes",
+            "Bytes of the ring on disk, compressed or not",
+            tape.stored_bytes,
+        )?;
+        gauge(
+            out,
+            "ring_limit_bytes",
+            "Most bytes on disk, cuts included",
+            self.length.ring_bytes,
+        )?;
+        self.reach(out)?;
         gauge(out, "ring_packets", "Packets on the ring", boundaries.packets)?;
         gauge(out, "cuts", "Cuts held", tape.cuts)?;
         gauge(
@@ -154,6 +224,50 @@ impl Collector for Counted {
             "newest_timestamp_seconds",
             "Time of the newest packet on the ring",
             boundaries.newest,
+        )
+    }
+}
+
+impl Counted {
+    /// 1 for each condition that `/health` fails with, 0 for the others.
+    fn conditions(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let health = Health::judge(&self.status, self.length, steady_clock());
+        let mut family = out.encode_descriptor(
+            "condition",
+            "What is wrong with the recording",
+            None,
+            MetricType::Gauge,
+        )?;
+        for condition in Condition::ALL {
+            let holds = i64::from(health.conditions.contains(&condition));
+            ConstGauge::new(holds).encode(family.encode_family(&[("condition", condition.name())])?)?;
+        }
+        Ok(())
+    }
+
+    /// The rate, and what it means for how far the tape will reach back.
+    fn reach(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let rate = self.status.signs().rate;
+        encode(
+            ConstGauge::new(rate),
+            out.encode_descriptor(
+                "written_bytes_per_second",
+                "Bytes written into segments each second, over some five minutes",
+                None,
+                MetricType::Gauge,
+            )?,
+        )?;
+        let Some(seconds) = self.length.seconds(rate) else {
+            return Ok(());
+        };
+        encode(
+            ConstGauge::new(seconds),
+            out.encode_descriptor(
+                "expected_reach_seconds",
+                "How far the tape will reach back at the present rate",
+                None,
+                MetricType::Gauge,
+            )?,
         )
     }
 }

@@ -11,6 +11,12 @@ use thiserror::Error;
 /// Why the agent's place in the hierarchy cannot be found or made.
 #[derive(Debug, Error)]
 pub enum CgroupError {
+    /// The mounted hierarchy does not hold this process: it is a container's own, or another machine's.
+    #[error("this process is in no cgroup below {}: mount the whole hierarchy of the machine", .root.display())]
+    Absent {
+        /// Where the hierarchy is mounted.
+        root: PathBuf,
+    },
     /// No cgroup v2 file system is mounted.
     #[error("no cgroup v2 hierarchy is mounted: mount one (type cgroup2), or record with --backend pcap")]
     NotMounted,
@@ -105,6 +111,9 @@ pub struct OwnCgroup {
     made: Option<(PathBuf, PathBuf)>,
 }
 
+/// How deep the hierarchy is searched. Kubernetes uses five levels, systemd about as many.
+const MAX_DEPTH: usize = 32;
+
 /// The names of cgroups made here begin so; the process id follows.
 const PREFIX: &str = "wiretape-agent-";
 
@@ -120,7 +129,8 @@ impl OwnCgroup {
             .lines()
             .find_map(|line| line.strip_prefix("0::"))
             .ok_or(CgroupError::NoPlace)?;
-        let (home, id) = hierarchy.resolve(&hierarchy.root().join(place.trim_start_matches('/')))?;
+        let told = hierarchy.root().join(place.trim_start_matches('/'));
+        let (home, id) = hierarchy.resolve(&find(hierarchy.root(), &told)?)?;
         if id.level > 0 && alone(&home)? {
             return Ok(Self { id, made: None });
         }
@@ -146,6 +156,34 @@ impl Drop for OwnCgroup {
             tracing::warn!(cgroup = %dir.display(), %error, "the agent's own cgroup stays behind");
         }
     }
+}
+
+/// The cgroup that this process is in: the one `told` by the kernel, or, in a container, one that is found by who is in
+/// it. A container has a cgroup namespace, in which its own cgroup is called `/`, whatever it is in the node's hierarchy.
+fn find(root: &Path, told: &Path) -> Result<PathBuf, CgroupError> {
+    if lists_this_process(told)? {
+        return Ok(told.to_owned());
+    }
+    search(root, 0).ok_or_else(|| CgroupError::Absent {
+        root: root.to_owned(),
+    })
+}
+
+fn search(dir: &Path, depth: usize) -> Option<PathBuf> {
+    // One that goes away meanwhile is not ours, nor is one whose processes cannot be listed.
+    if lists_this_process(dir).unwrap_or_default() {
+        return Some(dir.to_owned());
+    }
+    let entries = fs::read_dir(dir).ok()?.flatten();
+    entries
+        .filter(|entry| depth < MAX_DEPTH && entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .find_map(|entry| search(&entry.path(), depth + 1))
+}
+
+/// Processes of other PID namespaces are listed as 0, so that a number is never another's.
+fn lists_this_process(dir: &Path) -> Result<bool, CgroupError> {
+    let own = std::process::id().to_string();
+    Ok(read(&dir.join("cgroup.procs"))?.lines().any(|pid| pid == own))
 }
 
 /// Whether this process is the only one in the cgroup, which has none below it.
@@ -208,6 +246,25 @@ mod tests {
             cgroup2_mount("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"),
             None
         );
+    }
+
+    #[test]
+    fn in_a_container_the_own_cgroup_is_found_by_who_is_in_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let pod = root.path().join("kubepods/pod/container");
+        fs::create_dir_all(&pod).expect("folders");
+        let list = |dir: &Path, text: &str| fs::write(dir.join("cgroup.procs"), text).expect("a file");
+        // A process of another PID namespace is listed as 0.
+        list(root.path(), "0\n0\n");
+        list(&pod, "0\n");
+        assert!(matches!(
+            find(root.path(), root.path()),
+            Err(CgroupError::Absent { .. })
+        ));
+        list(&pod, &format!("0\n{}\n", std::process::id()));
+        assert_eq!(find(root.path(), root.path()).expect("found"), pod);
+        list(root.path(), &format!("{}\n", std::process::id()));
+        assert_eq!(find(root.path(), root.path()).expect("found"), root.path());
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use wiretape_tape::{Nanos, Tape, TapeError};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
+use wiretape_tape::{Loss, LossStage, Nanos, Tape, TapeError};
 
 use crate::attribution::{Attributed, ledger};
 use crate::capture::{self, Capture, CaptureError, Mark, Polled};
@@ -61,7 +63,9 @@ impl Recording {
             draining: None,
             told: HashSet::new(),
             counted: None,
-            lost: 0,
+            lost_buffer_full: 0,
+            lost_unreadable: 0,
+            counted_at: wall_clock(),
             tape_lost: 0,
             dropped_disk_full: 0,
             tape_failed: false,
@@ -114,8 +118,10 @@ struct Recorder {
     /// Cgroups that the attribution knows of.
     told: HashSet<u64>,
     counted: Option<Instant>,
-    /// Lost before the recorder, as told to the tape.
-    lost: u64,
+    /// Lost before the recorder, by stage, as told to the tape, and when that was.
+    lost_buffer_full: u64,
+    lost_unreadable: u64,
+    counted_at: Nanos,
     /// Lost by the tape, as told to the status.
     tape_lost: u64,
     /// Segments that gave way because the disk was full, as logged.
@@ -171,6 +177,7 @@ impl Recorder {
             self.tape.interface_name(ifindex, &name);
         }
         let timeout = self.hasten(timeout)?;
+        let begun = Instant::now();
         let Self {
             capture,
             tape,
@@ -207,7 +214,7 @@ impl Recorder {
             self.draining = None;
         }
         let now = wall_clock();
-        self.status.came_round(packets, bytes, now);
+        self.status.came_round(packets, bytes, steady_clock());
         for name in self.attributed.names() {
             outcome = outcome.and(self.tape.name(&name));
         }
@@ -215,6 +222,8 @@ impl Recorder {
             self.count(now)?;
         }
         outcome = outcome.and(self.tape.tick(now));
+        self.status
+            .took(begun.elapsed().saturating_sub(timeout), steady_clock());
         self.report(outcome);
         Ok(if polled == Polled::Ended && packets == 0 {
             Polled::Packets(0)
@@ -239,17 +248,34 @@ impl Recorder {
     fn count(&mut self, now: Nanos) -> Result<(), CaptureError> {
         self.counted = Some(Instant::now());
         let counters = self.capture.counters()?;
-        let lost = counters.lost();
-        if lost > self.lost {
-            tracing::warn!(
-                packets = lost - self.lost,
-                "packets lost before they came to the agent"
-            );
-            self.tape.lost(lost - self.lost);
-            self.lost = lost;
+        for (stage, lost, told) in [
+            (
+                LossStage::BufferFull,
+                counters.lost_buffer_full,
+                &mut self.lost_buffer_full,
+            ),
+            (
+                LossStage::Unreadable,
+                counters.lost_unreadable,
+                &mut self.lost_unreadable,
+            ),
+        ] {
+            let packets = lost.saturating_sub(*told);
+            if packets > 0 {
+                tracing::warn!(packets, ?stage, "packets lost before they came to the agent");
+                let (since, until) = (self.counted_at.min(now), now);
+                self.tape.lost_at(Loss {
+                    stage,
+                    since,
+                    until,
+                    packets,
+                });
+                *told = lost;
+            }
         }
-        self.status.counted(counters, now);
+        self.counted_at = now;
         let tape = self.tape.shelf().counters();
+        self.status.counted(counters, &tape, now, steady_clock());
         let tape_lost = tape.lost_disk_full + tape.lost_write_error;
         if tape_lost > self.tape_lost {
             tracing::error!(
@@ -257,7 +283,6 @@ impl Recorder {
                 "packets lost because the tape cannot be written"
             );
             self.tape_lost = tape_lost;
-            self.status.tape_lost(now);
         }
         if tape.dropped_disk_full > self.dropped_disk_full {
             let segments = tape.dropped_disk_full - self.dropped_disk_full;
@@ -281,6 +306,12 @@ impl Recorder {
             _ => {}
         }
     }
+}
+
+/// Time that goes on whatever is done to the clock, by which health knows how long something has lasted.
+pub fn steady_clock() -> Nanos {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| u64::try_from(time.num_nanoseconds()).unwrap_or(0))
 }
 
 /// The time, by which the tape knows when to flush.

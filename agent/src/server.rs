@@ -2,9 +2,7 @@
 //!
 //! Every refusal is `{"error": "..."}` with a fitting status.
 
-use std::io::SeekFrom;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -15,23 +13,18 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
 use wiretape_tape::{Boundaries, Cut, CutError, Name, Nanos, Shelf};
 
 use crate::drain::{DRAIN_WITHIN, Drain};
-use crate::health::Health;
-use crate::recorder::wall_clock;
+use crate::health::{Health, Length};
+use crate::recorder::{steady_clock, wall_clock};
 use crate::status::Status;
+use crate::stream::{MAX_STREAMS, STREAM_BUFFER, SegmentStream};
 
 /// Longest body that is read: an order for a cut takes a hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
-
-/// How much of a segment is read at once. Larger reads gain nothing; this is held per stream.
-const STREAM_BUFFER: usize = 256 * 1024;
-
-/// How often cuts that nobody released are looked for.
-pub const EXPIRE: Duration = Duration::from_secs(60);
 
 /// What the routes work on.
 #[derive(Clone)]
@@ -39,11 +32,13 @@ struct Served {
     shelf: Shelf,
     status: Arc<Status>,
     drain: Drain,
+    length: Length,
     metrics: Arc<Registry>,
+    streams: Arc<Semaphore>,
 }
 
 /// The routes.
-pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, metrics: Registry) -> Router {
+pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, length: Length, metrics: Registry) -> Router {
     Router::new()
         .route("/boundaries", get(boundaries))
         .route("/cuts", axum::routing::post(make_cut))
@@ -51,6 +46,7 @@ pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, metrics: Registry
         .route("/cuts/{id}/segments/{name}", get(segment))
         .route("/names", get(names))
         .route("/health", get(health))
+        .route("/alive", get(alive))
         .route("/metrics", get(metrics_text))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
@@ -64,7 +60,9 @@ pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, metrics: Registry
             shelf,
             status,
             drain,
+            length,
             metrics: Arc::new(metrics),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         })
 }
 
@@ -122,20 +120,19 @@ async fn segment(
     Path((id, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let (file, bytes) = blocking(move || Ok(served.shelf.cut_segment(&id, &name)?)).await?;
-    let from = match headers.get(header::RANGE).and_then(open_range) {
-        Some(from) if from >= bytes => return Ok(past_the_end(bytes)),
-        from => from,
-    };
-    let mut file = tokio::fs::File::from_std(file);
-    file.seek(SeekFrom::Start(from.unwrap_or(0)))
-        .await
-        .map_err(Refusal::internal)?;
+    let from = headers.get(header::RANGE).and_then(open_range);
+    let place = Arc::clone(&served.streams).try_acquire_owned().map_err(|_| {
+        let text = format!("{MAX_STREAMS} segments are streamed already: ask again when one has ended");
+        Refusal::new(StatusCode::TOO_MANY_REQUESTS, &text)
+    })?;
+    let (reader, bytes) =
+        blocking(move || Ok(served.shelf.cut_segment(&id, &name, from.unwrap_or(0))?)).await?;
+    if from.is_some_and(|from| from >= bytes) {
+        return Ok(past_the_end(bytes));
+    }
     let left = bytes - from.unwrap_or(0);
-    let mut response = Response::new(Body::from_stream(ReaderStream::with_capacity(
-        file.take(left),
-        STREAM_BUFFER,
-    )));
+    let stream = ReaderStream::with_capacity(SegmentStream::new(reader, place), STREAM_BUFFER);
+    let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -180,16 +177,24 @@ async fn names(State(served): State<Served>) -> Result<Json<Vec<Name>>, Refusal>
     blocking(move || Ok(Json(served.shelf.names()))).await
 }
 
+/// Whether the recording is to be trusted.
 async fn health(State(served): State<Served>) -> (StatusCode, Json<Health>) {
-    let health = Health::judge(&served.status, wall_clock());
-    (
-        if health.is_ok() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        },
-        Json(health),
-    )
+    judged(&served, Health::is_ok)
+}
+
+/// The same answer; fails only when a new start of the agent may help, for those who would start it anew.
+async fn alive(State(served): State<Served>) -> (StatusCode, Json<Health>) {
+    judged(&served, Health::is_alive)
+}
+
+fn judged(served: &Served, is_good: impl Fn(&Health) -> bool) -> (StatusCode, Json<Health>) {
+    let health = Health::judge(&served.status, served.length, steady_clock());
+    let status = if is_good(&health) {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(health))
 }
 
 async fn metrics_text(State(served): State<Served>) -> Result<Response, Refusal> {

@@ -1,11 +1,24 @@
 //! How the recording goes: written by the recorder, read by health and metrics.
+//!
+//! All times here are of the steady clock, unless they are said to be the wall's.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use wiretape_tape::Nanos;
+use wiretape_tape::{Nanos, TapeCounters};
 
+use crate::attached;
 use crate::capture::CaptureCounters;
+
+/// A clock that gains or loses more than this between two counts was set: slewing makes half a millisecond of it.
+const JUMP: i64 = 1_000_000_000;
+
+/// A round of the recorder that takes longer, waiting apart, is slow: it takes milliseconds.
+pub const SLOW: Duration = Duration::from_secs(1);
+
+/// Over how long the rate is taken. A burst of some seconds does not make the tape short.
+const RATE_OVER: f64 = 300.0;
 
 /// Shared between the recorder and whoever wants to know.
 #[derive(Debug)]
@@ -18,12 +31,47 @@ pub struct Status {
     pub why: String,
     packets: AtomicU64,
     bytes: AtomicU64,
-    capture: Mutex<CaptureCounters>,
     round: AtomicU64,
     moved: AtomicU64,
-    stuck: AtomicBool,
-    lost_by_tape: AtomicU64,
+    state: Mutex<State>,
     failure: Mutex<Option<String>>,
+}
+
+/// What is looked at once a second.
+#[derive(Clone, Debug, Default)]
+struct State {
+    capture: CaptureCounters,
+    tape: TapeCounters,
+    packets: u64,
+    counted: Nanos,
+    /// The wall's clock minus the steady one.
+    offset: i64,
+    signs: Signs,
+}
+
+/// Signs of trouble. A time is when one was last seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Signs {
+    /// The capture has seen packets that have not come to the recorder; since when is in `moved`.
+    pub waiting: bool,
+    /// Packets came, and nothing was written: since when.
+    pub not_growing: Option<Nanos>,
+    /// The buffer between kernel and agent was full.
+    pub overrun: Option<Nanos>,
+    /// The disk was full: packets were lost, or segments gave way.
+    pub disk_full: Option<Nanos>,
+    /// Packets were lost because writing failed.
+    pub write_error: Option<Nanos>,
+    /// A round was slow, and how long it took.
+    pub slow: Option<(Nanos, Duration)>,
+    /// The wall's clock was set, and by how much.
+    pub clock_set: Option<(Nanos, i64)>,
+    /// Someone else deleted or changed files of the tape.
+    pub vanished: Option<Nanos>,
+    /// Programs that are no longer attached, though the agent has not let go of them.
+    pub detached: usize,
+    /// Bytes written per second.
+    pub rate: f64,
 }
 
 impl Status {
@@ -35,11 +83,9 @@ impl Status {
             why,
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            capture: Mutex::default(),
             round: AtomicU64::new(now),
             moved: AtomicU64::new(now),
-            stuck: AtomicBool::new(false),
-            lost_by_tape: AtomicU64::new(0),
+            state: Mutex::default(),
             failure: Mutex::default(),
         }
     }
@@ -56,7 +102,7 @@ impl Status {
 
     /// What the capture has counted, as of at most a second ago.
     pub fn capture(&self) -> CaptureCounters {
-        *self.capture.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state().capture
     }
 
     /// When the recorder last came round.
@@ -64,16 +110,14 @@ impl Status {
         self.round.load(Ordering::Relaxed)
     }
 
-    /// Since when packets have been seen by the capture and not come to the recorder, if that is so.
-    pub fn stuck_since(&self) -> Option<Nanos> {
-        self.stuck
-            .load(Ordering::Relaxed)
-            .then(|| self.moved.load(Ordering::Relaxed))
+    /// When a packet last came, or none was waiting.
+    pub fn moved(&self) -> Nanos {
+        self.moved.load(Ordering::Relaxed)
     }
 
-    /// When the tape last lost a packet because it could not be written; 0 if never.
-    pub fn lost_by_tape(&self) -> Nanos {
-        self.lost_by_tape.load(Ordering::Relaxed)
+    /// What has been seen of trouble.
+    pub fn signs(&self) -> Signs {
+        self.state().signs.clone()
     }
 
     /// Why recording has ended, if it has.
@@ -91,25 +135,44 @@ impl Status {
         self.round.store(now, Ordering::Relaxed);
         if packets > 0 {
             self.moved.store(now, Ordering::Relaxed);
-            self.stuck.store(false, Ordering::Relaxed);
+            self.state().signs.waiting = false;
         }
     }
 
-    /// The capture's counters were read, in a round in which nothing is left waiting.
-    pub(crate) fn counted(&self, counters: CaptureCounters, now: Nanos) {
-        let waiting = counters
+    /// So long a round took, waiting apart.
+    pub(crate) fn took(&self, time: Duration, now: Nanos) {
+        if time >= SLOW {
+            tracing::warn!(
+                ?time,
+                "the recorder was held up: the disk is slow, or there was no processor for it"
+            );
+            self.state().signs.slow = Some((now, time));
+        }
+    }
+
+    /// The counters were read, in a round in which nothing is left waiting.
+    pub(crate) fn counted(&self, capture: CaptureCounters, tape: &TapeCounters, wall: Nanos, now: Nanos) {
+        let packets = self.packets();
+        let waiting = capture
             .seen
-            .saturating_sub(counters.excluded + counters.lost() + self.packets());
-        if waiting == 0 {
+            .saturating_sub(capture.excluded + capture.lost() + packets)
+            > 0;
+        if !waiting {
             self.moved.store(now, Ordering::Relaxed);
         }
-        self.stuck.store(waiting > 0, Ordering::Relaxed);
-        *self.capture.lock().unwrap_or_else(PoisonError::into_inner) = counters;
-    }
-
-    /// The tape has lost packets.
-    pub(crate) fn tape_lost(&self, now: Nanos) {
-        self.lost_by_tape.store(now, Ordering::Relaxed);
+        let mut state = self.state();
+        state.signs.waiting = waiting;
+        if self.backend == "ebpf" {
+            let detached = attached::detached_links();
+            if detached > state.signs.detached {
+                tracing::error!(
+                    detached,
+                    "someone else has detached the agent's programs, or removed their cgroup"
+                );
+            }
+            state.signs.detached = detached;
+        }
+        state.look(capture, tape, packets, wall, now);
     }
 
     /// Recording has ended, and this is why. The first reason stands.
@@ -118,5 +181,58 @@ impl Status {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(reason);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Compares what is counted now with what was counted before.
+    fn look(&mut self, capture: CaptureCounters, tape: &TapeCounters, packets: u64, wall: Nanos, now: Nanos) {
+        let offset = wall.cast_signed().wrapping_sub(now.cast_signed());
+        let (was, signs) = (&self.tape, &mut self.signs);
+        if self.counted > 0 {
+            let step = offset.wrapping_sub(self.offset);
+            if step.abs() > JUMP {
+                tracing::warn!(seconds = step / 1_000_000_000, "the clock was set");
+                signs.clock_set = Some((now, step));
+            }
+            let passed = now.saturating_sub(self.counted) as f64 / 1e9;
+            if passed > 0.0 {
+                let rate = tape.written_bytes.saturating_sub(was.written_bytes) as f64 / passed;
+                // Forgets by the time that has passed, and begins at nothing: so a start is no burst.
+                signs.rate += (rate - signs.rate) * (1.0 - (-passed / RATE_OVER).exp());
+            }
+        }
+        let mark = |sign: &mut Option<Nanos>, grown: bool| {
+            if grown {
+                *sign = Some(now);
+            }
+        };
+        mark(
+            &mut signs.overrun,
+            capture.lost_buffer_full > self.capture.lost_buffer_full,
+        );
+        mark(
+            &mut signs.disk_full,
+            tape.lost_disk_full > was.lost_disk_full || tape.dropped_disk_full > was.dropped_disk_full,
+        );
+        mark(
+            &mut signs.write_error,
+            tape.lost_write_error > was.lost_write_error,
+        );
+        mark(&mut signs.vanished, tape.vanished > was.vanished);
+        if tape.written_bytes > was.written_bytes || packets == self.packets && signs.not_growing.is_none() {
+            signs.not_growing = None;
+        } else {
+            signs.not_growing.get_or_insert(now);
+        }
+        self.capture = capture;
+        self.tape = tape.clone();
+        self.packets = packets;
+        self.counted = now;
+        self.offset = offset;
     }
 }

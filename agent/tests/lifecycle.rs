@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::agent::Agent;
 use common::packets;
-use common::places::{Cgroup, cgroup_id};
+use common::places::{Cgroup, Disk, cgroup_id};
 use common::workload::{self, Workload};
 use nix::sys::signal::Signal;
 
@@ -181,35 +181,6 @@ fn a_full_disk_shortens_the_tape_and_is_told_of() {
     Workload::start("datagrams 10 100", &cgroup.child("later"), None).finish();
     agent.wait_for("newer packets", |agent| agent.boundaries().newest > newest);
     assert!(agent.stop().success());
-}
-
-/// A small file system, unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(dir: &Path, size: &str) -> Self {
-        let disk = dir.join("disk");
-        std::fs::create_dir(&disk).expect("a folder");
-        let mut mount = std::process::Command::new("mount");
-        let mounted = mount
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(&disk)
-            .status();
-        assert!(
-            mounted.expect("mount is installed").success(),
-            "a tmpfs is mounted"
-        );
-        Self(disk)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
-    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Access, Remote};
+use crate::cluster::Kubernetes;
 use crate::descriptors;
 use crate::hub::{Hub, Options};
 use crate::language;
@@ -123,6 +124,18 @@ struct ServeArgs {
     /// DNS name with an address for each agent, looked up afresh for every snapshot
     #[arg(long, env = "WIRETAPE_NODES_DNS", value_name = "NAME:PORT", value_parser = parse_dns)]
     nodes_dns: Option<(String, u16)>,
+    /// Whether to ask the Kubernetes API for services, nodes and events: auto does in a pod of a cluster, or when
+    /// --kubeconfig is given
+    #[arg(
+        long,
+        env = "WIRETAPE_KUBERNETES",
+        default_value = "auto",
+        value_name = "auto|on|off"
+    )]
+    kubernetes: AskKubernetes,
+    /// How to reach it, when the hub runs in no pod of the cluster
+    #[arg(long, env = "WIRETAPE_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     /// Threads of a dissection; as many as there are processors when not given
     #[arg(long, env = "WIRETAPE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -151,6 +164,27 @@ struct ServeArgs {
         value_name = "ORIGIN"
     )]
     allowed_origins: Vec<String>,
+}
+
+/// When the Kubernetes API is asked.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum AskKubernetes {
+    Auto,
+    On,
+    Off,
+}
+
+impl AskKubernetes {
+    /// The environment is what Kubernetes gives to each pod (its documentation: "Accessing the API from within a Pod").
+    fn how(self, kubeconfig: Option<PathBuf>) -> Kubernetes {
+        let in_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        match (self, kubeconfig) {
+            (Self::Off, _) => Kubernetes::Off,
+            (_, Some(file)) => Kubernetes::File(file),
+            (Self::Auto, None) if !in_pod() => Kubernetes::Off,
+            (Self::Auto | Self::On, None) => Kubernetes::InCluster,
+        }
+    }
 }
 
 /// Flags of `mcp`.
@@ -232,6 +266,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let options = Options {
         data: args.data,
         places,
+        kubernetes: args.kubernetes.how(args.kubeconfig),
         patience: Patience::default(),
         threads,
         descriptors: Arc::new(descriptors::read(&args.descriptors)?),
@@ -265,6 +300,7 @@ async fn speak(args: McpArgs) -> anyhow::Result<()> {
     let options = Options {
         data: args.data.unwrap_or_else(|| folder.path().to_owned()),
         places: Where::default(),
+        kubernetes: Kubernetes::Off,
         patience: Patience::default(),
         threads: processors(),
         descriptors: Arc::new(descriptors::read(&args.descriptors)?),

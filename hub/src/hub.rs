@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use wiretape_dissect::protobuf::Descriptors;
 
 use crate::catalogue::{Catalogue, CatalogueError};
+use crate::cluster::{CLUSTER, Cluster, ClusterError, Kubernetes};
 use crate::jobs::{DissectionError, Jobs};
+use crate::live::{Live, Pace};
 use crate::nodes::{Nodes, Patience, Where};
 use crate::query::Databases;
 use crate::snapshots::{DiskError, SNAPSHOTS, SnapshotError, Snapshots, disk};
@@ -27,6 +29,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Where the agents are.
     pub places: Where,
+    /// Whether and how the Kubernetes API is asked.
+    pub kubernetes: Kubernetes,
     /// How long they are waited for.
     pub patience: Patience,
     /// Threads to dissect on.
@@ -52,6 +56,9 @@ pub enum StartError {
     /// Its catalogue gives no answers.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+    /// The Kubernetes API cannot be asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// Its snapshots cannot be taken over.
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
@@ -64,12 +71,16 @@ pub enum StartError {
 pub struct Hub {
     /// The agents.
     pub nodes: Arc<Nodes>,
+    /// What the Kubernetes API tells, if it is asked.
+    pub cluster: Option<Arc<Cluster>>,
     /// The snapshots.
     pub snapshots: Snapshots,
     /// The dissections.
     pub jobs: Jobs,
     /// Those that are open for questions.
-    pub databases: Databases,
+    pub databases: Arc<Databases>,
+    /// The last minutes, while that is switched on.
+    pub live: Live,
     /// What there is of both.
     pub catalogue: Catalogue,
     /// The data folder.
@@ -86,10 +97,14 @@ impl Hub {
         let lock = lock(&options)?;
         let stopping = CancellationToken::new();
         let nodes = Arc::new(Nodes::new(options.places, options.patience));
+        let folder = options.data.join(CLUSTER);
+        let cluster = Cluster::start(&options.kubernetes, &folder, stopping.clone()).await?;
+        let cluster = cluster.map(Arc::new);
         let catalogue = Catalogue::open(&options.data).await?;
         let snapshots = Snapshots::open(
             &options.data,
             Arc::clone(&nodes),
+            cluster.clone(),
             catalogue.clone(),
             stopping.clone(),
         )
@@ -97,11 +112,22 @@ impl Hub {
         let jobs = Jobs::new(catalogue.clone(), options.threads);
         let root = options.data.join(SNAPSHOTS);
         jobs.recover(|id| root.join(id), crate::now()).await?;
+        let databases = Arc::new(Databases::new(options.descriptors));
+        let live = Live::new(
+            Arc::clone(&nodes),
+            cluster.clone(),
+            Arc::clone(&databases),
+            &options.data,
+            Pace::default(),
+            stopping.clone(),
+        );
         Ok(Self {
             nodes,
+            cluster,
             snapshots,
             jobs,
-            databases: Databases::new(options.descriptors),
+            databases,
+            live,
             catalogue,
             data: options.data,
             since: Instant::now(),

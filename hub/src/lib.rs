@@ -5,6 +5,8 @@
 
 pub mod nodes;
 
+pub mod cluster;
+
 pub mod snapshots;
 
 pub mod dissections;
@@ -12,6 +14,8 @@ pub mod dissections;
 pub mod calls;
 
 pub mod jobs;
+
+pub mod live;
 
 pub mod descriptors;
 

@@ -3,6 +3,9 @@
 //! `cargo xtask help` lists the commands.
 
 mod check;
+mod deb;
+mod dist;
+mod manifests;
 mod new_protocol;
 mod programs;
 mod rootless;
@@ -34,6 +37,9 @@ enum Command {
         /// Say what is missing and install nothing
         #[arg(long)]
         dry_run: bool,
+        /// Only what a build needs: no servers and clients for tests
+        #[arg(long, conflicts_with = "dry_run")]
+        to_build: bool,
     },
     /// Set up, build, and run the main job: three nodes, a hub, a shop with an incident, and its investigation
     Demo {
@@ -78,6 +84,14 @@ enum Command {
         /// In lower case, as in answers and filters: `memcached`
         name: String,
     },
+    /// Build the agent and the hub as they are shipped: the root of an image and a Debian package of each
+    Dist(dist::Wanted),
+    /// Render the chart in deploy/helm to plain manifests
+    Manifests {
+        /// Change nothing, and fail where a file is not what the chart makes
+        #[arg(long)]
+        check: bool,
+    },
     /// Check the structure: layout, who may know what, sizes of files, formatting
     Check {
         /// Run clippy over everything too (compiles a second time)
@@ -88,8 +102,9 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Setup { dry_run: true } => setup::report(),
-        Command::Setup { dry_run: false } => setup::run(),
+        Command::Setup { dry_run: true, .. } => setup::report(),
+        Command::Setup { to_build: true, .. } => setup::to_build(),
+        Command::Setup { .. } => setup::run(),
         Command::Demo { args } => programs::demo(&args),
         Command::Walkthrough { args } => programs::walkthrough(&args),
         Command::Test { args } => programs::test(&args),
@@ -99,6 +114,8 @@ fn main() -> Result<()> {
             _ => programs::conformance(&args),
         },
         Command::Fuzz { args } => programs::fuzz(&args),
+        Command::Dist(wanted) => dist::run(&wanted),
+        Command::Manifests { check } => manifests::run(check),
         Command::NewProtocol { name } => new_protocol::run(&name),
         Command::Check { clippy } => check::run(clippy),
     }

@@ -28,8 +28,21 @@ const BPF_LINKER: &str = "bpf-linker@0.13.0";
 /// Says by its age when the peers of `tests/peers` were built. Their program does not: cargo leaves it where a change
 /// makes no difference.
 const RUST_PEERS_BUILT: &str = "built";
-/// Python's peers, with their versions held fast: whatever PyPI has next, tests talk to these.
-const PYTHON_PEERS: &[(&str, &str)] = &[("grpcio", "1.85.1"), ("websockets", "17.4")];
+/// Packages from PyPI in a folder of their own, with their versions held fast: whatever PyPI has next, tests use these.
+struct Venv {
+    folder: &'static str,
+    packages: &'static [(&'static str, &'static str)],
+}
+
+const PYTHON_PEERS: &Venv = &Venv {
+    folder: "python",
+    packages: &[("grpcio", "1.85.1"), ("websockets", "17.4")],
+};
+
+const HELM: &Venv = &Venv {
+    folder: "helm",
+    packages: &[("helm-python-sdk", "0.2.2"), ("kubernetes-validate", "1.37.0")],
+};
 
 /// One thing that must be there.
 struct Need {
@@ -48,9 +61,12 @@ enum Meet {
     BpfLinker,
     /// The peers of `tests/peers`, by cargo.
     RustPeers,
-    /// Peers from PyPI, in a virtual environment.
-    PythonPeers,
+    /// Packages from PyPI, in a virtual environment.
+    Python(&'static Venv),
 }
+
+/// Of these, so many come first that are needed to build, not to test.
+const TO_BUILD: usize = 4;
 
 const NEEDS: &[Need] = &[
     Need {
@@ -119,8 +135,22 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: "grpcio, websockets (from PyPI; tests record them, too)",
-        met: has_python_peers,
-        meet: Meet::PythonPeers,
+        met: || PYTHON_PEERS.is_there(),
+        meet: Meet::Python(PYTHON_PEERS),
+    },
+    Need {
+        what: "Helm's engine and the Kubernetes API's schemas (from PyPI; the chart is rendered and tested with them)",
+        met: || HELM.is_there(),
+        meet: Meet::Python(HELM),
+    },
+    Need {
+        what: "dpkg-deb, strip, busybox (packages and images, and a bare root to try them in)",
+        met: || {
+            ["dpkg-deb", "dpkg-shlibdeps", "strip", "busybox"]
+                .into_iter()
+                .all(has_program)
+        },
+        meet: Meet::Packages(&["dpkg", "dpkg-dev", "binutils", "busybox-static"]),
     },
     Need {
         what: "gRPC for Python (Debian's; benchmarks record it)",
@@ -131,11 +161,20 @@ const NEEDS: &[Need] = &[
 
 /// Installs what is missing. What cannot be installed is said in one line each, and does not stop the rest.
 pub fn run() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.met)()).collect();
+    meet(NEEDS)
+}
+
+/// The same of what a build needs: nothing that only tests talk to.
+pub fn to_build() -> Result<()> {
+    meet(NEEDS.get(..TO_BUILD).unwrap_or(NEEDS))
+}
+
+fn meet(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.met)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    eprintln!("{} of {} needs are not met yet:", missing.len(), NEEDS.len());
+    eprintln!("{} of {} needs are not met yet:", missing.len(), needs.len());
     for need in &missing {
         eprintln!("  - {}", need.what);
     }
@@ -147,7 +186,7 @@ pub fn run() -> Result<()> {
             Meet::BpfCore => meet_bpf_core(&title, &mut apt),
             Meet::BpfLinker => meet_bpf_linker(&title),
             Meet::RustPeers => meet_rust_peers(&title),
-            Meet::PythonPeers => meet_python_peers(&title, &mut apt),
+            Meet::Python(venv) => venv.install(&title, &mut apt),
         };
         if let Err(error) = outcome {
             eprintln!("✗ {title}: {error:#}");
@@ -269,40 +308,52 @@ fn meet_rust_peers(title: &str) -> Result<()> {
     fs::write(&built, "").with_context(|| format!("cannot write {}", built.display()))
 }
 
-fn has_python_peers() -> bool {
-    let pinned = |(package, version): &(&str, &str)| format!("assert version('{package}') == '{version}'");
-    let check: Vec<_> = PYTHON_PEERS.iter().map(pinned).collect();
-    succeeds(
-        Command::new(peers().join("python/bin/python"))
-            .arg("-c")
-            .arg(format!(
-                "from importlib.metadata import version; {}",
-                check.join("; ")
-            )),
-    )
+impl Venv {
+    fn python(&self) -> PathBuf {
+        peers().join(self.folder).join("bin/python")
+    }
+
+    fn is_there(&self) -> bool {
+        let pinned =
+            |(package, version): &(&str, &str)| format!("assert version('{package}') == '{version}'");
+        let check: Vec<_> = self.packages.iter().map(pinned).collect();
+        succeeds(Command::new(self.python()).arg("-c").arg(format!(
+            "from importlib.metadata import version; {}",
+            check.join("; ")
+        )))
+    }
+
+    fn install(&self, title: &str, apt: &mut Apt) -> Result<()> {
+        // Debian has it in a package of its own.
+        if !succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])) {
+            apt.install(&format!("{title}: venv"), &["python3-venv"])?;
+        }
+        let folder = peers().join(self.folder);
+        step::run(
+            &format!("{title}: a virtual environment"),
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(&folder),
+        )?;
+        let pinned = self
+            .packages
+            .iter()
+            .map(|(package, version)| format!("{package}=={version}"));
+        step::run(
+            title,
+            Command::new(folder.join("bin/pip"))
+                .args(["install", "--disable-pip-version-check", "--only-binary", ":all:"])
+                .args(pinned),
+        )
+    }
 }
 
-fn meet_python_peers(title: &str, apt: &mut Apt) -> Result<()> {
-    // Debian has it in a package of its own.
-    if !succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])) {
-        apt.install(&format!("{title}: venv"), &["python3-venv"])?;
+/// A Python that has Helm's engine; installed if it is not there.
+pub fn helm() -> Result<PathBuf> {
+    if !HELM.is_there() {
+        HELM.install("Helm's engine", &mut Apt::default())?;
     }
-    let folder = peers().join("python");
-    step::run(
-        &format!("{title}: a virtual environment"),
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&folder),
-    )?;
-    let pinned = PYTHON_PEERS
-        .iter()
-        .map(|(package, version)| format!("{package}=={version}"));
-    step::run(
-        title,
-        Command::new(folder.join("bin/pip"))
-            .args(["install", "--disable-pip-version-check", "--only-binary", ":all:"])
-            .args(pinned),
-    )
+    Ok(HELM.python())
 }
 
 /// apt-get, with one `update` for all installs.

@@ -1,12 +1,10 @@
 //! Packets from the kernel programs: the only code that knows aya.
 
-use std::path::Path;
 use std::time::Duration;
 
 use wiretape_tape::Packet;
 
-use super::{Capture, CaptureCounters, CaptureError, Mark, Polled, Waker};
-use crate::own_cgroup::CgroupId;
+use super::{Capture, CaptureCounters, CaptureError, Mark, Polled, Scope, Waker};
 
 #[cfg(ebpf_programs)]
 pub use programs::EbpfCapture;
@@ -21,12 +19,7 @@ impl EbpfCapture {
     ///
     /// # Errors
     /// Always [`CaptureError::NotBuilt`].
-    pub fn open(
-        _recorded: &Path,
-        _excluded: &[CgroupId],
-        _ring_bytes: u32,
-        _waker: &Waker,
-    ) -> Result<Self, CaptureError> {
+    pub fn open(_: Scope, _: &Waker) -> Result<Self, CaptureError> {
         Err(CaptureError::NotBuilt)
     }
 }
@@ -64,9 +57,13 @@ mod programs {
     use std::os::fd::AsFd;
     use std::time::Instant;
 
-    use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+    use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
     use aya::programs::cgroup_skb::CgroupSkbLink;
-    use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError};
+    use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+    use aya::programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, ProgramError, SchedClassifier,
+        TcAttachType,
+    };
     use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
     use aya_log::EbpfLogger;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -75,13 +72,15 @@ mod programs {
     use nix::sys::time::TimeValLike;
     use nix::time::{ClockId, clock_gettime};
     use wiretape_agent_ebpf::{
-        Exclusion, KernelCounters, MAX_EXCLUSIONS, PACKET_RECORD_BYTES, PacketRecord, kind,
+        Exclusion, InterfaceKey, KernelCounters, MAX_EXCLUSIONS, PACKET_RECORD_BYTES, PacketRecord, kind,
     };
     use wiretape_tape::{Direction, LinkType, Nanos};
 
     use super::super::MAX_BATCH;
+    use super::super::interfaces::{Follower, Tap};
     use super::super::wake::Wait;
     use super::*;
+    use crate::config::Interfaces;
 
     /// The programs, as `build.rs` built them.
     static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf"));
@@ -95,8 +94,8 @@ mod programs {
 
     /// The programs, attached, and the ring they write into.
     pub struct EbpfCapture {
-        /// Holds the programs and maps in the kernel.
-        _ebpf: Ebpf,
+        /// `None` once stopped.
+        programs: Option<Programs>,
         links: Vec<CgroupSkbLink>,
         ring: RingBuf<MapData>,
         counters: PerCpuArray<MapData, Counters>,
@@ -112,16 +111,13 @@ mod programs {
     }
 
     impl EbpfCapture {
-        /// Loads the programs and attaches them to the cgroup at `recorded`. `ring_bytes` is a power of two.
+        /// Loads the programs and attaches them to the cgroup of `scope`, and to interfaces where the kernel lets
+        /// them.
         ///
         /// # Errors
         /// When the kernel refuses, or more is to be excluded than the programs check.
-        pub fn open(
-            recorded: &Path,
-            excluded: &[CgroupId],
-            ring_bytes: u32,
-            waker: &Waker,
-        ) -> Result<Self, CaptureError> {
+        pub fn open(scope: Scope, waker: &Waker) -> Result<Self, CaptureError> {
+            let excluded = &scope.excluded;
             if excluded.len() > MAX_EXCLUSIONS {
                 return Err(CaptureError::TooManyExclusions {
                     given: excluded.len(),
@@ -132,39 +128,49 @@ mod programs {
             // the limit cannot be raised and matters, the load says so.
             let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 
-            let mut exclusions = [Excluded(Exclusion::default()); MAX_EXCLUSIONS];
-            for (entry, cgroup) in exclusions.iter_mut().zip(excluded) {
-                entry.0 = Exclusion {
-                    id: cgroup.id,
-                    level: cgroup.level,
-                    reserved: 0,
-                };
+            let mut tapped = None;
+            if scope.interfaces != Interfaces::None {
+                match load(&scope, 1 << (std::process::id() % MARKS)).and_then(InterfaceTap::new) {
+                    Ok(tap) => tapped = Some(tap),
+                    Err(refusal) => tracing::warn!(
+                        "packets that no socket sends or receives are not recorded, which needs Linux 6.15: {}",
+                        super::super::causes(&refusal)
+                    ),
+                }
             }
-            let wake_shift = ring_bytes.ilog2() - WAKE_PART;
-            let mut ebpf = EbpfLoader::new()
-                .override_global("EXCLUDED", &exclusions[..], true)
-                .override_global("WAKE_SHIFT", &wake_shift, true)
-                .map_max_entries("PACKETS", ring_bytes)
-                .load(PROGRAMS)?;
-            let logger = EbpfLogger::init_with_logger(&mut ebpf, ToTracing)
+            let mut loaded = match tapped {
+                Some(tap) => Loaded::WithInterfaces(tap),
+                None => Loaded::SocketsOnly(load(&scope, 0)?),
+            };
+            let ebpf = loaded.ebpf();
+            let logger = EbpfLogger::init_with_logger(ebpf, ToTracing)
                 .map_err(|_| CaptureError::Missing("the map AYA_LOGS"))?;
-            let ring = RingBuf::try_from(take_map(&mut ebpf, "PACKETS")?)?;
-            let counters = PerCpuArray::try_from(take_map(&mut ebpf, "COUNTERS")?)?;
+            let ring = RingBuf::try_from(take_map(ebpf, "PACKETS")?)?;
+            let counters = PerCpuArray::try_from(take_map(ebpf, "COUNTERS")?)?;
             // Edge-triggered: the ring counts as readable whenever it holds anything, but the agent is to
             // sleep until the programs wake it.
             let wait = Wait::new(&ring, EpollFlags::EPOLLIN | EpollFlags::EPOLLET, waker)?;
 
-            let cgroup = File::open(recorded)?;
+            let cgroup = File::open(&scope.recorded)?;
             let mut links = Vec::new();
             for (name, hook) in [
                 ("packet_in", CgroupSkbAttachType::Ingress),
                 ("packet_out", CgroupSkbAttachType::Egress),
             ] {
-                links.push(attach(&mut ebpf, name, &cgroup, hook)?);
+                links.push(attach(ebpf, name, &cgroup, hook)?);
             }
+            let programs = match loaded {
+                Loaded::SocketsOnly(ebpf) => Programs::Sockets { _ebpf: ebpf },
+                Loaded::WithInterfaces(tap) => {
+                    let home = scope.interfaces == Interfaces::All;
+                    Programs::Interfaces {
+                        _follower: Follower::start(scope.recorded, home, tap)?,
+                    }
+                }
+            };
             let (clock, interfaces) = (WallClock::read()?, vec![(LOOPBACK, "lo".to_owned())]);
             Ok(Self {
-                _ebpf: ebpf,
+                programs: Some(programs),
                 links,
                 ring,
                 counters,
@@ -175,6 +181,134 @@ mod programs {
                 taken: 0,
                 behind: false,
             })
+        }
+    }
+
+    /// Holds what is in the kernel.
+    enum Programs {
+        Sockets { _ebpf: Ebpf },
+        Interfaces { _follower: Follower },
+    }
+
+    /// Loaded, and attached to nothing yet.
+    enum Loaded {
+        SocketsOnly(Ebpf),
+        WithInterfaces(InterfaceTap),
+    }
+
+    impl Loaded {
+        fn ebpf(&mut self) -> &mut Ebpf {
+            match self {
+                Self::SocketsOnly(ebpf) => ebpf,
+                Self::WithInterfaces(tap) => &mut tap.ebpf,
+            }
+        }
+    }
+
+    /// Bits of `tc_index`: agents on one machine do not hold each other's marks for their own, unless their
+    /// process ids are alike.
+    const MARKS: u32 = 16;
+
+    /// Brings the programs into memory; those for interfaces have `mark`, which is 0 where they are not used.
+    fn load(scope: &Scope, mark: u32) -> Result<Ebpf, CaptureError> {
+        let mut exclusions = [Excluded(Exclusion::default()); MAX_EXCLUSIONS];
+        for (entry, cgroup) in exclusions.iter_mut().zip(&scope.excluded) {
+            entry.0 = Exclusion {
+                id: cgroup.id,
+                level: cgroup.level,
+                reserved: 0,
+            };
+        }
+        let wake_shift = scope.ring_bytes.ilog2() - WAKE_PART;
+        let ebpf = EbpfLoader::new()
+            .override_global("EXCLUDED", &exclusions[..], true)
+            .override_global("MARK", &mark, true)
+            .override_global("WAKE_SHIFT", &wake_shift, true)
+            .map_max_entries("PACKETS", scope.ring_bytes)
+            .load(PROGRAMS)?;
+        Ok(ebpf)
+    }
+
+    /// The programs for interfaces.
+    struct InterfaceTap {
+        owners: HashMap<MapData, Interface, u64>,
+        covered: HashMap<MapData, u64, u8>,
+        ebpf: Ebpf,
+    }
+
+    const TAPS: [(&str, TcAttachType); 2] = [
+        ("frame_in", TcAttachType::Ingress),
+        ("frame_out", TcAttachType::Egress),
+    ];
+
+    impl InterfaceTap {
+        fn new(mut ebpf: Ebpf) -> Result<Self, CaptureError> {
+            for (name, _) in TAPS {
+                classifier(&mut ebpf, name)?.load().map_err(attach_error(name))?;
+            }
+            let owners = HashMap::try_from(take_map(&mut ebpf, "OWNERS")?)?;
+            let covered = HashMap::try_from(take_map(&mut ebpf, "COVERED")?)?;
+            Ok(Self {
+                owners,
+                covered,
+                ebpf,
+            })
+        }
+    }
+
+    fn classifier<'a>(
+        ebpf: &'a mut Ebpf,
+        name: &'static str,
+    ) -> Result<&'a mut SchedClassifier, CaptureError> {
+        let program = ebpf.program_mut(name).ok_or(CaptureError::Missing(name))?;
+        program.try_into().map_err(attach_error(name))
+    }
+
+    fn attach_error(name: &'static str) -> impl Fn(ProgramError) -> CaptureError {
+        move |refusal| CaptureError::Attach {
+            name,
+            source: refusal.into(),
+        }
+    }
+
+    impl Tap for InterfaceTap {
+        type Hold = [SchedClassifierLink; 2];
+
+        fn attach(&mut self, interface: &str) -> Result<Self::Hold, CaptureError> {
+            let [received, sent] = TAPS.map(|(name, hook)| {
+                let program = classifier(&mut self.ebpf, name)?;
+                let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+                let link = program
+                    .attach_with_options(interface, hook, options)
+                    .and_then(|link| program.take_link(link));
+                link.map_err(attach_error(name))
+            });
+            Ok([received?, sent?])
+        }
+
+        fn own(&mut self, interface: InterfaceKey, cgroup: Option<u64>) -> Result<(), CaptureError> {
+            set(&mut self.owners, &Interface(interface), cgroup.as_ref())
+        }
+
+        fn cover(&mut self, namespace: u64, covered: bool) -> Result<(), CaptureError> {
+            set(&mut self.covered, &namespace, covered.then_some(&1))
+        }
+    }
+
+    /// Enters a value, or removes what there is.
+    fn set<K: Pod, V: Pod>(
+        map: &mut HashMap<MapData, K, V>,
+        key: &K,
+        value: Option<&V>,
+    ) -> Result<(), CaptureError> {
+        let outcome = match value {
+            Some(value) => map.insert(key, value, 0),
+            None => map.remove(key),
+        };
+        match outcome {
+            // It was never said whose it is.
+            Err(MapError::KeyNotFound) => Ok(()),
+            outcome => Ok(outcome?),
         }
     }
 
@@ -236,9 +370,13 @@ mod programs {
                     ts: self.clock.wall(record.time),
                     data,
                     orig_len: record.orig_len,
-                    link: LinkType::RAW,
+                    link: if matches!(record.kind, kind::PACKET_IN | kind::PACKET_OUT) {
+                        LinkType::RAW
+                    } else {
+                        LinkType::ETHERNET
+                    },
                     ifindex: record.ifindex,
-                    direction: if record.kind == kind::PACKET_IN {
+                    direction: if matches!(record.kind, kind::PACKET_IN | kind::FRAME_IN) {
                         Direction::In
                     } else {
                         Direction::Out
@@ -290,6 +428,7 @@ mod programs {
 
         fn stop(&mut self) {
             self.links.clear();
+            self.programs = None;
         }
     }
 
@@ -314,7 +453,10 @@ mod programs {
             orig_len: u32_at(32)?,
             ifindex: u32_at(36)?,
         };
-        let known = matches!(record.kind, kind::PACKET_IN | kind::PACKET_OUT);
+        let known = matches!(
+            record.kind,
+            kind::PACKET_IN | kind::PACKET_OUT | kind::FRAME_IN | kind::FRAME_OUT
+        );
         let data = data.get(..record.captured as usize)?;
         known.then_some((record, data))
     }
@@ -389,6 +531,15 @@ mod programs {
     // SAFETY: a `u64` and two `u32`, no padding, any bytes are a value.
     #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
     unsafe impl Pod for Excluded {}
+
+    /// [`InterfaceKey`] as aya may write it.
+    #[derive(Clone, Copy)]
+    #[repr(transparent)]
+    struct Interface(InterfaceKey);
+
+    // SAFETY: two `u64`, any bytes are a value.
+    #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
+    unsafe impl Pod for Interface {}
 
     /// Hands the programs' messages on to the agent's own log.
     struct ToTracing;

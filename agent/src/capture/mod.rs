@@ -2,6 +2,8 @@
 
 pub mod ebpf;
 
+pub mod interfaces;
+
 pub mod pcap;
 
 pub mod replay;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use wiretape_tape::{Packet, ReadError};
 
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, Interfaces};
 use crate::own_cgroup::{CgroupError, CgroupId, Hierarchy};
 
 /// A source of packets. Belongs to one thread, the recorder's.
@@ -81,14 +83,29 @@ const MAX_BATCH: usize = 16 * 1024;
 /// packets were lost at 0, and none at -5.
 const NICENESS: i32 = -5;
 
+/// The priority of what can wait, as `nice` counts.
+const LEAST: i32 = 19;
+
 /// Has the calling thread come to its turn sooner than its share of the processor would ask for.
 ///
 /// # Errors
 /// When that is not allowed (`CAP_SYS_NICE`).
 pub fn hurry() -> io::Result<()> {
+    set_niceness(NICENESS)
+}
+
+/// Has the calling thread come to its turn when nobody else wants it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn give_way() -> io::Result<()> {
+    set_niceness(LEAST)
+}
+
+fn set_niceness(niceness: i32) -> io::Result<()> {
     // SAFETY: takes numbers only; 0 is the calling thread.
     #[expect(unsafe_code, reason = "the crates used here have no safe form of this call")]
-    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
     if outcome == 0 {
         Ok(())
     } else {
@@ -247,6 +264,18 @@ fn open_any(config: &Config, own: Option<CgroupId>, waker: &Waker) -> Result<Ope
     }
 }
 
+/// What the kernel programs are to record.
+pub struct Scope {
+    /// The sub-tree of cgroups, by its directory.
+    pub recorded: PathBuf,
+    /// What of it is left out.
+    pub excluded: Vec<CgroupId>,
+    /// On which interfaces packets are recorded that belong to no socket.
+    pub interfaces: Interfaces,
+    /// Size of the ring, a power of two.
+    pub ring_bytes: u32,
+}
+
 fn open_ebpf(
     config: &Config,
     own: Option<CgroupId>,
@@ -261,7 +290,13 @@ fn open_ebpf(
     for path in &config.exclude_cgroup {
         excluded.push(hierarchy.resolve(path)?.1);
     }
-    ebpf::EbpfCapture::open(&recorded, &excluded, config.buffer_size, waker)
+    let scope = Scope {
+        recorded,
+        excluded,
+        interfaces: config.interfaces,
+        ring_bytes: config.buffer_size,
+    };
+    ebpf::EbpfCapture::open(scope, waker)
 }
 
 fn opened(capture: impl Capture + 'static, backend: &'static str, why: String) -> Opened {

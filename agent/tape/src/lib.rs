@@ -8,6 +8,8 @@
 
 mod packet;
 
+mod event;
+
 mod format;
 mod names;
 
@@ -19,13 +21,17 @@ mod read;
 
 mod export;
 
+pub use event::{EVENT_BYTES, Event, EventKind};
 pub use export::{Export, ExportCounters, ExportError, ExportFormat};
 pub use format::{MAX_BLOCK, MAX_CAPTURED, PEN};
-pub use manifest::{Boundaries, Cut, SegmentInfo};
+pub use manifest::{Boundaries, Cut, Loss, LossStage, SegmentInfo};
 pub use names::{NAMES_BYTES, Names};
 pub use packet::{Direction, LinkType, Name, Nanos, Packet, PacketMeta};
 pub use read::{
     BlockReader, CHUNK_BYTES, Chunk, ChunkReader, Damage, InterfaceInfo, Layout, OwnedPacket, ReadCounters,
     ReadError, SegmentIndex, head_names, index, open,
 };
-pub use tape::{CUT_LIFETIME, CutError, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError, TapeOptions};
+pub use tape::{
+    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError,
+    TapeOptions,
+};

@@ -21,6 +21,38 @@ pub struct Boundaries {
     pub packets: u64,
     /// Packets that passed while the ring's segments were recorded but are not in them.
     pub lost: u64,
+    /// Where and when they were lost, as far as that is known: a killed agent's last second is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<Loss>,
+}
+
+/// Packets lost at one place, in one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Where.
+    pub stage: LossStage,
+    /// The earliest that one of them passed.
+    pub since: Nanos,
+    /// The latest.
+    pub until: Nanos,
+    /// How many.
+    pub packets: u64,
+}
+
+/// Where on its way a packet can be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossStage {
+    /// The buffer between the kernel and the recorder was full.
+    BufferFull,
+    /// The kernel could not read the packet's bytes.
+    Unreadable,
+    /// The disk was full, and nothing was left on the ring to drop.
+    DiskFull,
+    /// The disk failed otherwise.
+    WriteError,
+    /// It was on the tape, and someone else deleted the file or cut it short.
+    Vanished,
 }
 
 /// One segment, as its index tells.
@@ -32,14 +64,20 @@ pub struct SegmentInfo {
     pub bytes: u64,
     /// Packets in those bytes.
     pub packets: u64,
+    /// Events in those bytes.
+    #[serde(default)]
+    pub events: u64,
     /// Packets lost while it was the open one.
     pub lost: u64,
-    /// Time of the oldest packet, if there is one.
+    /// Time of the oldest packet or event, if there is one.
     pub first: Option<Nanos>,
     /// Time of the newest.
     pub last: Option<Nanos>,
     /// Whether it will never change again.
     pub sealed: bool,
+    /// Of the packets lost, where and when, as far as that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<Loss>,
 }
 
 /// A cut: the segments of a window, held until released.

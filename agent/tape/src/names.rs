@@ -10,8 +10,8 @@ pub const NAMES_BYTES: usize = 4 << 20;
 
 /// A table of names, each once, with the time that it held.
 ///
-/// A name is known by its cgroup (by its addresses, where it has no cgroup) and by `since`: put in again, the later
-/// one stands. A later `since` of the same cgroup or addresses ends the one before.
+/// A name is known by its cgroup (where it has none, by its addresses and what it names: a pod, a node, or which
+/// service) and by `since`: put in again, the later one stands. A later `since` of the same ends the one before.
 #[derive(Clone, Debug)]
 pub struct Names {
     table: BTreeMap<Key, Held>,
@@ -161,7 +161,35 @@ struct Key {
     cgroup: u64,
     /// Only where there is no cgroup.
     addresses: Vec<IpAddr>,
+    of: Named,
     since: Nanos,
+}
+
+/// What a name by addresses alone is of: a pod, the services that it stands behind, and the node whose address it shares
+/// are named beside each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    Workload,
+    Service { namespace: String, service: String },
+    Node,
+}
+
+impl Named {
+    fn by(name: &Name) -> Self {
+        match (
+            name.cgroup,
+            name.pod.as_str(),
+            name.service.as_str(),
+            name.node.as_str(),
+        ) {
+            (0, "", "", node) if !node.is_empty() => Self::Node,
+            (0, "", service, _) if !service.is_empty() => Self::Service {
+                namespace: name.namespace.clone(),
+                service: service.to_owned(),
+            },
+            _ => Self::Workload,
+        }
+    }
 }
 
 impl Key {
@@ -174,12 +202,13 @@ impl Key {
         Self {
             cgroup: name.cgroup,
             addresses,
+            of: Named::by(name),
             since: name.since,
         }
     }
 
     fn same_owner(&self, other: &Self) -> bool {
-        self.cgroup == other.cgroup && self.addresses == other.addresses
+        (self.cgroup, &self.addresses, &self.of) == (other.cgroup, &other.addresses, &other.of)
     }
 }
 
@@ -263,5 +292,26 @@ mod tests {
         names.insert(at([10, 0, 0, 1], 3));
         let untils: Vec<_> = names.iter().map(|name| name.until).collect();
         assert_eq!(untils, [Some(3), None, None]);
+    }
+
+    #[test]
+    fn pod_services_and_node_are_named_beside_each_other_at_one_address() {
+        let at = |since, pod: &str, service: &str, node: &str| Name {
+            addresses: vec![[10, 0, 0, 1].into()],
+            since,
+            pod: pod.to_owned(),
+            service: service.to_owned(),
+            node: node.to_owned(),
+            ..Name::default()
+        };
+        let mut names = Names::default();
+        names.insert(at(1, "cart-1", "", "node-1"));
+        names.insert(at(2, "", "cart", ""));
+        names.insert(at(3, "", "cart-canary", ""));
+        names.insert(at(4, "", "", "node-1"));
+        names.insert(at(5, "cart-2", "", "node-1"));
+        let ended: Vec<_> = names.iter().filter(|name| name.until.is_some()).collect();
+        assert_eq!(ended.len(), 1);
+        assert_eq!((ended[0].pod.as_str(), ended[0].until), ("cart-1", Some(5)));
     }
 }

@@ -84,6 +84,9 @@ pub struct PacketMeta {
 }
 
 /// Who a cgroup or an address belonged to, and from when. Written onto the tape, so that a snapshot needs no cluster.
+///
+/// It names one thing: the workload behind a cgroup; or, by addresses alone, a pod (`pod` is given), a service
+/// (`service` is, `pod` is not) or a node (only `node` is).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// From when this holds.
@@ -109,10 +112,28 @@ pub struct Name {
     /// Namespace of the pod.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
+    /// What the pod's container is called.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub container: String,
+    /// The container's id, as its runtime gave it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub container_id: String,
+    /// What made the pod or the process: `Deployment`, `StatefulSet`, `DaemonSet`, `Job`, `CronJob`, …; `Unit` is one of systemd's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner_kind: String,
+    /// Name of the owner, e.g. `checkout` or `nginx.service`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// The node that the pod runs on, or that is named.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
     /// Service that the pod stands behind.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service: String,
     /// Labels, as in Kubernetes.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub labels: std::collections::BTreeMap<String, String>,
+    /// Annotations, as in Kubernetes; as many as their teller thought worth the room.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub annotations: std::collections::BTreeMap<String, String>,
 }

@@ -57,16 +57,11 @@ fn try_programs() -> bool {
 fn command(tape: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-agent"));
     command
-        .args([
-            "--listen",
-            "127.0.0.1:0",
-            "--node-name",
-            "node-1",
-            "--flush",
-            "200ms",
-            "--tape",
-        ])
+        .args(["--listen", "127.0.0.1:0", "--node-name", "node-1", "--tape"])
         .arg(tape);
+    if !flags.contains(&"--flush") {
+        command.args(["--flush", "200ms"]);
+    }
     // Small, for tests that run side by side on one disk; flags may say otherwise.
     if !flags.contains(&"--tape-size") {
         command.args(["--tape-size", "256MiB", "--segment-size", "64MiB"]);
@@ -81,12 +76,46 @@ impl Agent {
         Self::spawn(command(tape, flags), tape)
     }
 
+    /// The same, with something in its environment.
+    pub fn start_with(tape: &Path, flags: &[&str], environment: &[(&str, &Path)]) -> Self {
+        let mut command = command(tape, flags);
+        command.envs(environment.iter().copied());
+        Self::spawn(command, tape)
+    }
+
     /// The same in a network namespace, where only its log can be reached.
     pub fn start_in(namespace: &str, tape: &Path, flags: &[&str]) -> Self {
         let inner = command(tape, flags);
         let mut outer = Command::new("ip");
         outer
             .args(["netns", "exec", namespace])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        Self::spawn(outer, tape)
+    }
+
+    /// The same as a container's only process: in `cgroup`, which it sees as `/`, with the node's hierarchy mounted
+    /// read-only, as root with no more than `capabilities`.
+    pub fn start_contained(cgroup: &Path, capabilities: &[String], tape: &Path, flags: &[&str]) -> Self {
+        const CONTAIN: &str = "echo 0 > $1/cgroup.procs || exit 1; root=$2 caps=$3; shift 3; export root caps; \
+             exec unshare --cgroup --mount sh -c 'mount -o remount,bind,ro $root || exit 1; \
+             exec setpriv --bounding-set=$caps --inh-caps=-all --no-new-privs -- \"$@\"' contained \"$@\"";
+        let mut bounding = String::from("-all");
+        for capability in capabilities {
+            bounding.push_str(",+");
+            bounding.push_str(&capability.to_lowercase());
+        }
+        let inner = command(tape, flags);
+        let mut outer = Command::new("sh");
+        outer
+            .args(["-c", CONTAIN, "contain"])
+            .arg(cgroup)
+            .arg(
+                wiretape_agent::own_cgroup::Hierarchy::find()
+                    .expect("a hierarchy")
+                    .root(),
+            )
+            .arg(bounding)
             .arg(inner.get_program())
             .args(inner.get_args());
         Self::spawn(outer, tape)
@@ -191,6 +220,54 @@ impl Agent {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse::<f64>().ok())
             .unwrap_or_else(|| panic!("no {name} in {text}")) as u64
+    }
+
+    /// What `/health` fails with.
+    pub fn conditions(&self) -> Vec<String> {
+        let answer = self.get("/health");
+        let health = answer.json();
+        let conditions: Vec<String> =
+            serde_json::from_value(health["conditions"].clone()).expect("conditions");
+        assert_eq!(
+            answer.status,
+            if conditions.is_empty() { 200 } else { 503 },
+            "{health}"
+        );
+        conditions
+    }
+
+    /// Waits until health fails with a condition, and says so in the metrics too.
+    pub fn wait_for_condition(&self, condition: &str) {
+        self.wait_for(condition, |agent| {
+            agent.conditions().iter().any(|it| it == condition)
+        });
+        let metric = format!("wiretape_agent_condition{{condition=\"{condition}\"}}");
+        assert_eq!(self.metric(&metric), 1);
+    }
+
+    /// Every packet that was seen is on the tape, left out, or counted as lost; gives how many were seen and lost.
+    pub fn accounts(&self) -> (u64, u64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // The counters are read once a second.
+            thread::sleep(Duration::from_millis(1100));
+            let lost: u64 = ["buffer_full", "unreadable", "disk_full", "write_error"]
+                .iter()
+                .map(|stage| self.metric(&format!("wiretape_agent_lost_total{{stage=\"{stage}\"}}")))
+                .sum();
+            let (seen, kept) = (
+                self.metric("wiretape_agent_seen_total"),
+                self.metric("wiretape_agent_tape_packets_total")
+                    + self.metric("wiretape_agent_excluded_total"),
+            );
+            if seen == kept + lost {
+                return (seen, lost);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "seen {seen}, on tape or excluded {kept}, lost {lost}"
+            );
+        }
     }
 
     /// Waits until something is so.

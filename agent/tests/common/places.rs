@@ -71,6 +71,32 @@ fn remove(path: &Path) {
     eprintln!("{} stays behind", path.display());
 }
 
+/// A small file system in memory, unmounted when dropped.
+pub struct Disk(pub PathBuf);
+
+impl Disk {
+    pub fn new(dir: &Path, size: &str) -> Self {
+        let disk = dir.join("disk");
+        fs::create_dir(&disk).expect("a folder");
+        let mut mount = Command::new("mount");
+        let mounted = mount
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(&disk)
+            .status();
+        assert!(
+            mounted.expect("mount is installed").success(),
+            "a tmpfs is mounted"
+        );
+        Self(disk)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// Two network namespaces, `left` 10.99.0.1 and `right` 10.99.0.2, joined by a veth pair whose ends are both
 /// called `wire`.
 pub struct Link {

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the process is to do; set by [`Workload::start`] alone.
 pub const ROLE: &str = "WIRETAPE_TEST_ROLE";
@@ -92,7 +92,9 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
 /// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `visit
 /// ADDR BYTES COUNT` (connections one after the other), `knock ADDR` (where nobody listens), `leave ADDR`
 /// (goes before the server does), `hang-up ADDR` (with bytes unread), `datagram ADDR BYTES` (one, to nobody),
-/// `datagrams COUNT BYTES` (over loopback), `run COMMAND` (in a shell).
+/// `datagrams COUNT BYTES` (over loopback), `numbered COUNT RATE BYTES` (datagrams at a rate, each with its number),
+/// `flood SECONDS` and `connect SECONDS` (datagrams of a byte, and connections, as fast as can be; says how many),
+/// `run COMMAND` (in a shell).
 pub fn main() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.split_whitespace().collect();
@@ -107,6 +109,9 @@ pub fn main() {
         Some("serve") => serve(number(1)),
         Some("visit") => visit(words.get(1).expect("an address"), number(2), number(3)),
         Some("datagrams") => datagrams(number(1), number(2)),
+        Some("numbered") => numbered(number(1), number(2), number(3)),
+        Some("flood") => flood(number(1)),
+        Some("connect") => connect(number(1)),
         Some("knock") => knock(words.get(1).expect("an address")),
         Some("leave") => leave(words.get(1).expect("an address")),
         Some("hang-up") => hang_up(words.get(1).expect("an address")),
@@ -239,4 +244,65 @@ fn datagrams(count: usize, len: usize) {
         // One at a time, so that none is lost on its way to the receiver.
         receiver.recv(&mut buffer).expect("received");
     }
+}
+
+/// Each datagram begins with its number, big-endian. Nobody waits for the receiver.
+fn numbered(count: usize, rate: usize, len: usize) {
+    let receiver = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let sender = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    sender
+        .connect(receiver.local_addr().expect("an address"))
+        .expect("connects");
+    let mut data = bytes(4, len.max(8));
+    let begun = Instant::now();
+    for number in 0..count {
+        let due = Duration::from_secs_f64(number as f64 / rate as f64);
+        if let Some(early) = due
+            .checked_sub(begun.elapsed())
+            .filter(|early| early.as_millis() > 0)
+        {
+            thread::sleep(early);
+        }
+        data[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        sender.send(&data).expect("sent");
+    }
+}
+
+fn flood(seconds: usize) {
+    let receiver = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let target = receiver.local_addr().expect("an address");
+    let end = Instant::now() + Duration::from_secs(seconds as u64);
+    let senders: Vec<_> = (0..2)
+        .map(|_| {
+            thread::spawn(move || {
+                let sender = UdpSocket::bind("127.0.0.1:0").expect("a port");
+                sender.connect(target).expect("connects");
+                let mut sent = 0u64;
+                while Instant::now() < end {
+                    for _ in 0..100 {
+                        sent += u64::from(sender.send(&[1]).is_ok());
+                    }
+                }
+                sent
+            })
+        })
+        .collect();
+    let sent: u64 = senders
+        .into_iter()
+        .map(|thread| thread.join().expect("it sends"))
+        .sum();
+    println!("sent={sent}");
+}
+
+fn connect(seconds: usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let target = listener.local_addr().expect("an address");
+    let end = Instant::now() + Duration::from_secs(seconds as u64);
+    thread::spawn(move || listener.incoming().flatten().for_each(drop));
+    let mut made = 0u64;
+    while Instant::now() < end {
+        // Ports run out now and then.
+        made += u64::from(TcpStream::connect(target).is_ok());
+    }
+    println!("made={made}");
 }

@@ -121,6 +121,9 @@ fields! {
         SrcDns, Text, "src.dns", [], "DNS name that the client's address was resolved from.";
         SrcProcess, Text, "src.process", [], "Process of the client.";
         SrcNode, Text, "src.node", [], "Node of the client.";
+        SrcOwner, Text, "src.owner", ["src.owner.name"], "What made the client's pod: the deployment's name, say; of a process, its unit.";
+        SrcOwnerKind, Text, "src.owner.kind", [], "Kind of that: `Deployment`, `StatefulSet`, `Unit` ..";
+        SrcContainer, Text, "src.container", [], "Container in the client's pod.";
         DstIp, Text, "dst.ip", [], "Address of the server.";
         DstPort, Int, "dst.port", [], "Port of the server.";
         DstName, Text, "dst.name", [], "Best name of the server: pod, else service, else DNS name, else process.";
@@ -132,6 +135,9 @@ fields! {
         DstDns, Text, "dst.dns", [], "DNS name that the server's address was resolved from.";
         DstProcess, Text, "dst.process", [], "Process of the server.";
         DstNode, Text, "dst.node", [], "Node of the server.";
+        DstOwner, Text, "dst.owner", ["dst.owner.name"], "What made the server's pod: the deployment's name, say; of a process, its unit.";
+        DstOwnerKind, Text, "dst.owner.kind", [], "Kind of that: `Deployment`, `StatefulSet`, `Unit` ..";
+        DstContainer, Text, "dst.container", [], "Container in the server's pod.";
         Namespaces, List, "namespaces", [], "Namespaces of both sides.";
         Pods, List, "pods", [], "Pods of both sides.";
         Services, List, "services", [], "Services of both sides.";

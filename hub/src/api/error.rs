@@ -4,9 +4,11 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tonic::{Code, Status};
 
 use crate::catalogue::CatalogueError;
 use crate::jobs::DissectionError;
+use crate::live::LiveError;
 use crate::query::QueryError;
 use crate::snapshots::{ExportError, SnapshotError};
 
@@ -78,22 +80,41 @@ impl ApiError {
     /// The answer in the form that Connect clients read (<https://connectrpc.com/docs/protocol/#error-end-stream>),
     /// with `error` beside it.
     pub fn into_connect(self) -> Response {
-        let code = match self.status {
-            StatusCode::NOT_FOUND => "not_found",
-            StatusCode::CONFLICT => "already_exists",
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => "resource_exhausted",
-            StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => "unimplemented",
-            status if status.is_server_error() => "internal",
+        let code = match self.code() {
+            Code::NotFound => "not_found",
+            Code::AlreadyExists => "already_exists",
+            Code::ResourceExhausted => "resource_exhausted",
+            Code::Unavailable => "unavailable",
+            Code::Unimplemented => "unimplemented",
+            Code::Internal => "internal",
             _ => "invalid_argument",
         };
         let body = json!({ "code": code, "message": self.message, "error": self.message });
         (self.status, Json(body)).into_response()
     }
-}
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+    /// The answer in the form of gRPC.
+    pub fn into_status(self) -> Status {
+        self.log();
+        Status::new(self.code(), self.message)
+    }
+
+    /// The code that gRPC and Connect share
+    /// (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>).
+    fn code(&self) -> Code {
+        match self.status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::CONFLICT => Code::AlreadyExists,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::Unimplemented,
+            status if status.is_server_error() => Code::Internal,
+            _ => Code::InvalidArgument,
+        }
+    }
+
+    /// What is the hub's own fault is in its log, too.
+    fn log(&self) {
         if self.status.is_server_error() {
             tracing::warn!(
                 status = self.status.as_u16(),
@@ -101,6 +122,12 @@ impl IntoResponse for ApiError {
                 "request not answered"
             );
         }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
         (self.status, Json(json!({ "error": self.message }))).into_response()
     }
 }
@@ -132,6 +159,15 @@ impl From<DissectionError> for ApiError {
             E::TooMany => Self::too_many(error),
             E::Catalogue(CatalogueError::Closed) => Self::unavailable(error),
             E::Catalogue(_) | E::Io { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<LiveError> for ApiError {
+    fn from(error: LiveError) -> Self {
+        match &error {
+            LiveError::Off(_) => Self::conflict(error),
+            LiveError::NotYet | LiveError::Failed(_) => Self::unavailable(error),
         }
     }
 }

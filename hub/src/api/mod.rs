@@ -15,12 +15,15 @@ mod rest;
 
 mod rpc;
 
+mod grpc;
+
 mod tools;
 
 mod mcp;
 
 mod error;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,12 +34,14 @@ use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 pub use error::ApiError;
 pub use mcp::{Access, Remote};
 pub use server::{serve, serve_stdio, serve_stdio_of};
 
 use crate::hub::Hub;
+use tools::Answers;
 
 /// Exports under way at the same time. Each keeps a thread and about 2 MiB per node.
 const MAX_EXPORTS: usize = 8;
@@ -47,6 +52,7 @@ pub struct App {
     hub: Arc<Hub>,
     requests: Arc<Requests>,
     exports: Arc<Semaphore>,
+    answers: Arc<Answers>,
 }
 
 /// Requests answered, by the class of their status.
@@ -65,6 +71,7 @@ impl App {
             hub,
             requests: Arc::default(),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+            answers: Arc::default(),
         }
     }
 
@@ -80,19 +87,21 @@ impl App {
 
 /// All routes, each with and without `/api` in front: the front of a cluster strips it, clients write either. `stop`
 /// ends the sessions of MCP.
-pub fn router(hub: Arc<Hub>, access: &Access, stop: CancellationToken) -> Router {
+pub fn router(hub: Arc<Hub>, access: &Access, stop: CancellationToken) -> io::Result<Router> {
     let app = App::new(hub);
     let routes = rest::routes()
         .merge(rpc::routes())
         .merge(mcp::Door::new(app.clone(), access, stop).routes())
         .method_not_allowed_fallback(wrong_method);
-    Router::new()
+    let grpc = grpc::routes(app.clone()).map_err(io::Error::other)?;
+    Ok(Router::new()
         .merge(routes.clone())
         .nest("/api", routes)
         .fallback(no_route)
         .layer(map_response(close_if_unread))
+        .layer(from_fn_with_state(grpc, grpc::or_else))
         .layer(from_fn_with_state(app.clone(), count))
-        .with_state(app)
+        .with_state(app))
 }
 
 /// A request that was refused for its length was not read to its end: no other can follow on its connection, and its
@@ -108,10 +117,10 @@ async fn close_if_unread(mut answer: Response) -> Response {
 
 async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
     let answer = next.run(request).await;
-    let counter = match answer.status().as_u16() {
-        ..400 => &app.requests.good,
-        400..500 => &app.requests.refused,
-        500.. => &app.requests.failed,
+    let counter = match (answer.status().as_u16(), grpc::refusal(&answer)) {
+        (500.., _) | (_, Some(Code::Internal | Code::Unavailable)) => &app.requests.failed,
+        (400.., _) | (_, Some(_)) => &app.requests.refused,
+        (..400, None) => &app.requests.good,
     };
     counter.fetch_add(1, Ordering::Relaxed);
     answer

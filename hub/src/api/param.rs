@@ -1,5 +1,7 @@
 //! What a parameter of a route or of a tool holds: said once, for whoever asks, and checked by it.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 /// One parameter.
@@ -24,6 +26,11 @@ pub(super) enum Kind {
     Flag { default: bool },
     /// Texts: a list, or one text with commas.
     List,
+    /// So many of these words, as a list, or one text with commas.
+    Words {
+        most: usize,
+        of: &'static [&'static str],
+    },
     /// Texts by name: an object, or one text such as `a=b,c=d`.
     Pairs,
     /// A JSON object.
@@ -55,6 +62,13 @@ pub(super) const fn needed(name: &'static str, doc: &'static str) -> Param {
     }
 }
 
+/// What every answer that has times takes.
+pub(super) const TIME_ZONE: Param = text(
+    "time_zone",
+    "IANA name, e.g. Europe/Berlin: times are told in it, too (ts_local beside ts)",
+)
+.or(&["timezone", "tz"]);
+
 /// The words of a table of what each stands for: said once, where they are read.
 pub(super) const fn words<T: Copy, const N: usize>(table: &[(&'static str, T); N]) -> [&'static str; N] {
     let mut words = [""; N];
@@ -80,10 +94,18 @@ impl Param {
         }
     }
 
+    /// What it means, with the words that it takes.
+    pub(super) fn told(&self) -> Cow<'static, str> {
+        match self.kind {
+            Kind::Words { most, of } => format!("{}: up to {most} of {}", self.doc, of.join(", ")).into(),
+            _ => self.doc.into(),
+        }
+    }
+
     /// Its schema with what it means, in JSON Schema 2020-12.
     pub(super) fn schema(&self) -> Value {
         let mut schema = self.kind.schema();
-        schema["description"] = json!(self.doc);
+        schema["description"] = json!(self.told());
         schema
     }
 }
@@ -108,6 +130,13 @@ impl Kind {
             Self::List => json!({
                 "anyOf": [{ "type": "array", "items": { "type": "string" } }, { "type": "string" }],
             }),
+            // Each word has other spellings, too, which nobody needs to be told.
+            Self::Words { most, .. } => json!({
+                "anyOf": [
+                    { "type": "array", "items": { "type": "string" }, "maxItems": most },
+                    { "type": "string" },
+                ],
+            }),
             Self::Pairs => json!({
                 "anyOf": [
                     { "type": "object", "additionalProperties": { "type": "string" } },
@@ -128,7 +157,7 @@ impl Kind {
             Self::Text | Self::Choice(_) => "string",
             Self::Integer { .. } | Self::Moment => "integer",
             Self::Flag { .. } => "boolean",
-            Self::List => "list",
+            Self::List | Self::Words { .. } => "list",
             Self::Pairs | Self::Object => "object",
         }
     }

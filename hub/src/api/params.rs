@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::ApiError;
 use super::routes::{self, Route};
-use crate::query::nearest;
+use crate::query::{Zone, nearest};
 use crate::snapshots::{shown, window};
 
 /// Longest body that is read. The largest request there is names a window, some nodes and a filter.
@@ -19,15 +19,20 @@ pub const MAX_BODY: usize = 1 << 20;
 /// A longer body is thrown away up to here, so that its sender reads the answer instead of a broken connection.
 const MAX_DISCARDED: usize = 64 << 20;
 
+/// Every spelling of the parameter that names a time zone.
+const ZONE: &[&str] = &["time_zone", "timezone", "tz"];
+
 /// The parameters of a request: those of its path and query, and the members of its JSON body.
 ///
 /// Each is taken out by name. A route refuses what it does not know before anything is done; what a tool has left over at
 /// the end it did not understand, and its answer says so.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Params {
     given: BTreeMap<String, Value>,
     /// The route that they came by; tools have none.
     route: Option<&'static Route>,
+    /// Read when first asked for.
+    zone: Option<Zone>,
 }
 
 impl Params {
@@ -95,6 +100,14 @@ impl Params {
         parsed
             .map(Some)
             .ok_or_else(|| wrong(&name, "a duration such as \"1h\"", &value))
+    }
+
+    /// The zone that times are told in, beside UTC. Every answer that has times takes it.
+    pub fn zone(&mut self) -> Result<Option<Zone>, ApiError> {
+        if let Some(name) = self.text(ZONE)?.filter(|name| !name.is_empty()) {
+            self.zone = Some(Zone::named(&name)?);
+        }
+        Ok(self.zone.clone())
     }
 
     /// Yes or no.
@@ -277,6 +290,16 @@ impl Params {
     /// JSON under a name: the arguments of a tool.
     pub fn value(&mut self, names: &[&str]) -> Option<Value> {
         self.take(names).map(|(_, value)| value)
+    }
+
+    /// JSON under a name, left where it is.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.given.get(name)
+    }
+
+    /// All that nobody took, as JSON: the same for the same, in whatever order it was given.
+    pub fn as_json(&self) -> String {
+        serde_json::to_string(&self.given).unwrap_or_default()
     }
 
     /// All that nobody took.

@@ -1,5 +1,6 @@
 //! The service `delayed_dissection.DelayedDissection`, as Connect's unary JSON over HTTP
-//! (<https://connectrpc.com/docs/protocol/>): POST with the message as the body, and GET for what changes nothing.
+//! (<https://connectrpc.com/docs/protocol/>): POST with the message as the body, and GET for what changes nothing. As gRPC it
+//! is in [`super::grpc`].
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -23,7 +23,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let stopped = stop.clone().cancelled_owned();
-    let routes = router(Arc::clone(&hub), access, stop.child_token());
+    let routes = router(Arc::clone(&hub), access, stop.child_token())?;
     // The events of MCP are small and come one after the other: a socket that waits for more to send, and a client that
     // waits before it acknowledges, make 40 ms of each (RFC 9293 section 3.7.4).
     let listener = listener.tap_io(|stream| {

@@ -128,7 +128,7 @@ pub fn schema() -> SchemaRef {
 
 /// The table as it is read: the same, with text columns as views into the pages.
 pub fn reading_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema::build(&COLUMNS, DataType::Utf8View));
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema::reading(&COLUMNS));
     Arc::clone(&SCHEMA)
 }
 

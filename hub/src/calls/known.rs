@@ -36,6 +36,20 @@ pub const COLUMNS: &[Column] = &[
     column("service", Kind::Word, "the service that the pod stands behind"),
     column("addresses", Kind::Word, "its addresses, `, ` between"),
     column("labels", Kind::Map, "the pod's labels"),
+    column("container", Kind::Word, "the pod's container"),
+    column("container_id", Kind::Word, "its id"),
+    column(
+        "owner_kind",
+        Kind::Word,
+        "kind of what made the pod or the process",
+    ),
+    column("owner", Kind::Word, "name of that"),
+    column(
+        "on_node",
+        Kind::Word,
+        "the node that the pod runs on, or that is named",
+    ),
+    column("annotations", Kind::Map, "the pod's annotations"),
 ];
 
 /// The table as it is written.
@@ -46,7 +60,7 @@ pub fn schema() -> SchemaRef {
 
 /// The table as it is read: the same, with text columns as views into the pages.
 pub fn reading_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema::build(COLUMNS, DataType::Utf8View));
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema::reading(COLUMNS));
     Arc::clone(&SCHEMA)
 }
 
@@ -58,6 +72,8 @@ pub struct NameRows {
     cgroup: NumberColumn,
     words: [WordColumn; 7],
     labels: MapColumn,
+    told: [WordColumn; 5],
+    annotations: MapColumn,
 }
 
 impl Default for NameRows {
@@ -69,6 +85,8 @@ impl Default for NameRows {
             cgroup: NumberColumn::new(false, false, Ordered::No),
             words: std::array::from_fn(|_| WordColumn::new(false)),
             labels: MapColumn::new(),
+            told: std::array::from_fn(|_| WordColumn::new(false)),
+            annotations: MapColumn::new(),
         }
     }
 }
@@ -96,13 +114,33 @@ impl NameRows {
             self.labels.entry(key, value);
         }
         self.labels.end_row();
+        let told = [
+            &name.container,
+            &name.container_id,
+            &name.owner_kind,
+            &name.owner,
+            &name.node,
+        ];
+        for (column, word) in self.told.iter_mut().zip(told) {
+            column.push(word);
+        }
+        for (key, value) in &name.annotations {
+            self.annotations.entry(key, value);
+        }
+        self.annotations.end_row();
         self.rows += 1;
     }
 
     fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
         let numbers: [&mut dyn Leaf; 3] = [&mut self.since, &mut self.until, &mut self.cgroup];
         let words = self.words.iter_mut().map(|column| column as &mut dyn Leaf);
-        numbers.into_iter().chain(words).chain(self.labels.leaves())
+        let told = self.told.iter_mut().map(|column| column as &mut dyn Leaf);
+        numbers
+            .into_iter()
+            .chain(words)
+            .chain(self.labels.leaves())
+            .chain(told)
+            .chain(self.annotations.leaves())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The tables of calls, connections and names: who their peers were, what their columns are, how calls and connections become
+//! The tables of calls, connections, names and events: who their peers were, what their columns are, how calls and connections become
 //! rows and rows become Parquet, where the packets of a call are, and how the tables are opened again.
 
 pub mod names;
@@ -13,6 +13,8 @@ pub mod connections;
 
 pub mod known;
 
+pub mod events;
+
 mod writer;
 
 pub mod packets;
@@ -22,6 +24,7 @@ pub mod session;
 use std::path::PathBuf;
 
 pub use connections::ConnectionRows;
+pub use events::EventTable;
 pub use known::NameRows;
 pub use names::{Identity, Names, NodeName};
 pub use rows::Rows;

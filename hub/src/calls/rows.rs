@@ -333,9 +333,9 @@ fn headers(column: &mut MapColumn, headers: Option<&Headers>) {
     column.end_row();
 }
 
-/// A pod's labels as a row.
-fn labels(column: &mut MapColumn, labels: Option<&BTreeMap<String, String>>) {
-    for (key, value) in labels.into_iter().flatten() {
+/// A pod's labels or annotations as a row.
+fn texts_by_name(column: &mut MapColumn, texts: Option<&BTreeMap<String, String>>) {
+    for (key, value) in texts.into_iter().flatten() {
         column.entry(key, value);
     }
     column.end_row();
@@ -390,6 +390,9 @@ pub(super) struct PeerColumns {
     node: WordColumn,
     process: WordColumn,
     labels: MapColumn,
+    /// Container, kind of owner, owner, resolution.
+    told: [WordColumn; 4],
+    annotations: MapColumn,
 }
 
 impl PeerColumns {
@@ -405,6 +408,8 @@ impl PeerColumns {
             node: word(),
             process: word(),
             labels: MapColumn::new(),
+            told: std::array::from_fn(|_| word()),
+            annotations: MapColumn::new(),
         }
     }
 
@@ -425,7 +430,12 @@ impl PeerColumns {
         self.service.push(who.service);
         self.node.push(who.node);
         self.process.push(who.process);
-        labels(&mut self.labels, who.labels);
+        texts_by_name(&mut self.labels, who.labels);
+        let told = [who.container, who.owner_kind, who.owner, who.resolution];
+        for (column, word) in self.told.iter_mut().zip(told) {
+            column.push(word);
+        }
+        texts_by_name(&mut self.annotations, who.annotations);
     }
 
     pub(super) fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
@@ -438,7 +448,12 @@ impl PeerColumns {
             &mut self.node,
             &mut self.process,
         ];
-        words.into_iter().chain(self.labels.leaves())
+        let told = self.told.iter_mut().map(|column| column as &mut dyn Leaf);
+        words
+            .into_iter()
+            .chain(self.labels.leaves())
+            .chain(told)
+            .chain(self.annotations.leaves())
     }
 }
 

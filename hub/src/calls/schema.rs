@@ -4,9 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
-/// Version of the table. A column added at the end keeps the number; a column that changes its type or meaning, or
-/// goes, takes the next one, and the hub refuses tables of a later version than its own.
-pub const VERSION: u32 = 1;
+/// Version of the table. A column that changes its type or meaning, or goes, takes the next number, and the hub refuses
+/// tables of a later version than its own; columns that come are NULL where tables of before are read.
+pub const VERSION: u32 = 2;
 
 /// What a column holds, and how Parquet keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,19 +109,53 @@ pub const COLUMNS: &[Column] = &[
     column("src_ip", Kind::Word, "the client's address"),
     column("src_port", Kind::Small, "the client's port"),
     column("src_pod", Kind::Word, "the client's pod"),
-    column("src_namespace", Kind::Word, "the client's namespace"),
+    column(
+        "src_namespace",
+        Kind::Word,
+        "the client's namespace; `internal` or `public`, by its address, for what is no pod and no service",
+    ),
     column("src_service", Kind::Word, "the client's service"),
     column("src_node", Kind::Word, "the node that the client runs on"),
     column("src_process", Kind::Word, "the client's process"),
     column("src_labels", Kind::Map, "labels of the client's pod"),
+    column("src_container", Kind::Word, "the container in the client's pod"),
+    column(
+        "src_owner_kind",
+        Kind::Word,
+        "kind of what made the client's pod or process: `Deployment`, `StatefulSet`, `Unit` ..",
+    ),
+    column("src_owner", Kind::Word, "name of that"),
+    column(
+        "src_resolution",
+        Kind::Word,
+        "why the client has no name: `cache_miss` (its node's agent knew none) or `no_node_mapping` (recorded on no node, and nobody told its address); empty if it has one, or is outside",
+    ),
+    column("src_annotations", Kind::Map, "annotations of the client's pod"),
     column("dst_ip", Kind::Word, "the server's address"),
     column("dst_port", Kind::Small, "the server's port"),
     column("dst_pod", Kind::Word, "the server's pod"),
-    column("dst_namespace", Kind::Word, "the server's namespace"),
+    column(
+        "dst_namespace",
+        Kind::Word,
+        "the server's namespace; `internal` or `public`, by its address, for what is no pod and no service",
+    ),
     column("dst_service", Kind::Word, "the server's service"),
     column("dst_node", Kind::Word, "the node that the server runs on"),
     column("dst_process", Kind::Word, "the server's process"),
     column("dst_labels", Kind::Map, "labels of the server's pod"),
+    column("dst_container", Kind::Word, "the container in the server's pod"),
+    column(
+        "dst_owner_kind",
+        Kind::Word,
+        "kind of what made the server's pod or process: `Deployment`, `StatefulSet`, `Unit` ..",
+    ),
+    column("dst_owner", Kind::Word, "name of that"),
+    column(
+        "dst_resolution",
+        Kind::Word,
+        "why the server has no name: `cache_miss` (its node's agent knew none) or `no_node_mapping` (recorded on no node, and nobody told its address); empty if it has one, or is outside",
+    ),
+    column("dst_annotations", Kind::Map, "annotations of the server's pod"),
     column("method", Kind::Word, "HTTP verb, RPC name, command"),
     column(
         "path",
@@ -285,8 +319,37 @@ pub fn schema() -> SchemaRef {
 
 /// The table as it is read: the same, with text columns as views into the pages, so that filtering copies nothing.
 pub fn reading_schema() -> SchemaRef {
-    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| build(COLUMNS, DataType::Utf8View));
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| reading(COLUMNS));
     Arc::clone(&SCHEMA)
+}
+
+/// Columns that tables of version 1 do not have: what is told of a peer behind `src_` and `dst_`, and of a name.
+const SINCE_2: &[&str] = &[
+    "container",
+    "container_id",
+    "owner_kind",
+    "owner",
+    "resolution",
+    "on_node",
+    "annotations",
+];
+
+/// The schema to read a list of columns with: those that came later may be missing.
+pub(super) fn reading(columns: &[Column]) -> SchemaRef {
+    let schema = build(columns, DataType::Utf8View);
+    let later = |name: &str| {
+        let of_peer = name.strip_prefix("src_").or_else(|| name.strip_prefix("dst_"));
+        SINCE_2.contains(&of_peer.unwrap_or(name))
+    };
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let nullable = field.is_nullable() || later(field.name());
+            field.as_ref().clone().with_nullable(nullable)
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
 }
 
 /// Type of map columns.

@@ -10,7 +10,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{connections, known, schema};
+use super::{connections, events, known, schema};
 
 /// Name of the table of calls in a session.
 pub const TABLE: &str = "calls";
@@ -20,6 +20,9 @@ pub const CONNECTIONS: &str = "connections";
 
 /// Name of the table of names, which older dissections have not, either.
 pub const NAMES: &str = "names";
+
+/// Name of the table of events, likewise.
+pub const EVENTS: &str = "events";
 
 /// Memory that all questions together may take for sorting and grouping, in bytes. What needs more spills to disk, or
 /// fails with an error that says so.
@@ -32,7 +35,7 @@ const FOOTER_MEMORY: usize = 32 << 20;
 const BATCH_ROWS: usize = 4096;
 
 /// A session on the tables in these folders (those which hold the parts). Nothing is read yet.
-pub fn open(calls: &Path, connections: &Path, names: &Path) -> Result<SessionContext> {
+pub fn open(calls: &Path, connections: &Path, names: &Path, told: &Path) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
     let parquet = &mut config.options_mut().execution.parquet;
     // Filters run while columns are decoded, so that headers of calls that do not match are never read.
@@ -43,6 +46,7 @@ pub fn open(calls: &Path, connections: &Path, names: &Path) -> Result<SessionCon
     for (name, folder, schema) in [
         (CONNECTIONS, connections, connections::reading_schema()),
         (NAMES, names, known::reading_schema()),
+        (EVENTS, told, events::reading_schema()),
     ] {
         if folder.is_dir() {
             register(&context, name, folder, schema)?;

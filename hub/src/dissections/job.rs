@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wiretape_tape::Nanos;
 
+use super::clocks::Clocks;
 use crate::calls::NodeName;
 
 /// Most files of one job: their number fills the upper 16 bits of a packet's location
@@ -130,6 +131,12 @@ pub struct Summary {
     /// Connections stored, of TCP and of UDP.
     #[serde(default)]
     pub connections: u64,
+    /// Events stored.
+    #[serde(default)]
+    pub events: u64,
+    /// How far apart the clocks of nodes are, as far as calls between them tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clocks: Vec<Clocks>,
     /// Of which protocol the calls are.
     pub protocol_counts: BTreeMap<String, u64>,
     /// Time of the oldest packet, if there was one.

@@ -13,6 +13,8 @@ mod chunks;
 
 mod lanes;
 
+mod clocks;
+
 mod worker;
 
 mod publish;
@@ -25,10 +27,14 @@ use std::thread;
 use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
+pub use clocks::Clocks;
 pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Source, Summary};
-pub use publish::{CONNECTIONS, NAMES, SUMMARY, TABLES};
+pub use publish::{CONNECTIONS, EVENTS, NAMES, SUMMARY, TABLES};
 
-use crate::calls::{ConnectionRows, NameRows, Names, NodeName, PartWriter, Rows, packets, schema};
+use crate::calls::{
+    ConnectionRows, EventTable, NameRows, Names, NodeName, PartWriter, Rows, packets, schema,
+};
+use clocks::Ways;
 use lanes::{LaneEnd, Lanes, Place, Unit, WorkerGone};
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
@@ -39,7 +45,7 @@ pub const MAX_WORKERS: usize = 16;
 
 /// Dissects. Blocks until it is done; to be called on a thread of its own, never on an async worker.
 ///
-/// Writes `calls/`, `connections/` and `names/` in [`Job::out`], under temporary names until they are whole: the parts of the tables,
+/// Writes `calls/`, `connections/`, `names/` and `events/` in [`Job::out`], under temporary names until they are whole: the parts of the tables,
 /// and the summary that is also returned. Damage in a file costs the rest of that file and is told in [`Summary::problems`].
 ///
 /// # Errors
@@ -69,6 +75,12 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     known.push(names.all())?;
     known.finish()?;
     let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();
+    let mut events = EventTable::create(
+        &folder.events_part(),
+        Arc::clone(&names),
+        Arc::clone(&nodes),
+        job.window,
+    )?;
     let workers = job.threads.clamp(1, MAX_WORKERS);
     let make_worker = |number: usize| {
         let rows = Rows::new(Arc::clone(&names), Arc::clone(&nodes));
@@ -78,15 +90,19 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
         Ok::<_, JobError>(Worker::new(number, workers, job, progress, part, connections))
     };
     let (read, dissected) = if workers == 1 {
-        on_this_thread(job, progress, make_worker(0)?)?
+        on_this_thread(job, progress, &mut events, make_worker(0)?)?
     } else {
         let workers = (0..workers).map(make_worker).collect::<Result<Vec<_>, _>>()?;
-        on_threads(job, progress, workers)?
+        on_threads(job, progress, &mut events, workers)?
     };
     if progress.is_cancelled() {
         return Err(JobError::Cancelled);
     }
+    let mut ways = Ways::default();
+    dissected.iter().for_each(|report| ways.merge(&report.ways));
     let mut summary = summarise(job, read, dissected);
+    summary.events = events.finish()?;
+    summary.clocks = ways.clocks(&nodes);
     summary.bytes = sizes.iter().sum();
     summary.files = files
         .iter()
@@ -120,7 +136,7 @@ fn check(job: &Job, files: usize) -> Result<(), JobError> {
 /// by hand has only its own. Read before the first packet, so that what a call is named does not depend on the order
 /// in which threads come to it. A file that cannot be read is told when its packets are read.
 fn gather_names(job: &Job) -> Vec<NodeName> {
-    let mut names = job.names.clone();
+    let mut names = Vec::new();
     for source in &job.sources {
         for file in &source.files {
             let index = wiretape_tape::index(file).ok().flatten().map(|index| index.names);
@@ -133,16 +149,19 @@ fn gather_names(job: &Job) -> Vec<NodeName> {
             }));
         }
     }
+    // Told last, when the window was cut, and so with the ends of names that segments do not know.
+    names.extend(job.names.iter().cloned());
     names
 }
 
 fn on_this_thread(
     job: &Job,
     progress: &Progress,
+    events: &mut EventTable,
     worker: Worker<'_>,
 ) -> Result<(Routes, Vec<WorkerReport>), JobError> {
     let mut lanes = Lanes::here(worker);
-    let read = read(job, progress, &mut lanes);
+    let read = read(job, progress, events, &mut lanes);
     let Lanes::Here(here) = lanes else {
         return Err(JobError::Cancelled);
     };
@@ -158,6 +177,7 @@ fn on_this_thread(
 fn on_threads(
     job: &Job,
     progress: &Progress,
+    events: &mut EventTable,
     workers: Vec<Worker<'_>>,
 ) -> Result<(Routes, Vec<WorkerReport>), JobError> {
     let (mut lanes, ends) = Lanes::threads(workers.len());
@@ -175,7 +195,7 @@ fn on_threads(
                 .map_err(|e| JobError::io("start a thread for", &job.out, e))?;
             threads.push((name, thread));
         }
-        let read = read(job, progress, &mut lanes);
+        let read = read(job, progress, events, &mut lanes);
         // The workers' channels end here, and so do they once they have drained these.
         drop(lanes);
         let mut reports = Vec::new();
@@ -215,8 +235,13 @@ struct Routes {
 }
 
 /// The reading thread: every packet of every tape, in order of time, to its shard's worker.
-fn read(job: &Job, progress: &Progress, lanes: &mut Lanes<'_>) -> Result<Routes, WorkerGone> {
-    let mut tapes = Tapes::open(job, progress, lanes)?;
+fn read(
+    job: &Job,
+    progress: &Progress,
+    events: &mut EventTable,
+    lanes: &mut Lanes<'_>,
+) -> Result<Routes, WorkerGone> {
+    let mut tapes = Tapes::open(job, progress, events, lanes)?;
     let mut router = Router::new();
     let mut routes = Routes::default();
     while let Some(run) = tapes.next_run(lanes)? {

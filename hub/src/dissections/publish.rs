@@ -15,6 +15,9 @@ pub const CONNECTIONS: &str = "connections";
 /// The folder of the table of names, beside these.
 pub const NAMES: &str = "names";
 
+/// The folder of the table of events.
+pub const EVENTS: &str = "events";
+
 /// The [`Summary`] in the tables' folder.
 pub const SUMMARY: &str = "summary.json";
 
@@ -27,12 +30,16 @@ const UNPUBLISHED_CONNECTIONS: &str = ".connections.incoming";
 /// The same of the names.
 const UNPUBLISHED_NAMES: &str = ".names.incoming";
 
+/// The same of the events.
+const UNPUBLISHED_EVENTS: &str = ".events.incoming";
+
 /// A folder of tables that nobody sees yet. Removed when dropped, unless published.
 pub(super) struct Unpublished {
     out: PathBuf,
     folder: PathBuf,
     connections: PathBuf,
     names: PathBuf,
+    events: PathBuf,
     /// The dissection's folder was made for this.
     made_out: bool,
     published: bool,
@@ -48,19 +55,22 @@ impl Unpublished {
         let folder = out.join(UNPUBLISHED);
         let connections = out.join(UNPUBLISHED_CONNECTIONS);
         let names = out.join(UNPUBLISHED_NAMES);
+        let events = out.join(UNPUBLISHED_EVENTS);
         // Other tables without calls are what a job that was killed between the renames has left.
         for left in [
             &folder,
             &connections,
             &names,
+            &events,
             &out.join(CONNECTIONS),
             &out.join(NAMES),
+            &out.join(EVENTS),
         ] {
             if left.exists() {
                 fs::remove_dir_all(left).map_err(|e| JobError::io("remove", left, e))?;
             }
         }
-        for new in [&folder, &connections, &names] {
+        for new in [&folder, &connections, &names, &events] {
             fs::create_dir_all(new).map_err(|e| JobError::io("make the folder", new, e))?;
         }
         Ok(Self {
@@ -68,6 +78,7 @@ impl Unpublished {
             folder,
             connections,
             names,
+            events,
             made_out,
             published: false,
         })
@@ -88,6 +99,11 @@ impl Unpublished {
         self.names.join("part-0.parquet")
     }
 
+    /// Where the events go.
+    pub(super) fn events_part(&self) -> PathBuf {
+        self.events.join("part-0.parquet")
+    }
+
     pub(super) fn publish(mut self, summary: &Summary) -> Result<(), JobError> {
         let path = self.folder.join(SUMMARY);
         let write = || {
@@ -95,11 +111,16 @@ impl Unpublished {
             fs::write(&path, json)?;
             File::open(&path)?.sync_all()?;
             File::open(&self.names)?.sync_all()?;
+            File::open(&self.events)?.sync_all()?;
             File::open(&self.connections)?.sync_all()?;
             File::open(&self.folder)?.sync_all()
         };
         write().map_err(|e| JobError::io("write", &path, e))?;
-        for (written, published) in [(&self.names, NAMES), (&self.connections, CONNECTIONS)] {
+        for (written, published) in [
+            (&self.names, NAMES),
+            (&self.events, EVENTS),
+            (&self.connections, CONNECTIONS),
+        ] {
             let published = self.out.join(published);
             fs::rename(written, &published).map_err(|e| JobError::io("publish", &published, e))?;
         }
@@ -121,6 +142,7 @@ impl Drop for Unpublished {
         let _ = fs::remove_dir_all(&self.folder);
         let _ = fs::remove_dir_all(&self.connections);
         let _ = fs::remove_dir_all(&self.names);
+        let _ = fs::remove_dir_all(&self.events);
         if self.made_out {
             let _ = fs::remove_dir(&self.out);
         }

@@ -13,6 +13,7 @@ use wiretape_tape::{ChunkReader, Nanos, ReadCounters};
 use super::chunks::{Chunks, Lease};
 use super::job::{Job, Progress};
 use super::lanes::{Lanes, WorkerGone};
+use crate::calls::EventTable;
 
 /// All tapes of a job.
 pub(super) struct Tapes<'j> {
@@ -47,6 +48,7 @@ impl<'j> Tapes<'j> {
     pub(super) fn open(
         job: &'j Job,
         progress: &'j Progress,
+        events: &'j mut EventTable,
         lanes: &mut Lanes<'_>,
     ) -> Result<Self, WorkerGone> {
         let mut number = 0_u16;
@@ -73,6 +75,7 @@ impl<'j> Tapes<'j> {
             source: ChunkSource {
                 chunks: Chunks::new(job.sources.len()),
                 progress,
+                events,
                 serial: 0,
                 report: ReadReport::default(),
             },
@@ -136,7 +139,7 @@ impl<'j> Tapes<'j> {
             return Ok(());
         };
         entry.head = None;
-        entry.head = self.source.next_chunk(entry, lanes)?;
+        entry.head = self.source.next_chunk(tape, entry, lanes)?;
         if let Some(first) = entry.head.as_ref().and_then(|head| head.chunk.packets.first()) {
             self.heads.push(Reverse((first.ts, tape)));
         }
@@ -182,12 +185,19 @@ impl Read for Counted<'_> {
 struct ChunkSource<'j> {
     chunks: Chunks,
     progress: &'j Progress,
+    /// Where events go: they are few, and none of a worker's.
+    events: &'j mut EventTable,
     serial: u64,
     report: ReadReport,
 }
 
 impl<'j> ChunkSource<'j> {
-    fn next_chunk(&mut self, tape: &mut Tape<'j>, lanes: &mut Lanes<'_>) -> Result<Option<Head>, WorkerGone> {
+    fn next_chunk(
+        &mut self,
+        number: u16,
+        tape: &mut Tape<'j>,
+        lanes: &mut Lanes<'_>,
+    ) -> Result<Option<Head>, WorkerGone> {
         let mut chunk = match self.chunks.take() {
             Some(chunk) => chunk,
             None => {
@@ -198,14 +208,18 @@ impl<'j> ChunkSource<'j> {
         };
         loop {
             let Some(open) = &mut tape.open else {
-                let Some((number, path)) = tape.files.next() else {
+                let Some((file, path)) = tape.files.next() else {
                     self.chunks.give_back(chunk);
                     return Ok(None);
                 };
-                tape.open = self.open(number, path);
+                tape.open = self.open(file, path);
                 continue;
             };
-            match open.reader.next_chunk(&mut chunk) {
+            let read = open.reader.next_chunk(&mut chunk);
+            if matches!(read, Ok(true)) {
+                self.events.take(number, &mut chunk.events);
+            }
+            match read {
                 Ok(true) if chunk.packets.is_empty() => {}
                 Ok(true) => {
                     self.serial += 1;
@@ -272,7 +286,7 @@ impl<'j> ChunkSource<'j> {
 }
 
 /// A reader's counts that an answer may have to mention.
-fn named(counters: &ReadCounters) -> [(&'static str, u64); 11] {
+fn named(counters: &ReadCounters) -> [(&'static str, u64); 12] {
     [
         ("packets", counters.packets),
         ("bytes", counters.bytes),
@@ -283,6 +297,7 @@ fn named(counters: &ReadCounters) -> [(&'static str, u64); 11] {
         ("foreign_custom_blocks", counters.custom),
         ("unreadable_names", counters.bad_names),
         ("refused_names", counters.names_refused),
+        ("unreadable_events", counters.bad_events),
         ("damaged_files", counters.damaged),
         ("unread_bytes", counters.unread_bytes),
     ]

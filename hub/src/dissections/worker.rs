@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use wiretape_dissect::{Call, ConnectionRecord, Counters, Observation, SHARDS, Shard};
 use wiretape_tape::Nanos;
 
+use super::clocks::Ways;
 use super::job::{Job, Progress};
 use super::lanes::{Batch, LaneEnd, Unit};
 use crate::calls::{ConnectionRows, PartWriter, Rows, WriteError};
@@ -36,6 +37,8 @@ pub(super) struct WorkerReport {
     pub(super) first_call: Option<Nanos>,
     pub(super) last_call: Option<Nanos>,
     pub(super) counters: Counters,
+    /// Of calls that were recorded on two nodes.
+    pub(super) ways: Ways,
 }
 
 impl<'j> Worker<'j> {
@@ -128,6 +131,7 @@ impl<'j> Worker<'j> {
             report.outside_window += (before - self.calls.len()) as u64;
         }
         for call in &self.calls {
+            report.ways.see(call);
             let start = start(call);
             *report.protocols.entry(call.protocol).or_default() += 1;
             report.first_call = Some(report.first_call.map_or(start, |first| first.min(start)));

@@ -66,7 +66,7 @@ impl Task {
 
     fn job(&self, threads: usize) -> Job {
         let segments = self.snapshot.join(SEGMENTS);
-        let sources = self.manifest.nodes.iter().map(|part| Source {
+        let sources = self.manifest.parts().map(|part| Source {
             node: part.name.clone(),
             files: part
                 .segments
@@ -93,7 +93,7 @@ impl Task {
             } else {
                 self.progress.percent()
             },
-            files: self.manifest.nodes.iter().map(|part| part.segments.len()).sum(),
+            files: self.manifest.parts().map(|part| part.segments.len()).sum(),
             bytes_total: self.manifest.bytes(),
             bytes: self.progress.bytes_done(),
             packets: self.progress.packets(),

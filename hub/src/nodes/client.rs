@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use wiretape_tape::{Boundaries, Cut, Nanos};
+use wiretape_tape::{Boundaries, Cut, Name, Nanos};
 
 /// Longest answer of an agent, segments apart, that is read. A cut of a 1 TiB ring in 64 MiB segments is about 4 MiB.
 const MAX_ANSWER: usize = 64 << 20;
@@ -105,6 +105,11 @@ impl Agent {
     /// How much tape there is.
     pub async fn boundaries(&self) -> Result<Boundaries, NodeError> {
         self.json(self.http.get(format!("{}/boundaries", self.url))).await
+    }
+
+    /// Every name that it knows.
+    pub async fn names(&self) -> Result<Vec<Name>, NodeError> {
+        self.json(self.http.get(format!("{}/names", self.url))).await
     }
 
     /// Holds the segments of `[start, end)`; asking again with the same id gives the same cut.

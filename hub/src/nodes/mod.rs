@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use futures::future::join_all;
-use wiretape_tape::Boundaries;
+use wiretape_tape::{Boundaries, Name};
 
 pub use client::{Agent, NodeError, Patience};
 pub use find::{FindError, Where, parse_dns, parse_url};
@@ -78,6 +78,19 @@ impl Nodes {
         let agent = Agent::new(url, self.patience)?;
         clients.insert(url.to_owned(), agent.clone());
         Ok(agent)
+    }
+
+    /// The names that every node's agent knows now, by the node's name.
+    pub async fn names(&self) -> Result<Vec<(String, Result<Vec<Name>, NodeError>)>, FindError> {
+        let surveyed = self.survey().await?;
+        Ok(join_all(surveyed.into_iter().map(|node| async move {
+            let names = match node.boundaries {
+                Ok(_) => node.agent.names().await,
+                Err(error) => Err(error),
+            };
+            (node.name, names)
+        }))
+        .await)
     }
 
     /// Asks every node for its boundaries, all at once; in the order in which the nodes were named.

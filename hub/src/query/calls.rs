@@ -21,7 +21,7 @@ use super::redaction::{Hidden, REDACTED};
 use super::row::Row;
 use super::scope::Scope;
 use super::select::CallsGroup;
-use super::{Database, QueryError, first};
+use super::{Database, QueryError, Zone, first};
 use crate::calls::schema::{self, Column};
 
 /// Most calls of one page.
@@ -84,6 +84,8 @@ pub struct CallsQuery {
     pub group_by: Option<CallsGroup>,
     /// Most bytes of calls in the answer; those beyond come with the next page. `None` leaves none out.
     pub max_bytes: Option<usize>,
+    /// Tells times in this zone, too.
+    pub zone: Option<Zone>,
 }
 
 impl CallsQuery {
@@ -133,7 +135,7 @@ impl CallsQuery {
         Ok(match self.format {
             Format::Compact => Value::Object(entry::compact(row)),
             Format::Full => {
-                let mut entry = entry::full(row);
+                let mut entry = entry::full(row, &db.summary().clocks);
                 with_bodies(db, whole, PREVIEW, hidden, &mut entry).await?;
                 Value::Object(entry)
             }
@@ -234,7 +236,10 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
             answer.truncated = true;
             break;
         }
-        let call = query.shown(db, row, &hidden).await?;
+        let mut call = query.shown(db, row, &hidden).await?;
+        if let Some(zone) = &query.zone {
+            zone.tell(&mut call);
+        }
         // What it takes on the wire, with its comma. One call is shown however long it is, so that paging goes on.
         let bytes = call.to_string().len() + 1;
         if bytes > room && !answer.calls.is_empty() {
@@ -278,7 +283,7 @@ pub async fn call_by_id(db: &Database, id: &str) -> Result<Value, QueryError> {
     if let Some(kind) = connection::Kind::of(row) {
         return Ok(Value::Object(kind.entry(row, Format::Full)));
     }
-    let mut entry = entry::full(row);
+    let mut entry = entry::full(row, &db.summary().clocks);
     with_bodies(db, row, PREVIEW, &Hidden::default(), &mut entry).await?;
     Ok(Value::Object(entry))
 }
@@ -302,7 +307,10 @@ pub async fn call_details(
         details.insert("truncated".to_owned(), json!(false));
         return Ok(Value::Object(details));
     }
-    details.insert("entry".to_owned(), Value::Object(entry::full(row)));
+    details.insert(
+        "entry".to_owned(),
+        Value::Object(entry::full(row, &db.summary().clocks)),
+    );
     let mut truncated = false;
     if let Some(most) = max_payload_size {
         truncated = with_bodies(db, row, most, &Hidden::default(), &mut details).await?;
@@ -463,7 +471,8 @@ fn limit(limit: Option<i64>) -> Result<usize, QueryError> {
     })
 }
 
-fn order(order: Order) -> Vec<SortExpr> {
+/// The order of entries, with no two alike.
+pub(super) fn order(order: Order) -> Vec<SortExpr> {
     let in_time = ["ts", "stream", "index"].map(|column| col(column).sort(true, false));
     key(order)
         .map(|key| key.sort(false, false))

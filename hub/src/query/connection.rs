@@ -218,6 +218,10 @@ fn of_flow(column: &str) -> bool {
         "src_port",
         "src_labels",
         "dst_labels",
+        "src_annotations",
+        "dst_annotations",
+        "src_container",
+        "dst_container",
     ];
     !single.contains(&column)
 }

@@ -16,7 +16,7 @@ use wiretape_tape::{BlockReader, ReadError};
 use super::endpoints::Endpoints;
 use super::sql;
 use crate::calls::{schema, session};
-use crate::dissections::{CONNECTIONS, NAMES, SUMMARY, Summary, TABLES};
+use crate::dissections::{CONNECTIONS, EVENTS, NAMES, SUMMARY, Summary, TABLES};
 
 /// Most segments of one dissection that are kept open for reading bodies.
 const OPEN_FILES: usize = 64;
@@ -102,7 +102,12 @@ impl Database {
                 schema::VERSION
             )));
         }
-        let session = session::open(&tables, &dir.join(CONNECTIONS), &dir.join(NAMES))?;
+        let session = session::open(
+            &tables,
+            &dir.join(CONNECTIONS),
+            &dir.join(NAMES),
+            &dir.join(EVENTS),
+        )?;
         let inner = Inner {
             dir: dir.to_owned(),
             identity,
@@ -134,6 +139,11 @@ impl Database {
         &self.inner.dir
     }
 
+    /// What tells it from another that takes its folder later; `None` while there is none.
+    pub fn identity(&self) -> Option<Identity> {
+        self.inner.identity
+    }
+
     /// What the job that made it said: number of calls, first and last times, losses, problems.
     pub fn summary(&self) -> &Summary {
         &self.inner.summary
@@ -151,6 +161,15 @@ impl Database {
             return Ok(None);
         }
         Ok(Some(session.table(session::CONNECTIONS).await?))
+    }
+
+    /// The table of events; `None` in dissections that are older than it.
+    pub(super) async fn events(&self) -> Result<Option<DataFrame>, QueryError> {
+        let session = &self.inner.session;
+        if !session.table_exist(session::EVENTS)? {
+            return Ok(None);
+        }
+        Ok(Some(session.table(session::EVENTS).await?))
     }
 
     /// Its tables for SQL.
@@ -253,7 +272,7 @@ impl Databases {
 
 /// What tells one dissection from another that takes its folder later: its summary is another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+pub struct Identity {
     device: u64,
     inode: u64,
     changed: (i64, i64),

@@ -164,6 +164,9 @@ const AGREED: &[&str] = &[
     "src_service",
     "src_node",
     "src_process",
+    "src_owner_kind",
+    "src_owner",
+    "src_resolution",
     "dst_ip",
     "dst_port",
     "dst_pod",
@@ -171,6 +174,9 @@ const AGREED: &[&str] = &[
     "dst_service",
     "dst_node",
     "dst_process",
+    "dst_owner_kind",
+    "dst_owner",
+    "dst_resolution",
 ];
 
 /// How a column of connections is put together for a flow.

@@ -5,6 +5,7 @@ use wiretape_dissect::Marks;
 use wiretape_tape::Nanos;
 
 use super::row::{Row, pairs};
+use crate::dissections::Clocks;
 
 /// Columns that the compact form needs.
 pub(super) const COMPACT: &[&str] = &[
@@ -52,17 +53,23 @@ pub(super) fn compact(row: Row<'_>) -> Map<String, Value> {
 }
 
 /// All that is known, but for the bodies, which are put in by who has read them.
-pub(super) fn full(row: Row<'_>) -> Map<String, Value> {
+pub(super) fn full(row: Row<'_>, clocks: &[Clocks]) -> Map<String, Value> {
     let mut entry = compact(row);
     for side in ["src", "dst"] {
         if let Some(Value::Object(endpoint)) = entry.get_mut(side) {
-            let process = row.text(&format!("{side}_process"));
-            if !process.is_empty() {
-                endpoint.insert("process".to_owned(), json!(process));
+            for member in ["process", "container", "owner_kind", "owner", "resolution"] {
+                let text = row.text(&format!("{side}_{member}"));
+                if !text.is_empty() {
+                    endpoint.insert(member.to_owned(), json!(text));
+                }
             }
             let labels = row.map(&format!("{side}_labels"));
             if !labels.is_empty() {
                 endpoint.insert("labels".to_owned(), pairs(labels));
+            }
+            let annotations = row.map(&format!("{side}_annotations"));
+            if !annotations.is_empty() {
+                endpoint.insert("annotations".to_owned(), pairs(annotations));
             }
         }
     }
@@ -92,12 +99,48 @@ pub(super) fn full(row: Row<'_>) -> Map<String, Value> {
     if !fields.is_empty() {
         put("fields", pairs(fields));
     }
-    put("observed", observed(row));
+    put("observed", observed(row, clocks));
+    if let Some((server, network)) = apart(row) {
+        put("server_ms", json!(ms(server)));
+        put("network_ms", json!(ms(network)));
+    }
     entry
 }
 
-/// When the call passed each observer, in ms.
-fn observed(row: Row<'_>) -> Value {
+/// How long a call that was recorded at both ends was with its server, and how long under way: by each end's own clock, so
+/// that it does not matter how far these are apart.
+fn apart(row: Row<'_>) -> Option<(Nanos, Nanos)> {
+    let at = |column: &str| row.time(column);
+    let total = at("client_resp_last")?.checked_sub(at("client_req_first")?)?;
+    let server = at("server_resp_last")?.checked_sub(at("server_req_first")?)?;
+    Some((server, total.checked_sub(server)?))
+}
+
+/// How far the server's clock is ahead of the client's, where both have seen the call and calls between their nodes told.
+fn ahead(row: Row<'_>, clocks: &[Clocks]) -> i64 {
+    let at_client = row
+        .time("client_req_first")
+        .or_else(|| row.time("client_resp_first"));
+    if at_client.is_none() {
+        return 0;
+    }
+    let (client, server) = (row.text("src_node"), row.text("dst_node"));
+    let told = clocks.iter().find_map(|clocks| {
+        let pair = (clocks.node.as_str(), clocks.other.as_str());
+        if pair == (client, server) {
+            Some(clocks.ahead_ns)
+        } else if pair == (server, client) {
+            Some(clocks.ahead_ns.saturating_neg())
+        } else {
+            None
+        }
+    });
+    told.unwrap_or_default()
+}
+
+/// When the call passed each observer, in ms; at the server by the client's clock, where it is known how far they are apart.
+fn observed(row: Row<'_>, clocks: &[Clocks]) -> Value {
+    let ahead = ahead(row, clocks);
     let mut observed = Map::new();
     for (side, name) in [("client", "client"), ("server", "server"), ("other", "unknown")] {
         let mut times = Map::new();
@@ -105,8 +148,14 @@ fn observed(row: Row<'_>) -> Value {
             let first = row.time(&format!("{side}_{part}_first"));
             let last = row.time(&format!("{side}_{part}_last"));
             if let (Some(first), Some(last)) = (first, last) {
+                let skew = if side == "server" { ahead } else { 0 };
+                let [first, last] =
+                    [first, last].map(|time| time.saturating_add_signed(skew.saturating_neg()));
                 times.insert(name.to_owned(), json!([ms(first), ms(last)]));
             }
+        }
+        if side == "server" && ahead != 0 && !times.is_empty() {
+            times.insert("clock_ahead_ms".to_owned(), json!(ahead as f64 / 1e6));
         }
         if !times.is_empty() {
             observed.insert(name.to_owned(), Value::Object(times));

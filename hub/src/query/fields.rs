@@ -23,6 +23,9 @@ pub(super) fn text(field: Field) -> Expr {
         Field::SrcServiceName => col("src_service"),
         Field::SrcProcess => col("src_process"),
         Field::SrcNode => col("src_node"),
+        Field::SrcOwner => col("src_owner"),
+        Field::SrcOwnerKind => col("src_owner_kind"),
+        Field::SrcContainer => col("src_container"),
         Field::DstIp => col("dst_ip"),
         Field::DstName => first_known(&["dst_pod", "dst_service", "dst_process"]),
         Field::DstNamespace | Field::DstPodNamespace | Field::DstServiceNamespace => col("dst_namespace"),
@@ -30,6 +33,9 @@ pub(super) fn text(field: Field) -> Expr {
         Field::DstServiceName => col("dst_service"),
         Field::DstProcess => col("dst_process"),
         Field::DstNode => col("dst_node"),
+        Field::DstOwner => col("dst_owner"),
+        Field::DstOwnerKind => col("dst_owner_kind"),
+        Field::DstContainer => col("dst_container"),
         Field::LocalProcessName => of_side("src_process", "dst_process"),
         Field::RemoteProcessName => of_side("dst_process", "src_process"),
         Field::LocalNodeName => of_side("src_node", "dst_node"),
@@ -56,9 +62,10 @@ pub(super) fn text(field: Field) -> Expr {
         Field::Authority => col("authority"),
         Field::ConnState | Field::FlowState => connection::state_in_short(),
         Field::HttpVersion => col("version"),
-        // Not known of any call: no source of DNS names, annotations or resolution errors yet.
+        Field::LocalResolutionStatus => of_side("src_resolution", "dst_resolution"),
+        Field::RemoteResolutionStatus => of_side("dst_resolution", "src_resolution"),
+        // Not known of any call: no source of DNS names yet.
         Field::SrcDns | Field::DstDns | Field::NodeIp | Field::CaptureBackend => lit(""),
-        Field::LocalResolutionStatus | Field::RemoteResolutionStatus => lit(""),
         other => match bodies::column(other) {
             Some(body) => col(body),
             None => functions::entry(col("fields"), other.name()),
@@ -144,6 +151,8 @@ pub(super) fn map(field: Field) -> Mapped {
     match field {
         Field::LocalLabels => Mapped::Of(of_side("src_labels", "dst_labels")),
         Field::RemoteLabels => Mapped::Of(of_side("dst_labels", "src_labels")),
+        Field::LocalAnnotations => Mapped::Of(of_side("src_annotations", "dst_annotations")),
+        Field::RemoteAnnotations => Mapped::Of(of_side("dst_annotations", "src_annotations")),
         Field::RequestHeaders => Mapped::Of(col("req_headers")),
         Field::ResponseHeaders => Mapped::Of(col("resp_headers")),
         Field::RequestCookies => Mapped::Of(functions::cookie_map(col("req_headers"), "cookie")),

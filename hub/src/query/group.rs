@@ -64,6 +64,8 @@ const KEYS: &[Known] = &[
         &["dst_namespace"],
     ),
     text("src.namespace", &["src.ns"], &["src_namespace"]),
+    text("owner", &["dst.owner"], &["dst_owner"]),
+    text("src.owner", &[], &["src_owner"]),
     text("node", &["worker"], &["node"]),
     text("src.node", &[], &["src_node"]),
     text("dst.node", &[], &["dst_node"]),
@@ -77,6 +79,17 @@ const KEYS: &[Known] = &[
     text("method", &[], &["method"]),
     text("outcome", &[], &["outcome"]),
 ];
+
+/// Their names.
+pub const GROUP_WORDS: [&str; KEYS.len()] = {
+    let mut words = [""; KEYS.len()];
+    let mut n = 0;
+    while n < KEYS.len() {
+        words[n] = KEYS[n].name;
+        n += 1;
+    }
+    words
+};
 
 impl GroupKey {
     /// The key of that name.

@@ -46,21 +46,26 @@ mod timeline;
 
 mod flows;
 
+mod events;
+
 mod nearest;
+
+mod zone;
 
 mod sql;
 
 pub use calls::{
     CallsPage, CallsQuery, DEFAULT_LIMIT, Format, MAX_LIMIT, Order, PREVIEW, call_by_id, call_details, calls,
 };
-pub use database::{Database, Databases, QueryError};
+pub use database::{Database, Databases, Identity, QueryError};
 pub use endpoints::MAX_NAMES;
+pub use events::{DEFAULT_EVENTS, EventsQuery, KINDS, MAX_EVENTS, events};
 pub use filter::bodies::{MAX_SEARCHED, SEARCHED_BYTES};
 pub use filter::{MAX_CONDITIONS, Plan, meaning, plan};
 pub use flows::{
     DEFAULT_FLOWS, FlowGroup, FlowOrder, FlowsPage, FlowsQuery, MAX_FLOWS, MAX_TOP, flows, flows_summary,
 };
-pub use group::{GroupKey, MAX_KEYS};
+pub use group::{GROUP_WORDS, GroupKey, MAX_KEYS};
 pub use latency::{EXACT_LATENCIES, HISTOGRAM_ERROR};
 pub use nearest::nearest;
 pub use packets::{
@@ -77,6 +82,8 @@ pub use sql::{
     DEFAULT_ROWS, MAX_CONCATENATIONS, MAX_PAIRS, MAX_ROWS, MAX_SQL, MAX_TABLES, MAX_TOKENS, SQL_AT_ONCE,
     SQL_DISK, SQL_MEMORY, SQL_TIME, SQL_WAIT, SqlQuery, describe_schema, sql,
 };
+
+pub use zone::Zone;
 
 pub use timeline::{Lines, MAX_CALLS as MAX_TIMELINE_CALLS, RETRY_WITHIN, TimelineQuery, timeline};
 

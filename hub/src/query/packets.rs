@@ -1,6 +1,7 @@
 //! The packets of calls: found by the locations that the table holds, not by looking through the segments.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -69,34 +70,22 @@ pub async fn call_packets(db: &Database, scope: &Scope, nodes: &[String]) -> Res
     if let Some(condition) = scoped.condition() {
         table = table.filter(condition)?;
     }
+    let table = scoped.limited(table)?;
     let mut batches = table.select_columns(&COLUMNS)?.execute_stream().await?;
-    let (mut locations, mut comments, mut calls) = (Vec::new(), HashMap::new(), 0_u64);
+    let mut found = Located::default();
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         for row in Row::each(std::slice::from_ref(&batch)) {
-            calls += 1;
             let [request, response] = ["req_packets", "resp_packets"].map(|column| row.locations(column));
-            if let Some(first) = request.first().or(response.first())
-                && comments.len() < MAX_COMMENTS
-            {
-                comments
-                    .entry(*first)
-                    .and_modify(|told: &mut String| {
-                        told.push_str("; ");
-                        told.push_str(&comment(row));
-                    })
-                    .or_insert_with(|| comment(row));
-            }
-            locations.extend(request.into_iter().chain(response));
-            if locations.len() > MAX_PACKETS {
-                return Err(QueryError::BadRequest(format!(
-                    "the calls that match have more than {MAX_PACKETS} packets; ask for fewer, e.g. one path, one pod or \
-                     one minute"
-                )));
-            }
+            found.add(&request, &response, || comment(row))?;
         }
     }
     whole_answer(&scoped)?;
+    let Located {
+        calls,
+        mut locations,
+        comments,
+    } = found;
     if calls == 0 {
         let why = scoped.nothing(db, scope, Asked::default(), 0).await?;
         return Err(QueryError::NotFound(format!("no call matches: {why}")));
@@ -121,6 +110,51 @@ pub async fn call_packets(db: &Database, scope: &Scope, nodes: &[String]) -> Res
         tapes,
         comments,
     })
+}
+
+/// Where the packets of calls are.
+#[derive(Default)]
+struct Located {
+    calls: u64,
+    locations: Vec<u64>,
+    comments: HashMap<u64, String>,
+}
+
+impl Located {
+    /// Adds those of one call.
+    ///
+    /// # Errors
+    /// They are more than [`MAX_PACKETS`] now.
+    fn add(
+        &mut self,
+        request: &[u64],
+        response: &[u64],
+        comment: impl FnOnce() -> String,
+    ) -> Result<(), QueryError> {
+        self.calls += 1;
+        if let Some(first) = request.first().or(response.first()) {
+            let room = self.comments.len() < MAX_COMMENTS;
+            match self.comments.entry(*first) {
+                Entry::Occupied(mut told) => {
+                    let told = told.get_mut();
+                    told.push_str("; ");
+                    told.push_str(&comment());
+                }
+                Entry::Vacant(free) if room => {
+                    free.insert(comment());
+                }
+                Entry::Vacant(_) => {}
+            }
+        }
+        self.locations.extend(request.iter().chain(response));
+        if self.locations.len() > MAX_PACKETS {
+            return Err(QueryError::BadRequest(format!(
+                "the calls that match have more than {MAX_PACKETS} packets; ask for fewer, e.g. one path, one pod or \
+                 one minute"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// What is said at the packet where a call begins. Characters that are none are left out: the text comes from traffic.
@@ -234,6 +268,7 @@ pub async fn whole_connections(
     if let Some(condition) = scoped.condition() {
         matching = matching.filter(condition)?;
     }
+    let matching = scoped.limited(matching)?;
     let streams = matching.select(vec![col("stream").alias("of")])?.distinct()?;
     let found = of_streams(db, streams, async || scoped.nothing(db, scope, asked, 0).await).await?;
     whole_answer(&scoped)?;
@@ -314,5 +349,38 @@ async fn of_streams(
             "more than {MAX_CONNECTIONS} connections match; ask for fewer, or export the snapshot"
         ))),
         _ => Ok((found, (first, last))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_packets_as_one_answer_holds_and_one_more() {
+        let mut found = Located::default();
+        let most: Vec<u64> = (0..MAX_PACKETS as u64).collect();
+        assert!(found.add(&most, &[], String::new).is_ok());
+        let refused = found.add(&[], &[1], String::new).expect_err("it is one too many");
+        assert!(
+            refused.to_string().contains("more than 4194304 packets"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn calls_beyond_the_comments_keep_their_packets() {
+        let mut found = Located::default();
+        for call in 0..=MAX_COMMENTS as u64 {
+            assert!(found.add(&[call], &[], || call.to_string()).is_ok());
+        }
+        assert_eq!(
+            (found.comments.len(), found.locations.len()),
+            (MAX_COMMENTS, MAX_COMMENTS + 1)
+        );
+        // A call in a packet that is told of already is told of, too; a packet beyond is not.
+        assert!(found.add(&[7], &[], || "late".to_owned()).is_ok());
+        assert_eq!(found.comments.get(&7).map(String::as_str), Some("7; late"));
+        assert!(!found.comments.contains_key(&(MAX_COMMENTS as u64)));
     }
 }

@@ -92,6 +92,9 @@ impl Hidden {
             Field::RequestHeaders => self.entries_of(&["req_headers"], key),
             Field::ResponseHeaders => self.entries_of(&["resp_headers"], key),
             Field::LocalLabels | Field::RemoteLabels => self.entries_of(&["src_labels", "dst_labels"], key),
+            Field::LocalAnnotations | Field::RemoteAnnotations => {
+                self.entries_of(&["src_annotations", "dst_annotations"], key)
+            }
             // One parameter or cookie stands among the others in one text, which is hidden as a whole.
             whole => self.field(whole),
         }

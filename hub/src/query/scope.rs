@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use datafusion::logical_expr::{Expr, Operator, col};
+use datafusion::prelude::DataFrame;
 use serde_json::{Value, json};
 use wiretape_kfl::{EVALUATION_STEPS, Filter};
 use wiretape_tape::Nanos;
@@ -10,7 +11,7 @@ use wiretape_tape::Nanos;
 use super::entries::Asked;
 use super::fields::instant;
 use super::filter::{self, GaveUp, joined};
-use super::{Database, QueryError, calls, explain};
+use super::{Database, Order, QueryError, calls, explain};
 
 /// The calls that a question is about. `Default` is all of them.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +44,7 @@ impl Scope {
     /// # Errors
     /// [`QueryError::BadRequest`] for a filter that is none, or a window that ends before it starts.
     pub(super) async fn read(&self, db: &Database) -> Result<Scoped, QueryError> {
-        let filter = wiretape_kfl::compile(self.kfl.as_deref().unwrap_or_default(), self.now)
-            .map_err(|error| QueryError::BadRequest(format!("the filter is wrong at {error}")))?;
+        let filter = self.compile()?;
         let window = self.window()?;
         let condition = filter::read(db, &filter, &window).await?;
         let matching = window.clone().into_iter().chain(condition.expr).collect();
@@ -55,6 +55,19 @@ impl Scope {
             warnings: condition.warnings,
             gave_up: condition.gave_up,
         })
+    }
+
+    /// Most entries that the filter's own `limit(n)` leaves.
+    ///
+    /// # Errors
+    /// [`QueryError::BadRequest`] for a filter that is none.
+    pub fn most(&self) -> Result<Option<u64>, QueryError> {
+        Ok(self.compile()?.limit)
+    }
+
+    fn compile(&self) -> Result<Filter, QueryError> {
+        wiretape_kfl::compile(self.kfl.as_deref().unwrap_or_default(), self.now)
+            .map_err(|error| QueryError::BadRequest(format!("the filter is wrong at {error}")))
     }
 
     fn window(&self) -> Result<Vec<Expr>, QueryError> {
@@ -78,6 +91,18 @@ impl Scope {
         let last = summary.last_call.map_or(0, |last| last.saturating_add(1));
         let to = self.end.map_or(last, nanos);
         (from, to.max(from))
+    }
+}
+
+impl Scope {
+    /// The time in which events have to do with these calls: what was asked for, else the whole window of the snapshot,
+    /// since causes come before calls and their consequences after them.
+    pub(super) fn around(&self, db: &Database) -> (Nanos, Nanos) {
+        let window = db.summary().window.unwrap_or_else(|| self.span(db));
+        (
+            self.start.map_or(window.0, nanos),
+            self.end.map_or(window.1, nanos),
+        )
     }
 }
 
@@ -105,6 +130,15 @@ impl Scoped {
             ));
         }
         warnings
+    }
+
+    /// Those that the filter's own `limit(n)` leaves of entries that match: the oldest.
+    pub(super) fn limited(&self, matching: DataFrame) -> Result<DataFrame, QueryError> {
+        let Some(most) = self.filter.limit else {
+            return Ok(matching);
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Ok(matching.sort(calls::order(Order::Time))?.limit(0, Some(most))?)
     }
 
     /// The condition of the calls that the question is about; `None` when it is about all.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use tokio::io::AsyncWriteExt;
 use wiretape_tape::{Cut, SegmentInfo};
 
 use super::{
-    Collecting, Inner, Manifest, NodePart, PartStatus, SEGMENTS, Status, blocking, disk, name, sync_folder,
+    Collecting, Inner, Manifest, NodePart, PartStatus, SEGMENTS, Status, WorkloadFilter, blocking, disk,
+    name, sync_folder, workloads,
 };
-use crate::calls::NodeName;
+use crate::calls::{Names, NodeName};
 use crate::catalogue::incoming_folder;
+use crate::cluster::{CLUSTER, Cluster};
 use crate::nodes::{Agent, NodeError};
 
 /// Nodes that stream to one snapshot at the same time. More would not fill the hub's disk any faster.
@@ -87,12 +90,15 @@ async fn gather(
     live: &Collecting,
 ) -> Result<(), String> {
     cut(inner, manifest).await;
+    if let Some(cluster) = &inner.cluster {
+        cluster_part(cluster, folder, manifest).await;
+    }
     let (kept, path) = (manifest.clone(), folder.to_owned());
     blocking(move || kept.write(&path))
         .await
         .map_err(|error| format!("cannot write the manifest: {error}"))?;
 
-    let total = manifest.bytes();
+    let total = manifest.nodes.iter().map(NodePart::bytes).sum();
     live.total.store(total, Ordering::Relaxed);
     let (path, nodes) = (folder.to_owned(), manifest.nodes.clone());
     let here = blocking(move || Ok(bytes_here(&path, &nodes))).await.unwrap_or(0);
@@ -107,6 +113,9 @@ async fn gather(
         .buffer_unordered(MAX_STREAMS)
         .collect::<Vec<()>>()
         .await;
+    if let Some(filter) = manifest.workload_filter.clone() {
+        filter_parts(&filter, folder, manifest).await?;
+    }
     Ok(())
 }
 
@@ -152,8 +161,86 @@ async fn cut(inner: &Inner, manifest: &mut Manifest) {
     }
 }
 
+/// Leaves of every node's packets those that are meant. Where that fails, nothing of the node is kept: more than was asked
+/// for is as wrong as less.
+async fn filter_parts(filter: &WorkloadFilter, folder: &Path, manifest: &mut Manifest) -> Result<(), String> {
+    let meant = Arc::new(filter.meant()?);
+    let names = Arc::new(Names::new(manifest.names.clone()));
+    let taken: Vec<String> = manifest.nodes.iter().map(|part| part.folder.clone()).collect();
+    for part in &mut manifest.nodes {
+        // Into a folder of its own: a hub that ends here begins again with what has come, not with half of what is kept.
+        let kept = name::folder(&format!("{}-kept", part.folder), |folder| {
+            taken.iter().any(|taken| taken == folder)
+        });
+        let (from, to) = (
+            folder.join(SEGMENTS).join(&part.folder),
+            folder.join(SEGMENTS).join(&kept),
+        );
+        let (meant, names) = (Arc::clone(&meant), Arc::clone(&names));
+        let (node, segments) = (part.name.clone(), part.segments.clone());
+        let done = blocking(move || {
+            let done = workloads::keep(&meant, &names, &node, &segments, (&from, &to));
+            std::fs::remove_dir_all(&from)?;
+            done
+        })
+        .await;
+        match done {
+            Ok(done) => {
+                part.folder = kept;
+                part.segments = done.segments;
+                part.left_out = Some(done.left_out);
+            }
+            Err(error) => {
+                part.status = PartStatus::Failed;
+                part.segments.clear();
+                part.error = Some(format!("its packets cannot be filtered by workload: {error}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the hub itself knows of the cluster. Without it the snapshot is poorer, not worthless.
+async fn cluster_part(cluster: &Arc<Cluster>, folder: &Path, manifest: &mut Manifest) {
+    let place = folder.join(SEGMENTS).join(CLUSTER);
+    let (id, start, end, cut) = (
+        manifest.id.clone(),
+        manifest.start,
+        manifest.end,
+        Arc::clone(cluster),
+    );
+    match blocking(move || cut.cut(&id, start, end, &place)).await {
+        Ok(part) => {
+            // A run that was cut short has told some already.
+            manifest.names.retain(|name| name.node != CLUSTER);
+            manifest.names.extend(part.names.into_iter().map(|name| NodeName {
+                node: CLUSTER.to_owned(),
+                name,
+            }));
+            manifest.cluster = Some(NodePart {
+                name: CLUSTER.to_owned(),
+                url: String::new(),
+                folder: CLUSTER.to_owned(),
+                status: PartStatus::Completed,
+                error: None,
+                left_out: None,
+                cut: true,
+                segments: part.segments,
+            });
+        }
+        Err(error) => manifest.problems.push(format!(
+            "what the hub knew of services, nodes and Kubernetes events is missing: {error}"
+        )),
+    }
+    for problem in cluster.status().problems() {
+        if !manifest.problems.contains(&problem) {
+            manifest.problems.push(problem);
+        }
+    }
+}
+
 /// An agent's word becomes paths and sizes here, so it is not taken on trust.
-fn checked(cut: Cut) -> Result<Cut, String> {
+pub(crate) fn checked(cut: Cut) -> Result<Cut, String> {
     if cut.segments.len() > MAX_SEGMENTS {
         return Err(format!(
             "the cut has {} segments, more than {MAX_SEGMENTS}",

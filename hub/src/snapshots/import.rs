@@ -175,6 +175,8 @@ fn fill(import: &Import, folder: &Path, id: &str, now: Nanos) -> Result<Manifest
         reason: None,
         problems,
         nodes,
+        workload_filter: None,
+        cluster: None,
         names,
     };
     manifest.write(folder).map_err(wrong(folder))?;
@@ -199,6 +201,7 @@ fn place<'a>(nodes: &'a mut Vec<NodePart>, file: &Path, node: Option<&str>) -> &
             folder,
             status: PartStatus::Completed,
             error: None,
+            left_out: None,
             cut: false,
             segments: Vec::new(),
         });
@@ -290,9 +293,10 @@ fn read_through(file: &Path, copy: &Path) -> Result<Contents, ImportError> {
                 break;
             }
         }
-        for packet in &chunk.packets {
-            first = Some(first.map_or(packet.ts, |first| first.min(packet.ts)));
-            last = Some(last.map_or(packet.ts, |last| last.max(packet.ts)));
+        let events = chunk.events.iter().map(|event| event.at);
+        for ts in chunk.packets.iter().map(|packet| packet.ts).chain(events) {
+            first = Some(first.map_or(ts, |first| first.min(ts)));
+            last = Some(last.map_or(ts, |last| last.max(ts)));
         }
     }
     let counters = reader.counters();
@@ -310,10 +314,12 @@ fn read_through(file: &Path, copy: &Path) -> Result<Contents, ImportError> {
         name: String::new(),
         bytes: std::fs::metadata(copy).map_or(0, |metadata| metadata.len()),
         packets: counters.packets,
+        events: counters.events,
         lost: reader.losses(),
         first,
         last,
         sealed: true,
+        losses: Vec::new(),
     };
     let ending = if is_pcapng(copy) { "pcapng" } else { "pcap" };
     Ok(Contents {

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use wiretape_tape::{Nanos, SegmentInfo};
 
+use super::WorkloadFilter;
 use crate::calls::NodeName;
 
 /// Name of the file in a snapshot's folder.
@@ -79,6 +80,12 @@ pub struct Manifest {
     pub problems: Vec<String>,
     /// One part per node.
     pub nodes: Vec<NodePart>,
+    /// Whose packets were kept; all when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_filter: Option<WorkloadFilter>,
+    /// What the hub itself knew of the cluster: names and events, no packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<NodePart>,
     /// Every name known on any node that held in the window.
     #[serde(default)]
     pub names: Vec<NodeName>,
@@ -113,6 +120,9 @@ pub struct NodePart {
     /// Why it is not whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Packets that a filter by workload has left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
     /// Whether the agent has made its cut. After a restart that cut must still be held.
     #[serde(default)]
     pub cut: bool,
@@ -150,7 +160,12 @@ impl NodePart {
 impl Manifest {
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
-        self.nodes.iter().map(NodePart::bytes).sum()
+        self.parts().map(NodePart::bytes).sum()
+    }
+
+    /// The parts of all nodes, and the cluster's.
+    pub fn parts(&self) -> impl Iterator<Item = &NodePart> {
+        self.nodes.iter().chain(&self.cluster)
     }
 
     /// Packets of all segments.

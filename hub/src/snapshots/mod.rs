@@ -12,6 +12,8 @@ mod manifest;
 
 mod collect;
 
+mod workloads;
+
 pub mod disk;
 
 mod recover;
@@ -35,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use wiretape_tape::Nanos;
 
 pub use chosen::Connections;
+pub(crate) use collect::checked as checked_cut;
 pub use disk::DiskError;
 pub use error::SnapshotError;
 pub use export::{Export, ExportError, Wanted};
@@ -43,8 +46,10 @@ pub use manifest::{DISSECTIONS, MANIFEST, Manifest, NodePart, Origin, PartStatus
 pub(crate) use manifest::{replace, sync_folder};
 pub use name::BadName;
 pub use window::{Asked, WindowError};
+pub use workloads::{Meant, WorkloadFilter};
 
 use crate::catalogue::{Catalogue, Found, SnapshotEntry, incoming_folder};
+use crate::cluster::{CLUSTER, Cluster};
 use crate::nodes::{Nodes, Surveyed};
 
 /// Folder of the snapshots below the data folder.
@@ -62,6 +67,8 @@ pub struct Create {
     pub asked: Asked,
     /// Nodes by name or URL; all when empty.
     pub nodes: Vec<String>,
+    /// Whose packets are kept; all when not given.
+    pub workloads: Option<WorkloadFilter>,
 }
 
 /// All snapshots of a hub. Cheap to clone.
@@ -73,6 +80,7 @@ pub struct Snapshots {
 struct Inner {
     folder: PathBuf,
     nodes: Arc<Nodes>,
+    cluster: Option<Arc<Cluster>>,
     catalogue: Catalogue,
     /// Held from the look whether a name is free until it is taken.
     naming: tokio::sync::Mutex<()>,
@@ -127,6 +135,7 @@ impl Snapshots {
     pub async fn open(
         data: &Path,
         nodes: Arc<Nodes>,
+        cluster: Option<Arc<Cluster>>,
         catalogue: Catalogue,
         stopping: CancellationToken,
     ) -> Result<Self, SnapshotError> {
@@ -139,6 +148,7 @@ impl Snapshots {
             inner: Arc::new(Inner {
                 folder,
                 nodes,
+                cluster,
                 catalogue,
                 naming: tokio::sync::Mutex::default(),
                 collecting: Mutex::default(),
@@ -189,6 +199,8 @@ impl Snapshots {
             reason: None,
             problems: uncovered(create.asked, start, tape),
             nodes: parts(&chosen),
+            workload_filter: create.workloads,
+            cluster: None,
             names: Vec::new(),
         };
         let folder = self.inner.folder.join(incoming_folder(&manifest.id));
@@ -389,7 +401,7 @@ fn parts(nodes: &[Surveyed]) -> Vec<NodePart> {
     let mut parts: Vec<NodePart> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let folder = name::folder(&node.name, |folder| {
-            parts.iter().any(|part| part.folder == folder)
+            folder == CLUSTER || parts.iter().any(|part| part.folder == folder)
         });
         parts.push(NodePart {
             name: node.name.clone(),
@@ -397,6 +409,7 @@ fn parts(nodes: &[Surveyed]) -> Vec<NodePart> {
             folder,
             status: PartStatus::InProgress,
             error: None,
+            left_out: None,
             cut: false,
             segments: Vec::new(),
         });

@@ -1,6 +1,6 @@
 //! An agent over a real tape, with faults on demand.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -54,12 +54,8 @@ impl Node {
     pub async fn start(name: &str, segment_bytes: u64) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let options = TapeOptions {
-            dir: dir.path().to_owned(),
-            node: name.to_owned(),
-            agent: "wiretape-agent test".to_owned(),
-            ring_bytes: 1 << 30,
             segment_bytes,
-            flush_every: SECOND,
+            ..TapeOptions::new(dir.path(), name, "wiretape-agent test")
         };
         let tape = Tape::open(options, wiretape_hub::now()).expect("a new tape");
         let shelf = tape.shelf();
@@ -256,9 +252,6 @@ async fn segment(
     Path((id, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    let Ok((mut file, length)) = served.shelf.cut_segment(&id, &name) else {
-        return refusal(StatusCode::NOT_FOUND, "there is no such segment");
-    };
     let from: u64 = headers
         .get(header::RANGE)
         .and_then(|range| {
@@ -271,14 +264,15 @@ async fn segment(
                 .ok()
         })
         .unwrap_or(0);
+    let Ok((mut segment, length)) = served.shelf.cut_segment(&id, &name, from) else {
+        return refusal(StatusCode::NOT_FOUND, "there is no such segment");
+    };
     let earlier = served.faults.streams.fetch_add(1, Ordering::Relaxed);
     if from > 0 {
         served.faults.ranges.fetch_add(1, Ordering::Relaxed);
     }
     let mut bytes = vec![0; usize::try_from(length - from).expect("a test's segment is small")];
-    file.seek(SeekFrom::Start(from))
-        .and_then(|_| file.read_exact(&mut bytes))
-        .expect("the segment is there");
+    segment.read_exact(&mut bytes).expect("the segment is there");
     let status = if from > 0 {
         StatusCode::PARTIAL_CONTENT
     } else {

@@ -4,9 +4,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
+use wiretape_dissect::testing::Who;
 use wiretape_tape::{Chunk, open};
 
-use crate::agent::shop;
+use crate::agent::{Node, SECOND, checkouts, shop};
 use crate::hub::{TestHub, encoded};
 
 /// Whether there is a tshark; else what needs it is skipped, and says so.
@@ -308,4 +309,40 @@ async fn a_call_comes_with_the_packets_of_its_connection() {
         .decode(details["pcap"].as_str().expect("a capture"))
         .expect("it is base64");
     assert_eq!(packets(&bytes).len(), 2 * 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_of_more_than_a_mebibyte_are_fetched_instead() {
+    use base64::Engine as _;
+    let node = Node::start("node-1", 64 << 20).await;
+    let end = wiretape_hub::now() - SECOND;
+    // Some 700 packets of 1460 bytes, with 56 bytes around each: below the limit, and above it.
+    for (call, body) in [(0, 1_000_000), (1, 1_015_000)] {
+        let talk = checkouts(2, end, body).into_iter().nth(call).expect("one of two");
+        node.record(&talk.seen_by(Who::Client, 0, 0));
+    }
+    let hub = TestHub::start(&[&node]).await;
+    hub.client.snapshot(json!({ "name": "a" })).await;
+    hub.client.dissect("a", "d").await;
+    let calls = hub.client.get("/mcp/calls?db=a/d").await;
+    assert_eq!(calls["total"], 2);
+    let mut details = Vec::new();
+    for call in [0, 1] {
+        let asked =
+            json!({ "id": calls["calls"][call]["id"], "include_pcap": true, "include_payload": false });
+        let path = "/mcp/tools/get_api_call_details";
+        details.push(hub.client.post(path, asked).await);
+    }
+    let bytes = base64::prelude::BASE64_STANDARD
+        .decode(details[0]["pcap"].as_str().expect("a capture"))
+        .expect("it is base64");
+    assert!((1_000_000..1 << 20).contains(&bytes.len()), "{}", bytes.len());
+    assert!(
+        details[1]["pcap"].is_null()
+            && details[1]["pcap_error"]
+                .as_str()
+                .is_some_and(|told| told.contains("more than 1048576 bytes")),
+        "{}",
+        details[1]
+    );
 }

@@ -89,7 +89,7 @@ async fn flows_by_filter_and_added_up() {
         .and_then(|flows| flows.iter().find(|flow| flow["proto"] == "udp"))
         .expect("a flow");
     assert_eq!(udp["client"], json!({ "ns": "shop", "pod": "frontend-abc123" }));
-    assert_eq!(udp["server"], json!({ "ip": "10.0.0.9" }));
+    assert_eq!(udp["server"], json!({ "ip": "10.0.0.9", "ns": "internal" }));
     assert!(
         udp.get("server_stats").is_none(),
         "nobody recorded that side: {udp}"

@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wiretape_hub::api;
+use wiretape_hub::cluster::Kubernetes;
 use wiretape_hub::hub::{Hub, Options};
+use wiretape_hub::live::{Live, Pace};
 use wiretape_hub::nodes::{Patience, Where};
 
 use crate::agent::Node;
@@ -36,6 +38,22 @@ impl TestHub {
 
     /// A hub on a data folder that may have something in it.
     pub async fn open(dir: TempDir, urls: Vec<String>) -> Self {
+        Self::open_with(dir, urls, Kubernetes::Off, Pace::default()).await
+    }
+
+    /// The same, in a cluster.
+    pub async fn open_in(dir: TempDir, urls: Vec<String>, kubernetes: Kubernetes) -> Self {
+        Self::open_with(dir, urls, kubernetes, Pace::default()).await
+    }
+
+    /// A hub with an empty data folder, whose live dissection has a pace of its own.
+    pub async fn paced(nodes: &[&Node], pace: Pace) -> Self {
+        let urls = nodes.iter().map(|node| node.url.clone()).collect();
+        let dir = TempDir::new().expect("a temporary folder");
+        Self::open_with(dir, urls, Kubernetes::Off, pace).await
+    }
+
+    async fn open_with(dir: TempDir, urls: Vec<String>, kubernetes: Kubernetes, pace: Pace) -> Self {
         let patience = Patience {
             connect: Duration::from_secs(2),
             answer: Duration::from_secs(2),
@@ -46,10 +64,19 @@ impl TestHub {
             data: dir.path().to_owned(),
             places,
             patience,
+            kubernetes,
             threads: 2,
             descriptors: Arc::default(),
         };
-        let hub = Hub::open(options).await.expect("the hub opens");
+        let mut hub = Hub::open(options).await.expect("the hub opens");
+        hub.live = Live::new(
+            Arc::clone(&hub.nodes),
+            hub.cluster.clone(),
+            Arc::clone(&hub.databases),
+            dir.path(),
+            pace,
+            CancellationToken::new(),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let stop = CancellationToken::new();
@@ -86,13 +113,17 @@ pub struct HubProcess {
 impl HubProcess {
     /// Starts it on a data folder and waits until it answers.
     pub fn start(data: &Path, nodes: &[&Node]) -> Self {
+        let flags: Vec<&str> = nodes.iter().flat_map(|node| ["--node", &node.url]).collect();
+        Self::start_with(data, &flags)
+    }
+
+    /// The same with any flags.
+    pub fn start_with(data: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-hub"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data);
-        for node in nodes {
-            command.args(["--node", &node.url]);
-        }
+            .arg(data)
+            .args(flags);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the hub starts");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let mut said = Vec::new();
@@ -124,6 +155,16 @@ impl HubProcess {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let size = line.and_then(|line| line.trim().strip_suffix(" kB"));
         size.and_then(|size| size.trim().parse().ok()).expect("a number")
+    }
+
+    /// Processor time that it has taken (proc_pid_stat(5)), in the ticks of 10 ms that Linux tells.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        // Behind the name, which may hold anything: the third is the state, the 14th and 15th are what is wanted.
+        let behind = stat.rsplit_once(')').expect("its name is in brackets").1;
+        let ticks = behind.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Ends it without a warning.

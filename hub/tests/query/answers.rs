@@ -65,8 +65,8 @@ async fn compact_is_the_contract_and_no_more() {
         json!({
             "id": id,
             "ts": START / 1_000_000 + 3,
-            "src": {"ip": "10.0.0.1", "port": 40000},
-            "dst": {"ip": "10.0.0.2", "port": 80},
+            "src": {"ip": "10.0.0.1", "port": 40000, "ns": "internal"},
+            "dst": {"ip": "10.0.0.2", "port": 80, "ns": "internal"},
             "proto": "http",
             "method": "GET",
             "path": "/api/v1/checkout",

@@ -85,8 +85,8 @@ async fn a_connection_compact_and_raw() {
         json!({
             "id": id,
             "ts": START / 1_000_000,
-            "src": {"ip": "10.0.0.1", "port": 40000},
-            "dst": {"ip": "10.0.0.2", "port": 80},
+            "src": {"ip": "10.0.0.1", "port": 40000, "ns": "internal"},
+            "dst": {"ip": "10.0.0.2", "port": 80, "ns": "internal"},
             "proto": "tcp_conn", "method": "", "path": "",
             "conn_id": connection["conn_id"], "state": "closed",
             "local_pkts": 13, "local_bytes": local, "remote_pkts": 13, "remote_bytes": remote,

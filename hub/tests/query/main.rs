@@ -10,6 +10,7 @@ mod duckdb;
 mod jobs;
 mod names;
 mod offline;
+mod packets;
 mod schema;
 mod sql;
 mod stats;

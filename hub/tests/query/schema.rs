@@ -5,7 +5,7 @@ use std::path::Path;
 use datafusion::arrow::datatypes::FieldRef;
 use wiretape_dissect::Marks;
 use wiretape_hub::calls::schema::{COLUMNS, Column, VERSION, schema};
-use wiretape_hub::calls::{connections, known};
+use wiretape_hub::calls::{connections, events, known};
 
 #[test]
 fn document_is_in_step() {
@@ -28,10 +28,13 @@ fn document_is_in_step() {
         .map(|(mark, name)| format!("| `{name}` | {} |", mark.0));
     let of_names = known::schema();
     let of_names = known::COLUMNS.iter().zip(of_names.fields()).map(row);
+    let of_events = events::schema();
+    let of_events = events::COLUMNS.iter().zip(of_events.fields()).map(row);
     let expected: Vec<String> = columns
         .chain(marks)
         .chain(of_connections)
         .chain(of_names)
+        .chain(of_events)
         .collect();
     assert_eq!(rows, expected, "the table should be:\n{}", expected.join("\n"));
 }

@@ -16,7 +16,7 @@ const NPM: [&str; 4] = [
     "@modelcontextprotocol/conformance@0.1.16",
 ];
 /// PyPI's.
-const PYPI: [&str; 1] = ["mcp==2.3.0"];
+const PYPI: [&str; 3] = ["mcp==2.3.0", "grpcio==1.85.1", "grpcio-reflection==1.85.1"];
 
 /// Our scripts that use the SDKs.
 pub const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");

@@ -1,4 +1,5 @@
-//! The hub's MCP, spoken to by clients that we did not write: the official SDKs, the inspector, the conformance suite.
+//! The hub's MCP and gRPC, spoken to by clients that we did not write: the official SDKs, the inspector, the conformance
+//! suite, a generic client of gRPC.
 
 mod kit;
 mod serving;
@@ -75,6 +76,16 @@ pub fn run() -> anyhow::Result<Vec<Outcome>> {
             ));
         }
     }
+    all.push(outcome(
+        "grpcio with reflection",
+        "gRPC: DelayedDissection",
+        kit.python().map(|mut python| {
+            python
+                .arg(Path::new(SCRIPTS).join("delayed_dissection.py"))
+                .arg(&serving.url);
+            spoken(&mut python)
+        }),
+    ));
     for (what, mut arguments) in inspections(&hub, &serving) {
         arguments.push("--quiet".to_owned());
         all.push(outcome(
@@ -175,7 +186,10 @@ fn spoken(script: &mut Command) -> anyhow::Result<String> {
         .filter_map(|line| line.split_once("revision "))
         .map(|(_, last)| last)
         .collect();
-    Ok(format!("{held} checks, revisions {}", revisions.join(" and ")))
+    Ok(match revisions.as_slice() {
+        [] => format!("{held} checks"),
+        some => format!("{held} checks, revisions {}", some.join(" and ")),
+    })
 }
 
 /// Whether the inspector has printed a result.

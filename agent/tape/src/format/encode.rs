@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::{BYTE_ORDER, MAX_CAPTURED, PEN, block, option, padding, tag};
-use crate::{Direction, LinkType, Name, Nanos, Packet};
+use crate::{Direction, EVENT_BYTES, Event, LinkType, Name, Nanos, Packet};
 
 /// Longest text of an option: its length field has 16 bits. Cut at a character.
 const MAX_TEXT: usize = 4096;
@@ -116,6 +116,29 @@ pub(crate) fn names<'a>(out: &mut Vec<u8>, names: impl IntoIterator<Item = &'a N
     }
     name_resolution(out, &names);
     Ok(())
+}
+
+/// An event. `false` when it is longer than [`EVENT_BYTES`] even without its message: nothing is written then.
+pub(crate) fn event(out: &mut Vec<u8>, event: &Event) -> io::Result<bool> {
+    let mut json = serde_json::to_vec(event)?;
+    if json.len() > EVENT_BYTES {
+        let message = clip(&event.message).to_owned();
+        json = serde_json::to_vec(&Event {
+            message,
+            ..event.clone()
+        })?;
+    }
+    if json.len() > EVENT_BYTES {
+        return Ok(false);
+    }
+    block(out, block::CUSTOM, |out| {
+        out.extend_from_slice(&PEN.to_le_bytes());
+        out.extend_from_slice(&tag::EVENT);
+        out.extend_from_slice(&event.at.to_le_bytes());
+        out.extend_from_slice(&json);
+        out.extend_from_slice(&b"   "[..padding(json.len())]);
+    });
+    Ok(true)
 }
 
 /// Only the Name Resolution Block, when any of the names has an address and something to call it by.

@@ -71,6 +71,8 @@ pub(crate) mod tag {
     pub const PACKET: [u8; 4] = *b"WTp\x01";
     /// Custom block: a JSON array of names.
     pub const NAMES: [u8; 4] = *b"WTn\x01";
+    /// Custom block: a time u64, little-endian, then a JSON object, an event.
+    pub const EVENT: [u8; 4] = *b"WTe\x01";
     /// Custom block: a JSON object, the index of a sealed segment.
     pub const INDEX: [u8; 4] = *b"WTi\x01";
 }

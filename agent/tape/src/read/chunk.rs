@@ -1,6 +1,6 @@
 //! What a reader gives out at a time.
 
-use crate::PacketMeta;
+use crate::{Event, PacketMeta};
 
 /// About how much of a file one chunk holds: large enough that the work per chunk does not show, small enough that
 /// chunks in flight do not fill memory.
@@ -17,6 +17,8 @@ pub struct Chunk {
     pub(super) len: usize,
     /// The packets, in file order.
     pub packets: Vec<PacketMeta>,
+    /// The events, in file order.
+    pub events: Vec<Event>,
 }
 
 impl Chunk {

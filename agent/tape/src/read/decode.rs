@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::layout::{Clock, InterfaceInfo, Order, View};
 use crate::format::{APPLICATION, PEN, option, padding, tag};
-use crate::{Direction, LinkType, PacketMeta};
+use crate::{Direction, Event, LinkType, PacketMeta};
 
 /// Type and length in front, length again behind.
 pub(super) const HEAD: usize = 8;
@@ -240,6 +240,16 @@ pub(super) fn ours(block: &[u8], order: Order) -> Option<([u8; 4], &[u8])> {
     let (pen, data) = body(block).split_first_chunk::<4>()?;
     let (tag, data) = data.split_first_chunk::<4>()?;
     (order.u32(*pen) == PEN).then_some((*tag, data))
+}
+
+/// An event, as it stands behind its tag. The time is little-endian whatever the section is, as the owner of a packet is.
+pub(super) fn event(data: &[u8]) -> Option<Event> {
+    let (at, json) = data.split_first_chunk()?;
+    let event: Event = serde_json::from_slice(json).ok()?;
+    Some(Event {
+        at: u64::from_le_bytes(*at),
+        ..event
+    })
 }
 
 /// The options of a list, up to its end or to the first that does not fit.

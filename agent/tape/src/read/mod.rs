@@ -18,8 +18,9 @@ mod blocks;
 
 pub use blocks::{BlockReader, OwnedPacket};
 pub use chunk::{CHUNK_BYTES, Chunk};
-pub(crate) use index::IndexRecord;
+pub(crate) use index::{IndexRecord, SKIPPABLE, index_block};
 pub use index::{SegmentIndex, head_names, index};
+pub(crate) use input::Input;
 pub use layout::{InterfaceInfo, Layout};
 pub use reader::{ChunkReader, ReadCounters, open};
 
@@ -32,13 +33,15 @@ pub enum ReadError {
     #[error("cannot read the capture: {0}")]
     Io(#[from] io::Error),
     /// Neither pcapng nor pcap.
-    #[error("not a capture: it begins with {found:02x?}; give a pcapng or pcap file, or one of them gzipped")]
+    #[error(
+        "not a capture: it begins with {found:02x?}; give a pcapng or pcap file, as it is or gzipped or in zstd"
+    )]
     NotACapture {
         /// Its first bytes.
         found: Vec<u8>,
     },
-    /// Single packets of a gzipped file cannot be reached.
-    #[error("the capture is gzipped; inflate it first, packets are read at their offset in it")]
+    /// Single packets of a compressed file cannot be reached.
+    #[error("the capture is compressed; inflate it first, packets are read at their offset in it")]
     Compressed,
     /// No packet begins there.
     #[error("no packet at offset {at}: {reason}")]

@@ -12,7 +12,7 @@ use super::layout::{Clock, InterfaceInfo, Kind, Layout, MAX_TABLE, Order, Sectio
 use super::{Damage, ReadError};
 use crate::format::{block, tag};
 use crate::names::Names;
-use crate::{LinkType, Name, PacketMeta};
+use crate::{Event, LinkType, Name, PacketMeta};
 
 /// Read at once when a reader is made, so that it knows what the file is before the first chunk.
 const HEAD_BYTES: usize = 64 << 10;
@@ -40,6 +40,10 @@ pub struct ReadCounters {
     pub bad_names: u64,
     /// Names for which there was no room.
     pub names_refused: u64,
+    /// Events given out.
+    pub events: u64,
+    /// Events of ours that could not be read.
+    pub bad_events: u64,
     /// Blocks of types that are not known here.
     pub unknown: u64,
     /// Broken blocks: at most one, because nothing behind it can be trusted.
@@ -120,6 +124,7 @@ impl<R: Read> ChunkReader<R> {
     /// packet. An error is that of the source; what was read before it has been given out.
     pub fn next_chunk(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError> {
         chunk.packets.clear();
+        chunk.events.clear();
         if let Some(error) = self.failed.take_if(|_| self.drained && self.carry.is_empty()) {
             chunk.len = 0;
             return Err(error.into());
@@ -231,7 +236,7 @@ impl<R: Read> ChunkReader<R> {
                 Frame::Whole(length) => {
                     let whole = rest.get(..length).unwrap_or(rest);
                     used += length;
-                    self.take_record(whole, place, &mut chunk.packets)
+                    self.take_record(whole, place, &mut chunk.packets, &mut chunk.events)
                 }
             };
             if let Err(reason) = outcome {
@@ -249,6 +254,7 @@ impl<R: Read> ChunkReader<R> {
         whole: &[u8],
         place: Place,
         packets: &mut Vec<PacketMeta>,
+        events: &mut Vec<Event>,
     ) -> Result<(), String> {
         if self.layout.kind == Kind::Pcap {
             let Some(section) = self.layout.current() else {
@@ -293,7 +299,7 @@ impl<R: Read> ChunkReader<R> {
             }
             block::INTERFACE => return self.take_interface(whole),
             block::STATISTICS => self.take_statistics(whole),
-            block::CUSTOM => self.take_custom(whole),
+            block::CUSTOM => self.take_custom(whole, events),
             block::CUSTOM_PRIVATE => self.counters.custom += 1,
             block::NAMES => self.counters.name_resolution += 1,
             block::SECRETS => self.counters.secrets += 1,
@@ -369,7 +375,7 @@ impl<R: Read> ChunkReader<R> {
         }
     }
 
-    fn take_custom(&mut self, whole: &[u8]) {
+    fn take_custom(&mut self, whole: &[u8], events: &mut Vec<Event>) {
         match decode::ours(whole, self.order()) {
             Some((tag::NAMES, json)) => {
                 if self.head_only && self.counters.packets > 0 {
@@ -382,6 +388,13 @@ impl<R: Read> ChunkReader<R> {
                     Err(_) => self.counters.bad_names += 1,
                 }
             }
+            Some((tag::EVENT, data)) => match decode::event(data) {
+                Some(event) => {
+                    self.counters.events += 1;
+                    events.push(event);
+                }
+                None => self.counters.bad_events += 1,
+            },
             Some((tag::INDEX, _)) => {}
             _ => self.counters.custom += 1,
         }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::TapeError;
+use super::sealed::COMPRESSED;
+use super::{TapeError, disk};
+use crate::read::Input;
 use crate::{Cut, Nanos};
 
 /// How long a cut is held that nobody releases: whoever asked for it has died, and the disk is not theirs.
@@ -117,13 +119,13 @@ impl Cuts {
     pub fn open(tape: &Path) -> Result<Self, TapeError> {
         let dir = tape.join(FOLDER);
         let failed = |doing| move |path: &Path, error| TapeError::io(doing, path, error);
-        fs::create_dir_all(&dir).map_err(|error| failed("make")(&dir, error))?;
+        disk::make_folder(&dir).map_err(|error| failed("make")(&dir, error))?;
         let mut table = Table::default();
         for entry in fs::read_dir(&dir).map_err(|error| failed("list")(&dir, error))? {
             let path = entry.map_err(|error| failed("list")(&dir, error))?.path();
             match read_manifest(&path) {
                 Some(held) => drop(table.cuts.insert(held.cut.id.clone(), held)),
-                None => fs::remove_dir_all(&path)
+                None => disk::remove_folder(&path)
                     .map_err(|error| failed("remove unfinished cut")(&path, error))?,
             }
         }
@@ -148,7 +150,7 @@ impl Cuts {
         let unfinished = self.dir.join(UNFINISHED);
         self.link(&unfinished, &mut cut).map_err(|source| {
             // What is left of it goes with the next attempt.
-            let _ = fs::remove_dir_all(&unfinished);
+            let _ = disk::remove_folder(&unfinished);
             CutError::Io {
                 doing: "make",
                 id: id.clone(),
@@ -160,8 +162,8 @@ impl Cuts {
             cut: cut.clone(),
         };
         let finish = || -> io::Result<()> {
-            fs::write(unfinished.join(MANIFEST), serde_json::to_vec_pretty(&held)?)?;
-            fs::rename(&unfinished, self.dir.join(&id))
+            disk::write(&unfinished.join(MANIFEST), &serde_json::to_vec_pretty(&held)?)?;
+            disk::rename(&unfinished, &self.dir.join(&id))
         };
         finish().map_err(|source| CutError::Io {
             doing: "keep",
@@ -174,12 +176,12 @@ impl Cuts {
 
     fn link(&self, into: &Path, cut: &mut Cut) -> io::Result<()> {
         if into.exists() {
-            fs::remove_dir_all(into)?;
+            disk::remove_folder(into)?;
         }
-        fs::create_dir(into)?;
+        disk::make_folder(into)?;
         let mut failure = None;
-        cut.segments.retain(
-            |info| match fs::hard_link(self.tape.join(&info.name), into.join(&info.name)) {
+        cut.segments
+            .retain(|info| match self.link_segment(&info.name, into) {
                 Ok(()) => true,
                 Err(error) => {
                     if error.kind() != io::ErrorKind::NotFound {
@@ -187,13 +189,21 @@ impl Cuts {
                     }
                     false
                 }
-            },
-        );
+            });
         failure.map_or(Ok(()), Err)
     }
 
-    /// Opens a segment of a cut; with it, how many of its bytes belong to the cut.
-    pub fn segment(&self, id: &str, segment: &str) -> Result<(File, u64), CutError> {
+    /// As it lies there: it may just have been compressed.
+    fn link_segment(&self, name: &str, into: &Path) -> io::Result<()> {
+        let link = |file: &str| disk::link(&self.tape.join(file), &into.join(file));
+        match link(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => link(&format!("{name}{COMPRESSED}")),
+            outcome => outcome,
+        }
+    }
+
+    /// Opens a segment of a cut at `from`; with it, how many bytes in all belong to the cut.
+    pub fn segment(&self, id: &str, segment: &str, from: u64) -> Result<(CutReader, u64), CutError> {
         let cut = self.table().get(id)?;
         let unknown = || CutError::UnknownSegment {
             id: id.to_owned(),
@@ -205,22 +215,16 @@ impl Cuts {
             .find(|info| info.name == segment)
             .ok_or_else(unknown)?;
         let path = self.dir.join(&cut.id).join(&info.name);
-        let file = File::open(path).map_err(|source| CutError::Io {
+        let reader = open_at(&path, from, info.bytes).map_err(|source| CutError::Io {
             doing: "read",
             id: id.to_owned(),
             source,
         })?;
-        Ok((file, info.bytes))
+        Ok((reader, info.bytes))
     }
 
-    pub fn release(&self, id: &str) -> Result<(), CutError> {
-        let mut table = self.table();
-        table.get(id)?;
-        self.remove(&mut table, id)
-    }
-
-    pub fn expire(&self, now: Nanos) -> usize {
-        let mut table = self.table();
+    /// Removes those that nobody released in time; says how many.
+    pub fn expire(&self, table: &mut Table, now: Nanos) -> usize {
         let old = |held: &Held| now.saturating_sub(held.made) > CUT_LIFETIME;
         let expired: Vec<String> = table
             .cuts
@@ -229,16 +233,31 @@ impl Cuts {
             .map(|(id, _)| id.clone())
             .collect();
         // One that cannot be removed stays in the table and is tried again.
-        let removed = expired
-            .iter()
-            .filter(|id| self.remove(&mut table, id).is_ok())
-            .count();
+        let removed = expired.iter().filter(|id| self.remove(table, id).is_ok()).count();
         table.expired += removed as u64;
         removed
     }
 
-    fn remove(&self, table: &mut Table, id: &str) -> Result<(), CutError> {
-        match fs::remove_dir_all(self.dir.join(id)) {
+    /// Releases the cut that was made first, because cuts hold too much; `false` when there is none, or it cannot be
+    /// removed.
+    pub fn release_oldest(&self, table: &mut Table) -> bool {
+        let oldest = table.cuts.values().min_by_key(|held| held.made);
+        let Some(id) = oldest.map(|held| held.cut.id.clone()) else {
+            return false;
+        };
+        let removed = self.remove(table, &id).is_ok();
+        table.expired += u64::from(removed);
+        removed
+    }
+
+    pub fn remove(&self, table: &mut Table, id: &str) -> Result<(), CutError> {
+        // A cut is whole or not there: killed while its files go, it must not be found again without some of them.
+        let going = self.dir.join(UNFINISHED);
+        let moved = match disk::remove_folder(&going) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => disk::rename(&self.dir.join(id), &going),
+        };
+        match moved {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CutError::Io {
                 doing: "release",
                 id: id.to_owned(),
@@ -246,6 +265,8 @@ impl Cuts {
             }),
             _ => {
                 table.cuts.remove(id);
+                // What is left of it goes with the next cut, or the next start.
+                let _ = disk::remove_folder(&going);
                 Ok(())
             }
         }
@@ -283,6 +304,35 @@ pub(super) fn check_id(id: &str) -> Result<(), CutError> {
             id: id.chars().take(MAX_ID).collect(),
         })
     }
+}
+
+/// The bytes of a segment that a cut holds, uncompressed on the way. Blocking.
+pub struct CutReader(Take<Input<File>>);
+
+impl Read for CutReader {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.0.read(space)
+    }
+}
+
+fn open_at(path: &Path, from: u64, bytes: u64) -> io::Result<CutReader> {
+    let left = bytes.saturating_sub(from);
+    let input = match File::open(path) {
+        Ok(mut file) => {
+            file.seek(SeekFrom::Start(from))?;
+            Input::plain(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut packed = path.as_os_str().to_owned();
+            packed.push(COMPRESSED);
+            let mut input = Input::new(File::open(packed)?)?;
+            // Streams that are taken up again are rare, and this is quicker than the network.
+            io::copy(&mut input.by_ref().take(from), &mut io::sink())?;
+            input
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(CutReader(input.take(left)))
 }
 
 /// The manifest in a cut's folder, if the folder is one.

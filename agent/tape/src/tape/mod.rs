@@ -1,8 +1,16 @@
 //! Writing: one node's tape.
 
+mod disk;
+
 mod segment;
 
+mod losses;
+
 mod ring;
+
+mod sealed;
+
+mod compress;
 
 mod recovery;
 
@@ -10,20 +18,33 @@ mod cuts;
 
 mod shelf;
 
-pub use cuts::{CUT_LIFETIME, CutError, MAX_CUTS};
-pub use shelf::Shelf;
+#[cfg(test)]
+mod crashes;
 
-use std::fs::{self, File, TryLockError};
+pub use cuts::{CUT_LIFETIME, CutError, CutReader, MAX_CUTS};
+pub use shelf::{Compressed, Shelf};
+
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Name, Nanos, Packet};
-use cuts::Cuts;
+use crate::{Event, Loss, Name, Nanos, Packet};
+use cuts::{Cuts, Table};
 use ring::Ring;
 
 /// Least bytes of a segment: room for a head and some packets.
 const MIN_SEGMENT: u64 = 4096;
+
+/// A clock that goes on by more between two ticks was set, or the machine was asleep. Ticks come ten times a second.
+const JUMP: Nanos = 60_000_000_000;
+
+/// How long a clock must have gone steadily before packets are dropped for their age: one that is set forward by
+/// mistake, and then back, must not erase the tape.
+const STEADY: Nanos = 3_600_000_000_000;
+
+/// A segment holds at most this part of the time that is kept, since segments are dropped as wholes.
+const AGE_PARTS: Nanos = 16;
 
 /// Held locked by the one writer of a tape.
 const LOCK: &str = "lock";
@@ -43,6 +64,8 @@ pub struct TapeOptions {
     pub segment_bytes: u64,
     /// Longest time that a packet stays in memory only.
     pub flush_every: Nanos,
+    /// Longest time that a packet is kept, whatever room there is; `None` for as long as there is room.
+    pub keep: Option<Nanos>,
 }
 
 impl TapeOptions {
@@ -55,6 +78,7 @@ impl TapeOptions {
             ring_bytes: 1 << 30,
             segment_bytes: 64 << 20,
             flush_every: 1_000_000_000,
+            keep: None,
         }
     }
 }
@@ -107,6 +131,10 @@ pub struct TapeCounters {
     pub packets: u64,
     /// Their captured bytes.
     pub bytes: u64,
+    /// Events taken.
+    pub events: u64,
+    /// Events that did not come onto the tape: nothing could be written, or they were too long to be told.
+    pub events_lost: u64,
     /// Packets of which only the first [`MAX_CAPTURED`](crate::MAX_CAPTURED) bytes were taken.
     pub cut_short: u64,
     /// Packets that the recorder said were lost before they came here.
@@ -131,13 +159,24 @@ pub struct TapeCounters {
     pub dropped_disk_full: u64,
     /// Of those, how many freed nothing because a cut holds them.
     pub dropped_held: u64,
+    /// Segments dropped because all their packets were older than is kept.
+    pub dropped_old: u64,
+    /// Files that someone else deleted or changed the length of.
+    pub vanished: u64,
+    /// Packets that went with them. They count among those taken.
+    pub vanished_packets: u64,
+    /// Bytes written into segments.
+    pub written_bytes: u64,
+    /// Bytes of the ring on disk now, compressed or not.
+    pub stored_bytes: u64,
     /// Names for which there was no room.
     pub names_refused: u64,
     /// Cuts held now.
     pub cuts: u64,
     /// Bytes held by cuts alone: on disk beside the ring.
     pub held_bytes: u64,
-    /// Cuts released because they were older than [`CUT_LIFETIME`].
+    /// Cuts released by the tape: older than [`CUT_LIFETIME`], or the oldest when cuts held half of the ring's length
+    /// beside it.
     pub cuts_expired: u64,
 }
 
@@ -149,6 +188,9 @@ pub struct Tape {
     shared: Arc<Shared>,
     flush_every: Nanos,
     flushed_at: Nanos,
+    keep: Option<Nanos>,
+    /// Since when the clock has gone as clocks do.
+    steady_since: Nanos,
     /// Locked as long as this tape is written; the kernel unlocks it when the process ends, however it ends.
     _lock: File,
 }
@@ -156,6 +198,7 @@ pub struct Tape {
 /// What the writer and the shelf's users share. The lock is held for single steps: a packet into the buffer, the
 /// buffer into the file, a list copied. Not while files are linked.
 pub(crate) struct Shared {
+    dir: PathBuf,
     node: String,
     ring: Mutex<Ring>,
     cuts: Cuts,
@@ -165,6 +208,23 @@ impl Shared {
     /// A panic elsewhere leaves the ring usable: each step keeps it whole.
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After a change of the cuts.
+    fn tell_held(&self, table: &Table) {
+        self.ring().sealed().held_by_cuts(&table.segments());
+    }
+
+    /// Has the oldest cuts go while they hold more than they may. The table is locked before the ring, always.
+    fn bound_held(&self) {
+        while self.ring().is_held_up() {
+            let mut table = self.cuts.table();
+            let released = self.cuts.release_oldest(&mut table);
+            self.tell_held(&table);
+            if !released {
+                return;
+            }
+        }
     }
 }
 
@@ -184,16 +244,25 @@ impl Tape {
             });
         }
         let dir = options.dir.clone();
-        fs::create_dir_all(&dir).map_err(|error| TapeError::io("make the tape's folder", &dir, error))?;
+        disk::make_folder(&dir).map_err(|error| TapeError::io("make the tape's folder", &dir, error))?;
         let lock = lock(&dir)?;
         let recovered = recovery::recover(&options)?;
         let cuts = Cuts::open(&dir)?;
-        let (node, flush_every) = (options.node.clone(), options.flush_every);
-        let ring = Mutex::new(Ring::new(options, recovered));
+        let (node, flush_every, keep) = (options.node.clone(), options.flush_every, options.keep);
+        let mut ring = Ring::new(options, recovered);
+        ring.sealed().hold(&cuts.table().segments());
+        let ring = Mutex::new(ring);
         Ok(Self {
-            shared: Arc::new(Shared { node, ring, cuts }),
+            shared: Arc::new(Shared {
+                dir,
+                node,
+                ring,
+                cuts,
+            }),
             flush_every,
             flushed_at: now,
+            keep,
+            steady_since: now,
             _lock: lock,
         })
     }
@@ -230,22 +299,45 @@ impl Tape {
         self.shared.ring().name(name)
     }
 
-    /// Counts packets that the recorder knows it has lost.
-    pub fn lost(&mut self, packets: u64) {
-        self.shared.ring().lost(packets);
+    /// Puts an event on the tape.
+    ///
+    /// Fails, and counts the event as lost, when no segment can be begun.
+    pub fn event(&mut self, event: &Event) -> Result<(), TapeError> {
+        self.shared.ring().event(event)
     }
 
-    /// Flushes when it is time to.
+    /// Counts packets that the recorder knows it has lost.
+    pub fn lost(&mut self, packets: u64) {
+        self.shared.ring().lost(packets, None);
+    }
+
+    /// The same, where it is known at which stage and when they were lost.
+    pub fn lost_at(&mut self, loss: Loss) {
+        self.shared.ring().lost(loss.packets, Some(loss));
+    }
+
+    /// Flushes when it is time to, and drops what is too old.
     pub fn tick(&mut self, now: Nanos) -> Result<(), TapeError> {
         // A clock that was set back must not stop flushing.
         if now >= self.flushed_at && now - self.flushed_at < self.flush_every {
             return Ok(());
         }
+        if now < self.flushed_at || now - self.flushed_at > JUMP {
+            self.steady_since = now;
+        }
         self.flushed_at = now;
         let mut ring = self.shared.ring();
-        ring.begin_for_losses(now)?;
+        let begun = ring.begin_for_losses(now);
         ring.flush();
-        Ok(())
+        if let Some(keep) = self.keep
+            && now - self.steady_since >= keep.min(STEADY)
+        {
+            let oldest = now.saturating_sub(keep);
+            ring.keep_since(oldest, oldest.saturating_add(keep - keep / AGE_PARTS));
+        }
+        drop(ring);
+        self.shared.bound_held();
+        begun
     }
 
     /// Puts into the file what is buffered. Write errors are counted, not returned: recording goes on.

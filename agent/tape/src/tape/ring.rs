@@ -1,17 +1,15 @@
 //! The ring: the open segment, the sealed ones behind it, and what must hold of them together.
 
-use std::collections::{HashMap, VecDeque};
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::collections::HashMap;
 
-use super::recovery::Recovered;
+use super::recovery::{self, Recovered};
+use super::sealed::{Sealed, Shelved};
 use super::segment::{OpenSegment, is_full};
 use super::{TapeCounters, TapeError, TapeOptions};
+use super::{disk, losses};
 use crate::format::MAX_CAPTURED;
 use crate::names::Names;
-use crate::{Boundaries, Name, Nanos, Packet, SegmentInfo};
+use crate::{Boundaries, Event, Loss, LossStage, Name, Nanos, Packet, SegmentInfo};
 
 /// Bytes at which the buffer goes to the file: large enough that a write's own cost does not show, small enough to
 /// stay in the processor's cache.
@@ -34,6 +32,7 @@ pub(super) struct Ring {
     interface_names: HashMap<u32, String>,
     /// Lost while no segment was open; the next one tells them.
     untold: u64,
+    untold_losses: Vec<Loss>,
     /// Why nothing can be written; nothing is tried until the next flush.
     blocked: Option<Blocked>,
     next: SegmentName,
@@ -52,13 +51,12 @@ impl Ring {
         let last = recovered
             .segments
             .last()
-            .and_then(|info| SegmentName::parse(&info.name));
-        let mut sealed = Sealed {
-            dir: options.dir.clone(),
-            list: VecDeque::new(),
-            bytes: 0,
-        };
-        recovered.segments.into_iter().for_each(|info| sealed.push(info));
+            .and_then(|segment| SegmentName::parse(&segment.info.name));
+        let mut sealed = Sealed::new(&options.dir);
+        recovered
+            .segments
+            .into_iter()
+            .for_each(|segment| sealed.push(segment));
         let mut ring = Self {
             options,
             sealed,
@@ -67,6 +65,7 @@ impl Ring {
             names: recovered.names,
             interface_names: HashMap::new(),
             untold: 0,
+            untold_losses: Vec::new(),
             blocked: None,
             next: last.map_or_else(SegmentName::default, SegmentName::following),
             counters: recovered.counters,
@@ -89,7 +88,7 @@ impl Ring {
             Ok(())
         };
         let Some(open) = &mut self.open else {
-            self.drop_packets(1);
+            self.drop_packets(1, packet.ts, packet.ts);
             return begun;
         };
         open.append(packet, &self.interface_names);
@@ -120,9 +119,38 @@ impl Ring {
         Ok(())
     }
 
-    pub fn lost(&mut self, packets: u64) {
+    /// Begins a segment for it if none is open.
+    pub fn event(&mut self, event: &Event) -> Result<(), TapeError> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.bytes() > self.options.segment_bytes)
+        {
+            self.close();
+        }
+        let begun = if self.open.is_none() && self.blocked.is_none() {
+            self.begin(event.at)
+        } else {
+            Ok(())
+        };
+        let Some(open) = &mut self.open else {
+            self.counters.events_lost += 1;
+            return begun;
+        };
+        let told = open
+            .event(event)
+            .map_err(|error| TapeError::io("write an event to", &self.options.dir, error))?;
+        self.counters.events += u64::from(told);
+        self.counters.events_lost += u64::from(!told);
+        if open.buffered_bytes() >= WRITE_BUFFER {
+            self.write_out();
+        }
+        Ok(())
+    }
+
+    pub fn lost(&mut self, packets: u64, known: Option<Loss>) {
         self.counters.lost += packets;
-        self.tell_lost(packets);
+        self.tell_lost(packets, known);
     }
 
     /// Begins a segment if there are losses that no segment tells, so that they do not wait for a packet.
@@ -134,9 +162,11 @@ impl Ring {
         }
     }
 
-    /// Puts into the file what is buffered, and lets writing be tried again if it was given up.
+    /// Puts into the file what is buffered, and lets writing be tried again if it was given up. A file that someone
+    /// else has changed is noticed now.
     pub fn flush(&mut self) {
         self.blocked = None;
+        self.look_after_open();
         if let Some(open) = &mut self.open {
             open.tell_losses();
             if open.buffered_bytes() > 0 {
@@ -145,8 +175,30 @@ impl Ring {
         }
     }
 
+    /// Seals the open segment if its first packet is older than `oldest`, and drops those of which all packets are.
+    pub fn keep_since(&mut self, oldest: Nanos, seal_before: Nanos) {
+        let first = self.open.as_ref().and_then(|open| open.written().first);
+        if first.is_some_and(|first| first < seal_before) {
+            self.close();
+        }
+        let mut dropped = false;
+        while self
+            .sealed
+            .oldest()
+            .and_then(|info| info.last)
+            .is_some_and(|last| last < oldest)
+        {
+            dropped |= self.sealed.drop_oldest(&mut self.counters).is_some();
+            self.counters.dropped_old += 1;
+        }
+        if dropped {
+            self.forget_names();
+        }
+    }
+
     /// Seals the open segment, if there is one.
     pub fn close(&mut self) {
+        self.look_after_open();
         self.write_out();
         let Some(open) = &mut self.open else { return };
         if open.finish(&self.names).is_err() {
@@ -171,15 +223,43 @@ impl Ring {
             bytes: all().map(|info| info.bytes).sum(),
             packets: all().map(|info| info.packets).sum(),
             lost: all().map(|info| info.lost).sum::<u64>() + self.untold,
+            losses: self.losses(),
         }
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        let mut list = Vec::new();
+        let told = self.segments().flat_map(|info| &info.losses);
+        for loss in told.chain(&self.untold_losses) {
+            losses::add(&mut list, *loss);
+        }
+        list
     }
 
     /// All segments, oldest first; of the open one, what is in the file.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentInfo> {
         self.sealed
-            .list
-            .iter()
+            .infos()
             .chain(self.open.as_ref().map(OpenSegment::written))
+    }
+
+    /// The sealed segments, with how they lie on disk.
+    pub fn sealed(&mut self) -> &mut Sealed {
+        &mut self.sealed
+    }
+
+    /// Whether cuts hold so much, beside the ring, that the oldest has to go: the ring keeps half of its length.
+    pub fn is_held_up(&self) -> bool {
+        self.sealed.held_bytes() > self.options.ring_bytes / 2
+    }
+
+    /// Someone else has deleted a sealed segment or changed its length, and this is what is left of it.
+    pub fn changed(&mut self, name: &str, left: Option<SegmentInfo>) {
+        let Some(was) = self.sealed.take(name) else { return };
+        if let Some(kept) = self.vanished(was, left) {
+            self.sealed.insert(Shelved::plain(kept));
+        }
+        self.forget_names();
     }
 
     pub fn names(&self) -> &Names {
@@ -189,6 +269,8 @@ impl Ring {
     pub fn counters(&self) -> TapeCounters {
         TapeCounters {
             names_refused: self.names.refused(),
+            held_bytes: self.sealed.held_bytes(),
+            stored_bytes: self.sealed.bytes() + self.open.as_ref().map_or(0, |open| open.written().bytes),
             ..self.counters.clone()
         }
     }
@@ -201,7 +283,10 @@ impl Ring {
             let error = match OpenSegment::create(dir, name.to_string(), buffer, node, agent, &self.names, ts)
             {
                 Ok(mut open) => {
-                    open.lost(std::mem::take(&mut self.untold));
+                    open.lost(
+                        std::mem::take(&mut self.untold),
+                        std::mem::take(&mut self.untold_losses),
+                    );
                     self.open = Some(open);
                     self.next = name.following();
                     return Ok(());
@@ -241,9 +326,10 @@ impl Ring {
             counters.write_errors += 1;
             sealed.drop_for_room(counters)
         };
-        let Err(failure) = open.write_out(&mut make_room) else {
-            return;
-        };
+        let before = open.written().bytes;
+        let outcome = open.write_out(&mut make_room);
+        counters.written_bytes += open.written().bytes.saturating_sub(before);
+        let Err(failure) = outcome else { return };
         self.blocked = Some(if is_full(&failure.error) {
             Blocked::DiskFull
         } else {
@@ -253,7 +339,9 @@ impl Ring {
         // They were counted as taken.
         self.counters.packets -= failure.packets;
         self.counters.bytes -= failure.bytes;
-        self.drop_packets(failure.packets);
+        self.counters.events -= failure.events;
+        self.counters.events_lost += failure.events;
+        self.drop_packets(failure.packets, failure.span.start, failure.span.end);
         if let Some(open) = self.open.take() {
             self.shelve(open);
         }
@@ -263,80 +351,110 @@ impl Ring {
     fn shelve(&mut self, open: OpenSegment) {
         let ended = open.end();
         self.spare = ended.buffer;
-        self.untold += ended.untold;
-        ended.info.into_iter().for_each(|info| self.sealed.push(info));
+        self.tell_lost(ended.untold, ended.untold_losses);
+        let shelved = ended.info.map(Shelved::plain);
+        shelved.into_iter().for_each(|segment| self.sealed.push(segment));
     }
 
-    fn drop_packets(&mut self, packets: u64) {
-        match self.blocked {
-            Some(Blocked::DiskFull) => self.counters.lost_disk_full += packets,
-            Some(Blocked::WriteError) | None => self.counters.lost_write_error += packets,
-        }
-        self.tell_lost(packets);
-    }
-
-    fn tell_lost(&mut self, packets: u64) {
-        match &mut self.open {
-            Some(open) => open.lost(packets),
-            None => self.untold += packets,
-        }
-    }
-
-    /// Drops the oldest segments while the ring is too long.
-    fn keep_to_size(&mut self) {
-        let before = self.sealed.list.len();
-        let open = self.open.as_ref().map_or(0, OpenSegment::bytes);
-        while self.sealed.bytes + open > self.options.ring_bytes
-            && self.sealed.drop_oldest(&mut self.counters).is_some()
-        {
-            self.counters.dropped += 1;
-        }
-        if self.sealed.list.len() < before {
-            let oldest = self.segments().find_map(|info| info.first);
-            oldest
-                .into_iter()
-                .for_each(|oldest| self.names.forget_before(oldest));
-        }
-    }
-}
-
-/// The sealed segments, oldest first.
-struct Sealed {
-    dir: PathBuf,
-    list: VecDeque<SegmentInfo>,
-    bytes: u64,
-}
-
-impl Sealed {
-    fn push(&mut self, info: SegmentInfo) {
-        self.bytes += info.bytes;
-        self.list.push_back(info);
-    }
-
-    /// Takes the oldest segment off the ring; says whether a cut goes on holding its bytes.
-    fn drop_oldest(&mut self, counters: &mut TapeCounters) -> Option<bool> {
-        let oldest = self.list.pop_front()?;
-        self.bytes -= oldest.bytes;
-        let path = self.dir.join(&oldest.name);
-        let held = fs::metadata(&path).is_ok_and(|file| file.nlink() > 1);
-        match fs::remove_file(&path) {
-            Ok(()) => {}
-            // Someone else was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(_) => counters.write_errors += 1,
-        }
-        Some(held)
-    }
-
-    /// The disk is full: drops the oldest segment, whether or not that frees its bytes at once. `false` when there is
-    /// none.
-    fn drop_for_room(&mut self, counters: &mut TapeCounters) -> bool {
-        let Some(held) = self.drop_oldest(counters) else {
-            return false;
+    /// If someone else has deleted the open segment's file or changed its length, nothing that is written to it can
+    /// be relied on: what is whole in it is kept, the rest told as lost, and the next segment begun.
+    fn look_after_open(&mut self) {
+        let Some(open) = self.open.take_if(|open| open.is_tampered_with()) else {
+            return;
         };
-        counters.dropped_disk_full += 1;
-        counters.dropped_held += u64::from(held);
-        true
+        let (buffered, events) = open.buffered();
+        let left = recovery::recover_segment(open.path()).ok().flatten();
+        let path = open.path().to_owned();
+        let (was, buffer) = open.abandon();
+        self.spare = buffer;
+        // What had not been written yet goes with it, since the blocks refer to the head of the file.
+        self.counters.packets = self.counters.packets.saturating_sub(buffered);
+        self.counters.events = self.counters.events.saturating_sub(events);
+        self.counters.events_lost += events;
+        let last = was.last.unwrap_or(0);
+        self.drop_packets(buffered, last, last);
+        match self.vanished(was, left.map(|(index, _)| index.info)) {
+            Some(kept) => self.sealed.push(Shelved::plain(kept)),
+            // Its name is not used again, so nothing of it must stay. If it cannot be removed, the next start tries.
+            None => drop(disk::remove(&path)),
+        }
+    }
+
+    /// Tells what someone else has taken of a segment: the packets that are gone, and the losses that it told. Gives
+    /// what is left of it.
+    fn vanished(&mut self, mut was: SegmentInfo, left: Option<SegmentInfo>) -> Option<SegmentInfo> {
+        let (kept, kept_lost) = left.as_ref().map_or((0, 0), |info| (info.packets, info.lost));
+        let packets = was.packets.saturating_sub(kept);
+        self.counters.vanished += 1;
+        self.counters.vanished_packets += packets;
+        let loss = Loss {
+            stage: LossStage::Vanished,
+            since: was.first.unwrap_or(0),
+            until: was.last.unwrap_or(0),
+            packets,
+        };
+        self.tell_lost(packets, [loss]);
+        let untold = was.lost.saturating_sub(kept_lost);
+        self.tell_lost(untold, losses::take_latest(&mut was.losses, untold));
+        left.map(|info| SegmentInfo {
+            losses: was.losses,
+            ..info
+        })
+    }
+
+    fn drop_packets(&mut self, packets: u64, since: Nanos, until: Nanos) {
+        let (stage, counter) = match self.blocked {
+            Some(Blocked::DiskFull) => (LossStage::DiskFull, &mut self.counters.lost_disk_full),
+            Some(Blocked::WriteError) | None => (LossStage::WriteError, &mut self.counters.lost_write_error),
+        };
+        *counter += packets;
+        self.tell_lost(
+            packets,
+            [Loss {
+                stage,
+                since,
+                until,
+                packets,
+            }],
+        );
+    }
+
+    fn tell_lost(&mut self, packets: u64, known: impl IntoIterator<Item = Loss>) {
+        match &mut self.open {
+            Some(open) => open.lost(packets, known),
+            None => {
+                self.untold += packets;
+                for loss in known {
+                    losses::add(&mut self.untold_losses, loss);
+                }
+            }
+        }
+    }
+
+    /// Drops the oldest segments while the ring is too long. What cuts hold beside the ring counts, but leaves the
+    /// ring half of its length; beyond that, the oldest cut has to go.
+    fn keep_to_size(&mut self) {
+        let mut dropped = false;
+        loop {
+            let open = self.open.as_ref().map_or(0, OpenSegment::bytes);
+            let held = self.sealed.held_bytes().min(self.options.ring_bytes / 2);
+            let fits = self.sealed.bytes() + open + held <= self.options.ring_bytes;
+            if fits || self.sealed.drop_oldest(&mut self.counters).is_none() {
+                break;
+            }
+            self.counters.dropped += 1;
+            dropped = true;
+        }
+        if dropped {
+            self.forget_names();
+        }
+    }
+
+    fn forget_names(&mut self) {
+        let oldest = self.segments().find_map(|info| info.first);
+        oldest
+            .into_iter()
+            .for_each(|oldest| self.names.forget_before(oldest));
     }
 }
 

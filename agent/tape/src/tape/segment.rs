@@ -1,15 +1,18 @@
 //! The open segment: a buffer before a file.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::{disk, losses};
 use crate::format::encode::{self, Statistics};
-use crate::format::{MAX_CAPTURED, block, tag};
+use crate::format::{MAX_CAPTURED, PEN, block, tag};
 use crate::names::Names;
 use crate::read::IndexRecord;
-use crate::{InterfaceInfo, LinkType, Name, Nanos, Packet, SegmentInfo};
+use crate::{Event, InterfaceInfo, LinkType, Loss, Name, Nanos, Packet, SegmentInfo};
 
 /// Most interfaces of one segment; a segment that would need more is sealed. Bounds the table when veths come and go.
 pub(super) const MAX_INTERFACES: usize = 4096;
@@ -17,6 +20,8 @@ pub(super) const MAX_INTERFACES: usize = 4096;
 /// The segment that is being recorded.
 pub(super) struct OpenSegment {
     path: PathBuf,
+    /// By which the file at that path is known for the one that is written.
+    inode: u64,
     file: File,
     /// Whole blocks that are not in the file yet.
     buffer: Vec<u8>,
@@ -38,12 +43,13 @@ struct InterfaceUse {
     packets: u64,
 }
 
-/// Packets and the time that they span.
+/// Packets and events, and the time that they span.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Extent {
     packets: u64,
     /// Captured bytes.
     bytes: u64,
+    events: u64,
     first: Option<Nanos>,
     last: Option<Nanos>,
     /// Whether the statistics of the first interface, which tell of losses, are among the blocks.
@@ -54,6 +60,15 @@ impl Extent {
     fn add(&mut self, ts: Nanos, bytes: usize) {
         self.packets += 1;
         self.bytes += bytes as u64;
+        self.span(ts);
+    }
+
+    fn add_event(&mut self, at: Nanos) {
+        self.events += 1;
+        self.span(at);
+    }
+
+    fn span(&mut self, ts: Nanos) {
         self.first = Some(self.first.map_or(ts, |first| first.min(ts)));
         self.last = self.last.max(Some(ts));
     }
@@ -66,6 +81,10 @@ pub(super) struct WriteFailure {
     pub packets: u64,
     /// Their captured bytes.
     pub bytes: u64,
+    /// The time of what was in the buffer.
+    pub span: Range<Nanos>,
+    /// Events of the buffer that did not.
+    pub events: u64,
     pub error: io::Error,
 }
 
@@ -75,6 +94,8 @@ pub(super) struct Ended {
     pub info: Option<SegmentInfo>,
     /// Losses that it did not get to tell; the next segment does.
     pub untold: u64,
+    /// When and where they were lost, as far as that is known.
+    pub untold_losses: Vec<Loss>,
     /// For the next segment.
     pub buffer: Vec<u8>,
 }
@@ -91,9 +112,11 @@ impl OpenSegment {
         now: Nanos,
     ) -> io::Result<Self> {
         let path = dir.join(&name);
-        let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+        let file = disk::create(&path)?;
+        let inode = file.metadata()?.ino();
         let mut segment = Self {
             path,
+            inode,
             file,
             buffer,
             written: SegmentInfo {
@@ -148,8 +171,34 @@ impl OpenSegment {
         encode::names(&mut self.buffer, [name])
     }
 
-    pub fn lost(&mut self, packets: u64) {
+    /// `false` when it is too long to be told.
+    pub fn event(&mut self, event: &Event) -> io::Result<bool> {
+        let told = encode::event(&mut self.buffer, event)?;
+        if told {
+            self.buffered.add_event(event.at);
+        }
+        Ok(told)
+    }
+
+    /// Packets that are missing here, and where and when they were lost, as far as that is known.
+    pub fn lost(&mut self, packets: u64, known: impl IntoIterator<Item = Loss>) {
         self.written.lost += packets;
+        for loss in known {
+            losses::add(&mut self.written.losses, loss);
+        }
+    }
+
+    /// Whether the file is no longer what was written: deleted, replaced, or of another length.
+    pub fn is_tampered_with(&self) -> bool {
+        match fs::metadata(&self.path) {
+            Ok(file) => file.ino() != self.inode || file.len() != self.written.bytes,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Puts the latest count of losses into the buffer, if it has changed, so that a killed segment tells it too.
@@ -176,11 +225,13 @@ impl OpenSegment {
         let record = IndexRecord {
             bytes: self.bytes(),
             packets: self.written.packets,
+            events: self.written.events,
             lost: self.written.lost,
             first: self.written.first,
             last: self.written.last,
             interfaces: self.interfaces.iter().map(|used| used.info.clone()).collect(),
             names: names.into(),
+            losses: self.written.losses.clone(),
         };
         encode::json_block(&mut self.buffer, tag::INDEX, &record)
     }
@@ -189,7 +240,7 @@ impl OpenSegment {
     pub fn write_out(&mut self, make_room: &mut dyn FnMut() -> bool) -> Result<(), WriteFailure> {
         let mut done = 0;
         while let Some(rest) = self.buffer.get(done..).filter(|rest| !rest.is_empty()) {
-            let error = match self.file.write(rest) {
+            let error = match disk::append(&mut self.file, rest) {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(written) => {
                     done += written;
@@ -214,25 +265,34 @@ impl OpenSegment {
     /// No more is written to it. A file that holds nothing is removed.
     pub fn end(self) -> Ended {
         let untold = self.written.lost.saturating_sub(self.written_lost);
-        let info = SegmentInfo {
+        let mut info = SegmentInfo {
             sealed: true,
             lost: self.written_lost,
             ..self.written
         };
-        if info.packets == 0 && info.lost == 0 {
+        let untold_losses = losses::take_latest(&mut info.losses, untold);
+        let empty = info.packets == 0 && info.events == 0 && info.lost == 0;
+        if empty {
             // If it cannot be removed either, the next start does.
-            let _ = fs::remove_file(&self.path);
-            return Ended {
-                info: None,
-                untold,
-                buffer: self.buffer,
-            };
+            let _ = disk::remove(&self.path);
         }
         Ended {
-            info: Some(info),
+            info: (!empty).then_some(info),
             untold,
+            untold_losses,
             buffer: self.buffer,
         }
+    }
+
+    /// Gives up a file that is not to be touched any more: what was in it, and the buffer for the next segment.
+    pub fn abandon(mut self) -> (SegmentInfo, Vec<u8>) {
+        self.buffer.clear();
+        (self.written, self.buffer)
+    }
+
+    /// Packets and events that are not in the file yet.
+    pub fn buffered(&self) -> (u64, u64) {
+        (self.buffered.packets, self.buffered.events)
     }
 
     /// After `done` bytes of the buffer an error came: keeps the whole blocks among them.
@@ -241,12 +301,16 @@ impl OpenSegment {
         let (whole, extent) = whole_blocks(part);
         let packets = self.buffered.packets.saturating_sub(extent.packets);
         let bytes = self.buffered.bytes.saturating_sub(extent.bytes);
+        let (first, last) = (self.buffered.first, self.buffered.last);
+        let events = self.buffered.events.saturating_sub(extent.events);
         // Should this fail too, the file ends in half a block, which every reader takes for the end.
-        let _ = self.file.set_len(self.written.bytes + whole as u64);
+        let _ = disk::cut_back(&self.file, self.written.bytes + whole as u64);
         self.settle(whole, extent);
         WriteFailure {
             packets,
             bytes,
+            span: first.unwrap_or(0)..last.unwrap_or(0),
+            events,
             error,
         }
     }
@@ -254,6 +318,7 @@ impl OpenSegment {
     fn settle(&mut self, bytes: usize, extent: Extent) {
         self.written.bytes += bytes as u64;
         self.written.packets += extent.packets;
+        self.written.events += extent.events;
         self.written.first = self.written.first.into_iter().chain(extent.first).min();
         self.written.last = self.written.last.max(extent.last);
         if extent.statistics {
@@ -315,6 +380,14 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// When the event of a block happened, if it is one of ours.
+fn event_time(block: &[u8]) -> Option<Nanos> {
+    let rest = block.strip_prefix(&block::CUSTOM.to_le_bytes())?;
+    let rest = rest.get(4..)?.strip_prefix(&PEN.to_le_bytes())?;
+    let rest = rest.strip_prefix(&tag::EVENT)?;
+    Some(u64::from_le_bytes(*rest.first_chunk()?))
+}
+
 /// How many bytes of our own blocks are whole, and what packets they hold.
 fn whole_blocks(mut rest: &[u8]) -> (usize, Extent) {
     let mut whole = 0;
@@ -332,6 +405,9 @@ fn whole_blocks(mut rest: &[u8]) -> (usize, Extent) {
         {
             let ts = u64::from(u32::from_le_bytes(*high)) << 32 | u64::from(u32::from_le_bytes(*low));
             extent.add(ts, u32::from_le_bytes(*captured) as usize);
+        }
+        if let Some(at) = event_time(block) {
+            extent.add_event(at);
         }
         extent.statistics |=
             u32::from_le_bytes(*kind) == block::STATISTICS && block.get(8..12) == Some(&[0; 4]);

@@ -1,10 +1,12 @@
 //! What is on the tape, without reading a packet.
 
-use std::fs::File;
+use std::fs;
+use std::io;
 use std::sync::Arc;
 
-use super::cuts::check_id;
-use super::{CutError, Shared, TapeCounters};
+use super::cuts::{CutReader, check_id};
+use super::sealed::COMPRESSED;
+use super::{CutError, Shared, TapeCounters, compress, disk, recovery};
 use crate::{Boundaries, Cut, Name, Nanos, SegmentInfo};
 
 /// A handle on a tape for those who do not write it: how much there is, and cuts of it. Cheap to clone, and for any
@@ -12,6 +14,15 @@ use crate::{Boundaries, Cut, Name, Nanos, SegmentInfo};
 #[derive(Clone)]
 pub struct Shelf {
     shared: Arc<Shared>,
+}
+
+/// What compressing a segment has come to: its bytes on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compressed {
+    /// As it was written.
+    pub before: u64,
+    /// Now; the same when it was not worth while, or the segment was needed as it is.
+    pub after: u64,
 }
 
 impl Shelf {
@@ -54,37 +65,86 @@ impl Shelf {
         self.shared.cuts.table().get(id)
     }
 
-    /// Opens a segment of a cut. With it comes how many of its bytes are the cut's: the file may have grown since.
-    pub fn cut_segment(&self, id: &str, segment: &str) -> Result<(File, u64), CutError> {
-        self.shared.cuts.segment(id, segment)
+    /// Opens a segment of a cut at byte `from`. With it comes how many bytes in all are the cut's: the file may have
+    /// grown since.
+    pub fn cut_segment(&self, id: &str, segment: &str, from: u64) -> Result<(CutReader, u64), CutError> {
+        self.shared.cuts.segment(id, segment, from)
     }
 
     /// Lets go of a cut; what the ring has dropped meanwhile is gone then.
     pub fn release(&self, id: &str) -> Result<(), CutError> {
-        self.shared.cuts.release(id)
+        let mut table = self.shared.cuts.table();
+        table.get(id)?;
+        let outcome = self.shared.cuts.remove(&mut table, id);
+        self.shared.tell_held(&table);
+        outcome
     }
 
     /// Releases the cuts that are older than [`CUT_LIFETIME`](crate::CUT_LIFETIME); returns how many.
     pub fn expire_cuts(&self, now: Nanos) -> usize {
-        self.shared.cuts.expire(now)
+        let mut table = self.shared.cuts.table();
+        let expired = self.shared.cuts.expire(&mut table, now);
+        if expired > 0 {
+            self.shared.tell_held(&table);
+        }
+        expired
+    }
+
+    /// Looks whether the sealed segments' files are there and as long as they were. What someone else has deleted or
+    /// cut short is told as lost; returns how many such files there were. Reads no packet of those that are well.
+    pub fn look_after(&self) -> usize {
+        let files = self.shared.ring().sealed().files();
+        let mut changed = 0;
+        for (name, path, stored) in files {
+            let left = match fs::metadata(&path) {
+                Ok(file) if file.len() == stored => continue,
+                Ok(_) if path.ends_with(&name) => recovery::recover_segment(&path).ok().flatten(),
+                Ok(_) => None,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                // It cannot be seen now; that does not mean that it is gone.
+                Err(_) => continue,
+            };
+            let mut ring = self.shared.ring();
+            // It may have been dropped or compressed meanwhile.
+            let still = ring.sealed().files();
+            if still.contains(&(name.clone(), path.clone(), stored)) {
+                changed += 1;
+                ring.changed(&name, left.map(|(index, _)| index.info));
+            }
+        }
+        changed
+    }
+
+    /// Compresses one sealed segment that is not one of `but`: the oldest that no cut holds. `None` when there is
+    /// none, else its name and how it went.
+    pub fn compress_one(&self, but: &[String]) -> Option<(String, io::Result<Compressed>)> {
+        let name = self.shared.ring().sealed().to_compress(but)?;
+        let outcome = self.compress(&name);
+        Some((name, outcome))
+    }
+
+    fn compress(&self, name: &str) -> io::Result<Compressed> {
+        let plain = self.shared.dir.join(name);
+        let packed = self.shared.dir.join(format!("{name}{COMPRESSED}"));
+        let before = fs::metadata(&plain)?.len();
+        let after = compress::compress(&plain, &packed)?;
+        // Not worth it, or dropped, or held by a cut meanwhile.
+        if after >= before || !self.shared.ring().sealed().compressed(name, after) {
+            disk::remove(&packed)?;
+            return Ok(Compressed {
+                before,
+                after: before,
+            });
+        }
+        Ok(Compressed { before, after })
     }
 
     /// What the tape has done since it was opened.
     pub fn counters(&self) -> TapeCounters {
-        let (on_ring, counters) = {
-            let ring = self.shared.ring();
-            let on_ring: std::collections::HashSet<String> =
-                ring.segments().map(|info| info.name.clone()).collect();
-            (on_ring, ring.counters())
-        };
+        let counters = self.shared.ring().counters();
         let table = self.shared.cuts.table();
-        let held = table
-            .segments()
-            .into_iter()
-            .filter(|(name, _)| !on_ring.contains(*name));
         TapeCounters {
             cuts: table.len() as u64,
-            held_bytes: held.map(|(_, bytes)| bytes).sum(),
             cuts_expired: table.expired,
             ..counters
         }

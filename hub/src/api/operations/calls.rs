@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::stats::max_bytes;
-use super::{DISSECTION, SNAPSHOT, millis};
+use super::{DISSECTION, SNAPSHOT, live, millis};
+use crate::api::param::words;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::jobs::{JobStatus, State as Job};
@@ -20,6 +21,32 @@ const MAX_PAYLOAD: i64 = 16 << 20;
 /// Problems of a dissection that are told with every answer about it; get_snapshot tells all.
 const PROBLEMS: usize = 3;
 
+/// How much of each entry an answer shows.
+pub const FORMAT_WORDS: &[&str] = &words(&FORMATS);
+
+const FORMATS: [(&str, Format); 3] = [
+    ("compact", Format::Compact),
+    ("full", Format::Full),
+    ("raw", Format::Raw),
+];
+
+/// Which calls come first.
+pub const ORDER_WORDS: &[&str] = &words(&ORDERS);
+
+const ORDERS: [(&str, Order); 3] = [
+    ("time", Order::Time),
+    ("latency", Order::Latency),
+    ("size", Order::Size),
+];
+
+/// By what a list of calls is counted.
+const GROUPS: [(&str, CallsGroup); 4] = [
+    ("node", CallsGroup::Node),
+    ("ns", CallsGroup::Namespace),
+    ("namespace", CallsGroup::Namespace),
+    ("worker", CallsGroup::Worker),
+];
+
 /// Calls by filter, as many as fit.
 pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let Scope { kfl, start, end, now } = scope(params)?;
@@ -32,12 +59,13 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         start,
         end,
         cursor: params.text(&["cursor"])?,
-        order: order(params)?,
+        order: params.one_of(&["order"], &ORDERS)?.unwrap_or_default(),
         now,
         fields: query::columns_named(&params.list(&["fields"])?)?,
-        group_by: group_by(params)?,
+        group_by: params.one_of(&["group_by"], &GROUPS)?,
         // Who says how many calls it wants gets them; who does not gets what is easily read.
         max_bytes: max_bytes.or_else(|| limit.is_none().then_some(ANSWER_BYTES)),
+        zone: params.zone()?,
     };
     let opened = open(app, params).await?;
     let page = query::calls(&opened.database, &question).await?;
@@ -91,47 +119,9 @@ fn id(params: &mut Params) -> Result<String, ApiError> {
     })
 }
 
+/// How much of each entry is shown.
 pub(super) fn format(params: &mut Params) -> Result<Format, ApiError> {
-    match params.text(&["format"])?.as_deref() {
-        None | Some("" | "compact") => Ok(Format::Compact),
-        Some("full") => Ok(Format::Full),
-        Some("raw") => Ok(Format::Raw),
-        Some(other) => {
-            let other = shown(other);
-            Err(ApiError::bad_request(format!(
-                "`format` must be compact, full or raw, not \"{other}\""
-            )))
-        }
-    }
-}
-
-fn order(params: &mut Params) -> Result<Order, ApiError> {
-    match params.text(&["order"])?.as_deref() {
-        None | Some("" | "time") => Ok(Order::Time),
-        Some("latency") => Ok(Order::Latency),
-        Some("size") => Ok(Order::Size),
-        Some(other) => {
-            let other = shown(other);
-            Err(ApiError::bad_request(format!(
-                "`order` must be time, latency or size, not \"{other}\""
-            )))
-        }
-    }
-}
-
-fn group_by(params: &mut Params) -> Result<Option<CallsGroup>, ApiError> {
-    match params.text(&["group_by"])?.as_deref() {
-        None | Some("") => Ok(None),
-        Some("node") => Ok(Some(CallsGroup::Node)),
-        Some("ns" | "namespace") => Ok(Some(CallsGroup::Namespace)),
-        Some("worker") => Ok(Some(CallsGroup::Worker)),
-        Some(other) => {
-            let other = shown(other);
-            Err(ApiError::bad_request(format!(
-                "`group_by` must be node, ns or worker, not \"{other}\"; GET /mcp/stats groups by more"
-            )))
-        }
-    }
+    Ok(params.one_of(&["format"], &FORMATS)?.unwrap_or_default())
 }
 
 /// Which calls a question is about.
@@ -151,18 +141,34 @@ pub(super) fn as_millis(nanos: u64) -> i64 {
     i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX)
 }
 
+/// What names a dissection, or the snapshot of the one that is meant.
+pub(in crate::api) const NAMES_DB: &[&str] = &["db", "snapshot", "snapshot_name", "snapshot_id"];
+
 /// A dissection, opened for questions.
-pub(super) struct Opened {
+pub(in crate::api) struct Opened {
     /// `<snapshot>/<dissection>`.
-    pub(super) db: String,
-    /// The id of its snapshot.
-    pub(super) snapshot: String,
+    pub(in crate::api) db: String,
+    /// The id of its snapshot; live calls are of none.
+    pub(in crate::api) snapshot: Option<String>,
     /// Its tables.
-    pub(super) database: Database,
+    pub(in crate::api) database: Database,
 }
 
-/// The dissection that `db` names, or that the names of a snapshot and a dissection do.
-pub(super) async fn open(app: &App, params: &mut Params) -> Result<Opened, ApiError> {
+impl Opened {
+    /// The id of its snapshot, where packets are to be had.
+    pub(super) fn snapshot(&self) -> Result<&str, ApiError> {
+        self.snapshot.as_deref().ok_or_else(|| {
+            ApiError::conflict(
+                "live calls are of no snapshot, which captures are made from: POST /mcp/snapshots {\"name\": …, \
+                 \"duration\": \"2m\"} keeps the last minutes, POST /mcp/dissections dissects them",
+            )
+        })
+    }
+}
+
+/// The dissection that `db` names, or that the names of a snapshot and a dissection do; live calls when nothing is named
+/// and they are switched on.
+pub(in crate::api) async fn open(app: &App, params: &mut Params) -> Result<Opened, ApiError> {
     let db = params.text(&["db"])?.filter(|db| !db.is_empty());
     let parts = (params.text(SNAPSHOT)?, params.text(DISSECTION)?);
     let db = match (db, parts) {
@@ -170,10 +176,17 @@ pub(super) async fn open(app: &App, params: &mut Params) -> Result<Opened, ApiEr
         (None, (Some(snapshot), Some(dissection))) => Some(format!("{snapshot}/{dissection}")),
         (None, (snapshot, _)) => snapshot,
     };
+    if db
+        .as_deref()
+        .map_or(app.hub.live.state().enabled(), |db| db == live::LIVE_DB)
+    {
+        return live::open(app).await;
+    }
     let Some(db) = db else {
         let there = databases(&app.hub.jobs.list(None).await?);
         return Err(ApiError::bad_request(format!(
-            "`db` is required: <snapshot>/<dissection>; {there}"
+            "`db` is required: <snapshot>/<dissection>; {there}. Without it live calls are meant, which POST \
+             /mcp/dissection/enable switches on"
         )));
     };
     let (snapshot, dissection) = match db.split_once('/') {
@@ -216,7 +229,7 @@ pub(super) async fn open(app: &App, params: &mut Params) -> Result<Opened, ApiEr
     let folder = app.dissection_folder(&snapshot, &job.record.name);
     Ok(Opened {
         db,
-        snapshot: snapshot.id,
+        snapshot: Some(snapshot.id),
         database: app.hub.databases.get(&folder)?,
     })
 }

@@ -118,10 +118,10 @@ async fn named(app: &App, params: &mut Params) -> Result<(SnapshotEntry, Dissect
     app.dissection(&snapshot, &name).await
 }
 
-/// What can be asked for calls. Live dissection will add databases of type `realtime`.
+/// What can be asked for calls: the last minutes while they are dissected, and completed dissections.
 pub async fn databases(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     let all = app.hub.jobs.list(None).await?;
-    let databases: Vec<Value> = all
+    let dissected = all
         .iter()
         .filter(|job| job.record.status == JobStatus::Completed)
         .map(|job| {
@@ -136,8 +136,8 @@ pub async fn databases(app: &App, _: &mut Params) -> Result<Value, ApiError> {
                 "first_ts": summary.and_then(|summary| summary.first_call).map(millis),
                 "last_ts": summary.and_then(|summary| summary.last_call).map(millis),
             })
-        })
-        .collect();
+        });
+    let databases: Vec<Value> = super::live::database(app).into_iter().chain(dissected).collect();
     let mut answer = json!({ "databases": databases });
     if databases.is_empty() {
         answer["explanation"] = json!(
@@ -186,6 +186,9 @@ pub(super) fn full(job: &Job) -> Value {
     if let Some(summary) = summary {
         full["lost_packets"] = json!(summary.lost_packets);
         full["problems"] = json!(summary.problems);
+        if !summary.clocks.is_empty() {
+            full["clocks"] = json!(summary.clocks);
+        }
         full["counters"] = json!(summary.counters);
         full["first_ts"] = json!(summary.first_call.map(millis));
         full["last_ts"] = json!(summary.last_call.map(millis));

@@ -14,7 +14,7 @@ use crate::jobs::JobStatus;
 use crate::query::{self, ANSWER_BYTES, FlowGroup, FlowOrder, FlowsQuery, Format};
 
 /// The names of what flows are added up by.
-const GROUPS: &[(&str, FlowGroup)] = &[
+const GROUPS: [(&str, FlowGroup); 4] = [
     ("pod", FlowGroup::Pod),
     ("namespace", FlowGroup::Namespace),
     ("node", FlowGroup::Node),
@@ -38,7 +38,7 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let (format, limit) = (format(params)?, params.integer(&["limit"])?);
     let max_bytes = max_bytes(params)?;
     let question = FlowsQuery {
-        group: params.one_of(&["aggregate"], GROUPS)?,
+        group: params.one_of(&["aggregate"], &GROUPS)?,
         order: params.one_of(&["order"], &ORDERS)?.unwrap_or_default(),
         format,
         limit,
@@ -93,6 +93,9 @@ pub(super) fn address(text: &str) -> Result<String, ApiError> {
 /// the dissection that was completed last, and the answer must say that it is that.
 async fn open_or_newest(app: &App, params: &mut Params) -> Result<(Opened, Option<String>), ApiError> {
     if params.has(&["db"]) || params.has(SNAPSHOT) || params.has(DISSECTION) {
+        return Ok((open(app, params).await?, None));
+    }
+    if app.hub.live.state().enabled() {
         return Ok((open(app, params).await?, None));
     }
     let jobs = app.hub.jobs.list(None).await?;

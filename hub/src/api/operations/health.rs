@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::boundaries;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
+use crate::cluster::Status;
 
 /// A tape without a new packet for so long has fallen silent: agents flush once a second, and a node always talks.
 const SILENT_MS: u64 = 60_000;
@@ -22,19 +23,49 @@ pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
                 .to_owned(),
         );
     }
+    let mut kubernetes = None;
     if let Err(error) = app.hub.room() {
         problems.push(error.to_string());
     }
     if let Err(error) = app.hub.catalogue.refresh().await {
         problems.push(error.to_string());
     }
+    if let Some(cluster) = &app.hub.cluster {
+        let status = cluster.status();
+        problems.extend(status.problems());
+        kubernetes = Some(watches(&status));
+    }
     if !problems.is_empty() {
         advice = "calls of the nodes and times named here may be missing from every answer".to_owned();
     }
     answer["status"] = json!(if problems.is_empty() { "ok" } else { "degraded" });
     answer["problems"] = json!(problems);
+    if let Some(kubernetes) = kubernetes {
+        answer["kubernetes"] = kubernetes;
+    }
     answer["next"] = json!(advice);
     Ok(answer)
+}
+
+/// How the hub's watches of the cluster stand, and what they cost the API server.
+fn watches(status: &Status) -> Value {
+    let now = crate::now();
+    let mut watches = serde_json::Map::new();
+    for (kind, watched) in &status.watches {
+        let mut watch = json!(watched);
+        if let Some(last) = watched.last {
+            watch["last_heard_age_ms"] = json!(now.saturating_sub(last) / 1_000_000);
+        }
+        watches.insert(kind.word().to_owned(), watch);
+    }
+    json!({
+        "watches": watches,
+        "names": status.names,
+        "names_refused": status.names_refused,
+        "events": status.events,
+        "lost": status.lost,
+        "bytes": status.bytes,
+    })
 }
 
 fn problems(node: &Value) -> Vec<String> {

@@ -7,6 +7,8 @@ pub(super) mod health;
 
 pub(super) mod switches;
 
+pub(super) mod live;
+
 pub(super) mod snapshots;
 
 pub(super) mod pcap;
@@ -26,6 +28,8 @@ pub(super) mod calls;
 pub(super) mod stats;
 
 pub(super) mod timeline;
+
+pub(super) mod events;
 
 pub(super) mod flows;
 

@@ -143,7 +143,7 @@ impl OfCalls {
         let mut params = Params::default();
         params.give("db", json!(self.db.as_ref().unwrap_or(&entry.id)));
         let opened = calls::open(app, &mut params).await?;
-        if opened.snapshot != entry.id {
+        if opened.snapshot()? != entry.id {
             return Err(ApiError::bad_request(format!(
                 "`db`: `{}` is no dissection of the snapshot `{}`",
                 opened.db, entry.name
@@ -200,6 +200,12 @@ pub async fn of_calls(app: &App, params: &mut Params) -> Result<Value, ApiError>
         ..CallsQuery::default()
     };
     let page = query::calls(&opened.database, &question).await?;
+    let scope = Scope {
+        kfl: kfl.clone(),
+        now: question.now,
+        ..Scope::default()
+    };
+    let calls = page.total.min(scope.most()?.unwrap_or(u64::MAX));
     if let Some(explanation) = page.explanation {
         return Err(ApiError::not_found(format!("no call matches: {explanation}")));
     }
@@ -212,9 +218,9 @@ pub async fn of_calls(app: &App, params: &mut Params) -> Result<Value, ApiError>
         wanted,
         of_calls: Some(of_calls),
     };
-    let mut answer = located(app, &opened.snapshot, asked).await?;
+    let mut answer = located(app, opened.snapshot()?, asked).await?;
     answer["db"] = json!(opened.db);
-    answer["calls"] = json!(page.total);
+    answer["calls"] = json!(calls);
     Ok(answer)
 }
 
@@ -235,7 +241,14 @@ pub(super) async fn of_connection(
         },
         of_calls: None,
     };
-    let capture = Capture::of(app, &opened.snapshot, asked).await?;
+    let snapshot = match opened.snapshot() {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            answer["pcap_error"] = json!(error.message());
+            return Ok(());
+        }
+    };
+    let capture = Capture::of(app, snapshot, asked).await?;
     match capture.bounded(app, MAX_CONNECTION).await? {
         Some(bytes) => answer["pcap"] = json!(BASE64_STANDARD.encode(bytes)),
         None => {

@@ -8,7 +8,7 @@ use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::catalogue::SnapshotEntry;
 use crate::snapshots::window::{self, Asked, DEFAULT_DURATION};
-use crate::snapshots::{Create, Manifest, NodePart, Origin, PartStatus, Status};
+use crate::snapshots::{Create, Manifest, NodePart, Origin, PartStatus, Status, WorkloadFilter, shown};
 
 /// What a snapshot is asked for by, where nothing else is (contract 8).
 pub(super) const KEYS: &[&str] = &["snapshot", "snapshot_name", "snapshot_id", "id", "name"];
@@ -49,6 +49,8 @@ struct Full {
     entry: Entry,
     nodes: Vec<Node>,
     problems: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload_filter: Option<WorkloadFilter>,
     name_count: usize,
     dissections: Vec<Value>,
 }
@@ -65,6 +67,8 @@ struct Node {
     size_bytes: u64,
     packet_count: u64,
     lost_packets: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out_packets: Option<u64>,
     first_ts: Option<u64>,
     last_ts: Option<u64>,
 }
@@ -76,11 +80,14 @@ pub async fn create(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     })?;
     let asked = asked(params)?;
     let nodes = params.list(&["nodes"])?;
-    let manifest = app
-        .hub
-        .snapshots
-        .create(Create { name, asked, nodes }, crate::now())
-        .await?;
+    let workloads = workload_filter(params)?;
+    let create = Create {
+        name,
+        asked,
+        nodes,
+        workloads,
+    };
+    let manifest = app.hub.snapshots.create(create, crate::now()).await?;
     let mut answer = json!({
         "success": true,
         "id": manifest.id,
@@ -95,6 +102,25 @@ pub async fn create(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         answer["warnings"] = json!(manifest.problems);
     }
     Ok(answer)
+}
+
+/// Whose packets are kept: an object, or its JSON as text.
+fn workload_filter(params: &mut Params) -> Result<Option<WorkloadFilter>, ApiError> {
+    let wrong = |why: String| {
+        ApiError::bad_request(format!(
+            "`workload_filter` must be {{\"namespaces\": [\"production\"], \"pod_regex\": \"checkout-.*\"}}, both or one of \
+             them: {why}"
+        ))
+    };
+    let asked = match params.value(&["workload_filter"]) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) if text.is_empty() => return Ok(None),
+        Some(Value::String(text)) => serde_json::from_str(&text),
+        Some(asked) => serde_json::from_value(asked),
+    };
+    let filter: WorkloadFilter = asked.map_err(|error| wrong(shown(&error.to_string())))?;
+    filter.meant().map_err(wrong)?;
+    Ok(Some(filter).filter(|filter| *filter != WorkloadFilter::default()))
 }
 
 /// The window in any of the spellings of contract 1.8.
@@ -129,12 +155,14 @@ pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         nodes,
         problems,
         names,
+        workload_filter,
         ..
     } = app.hub.snapshots.manifest(&entry).await?;
     let dissections = app.hub.jobs.list(Some(&entry.id)).await?;
     super::json(Full {
         nodes: nodes.iter().map(node).collect(),
         problems,
+        workload_filter,
         name_count: names.len(),
         dissections: dissections.iter().map(super::dissections::entry).collect(),
         entry: show(app, entry),
@@ -198,6 +226,7 @@ fn node(part: &NodePart) -> Node {
         size_bytes: part.bytes(),
         packet_count: part.packets(),
         lost_packets: part.lost(),
+        left_out_packets: part.left_out,
         first_ts: part.first().map(millis),
         last_ts: part.last().map(millis),
     }

@@ -7,7 +7,6 @@ use crate::api::param::words;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::query::{self, ANSWER_BYTES, Bucket, GroupKey, MAX_ANSWER_BYTES, ORDERS, StatsQuery};
-use crate::snapshots::shown;
 
 /// What groups are ordered by.
 pub const ORDER_WORDS: &[&str] = &words(&ORDERS);
@@ -17,16 +16,9 @@ pub async fn stats(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let question = StatsQuery {
         scope: scope(params)?,
         group_by: GroupKey::all_named(&params.list(&["group_by"])?)?,
-        order: match params.text(&["order", "order_by"])?.as_deref() {
-            None | Some("") => Default::default(),
-            Some(name) => {
-                let known = ORDERS.iter().find(|(known, _)| *known == name);
-                known.map(|(_, order)| *order).ok_or_else(|| {
-                    let names = ORDERS.map(|(name, _)| name).join(", ");
-                    ApiError::bad_request(format!("`order` must be one of {names}, not \"{}\"", shown(name)))
-                })?
-            }
-        },
+        order: params
+            .one_of(&["order", "order_by"], &ORDERS)?
+            .unwrap_or_default(),
         limit: params.integer(&["limit"])?,
         bucket: bucket(params)?,
         max_bytes: max_bytes(params)?.unwrap_or(ANSWER_BYTES),

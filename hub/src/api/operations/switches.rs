@@ -1,5 +1,5 @@
-//! What clients of the contract look at before they ask, and may want to switch: raw capture, live dissection, cloud
-//! storage, who they are (contract 1.7, 1.14 and 3.3). What is not there is said to be not there.
+//! What clients of the contract look at before they ask, and may want to switch: raw capture, cloud storage,
+//! who they are (contract 1.7, 1.14 and 3.3). What is not there is said to be not there.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,8 @@ use super::millis;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::jobs::JobStatus;
+use crate::live::LiveError;
 use crate::snapshots::SnapshotError;
-
-const NOT_LIVE: &str = "live dissection is not there yet: traffic is recorded all the time, and dissected when you ask: \
-                        POST /mcp/snapshots cuts a window, POST /mcp/dissections dissects it (investigate does both)";
 
 const NO_CLOUD: &str = "no cloud storage is set up for this hub, and it cannot use any yet: fetch packets with \
                         /mcp/snapshots/:snapshot/pcap, or copy the snapshot's folder below the hub's data";
@@ -41,22 +39,7 @@ pub async fn raw_capture(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     Ok(answer)
 }
 
-/// Whether live traffic is dissected: not yet.
-pub async fn dissection(_: &App, _: &mut Params) -> Result<Value, ApiError> {
-    Ok(json!({ "enabled": false, "explanation": NOT_LIVE }))
-}
-
-/// Refused: to say yes would let clients wait for calls that never come.
-pub async fn enable_dissection(_: &App, _: &mut Params) -> Result<Value, ApiError> {
-    Err(ApiError::conflict(NOT_LIVE))
-}
-
-/// It is off already.
-pub async fn disable_dissection(_: &App, _: &mut Params) -> Result<Value, ApiError> {
-    Ok(json!({ "success": true, "enabled": false }))
-}
-
-/// From when to when there are calls: in dissections, since there is no live one.
+/// From when to when there are calls: in dissections, and of the last minutes while these are dissected.
 pub async fn l7_boundaries(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     let mut cluster: Option<(u64, u64)> = None;
     let mut nodes: BTreeMap<String, Option<(u64, u64)>> = BTreeMap::new();
@@ -81,13 +64,34 @@ pub async fn l7_boundaries(app: &App, _: &mut Params) -> Result<Value, ApiError>
             "newest_ts": span.map(|span| millis(span.1)),
         }));
     }
+    let live = app.hub.live.state();
+    if let Some(round) = &live.latest {
+        let span = round.summary.first_call.zip(round.summary.last_call);
+        cluster = wider(cluster, span);
+        for node in &round.nodes {
+            let of = nodes.entry(node.clone()).or_default();
+            *of = wider(*of, span);
+        }
+    }
+    if let Some(mut database) = super::live::database(app) {
+        databases.push(json!({
+            "db": database["db"].take(),
+            "oldest_ts": database["first_ts"].take(),
+            "newest_ts": database["last_ts"].take(),
+        }));
+    }
     let told = |span: Option<(u64, u64)>| (span.map(|span| millis(span.0)), span.map(|span| millis(span.1)));
     let (oldest, newest) = told(cluster);
-    let explanation = match databases.len() {
-        0 => format!("nothing is dissected yet, so there are no calls; {NOT_LIVE}"),
-        count => format!(
-            "these are the calls of {count} dissections, which need not follow each other; {NOT_LIVE}"
+    let explanation = match (databases.len(), live.enabled()) {
+        (0, true) => {
+            "nothing is dissected yet, so there are no calls; live dissection has just been switched on"
+                .to_owned()
+        }
+        (0, false) => format!(
+            "nothing is dissected yet, so there are no calls; {}; investigate dissects a window",
+            LiveError::Off(live.idle)
         ),
+        (count, _) => format!("these are the calls of {count} dissections, which need not follow each other"),
     };
     let nodes: Vec<Value> = nodes
         .into_iter()
@@ -97,7 +101,7 @@ pub async fn l7_boundaries(app: &App, _: &mut Params) -> Result<Value, ApiError>
         })
         .collect();
     Ok(json!({
-        "dissection_enabled": false,
+        "dissection_enabled": live.enabled(),
         "cluster": { "oldest_ts": oldest, "newest_ts": newest },
         "nodes": nodes,
         "databases": databases,

@@ -1,4 +1,4 @@
-//! Who the addresses of a snapshot belonged to, as the agents knew at the time (contract 1.9).
+//! Who the addresses of a snapshot belonged to, as agents and hub knew at the time, or who they belong to now (contract 1.9).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,8 @@ use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::calls::NodeName;
 use crate::catalogue::SnapshotEntry;
-use crate::snapshots::{Status, shown};
+use crate::cluster::CLUSTER;
+use crate::snapshots::{PartStatus, Status, shown};
 
 /// Most bytes of a compiled `name_regex`: names are short, and an expression that needs more is a mistake or an attack.
 const REGEX_BYTES: usize = 1 << 20;
@@ -44,6 +45,10 @@ impl Kind {
 struct Workload<'n> {
     addresses: BTreeMap<String, Nanos>,
     labels: BTreeMap<&'n str, &'n str>,
+    /// An agent knows it.
+    known: bool,
+    /// Where it runs, by what the hub was told.
+    node: &'n str,
 }
 
 /// Workloads by name, with their addresses.
@@ -55,7 +60,7 @@ pub async fn workloads(app: &App, params: &mut Params) -> Result<Value, ApiError
     )?;
     let asked = names(app, params).await?;
     let mut found: BTreeMap<(&str, &str, Kind), Workload<'_>> = BTreeMap::new();
-    for NodeName { name, .. } in asked.names.iter().filter(|name| wanted.holds(&name.name)) {
+    for NodeName { node, name } in asked.names.iter().filter(|name| wanted.holds(&name.name)) {
         for of in [Kind::Pod, Kind::Service] {
             let is = of.of(name);
             if is.is_empty() || kind.is_some_and(|kind| kind != of) || !wanted.takes(is, name) {
@@ -68,6 +73,11 @@ pub async fn workloads(app: &App, params: &mut Params) -> Result<Value, ApiError
                     .entry(address.to_string())
                     .or_insert(name.since);
                 *since = name.since.min(*since);
+            }
+            if node == CLUSTER {
+                workload.node = &name.node;
+            } else {
+                workload.known = true;
             }
             // A service has no labels of its own: those known are its pods'.
             if of == Kind::Pod {
@@ -87,13 +97,17 @@ pub async fn workloads(app: &App, params: &mut Params) -> Result<Value, ApiError
                 .iter()
                 .map(|(ip, since)| json!({ "ip": ip, "timestamp": millis(*since) }))
                 .collect();
-            json!({
+            let mut shown = json!({
                 "name": name,
                 "namespace": namespace,
                 "kind": kind.text(),
                 "labels": workload.labels,
                 "ips": ips,
-            })
+            });
+            if let Some(why) = asked.not_recorded(*kind, workload) {
+                shown["not_recorded"] = json!(why);
+            }
+            shown
         })
         .collect();
     Ok(asked.answer("workloads", workloads))
@@ -190,56 +204,130 @@ impl Wanted {
 
 /// The names that are asked.
 struct Asked {
-    entry: SnapshotEntry,
+    /// The snapshot; none if the agents and the hub were asked now.
+    entry: Option<SnapshotEntry>,
     names: Vec<NodeName>,
+    /// Nodes whose agents have told names.
+    nodes: BTreeSet<String>,
     /// What to know of them.
-    warning: Option<String>,
+    warnings: Vec<String>,
 }
 
-/// The names of the snapshot that is asked for. Without one, those of the cluster as it is now are meant; the newest
-/// snapshot is the nearest to them.
+/// The names of the snapshot that is asked for. Without one, those of the cluster as it is now, told by whoever records;
+/// where nothing records, those of the newest snapshot.
 async fn names(app: &App, params: &mut Params) -> Result<Asked, ApiError> {
-    let asked = params.text(SNAPSHOT)?.filter(|key| !key.is_empty());
-    let (entry, warning) = match asked {
-        Some(key) => (app.hub.snapshots.find_completed(&key).await?, None),
-        None => {
-            let all = app.hub.snapshots.list().await?;
-            let newest = all.into_iter().find(|entry| entry.status == Status::Completed);
-            let newest = newest.ok_or_else(|| {
-                ApiError::not_found(
-                    "there is no completed snapshot whose names could be told; POST /mcp/snapshots cuts one",
-                )
-            })?;
-            let warning = format!(
-                "no snapshot is named: these are the names of `{}`, the newest, not those of the cluster as it is now",
-                newest.name
-            );
-            (newest, Some(warning))
+    if let Some(key) = params.text(SNAPSHOT)?.filter(|key| !key.is_empty()) {
+        let entry = app.hub.snapshots.find_completed(&key).await?;
+        return of_snapshot(app, entry, Vec::new()).await;
+    }
+    if let Some(live) = live(app).await {
+        return Ok(live);
+    }
+    let all = app.hub.snapshots.list().await?;
+    let newest = all.into_iter().find(|entry| entry.status == Status::Completed);
+    let newest = newest.ok_or_else(|| {
+        ApiError::not_found(
+            "nothing records here, and there is no completed snapshot whose names could be told; POST /mcp/snapshots cuts \
+             one",
+        )
+    })?;
+    let warning = format!(
+        "nothing records here: these are the names of `{}`, the newest snapshot, not those of the cluster as it is now",
+        newest.name
+    );
+    of_snapshot(app, newest, vec![warning]).await
+}
+
+async fn of_snapshot(app: &App, entry: SnapshotEntry, warnings: Vec<String>) -> Result<Asked, ApiError> {
+    let manifest = app.hub.snapshots.manifest(&entry).await?;
+    let recorded = manifest
+        .nodes
+        .iter()
+        .filter(|part| part.status != PartStatus::Failed);
+    Ok(Asked {
+        entry: Some(entry),
+        nodes: recorded.map(|part| part.name.clone()).collect(),
+        names: manifest.names,
+        warnings,
+    })
+}
+
+/// What every agent and the hub itself know now; `None` if there is nobody to ask.
+async fn live(app: &App) -> Option<Asked> {
+    let mut warnings = Vec::new();
+    let told = match app.hub.nodes.names().await {
+        Ok(told) => told,
+        Err(error) => {
+            warnings.push(error.to_string());
+            Vec::new()
         }
     };
-    let names = app.hub.snapshots.manifest(&entry).await?.names;
-    Ok(Asked {
-        entry,
+    if told.iter().all(|(_, names)| names.is_err()) && app.hub.cluster.is_none() {
+        return None;
+    }
+    let (mut names, mut nodes) = (Vec::new(), BTreeSet::new());
+    for (node, told) in told {
+        match told {
+            Ok(told) => {
+                names.extend(told.into_iter().map(|name| NodeName {
+                    node: node.clone(),
+                    name,
+                }));
+                nodes.insert(node);
+            }
+            Err(error) => warnings.push(format!("the names of {node} are missing: {error}")),
+        }
+    }
+    if let Some(cluster) = &app.hub.cluster {
+        warnings.extend(cluster.status().problems());
+        names.extend(cluster.names().into_iter().map(|name| NodeName {
+            node: CLUSTER.to_owned(),
+            name,
+        }));
+    }
+    // Those that have ended are kept for the tape's sake.
+    names.retain(|name| name.name.until.is_none());
+    Some(Asked {
+        entry: None,
         names,
-        warning,
+        nodes,
+        warnings,
     })
 }
 
 impl Asked {
+    /// Why the packets of a pod's sockets are on no tape, as far as is known. Its packets to and from pods elsewhere are
+    /// on theirs.
+    fn not_recorded(&self, kind: Kind, workload: &Workload<'_>) -> Option<String> {
+        if kind != Kind::Pod || workload.known || workload.node.is_empty() {
+            return None;
+        }
+        let node = workload.node;
+        Some(if self.nodes.contains(node) {
+            format!("the agent of {node} knows no cgroup of it")
+        } else {
+            format!("no agent records on {node}")
+        })
+    }
+
     fn answer(&self, rows: &str, found: Vec<Value>) -> Value {
-        let mut answer = json!({
-            "total": found.len(),
-            "snapshot": { "id": self.entry.id, "name": self.entry.name },
-        });
-        if let Some(warning) = &self.warning {
-            answer["warnings"] = json!([warning]);
+        let mut answer = json!({ "total": found.len() });
+        match &self.entry {
+            Some(entry) => answer["snapshot"] = json!({ "id": entry.id, "name": entry.name }),
+            None => answer["live"] = json!(true),
+        }
+        if !self.warnings.is_empty() {
+            answer["warnings"] = json!(self.warnings);
         }
         if found.is_empty() {
+            let whose = match self.entry {
+                Some(_) => "of this snapshot",
+                None => "that are known now",
+            };
             answer["explanation"] = json!(if self.names.is_empty() {
-                "the recorders of this snapshot knew no names; ask for addresses, e.g. src.ip == \"10.0.0.1\""
-                    .to_owned()
+                format!("there are no names {whose}; ask for addresses, e.g. src.ip == \"10.0.0.1\"")
             } else {
-                format!("none of the {} names of this snapshot is meant", self.names.len())
+                format!("none of the {} names {whose} is meant", self.names.len())
             });
         }
         answer[rows] = Value::Array(found);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::api::mcp::PROMPTS;
 use crate::api::params::Params;
 use crate::api::routes::{self, ROUTES};
-use crate::api::{App, tools};
+use crate::api::{App, grpc, tools};
 
 /// Clients of both kinds read this: those that look for `endpoints` and those that look for `tools` (contract 1.3).
 pub(in crate::api) async fn discovery() -> Json<Value> {
@@ -20,9 +20,8 @@ pub(in crate::api) async fn discovery() -> Json<Value> {
         .iter()
         .map(|route| {
             let params: Vec<Value> = route
-                .params
-                .iter()
-                .map(|param| json!({ "name": param.name, "type": param.kind.word(), "description": param.doc }))
+                .takes()
+                .map(|param| json!({ "name": param.name, "type": param.kind.word(), "description": param.told() }))
                 .collect();
             json!({
                 "path": route.path,
@@ -74,6 +73,10 @@ pub(super) async fn openapi(_: Params) -> Json<Value> {
     Json(routes::openapi())
 }
 
+pub(super) async fn proto(_: Params) -> &'static str {
+    grpc::PROTO
+}
+
 pub(super) async fn echo(_: Params) -> Json<Value> {
     Json(json!({ "name": "wiretape-hub", "version": env!("CARGO_PKG_VERSION") }))
 }
@@ -106,7 +109,7 @@ pub(super) async fn metrics(State(app): State<App>, _: Params) -> impl IntoRespo
     let (snapshots, jobs) = (app.hub.snapshots.counters(), app.hub.jobs.counters());
     let (running, waiting) = app.hub.jobs.active();
     let rebuilt = AtomicU64::new(app.hub.catalogue.rebuilt());
-    let counters: [(&str, &str, &AtomicU64); 18] = [
+    let counters: [(&str, &str, &AtomicU64); 19] = [
         (
             "requests_answered_total",
             "Requests answered with a status below 400",
@@ -126,6 +129,11 @@ pub(super) async fn metrics(State(app): State<App>, _: Params) -> impl IntoRespo
             "mcp_sessions_refused_total",
             "MCP sessions that there was no room for",
             &app.requests.sessions_refused,
+        ),
+        (
+            "tool_answers_kept_total",
+            "Calls of tools that were answered from what was answered before",
+            &app.answers.hits,
         ),
         (
             "snapshots_created_total",

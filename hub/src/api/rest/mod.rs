@@ -12,8 +12,8 @@ use axum::{Json, Router};
 use serde_json::Value;
 
 use super::operations::{
-    Operation, boundaries, calls, dissections, flows, operation, snapshots, sql, stats, switches, timeline,
-    workloads,
+    Operation, boundaries, calls, dissections, events, flows, live, operation, snapshots, sql, stats,
+    switches, timeline, workloads,
 };
 use super::params::Params;
 use super::{ApiError, App};
@@ -49,15 +49,9 @@ pub(super) fn routes() -> Router<App> {
             post(operation!(dissections::stop)),
         )
         .route("/mcp/databases", get(operation!(dissections::databases)))
-        .route("/mcp/dissection", get(operation!(switches::dissection)))
-        .route(
-            "/mcp/dissection/enable",
-            post(operation!(switches::enable_dissection)),
-        )
-        .route(
-            "/mcp/dissection/disable",
-            post(operation!(switches::disable_dissection)),
-        )
+        .route("/mcp/dissection", get(operation!(live::dissection)))
+        .route("/mcp/dissection/enable", post(operation!(live::enable)))
+        .route("/mcp/dissection/disable", post(operation!(live::disable)))
         .route("/mcp/resolve/workloads", get(operation!(workloads::workloads)))
         .route("/mcp/resolve/ips", get(operation!(workloads::ips)))
         .route("/mcp/flows", get(operation!(flows::list)))
@@ -66,10 +60,12 @@ pub(super) fn routes() -> Router<App> {
         .route("/mcp/calls/{*id}", get(operation!(calls::get)))
         .route("/mcp/stats", both(operation!(stats::stats)))
         .route("/mcp/timeline", both(operation!(timeline::timeline)))
+        .route("/mcp/events", get(operation!(events::list)))
         .route("/mcp/sql", both(operation!(sql::sql)))
         .route("/mcp/schema", get(operation!(sql::describe_schema)))
         .route("/mcp/tools/call", routing::post(tools::call))
         .route("/mcp/tools/{tool}", routing::post(tools::named))
+        .route("/delayed_dissection.proto", routing::get(about::proto))
         .route("/openapi.json", routing::get(about::openapi))
         .route("/echo", routing::get(about::echo))
         .route("/whoami", get(operation!(switches::whoami)))
@@ -95,7 +91,12 @@ fn delete(operation: Operation) -> MethodRouter<App> {
 }
 
 async fn answer(operation: Operation, app: App, mut params: Params) -> Result<Json<Value>, ApiError> {
+    let zone = params.zone()?;
     let mut answer = operation(&app, &mut params).await?;
     params.warn(&mut answer);
+    live::tell(&app, &mut answer);
+    if let Some(zone) = zone {
+        zone.tell(&mut answer);
+    }
     Ok(Json(answer))
 }

@@ -8,7 +8,7 @@ mod openapi;
 use axum::http::Method;
 
 use super::ApiError;
-use super::param::Param;
+use super::param::{Param, TIME_ZONE};
 use crate::query::nearest;
 use crate::snapshots::shown;
 pub(super) use openapi::openapi;
@@ -40,6 +40,8 @@ pub(super) enum Gives {
     Counters,
     /// What MCP's transport says.
     Mcp,
+    /// A `.proto`.
+    Proto,
 }
 
 /// Suggestions in one answer.
@@ -53,7 +55,28 @@ pub(super) fn of(method: &Method, path: &str) -> Option<&'static Route> {
         .find(|route| route.method == method.as_str() && fits(route.path, path))
 }
 
+/// Answers in JSON that have no times in them.
+const TIMELESS: [&str; 7] = [
+    "/mcp/raw-capture",
+    "/mcp/dissection/enable",
+    "/mcp/dissection/disable",
+    "/mcp/dissections/:snapshot/:name/stop",
+    "/mcp/schema",
+    "/mcp/tools/call",
+    // It takes what its tool takes.
+    table::TOOL,
+];
+
 impl Route {
+    /// All that it takes.
+    pub(super) fn takes(&self) -> impl Iterator<Item = &'static Param> + use<> {
+        let times = self.gives == Gives::Json
+            && self.path.starts_with("/mcp/")
+            && self.method != "DELETE"
+            && !TIMELESS.contains(&self.path);
+        self.params.iter().chain(times.then_some(&TIME_ZONE))
+    }
+
     /// Refuses what is no parameter here: a filter that is misspelt must not let everything through.
     pub(super) fn check<'n>(&self, mut given: impl Iterator<Item = &'n str>) -> Result<(), ApiError> {
         // Arguments of tools stand beside the name; the tool says what is none of its own.
@@ -61,15 +84,14 @@ impl Route {
             return Ok(());
         }
         let known = || {
-            self.params
-                .iter()
+            self.takes()
                 .flat_map(|param| std::iter::once(param.name).chain(param.also.iter().copied()))
         };
         let Some(unknown) = given.find(|name| known().all(|known| known != *name)) else {
             return Ok(());
         };
         let meant = nearest(unknown, known()).map(|name| format!("; did you mean `{name}`?"));
-        let takes: Vec<&str> = self.params.iter().map(|param| param.name).collect();
+        let takes: Vec<&str> = self.takes().map(|param| param.name).collect();
         let takes = match takes.as_slice() {
             [] => "it takes none".to_owned(),
             some => format!("it takes {}", some.join(", ")),

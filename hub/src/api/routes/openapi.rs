@@ -59,13 +59,11 @@ fn operation(route: &Route) -> Value {
     };
     // What changes something is told in a body; what only asks, in the query, though either is read.
     let (in_body, in_query): (Vec<&Param>, Vec<&Param>) = route
-        .params
-        .iter()
+        .takes()
         .filter(|param| !in_path(param))
         .partition(|_| route.method == "POST");
     let mut parameters: Vec<Value> = route
-        .params
-        .iter()
+        .takes()
         .filter(|param| in_path(param))
         .map(|param| parameter(param, "path"))
         .collect();
@@ -121,7 +119,7 @@ fn in_body_schema(param: &Param) -> Value {
 /// In a query all is text; lists stand with commas.
 fn parameter(param: &Param, place: &str) -> Value {
     let schema = match param.kind {
-        Kind::List => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::List | Kind::Words { .. } => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Pairs | Kind::Object | Kind::Text => json!({ "type": "string" }),
         Kind::Moment => json!({ "type": "integer", "format": "int64", "minimum": 0 }),
         // A flag that stands alone is set.
@@ -136,11 +134,11 @@ fn parameter(param: &Param, place: &str) -> Value {
     let mut parameter = json!({
         "name": param.name,
         "in": place,
-        "description": param.doc,
+        "description": param.told(),
         "required": place == "path" || param.required,
         "schema": schema,
     });
-    if matches!(param.kind, Kind::List) {
+    if matches!(param.kind, Kind::List | Kind::Words { .. }) {
         parameter["style"] = json!("form");
         parameter["explode"] = json!(false);
     }
@@ -158,7 +156,7 @@ fn responses(route: &Route) -> Value {
     let content = match route.gives {
         Gives::Json => json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Answer" } } }),
         Gives::Capture => json!({ "application/vnd.tcpdump.pcap": {} }),
-        Gives::Counters => json!({ "text/plain": { "schema": { "type": "string" } } }),
+        Gives::Counters | Gives::Proto => json!({ "text/plain": { "schema": { "type": "string" } } }),
         Gives::Mcp => json!({ "application/json": {}, "text/event-stream": {} }),
     };
     json!({

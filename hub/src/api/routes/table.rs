@@ -1,9 +1,12 @@
 //! Every route, in the order of an investigation. Each is also there below `/api`.
 
 use super::{Gives, Route};
-use crate::api::operations::{flows, stats};
+use crate::api::operations::{calls, flows, stats};
 use crate::api::param::{Kind, Param, needed, param, text};
-use crate::query::{MAX_ANSWER_BYTES, MAX_ROWS};
+use crate::query::{
+    ANSWER_BYTES, DEFAULT_FLOWS, DEFAULT_LIMIT, DEFAULT_ROWS, DEFAULT_SHOWN, GROUP_WORDS, MAX_ANSWER_BYTES,
+    MAX_FLOWS, MAX_KEYS, MAX_LIMIT, MAX_ROWS, MAX_SHOWN,
+};
 
 /// The route of a tool, whose parameters are the tool's.
 pub(super) const TOOL: &str = "/mcp/tools/:tool";
@@ -28,9 +31,8 @@ const SPELT_DB: &[&str] = &[
 ];
 const DB: Param = text(
     "db",
-    "the dissection asked: <snapshot>/<dissection>, or the snapshot alone while it has one",
+    "the dissection asked: <snapshot>/<dissection>, or the snapshot alone while it has one; live calls when not given",
 )
-.required()
 .or(SPELT_DB);
 const KFL: Param = text("kfl", "filter; everything when not given");
 const START: Param =
@@ -43,7 +45,7 @@ const END_TIME: Param =
 const NODES: Param = param("nodes", Kind::List, "nodes by name; all when not given");
 const FORMAT: Param = param(
     "format",
-    Kind::Choice(&["compact", "full", "raw"]),
+    Kind::Choice(calls::FORMAT_WORDS),
     "how much of each is shown",
 );
 const MAX_BYTES: Param = param(
@@ -51,29 +53,29 @@ const MAX_BYTES: Param = param(
     Kind::Integer {
         least: 1024,
         most: MAX_ANSWER_BYTES as i64,
-        default: 61_440,
+        default: ANSWER_BYTES as i64,
     },
     "most bytes of rows in the answer",
 );
+
+const GROUP_KEYS: Kind = Kind::Words {
+    most: MAX_KEYS,
+    of: &GROUP_WORDS,
+};
 
 const STATS: &[Param] = &[
     DB,
     KFL,
     START,
     END,
-    param(
-        "group_by",
-        Kind::List,
-        "up to 4 of endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, node, src.node, \
-         dst.node, status, protocol, method, outcome",
-    ),
+    param("group_by", GROUP_KEYS, "what makes groups"),
     param(
         "order",
         Kind::Choice(stats::ORDER_WORDS),
         "groups with most of it come first",
     )
     .or(&["order_by"]),
-    limit("groups", 1000, 50),
+    limit("groups", MAX_SHOWN, DEFAULT_SHOWN),
     text("bucket", "auto or a duration (10s, 1m): series over time, too"),
     MAX_BYTES,
 ];
@@ -92,17 +94,32 @@ const TIMELINE: &[Param] = &[
     MAX_BYTES,
 ];
 
+const EVENTS: &[Param] = &[
+    DB,
+    param("kind", Kind::List, "kinds of events; all when not given").or(&["kinds"]),
+    text("reason", "events with this reason, e.g. BackOff"),
+    text("namespace", "events of this namespace").or(&["ns"]),
+    param("namespaces", Kind::List, "events of these namespaces"),
+    text("pod", "events of pods with this in their name"),
+    text("node", "events on this node"),
+    text("warning", "true: warnings alone; false: the others alone"),
+    START,
+    END,
+    limit("events", 1000, 100),
+    MAX_BYTES,
+];
+
 const SQL: &[Param] = &[
     DB,
     needed("sql", "one SELECT; GET /mcp/schema tells tables and columns").or(&["query"]),
-    limit("rows", MAX_ROWS, 100),
+    limit("rows", MAX_ROWS, DEFAULT_ROWS),
     MAX_BYTES,
 ];
 
 /// What flows are chosen by.
 const FLOWS_OF: Param = text(
     "db",
-    "the dissection asked: <snapshot>/<dissection>; the one completed last when not given",
+    "the dissection asked: <snapshot>/<dissection>; live ones, else the one completed last, when not given",
 )
 .or(SPELT_DB);
 const L4PROTO: Param = text("l4proto", "tcp or udp; both when not given").or(&["proto"]);
@@ -112,8 +129,11 @@ const POD: Param = text("pod", "flows with an end in a pod with this in its name
 const SVC: Param = text("svc", "flows with an end behind this service").or(&["service"]);
 
 /// What names are chosen by.
-const OF_NAMES: Param =
-    text("snapshot_id", "the snapshot; the newest when not given").or(&["snapshot", "snapshot_name"]);
+const OF_NAMES: Param = text(
+    "snapshot_id",
+    "the snapshot; the cluster as it is now when not given",
+)
+.or(&["snapshot", "snapshot_name"]);
 const NAME_PART: Param = text("name", "those with this in their name");
 const NAME_REGEX: Param = text(
     "name_regex",
@@ -200,6 +220,12 @@ pub(in crate::api) const ROUTES: &[Route] = &[
             START_TIME,
             END_TIME,
             NODES,
+            param(
+                "workload_filter",
+                Kind::Object,
+                "whose packets to keep: {\"namespaces\": [\"production\"], \"pod_regex\": \"checkout-.*\"}, both or one: packets are kept \
+                 of which at least one peer matches",
+            ),
         ],
     ),
     get(
@@ -276,13 +302,21 @@ pub(in crate::api) const ROUTES: &[Route] = &[
         "Delete a dissection with its tables",
         SERVICE_NAMED,
     ),
+    Route {
+        gives: Gives::Proto,
+        ..get(
+            "/delayed_dissection.proto",
+            "The service in Protocol Buffers: the same port speaks gRPC over HTTP/2, with reflection",
+            &[],
+        )
+    },
     get("/mcp/dissection", "Whether live traffic is dissected", &[]),
     post(
         "/mcp/dissection/enable",
-        "Dissect live traffic: not there yet, and refused",
+        "Dissect the last minutes of all tapes again and again: what names no db is asked of them",
         &[],
     ),
-    post("/mcp/dissection/disable", "Do not dissect live traffic", &[]),
+    post("/mcp/dissection/disable", "Dissect live traffic no more", &[]),
     get(
         "/mcp/dissections",
         "All dissections, newest first",
@@ -369,7 +403,7 @@ pub(in crate::api) const ROUTES: &[Route] = &[
                 Kind::Choice(flows::ORDER_WORDS),
                 "most of it first; time: oldest first",
             ),
-            limit("flows", 1000, 100),
+            limit("flows", MAX_FLOWS, DEFAULT_FLOWS),
             START,
             END,
             MAX_BYTES,
@@ -386,13 +420,13 @@ pub(in crate::api) const ROUTES: &[Route] = &[
         &[
             DB,
             KFL,
-            limit("calls", 1000, 100),
+            limit("calls", MAX_LIMIT, DEFAULT_LIMIT),
             FORMAT,
             START,
             END,
             param(
                 "order",
-                Kind::Choice(&["time", "latency", "size"]),
+                Kind::Choice(calls::ORDER_WORDS),
                 "oldest, slowest or largest first",
             ),
             text("cursor", "where the last page ended"),
@@ -426,6 +460,11 @@ pub(in crate::api) const ROUTES: &[Route] = &[
         TIMELINE,
     ),
     post("/mcp/timeline", "The same", TIMELINE),
+    get(
+        "/mcp/events",
+        "What happened beside the calls: processes, sockets, memory, Kubernetes",
+        EVENTS,
+    ),
     get(
         "/mcp/sql",
         "The rows of one SELECT over the tables of a dissection",

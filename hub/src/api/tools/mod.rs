@@ -7,6 +7,8 @@ mod schema;
 
 mod follow;
 
+mod answers;
+
 mod budget;
 
 mod clean;
@@ -15,10 +17,11 @@ mod say;
 
 use serde_json::{Map, Value, json};
 
-use super::operations::{Answering, Operation, SNAPSHOT, calls};
+use super::operations::{Answering, Operation, SNAPSHOT, calls, live};
 use super::param::Param;
 use super::params::Params;
 use super::{ApiError, App};
+pub(super) use answers::Answers;
 pub(super) use budget::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES};
 pub(super) use clean::clean;
 pub(super) use follow::{Follow, Step};
@@ -109,6 +112,11 @@ pub(super) async fn call(
     if tool.takes("db") && matches!(tool.run, Run::AtOnce(_)) {
         choose_db(app, &mut params).await?;
     }
+    let known = answers::key(app, tool, &params, bytes).await?;
+    if let Some(answer) = known.as_ref().and_then(|key| app.answers.get(key)) {
+        return Ok(Value::clone(&answer));
+    }
+    let zone = if tool.tells_times() { params.zone()? } else { None };
     let mut answer = match tool.run {
         Run::AtOnce(operation) => operation(app, &mut params).await?,
         Run::Followed(run) => run(app, &mut params, follow).await?,
@@ -116,28 +124,53 @@ pub(super) async fn call(
     // Not every operation has rows to cut.
     params.value(&["max_bytes"]);
     params.warn(&mut answer);
+    live::tell(app, &mut answer);
     if let Some(db) = answer.get("db").and_then(Value::as_str).map(str::to_owned)
         && let Some(coverage) = calls::coverage(app, &db).await
     {
         answer["coverage"] = coverage;
     }
+    if let Some(zone) = zone {
+        zone.tell(&mut answer);
+    }
     clean(&mut answer);
     if let Some(bytes) = bytes {
         budget::fit(&mut answer, tool.rows, bytes);
     }
+    if let Some(key) = known {
+        app.answers.keep(key, &answer);
+    }
     Ok(answer)
 }
 
+/// Tools whose answers have no times in them.
+const TIMELESS: [&str; 9] = [
+    "explain_kfl",
+    "describe_schema",
+    "enable_dissection",
+    "disable_dissection",
+    "delete_snapshot",
+    "get_cloud_storage_status",
+    "upload_snapshot_to_cloud",
+    "download_snapshot_from_cloud",
+    "get_cloud_job_status",
+];
+
 impl Tool {
+    /// Whether its answers have times in them.
+    pub(super) fn tells_times(&self) -> bool {
+        !TIMELESS.contains(&self.name)
+    }
+
     /// Whether it has a parameter of that name.
     pub(super) fn takes(&self, name: &str) -> bool {
         self.params.iter().any(|param| param.name == name)
     }
 }
 
-/// While there is one dissection, be it done or under way, that one is meant.
+/// While there is one dissection, be it done or under way, that one is meant; but live calls while they are switched on.
 async fn choose_db(app: &App, params: &mut Params) -> Result<(), ApiError> {
-    if params.has(&["db"]) || params.has(SNAPSHOT) {
+    if params.has(&["db"]) || params.has(SNAPSHOT) || app.hub.live.state().enabled() {
         return Ok(());
     }
     if let [only] = app.hub.jobs.list(None).await?.as_slice() {

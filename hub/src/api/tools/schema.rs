@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES, Tool};
-use crate::api::param::{Kind, param};
+use crate::api::param::{Kind, TIME_ZONE, param};
 
 /// What a tool takes. Parameters that are not in it are not refused but named in `warnings`.
 pub(in crate::api) fn input(tool: &Tool) -> Map<String, Value> {
@@ -22,6 +22,9 @@ pub(in crate::api) fn input(tool: &Tool) -> Map<String, Value> {
         "Most bytes of the answer; what is longer is cut, and says so",
     );
     properties.insert("max_bytes".to_owned(), bytes.schema());
+    if tool.tells_times() {
+        properties.insert(TIME_ZONE.name.to_owned(), TIME_ZONE.schema());
+    }
     let required: Vec<&str> = tool
         .params
         .iter()

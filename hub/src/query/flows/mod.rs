@@ -126,6 +126,8 @@ pub async fn flows(db: &Database, query: &FlowsQuery) -> Result<FlowsPage, Query
         ));
     }
     let (connections, scoped) = query.connections(db).await?;
+    let most = scoped.filter.limit.unwrap_or(u64::MAX);
+    let limit = limit.min(usize::try_from(most).unwrap_or(usize::MAX));
     let grouped = table::grouped(connections.clone(), query.group)?;
     let total = grouped.clone().count().await? as u64;
     let batches = grouped
@@ -165,7 +167,11 @@ pub async fn flows(db: &Database, query: &FlowsQuery) -> Result<FlowsPage, Query
     }
     let there = page.flows.len();
     page.truncated = (there as u64) < total;
-    if page.truncated {
+    if page.truncated && there as u64 == most {
+        page.hint = Some(format!(
+            "the filter's limit({most}) ends the answer; leave it out to see more"
+        ));
+    } else if page.truncated {
         page.hint = Some(format!(
             "{there} of {total} flows are here; raise limit or max_bytes, ask for one pod, service or address, or \
              add them up with aggregate"

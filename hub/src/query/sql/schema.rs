@@ -8,8 +8,10 @@ use wiretape_dissect::Marks;
 use super::session::{self, FUNCTIONS};
 use super::{DEFAULT_ROWS, MAX_ROWS, SQL_MEMORY, SQL_TIME, values};
 use crate::calls::connections::COLUMNS as CONNECTIONS;
+use crate::calls::events::COLUMNS as EVENTS;
 use crate::calls::known::COLUMNS as NAMES;
 use crate::calls::schema::{COLUMNS, VERSION};
+use crate::calls::session::{EVENTS as OF_EVENTS, NAMES as OF_NAMES};
 use crate::query::{Database, QueryError, nearest};
 
 /// Questions that show how it is done.
@@ -34,6 +36,10 @@ const EXAMPLES: &[(&str, &str)] = &[
          server_retransmissions AS again FROM flows ORDER BY bytes DESC LIMIT 20",
     ),
     (
+        "what was killed, refused or failing when",
+        "SELECT ts, kind, namespace, pod, reason, message FROM events WHERE warning = 1 ORDER BY ts LIMIT 50",
+    ),
+    (
         "by a header",
         "SELECT ts, path, req_headers['x-request-id'] AS request FROM calls WHERE status = 503 ORDER BY ts LIMIT 10",
     ),
@@ -53,8 +59,13 @@ pub async fn describe_schema(db: &Database) -> Result<Value, QueryError> {
             .fields()
             .iter()
             .map(|field| {
-                let mut of_all = COLUMNS.iter().chain(CONNECTIONS.iter()).chain(NAMES);
-                let known = of_all.find(|column| column.name == field.name());
+                // Flows are made of connections, and nothing in them means what it does of calls alone.
+                let mut of_table = match name.as_str() {
+                    OF_EVENTS => EVENTS.iter().chain(&[]),
+                    OF_NAMES => NAMES.iter().chain(&[]),
+                    _ => COLUMNS.iter().chain(CONNECTIONS.iter()),
+                };
+                let known = of_table.find(|column| column.name == field.name());
                 let mut column = Map::new();
                 column.insert("name".to_owned(), json!(field.name()));
                 let kind = known.map_or_else(

@@ -20,7 +20,7 @@ use super::entry::ms;
 use super::latency::{self, EXACT_LATENCIES};
 use super::scope::{Scope, shown_span};
 use super::stats::{Bucket, Buckets, Measures, rate, share, shown_series};
-use super::{Database, QueryError, scan};
+use super::{Database, QueryError, events, scan};
 use changes::{Stretch, stretches};
 use facts::{Fact, Facts, Reading};
 
@@ -29,6 +29,9 @@ pub const MAX_CALLS: usize = EXACT_LATENCIES;
 
 /// Lines with series in an answer.
 const LINES: usize = 20;
+
+/// Bytes of the events beside the calls.
+const BESIDE_BYTES: usize = 8 << 10;
 
 /// Lines in which changes are looked for, those with most calls first.
 const LOOKED_AT: usize = 500;
@@ -110,6 +113,7 @@ pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, Que
         }
     };
     answer["window"] = shown_span(span);
+    answer["happened"] = events::beside(db, query.scope.around(db), BESIDE_BYTES).await?;
     let warnings = scoped.warnings();
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);

@@ -189,6 +189,7 @@ async fn snapshot(app: &App, params: &mut Params, span: &Span) -> Result<Found, 
         name: format!("{NAMED}-{}", millis(now)),
         asked,
         nodes: Vec::new(),
+        workloads: None,
     };
     let made = app.hub.snapshots.create(create, now).await?;
     Ok(Found {

@@ -95,7 +95,10 @@ pub(super) async fn overview(
         answer["workload"] = json!(workload);
     }
     match ask.timeline(&both).await {
-        Ok(events) => answer["events"] = events,
+        Ok((events, happened)) => {
+            answer["events"] = events;
+            answer["happened"] = happened;
+        }
         // Of a million calls and more there is a timeline only by parts.
         Err(error) => answer["warnings"] = json!([format!("no timeline: {}", error.message())]),
     }
@@ -137,7 +140,8 @@ impl Ask<'_> {
         Ok(query::stats(&self.opened.database, &question).await?)
     }
 
-    async fn timeline(&self, kfl: &str) -> Result<Value, ApiError> {
+    /// What changed in the calls, and what happened beside them.
+    async fn timeline(&self, kfl: &str) -> Result<(Value, Value), ApiError> {
         let question = TimelineQuery {
             scope: self.scope(kfl),
             by: Lines::Peers,
@@ -150,7 +154,8 @@ impl Ask<'_> {
         if let Value::Array(events) = &mut events {
             events.truncate(EVENTS);
         }
-        Ok(if events.is_null() { json!([]) } else { events })
+        let events = if events.is_null() { json!([]) } else { events };
+        Ok((events, timeline["happened"].take()))
     }
 
     async fn calls(&self, kfl: &str, order: Order) -> Result<Vec<Value>, ApiError> {

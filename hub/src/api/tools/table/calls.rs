@@ -3,12 +3,17 @@
 use super::{
     CALL_DB, DB, END, ID, KFL, NAME, OF_SNAPSHOT, PCAP_FORMAT, START, always, member, needed, param, text,
 };
-use crate::api::operations::{calls, operation, pcap, sql, stats, timeline};
+use crate::api::operations::{calls, events, operation, pcap, sql, stats, timeline};
 use crate::api::param::Kind;
 use crate::api::tools::Effect::Reads;
 use crate::api::tools::Run::AtOnce;
 use crate::api::tools::Tool;
-use crate::query::{DEFAULT_ROWS, MAX_ROWS};
+use crate::query::{
+    DEFAULT_LIMIT, DEFAULT_ROWS, DEFAULT_SHOWN, GROUP_WORDS, MAX_KEYS, MAX_LIMIT, MAX_ROWS, MAX_SHOWN,
+};
+
+const EVENT_KINDS: &str = "Kinds: process_start, process_exit, oom_kill, socket_refused, socket_reset, socket_timeout, \
+     memory_pressure, kubernetes, recorder; all when not given";
 
 pub(super) static TOOLS: &[Tool] = &[
     Tool {
@@ -26,19 +31,19 @@ pub(super) static TOOLS: &[Tool] = &[
                 "limit",
                 Kind::Integer {
                     least: 1,
-                    most: 1000,
-                    default: 100,
+                    most: MAX_LIMIT,
+                    default: DEFAULT_LIMIT,
                 },
                 "Most calls",
             ),
             param(
                 "format",
-                Kind::Choice(&["compact", "full", "raw"]),
+                Kind::Choice(calls::FORMAT_WORDS),
                 "compact fits a line; full adds headers and the beginnings of bodies; raw gives every column",
             ),
             param(
                 "order",
-                Kind::Choice(&["time", "latency", "size"]),
+                Kind::Choice(calls::ORDER_WORDS),
                 "Oldest, slowest or largest first",
             ),
             START,
@@ -160,9 +165,11 @@ pub(super) static TOOLS: &[Tool] = &[
             OF_SNAPSHOT,
             param(
                 "group_by",
-                Kind::List,
-                "Up to 4 of: endpoint, src, dst, service, src.service, pod, src.pod, namespace, src.namespace, node, \
-                 status, protocol, method, outcome",
+                Kind::Words {
+                    most: MAX_KEYS,
+                    of: &GROUP_WORDS,
+                },
+                "What makes groups",
             ),
             param(
                 "order",
@@ -173,8 +180,8 @@ pub(super) static TOOLS: &[Tool] = &[
                 "limit",
                 Kind::Integer {
                     least: 1,
-                    most: 1000,
-                    default: 50,
+                    most: MAX_SHOWN,
+                    default: DEFAULT_SHOWN,
                 },
                 "Most groups",
             ),
@@ -235,6 +242,11 @@ pub(super) static TOOLS: &[Tool] = &[
             always("calls", "integer", "Calls looked at"),
             always("window", "object", "The time that is covered"),
             member("events", "array", "What changed, oldest first"),
+            member(
+                "happened",
+                "object",
+                "Warnings and changes beside the calls: OOM kills, restarts, failed probes",
+            ),
             member("failures", "object|array", "What failed, and how"),
             member("retries", "object", "Requests that were sent again"),
             member("connections", "object|array", "Connections a minute"),
@@ -248,6 +260,52 @@ pub(super) static TOOLS: &[Tool] = &[
         effect: Reads,
         rows: "lines",
         run: AtOnce(operation!(timeline::timeline)),
+    },
+    Tool {
+        name: "list_events",
+        title: "Events",
+        description: "What happened beside the calls, oldest first: processes that ended, OOM kills, connections refused or \
+            reset, memory pressure, events of Kubernetes (restarts, failed probes, scaling). Often the cause of what a \
+            timeline shows.",
+        params: &[
+            param("kind", Kind::List, EVENT_KINDS),
+            text("reason", "Only those with this reason, e.g. BackOff"),
+            text("namespace", "Only those of this namespace"),
+            text("pod", "Only those of pods with this in their name"),
+            text("node", "Only those on this node"),
+            param(
+                "warning",
+                Kind::Text,
+                "true: only warnings; false: only the others",
+            ),
+            START,
+            END,
+            param(
+                "limit",
+                Kind::Integer {
+                    least: 1,
+                    most: 1000,
+                    default: 100,
+                },
+                "Most events",
+            ),
+            DB,
+            OF_SNAPSHOT,
+        ],
+        gives: &[
+            always(
+                "events",
+                "array",
+                "The events: ts, kind, reason, message, node, ns, pod",
+            ),
+            always("total", "integer", "How many there are"),
+            always("truncated", "boolean", "Whether there are more"),
+            member("explanation", "string", "Why there is none, when there is none"),
+            CALL_DB,
+        ],
+        effect: Reads,
+        rows: "events",
+        run: AtOnce(operation!(events::list)),
     },
     Tool {
         name: "query_sql",

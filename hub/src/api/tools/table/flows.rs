@@ -1,18 +1,19 @@
 //! Who was who, and who talked to whom, below the calls.
 
 use super::{CALL_DB, DB, END, KFL, OF_SNAPSHOT, START, always, member, param, text};
-use crate::api::operations::{flows, operation, workloads};
+use crate::api::operations::{calls, flows, operation, workloads};
 use crate::api::param::{Kind, Param};
 use crate::api::tools::Effect::Reads;
 use crate::api::tools::Run::AtOnce;
 use crate::api::tools::{Member, Tool};
+use crate::query::{DEFAULT_FLOWS, MAX_FLOWS};
 
 pub(super) static TOOLS: &[Tool] = &[
     Tool {
         name: "list_workloads",
         title: "List workloads",
-        description: "Pods and services of a snapshot, with their addresses, as the recorders knew them at the time: whom a \
-            filter can name.",
+        description: "Pods and services of a snapshot, with their addresses, as they were known at the time, or of the \
+            cluster as it is now: whom a filter can name.",
         params: WORKLOADS,
         gives: WORKLOADS_GIVE,
         effect: Reads,
@@ -22,7 +23,8 @@ pub(super) static TOOLS: &[Tool] = &[
     Tool {
         name: "list_ips",
         title: "List addresses",
-        description: "Addresses of a snapshot, with the pods and services that they belonged to and since when.",
+        description: "Addresses of a snapshot, or of the cluster as it is now, with the pods and services that they belong to and since \
+            when.",
         params: IPS,
         gives: IPS_GIVE,
         effect: Reads,
@@ -67,7 +69,7 @@ pub(super) static TOOLS: &[Tool] = &[
             ),
             param(
                 "format",
-                Kind::Choice(&["compact", "full", "raw"]),
+                Kind::Choice(calls::FORMAT_WORDS),
                 "full adds processes, rates of each side, state, connections; raw gives every column",
             ),
             param(
@@ -79,8 +81,8 @@ pub(super) static TOOLS: &[Tool] = &[
                 "limit",
                 Kind::Integer {
                     least: 1,
-                    most: 1000,
-                    default: 100,
+                    most: MAX_FLOWS,
+                    default: DEFAULT_FLOWS,
                 },
                 "Most flows",
             ),
@@ -158,7 +160,10 @@ const AT: Param = param(
     Kind::Moment,
     "Only what held at this time: Unix ms, or RFC 3339",
 );
-const SNAPSHOT: Param = text("snapshot_id", "The snapshot; the newest when not given");
+const SNAPSHOT: Param = text(
+    "snapshot_id",
+    "The snapshot; the cluster as it is now when not given",
+);
 
 const WORKLOADS: &[Param] = &[
     SNAPSHOT,
@@ -177,7 +182,12 @@ const WORKLOADS_GIVE: &[Member] = &[
         "Name, namespace, kind, labels and addresses of each",
     ),
     always("total", "integer", "How many there are"),
-    always("snapshot", "object", "Which snapshot was asked"),
+    member("snapshot", "object", "Which snapshot was asked"),
+    member(
+        "live",
+        "boolean",
+        "true: no snapshot was asked, but the agents as they are now",
+    ),
     member("explanation", "string", "Why there is none, when there is none"),
 ];
 const IPS: &[Param] = &[
@@ -193,6 +203,11 @@ const IPS: &[Param] = &[
 const IPS_GIVE: &[Member] = &[
     always("ips", "array", "Each address with its records"),
     always("total", "integer", "How many there are"),
-    always("snapshot", "object", "Which snapshot was asked"),
+    member("snapshot", "object", "Which snapshot was asked"),
+    member(
+        "live",
+        "boolean",
+        "true: no snapshot was asked, but the agents as they are now",
+    ),
     member("explanation", "string", "Why there is none, when there is none"),
 ];

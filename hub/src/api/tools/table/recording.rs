@@ -45,6 +45,11 @@ pub(super) static TOOLS: &[Tool] = &[
                 "Id and name of the snapshot, and whether it was there already",
             ),
             member(
+                "happened",
+                "object",
+                "Warnings and changes beside the calls: OOM kills, restarts, failed probes",
+            ),
+            member(
                 "totals",
                 "object",
                 "Calls, failed calls, error rate, latencies in ms",
@@ -113,6 +118,11 @@ pub(super) static TOOLS: &[Tool] = &[
                 "cluster",
                 "object",
                 "oldest_ts and newest_ts over all nodes, Unix ms",
+            ),
+            member(
+                "kubernetes",
+                "object",
+                "How the watches of services, endpoints, nodes and events stand, where the hub has them",
             ),
             always(
                 "nodes",

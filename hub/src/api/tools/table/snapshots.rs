@@ -2,9 +2,10 @@
 
 use super::{
     DURATION, END_TIME, ID, NAME, NEXT, NODES, PCAP_FORMAT, SNAPSHOT_ID, START_TIME, STATUS, always, member,
-    needed, text,
+    needed, param, text,
 };
 use crate::api::operations::{dissections, follow, operation, pcap, service, snapshots};
+use crate::api::param::Kind;
 use crate::api::tools::Effect::{Adds, Reads, Removes};
 use crate::api::tools::Run::{AtOnce, Followed};
 use crate::api::tools::{Member, Tool};
@@ -22,6 +23,12 @@ pub(super) static TOOLS: &[Tool] = &[
             START_TIME,
             END_TIME,
             NODES,
+            param(
+                "workload_filter",
+                Kind::Object,
+                "Whose packets to keep: {\"namespaces\": [\"production\"], \"pod_regex\": \"checkout-.*\"}, both or one: packets are kept \
+                 of which at least one peer matches",
+            ),
         ],
         gives: &[
             ID,

@@ -1,7 +1,7 @@
 //! What clients of the contract ask before they begin: live dissection and cloud storage.
 
 use super::{always, member, needed};
-use crate::api::operations::{operation, switches};
+use crate::api::operations::{live, operation, switches};
 use crate::api::tools::Effect::{AddsOnce, Reads};
 use crate::api::tools::Run::AtOnce;
 use crate::api::tools::{Member, Tool};
@@ -39,32 +39,36 @@ pub(super) static TOOLS: &[Tool] = &[
         params: &[],
         gives: &[
             always("enabled", "boolean", "Whether it is"),
+            member("window_seconds", "integer", "How far it looks back"),
+            member("latest", "object", "Window, calls and cost of the last round"),
+            member("error", "string", "Why the last round came to nothing"),
             member("explanation", "string", "What to do while it is not"),
         ],
         effect: Reads,
         rows: "",
-        run: AtOnce(operation!(switches::dissection)),
+        run: AtOnce(operation!(live::dissection)),
     },
     Tool {
         name: "enable_dissection",
         title: "Enable live dissection",
-        description: "Not there yet, and refused: traffic is recorded all the time, and dissected when you ask \
-            (investigate).",
+        description: "Dissects the last minutes of all tapes again and again, so that tools which name no dissection answer \
+            about now. It costs up to a fifth of a processor, and switches itself off when nobody asks for some minutes. \
+            For an incident that is over, investigate.",
         params: &[],
         gives: SWITCHED,
         effect: AddsOnce,
         rows: "",
-        run: AtOnce(operation!(switches::enable_dissection)),
+        run: AtOnce(operation!(live::enable)),
     },
     Tool {
         name: "disable_dissection",
         title: "Disable live dissection",
-        description: "Live dissection is off already. Nothing changes.",
+        description: "Ends it: tools that name no dissection answer about dissected snapshots again.",
         params: &[],
         gives: SWITCHED,
         effect: AddsOnce,
         rows: "",
-        run: AtOnce(operation!(switches::disable_dissection)),
+        run: AtOnce(operation!(live::disable)),
     },
     Tool {
         name: "get_cloud_storage_status",

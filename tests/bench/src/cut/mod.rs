@@ -1,4 +1,6 @@
-//! `wiretape-bench cut`: how long it takes to hold a whole tape.
+//! `wiretape-bench cut`: how long it takes to hold a whole tape, and to give it out.
+
+mod export;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,6 +18,10 @@ use crate::scratch::Scratch;
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes of a packet: a full Ethernet frame without its header.
 const PACKET: usize = 1500;
+/// Packets go to so many ports in turn, so that a filter on one takes one in a hundred.
+const PORTS: u16 = 100;
+/// The first of them.
+const FIRST_PORT: u16 = 1000;
 /// Time of the first packet; any will do.
 const START: Nanos = 1_767_225_600_000_000_000;
 /// Nanoseconds from packet to packet: 1.2 Gbit/s.
@@ -32,6 +38,9 @@ pub struct Options {
     /// Length of the tape in GiB.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     gigabytes: u64,
+    /// Leave out the exports, which need as much room again.
+    #[arg(long)]
+    no_export: bool,
     /// Where the tape is put; removed afterwards.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
@@ -41,12 +50,13 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let dir = Scratch::new(&options.dir)?;
     let tape_options = || TapeOptions {
-        dir: dir.path().to_owned(),
-        node: "bench".to_owned(),
-        agent: concat!("wiretape-bench ", env!("CARGO_PKG_VERSION")).to_owned(),
         ring_bytes: options.gigabytes << 30,
         segment_bytes: SEGMENT_BYTES,
-        flush_every: 1_000_000_000,
+        ..TapeOptions::new(
+            dir.path(),
+            "bench",
+            concat!("wiretape-bench ", env!("CARGO_PKG_VERSION")),
+        )
     };
 
     eprintln!(
@@ -85,26 +95,29 @@ pub fn run(options: &Options) -> Result<()> {
     let added = blocks(dir.path())?.saturating_sub(before);
     let bytes: u64 = cut.segments.iter().map(|segment| segment.bytes).sum();
     let packets: u64 = cut.segments.iter().map(|segment| segment.packets).sum();
+    let exports = if options.no_export {
+        Vec::new()
+    } else {
+        export::measure(&dir, &cut)?
+    };
     shelf.release(&cut.id)?;
 
-    wiretape_figures::print(
-        &[
-            Figure::new("time of a cut", median(times.iter().copied()), "ms").goal(Goal::Below(50.0)),
-            Figure::new("slowest cut", times.iter().copied().fold(0.0, f64::max), "ms")
-                .goal(Goal::Below(50.0)),
-            Figure::new("bytes held", bytes as f64 / f64::from(1 << 20), "MiB"),
-            Figure::new("packets held", packets as f64, "packets"),
-            Figure::new(
-                "segments held, each by a second link",
-                cut.segments.len() as f64,
-                "files",
-            ),
-            Figure::new("disk taken while held", added as f64 / 1024.0, "KiB").goal(Goal::Below(1024.0)),
-            Figure::new("time to open the tape", opened * 1e3, "ms"),
-            Figure::new("writing speed while filling", bytes as f64 / 1e6 / filled, "MB/s"),
-        ],
-        options.json,
-    )
+    let mut figures = vec![
+        Figure::new("time of a cut", median(times.iter().copied()), "ms").goal(Goal::Below(50.0)),
+        Figure::new("slowest cut", times.iter().copied().fold(0.0, f64::max), "ms").goal(Goal::Below(50.0)),
+        Figure::new("bytes held", bytes as f64 / f64::from(1 << 20), "MiB"),
+        Figure::new("packets held", packets as f64, "packets"),
+        Figure::new(
+            "segments held, each by a second link",
+            cut.segments.len() as f64,
+            "files",
+        ),
+        Figure::new("disk taken while held", added as f64 / 1024.0, "KiB").goal(Goal::Below(1024.0)),
+        Figure::new("time to open the tape", opened * 1e3, "ms"),
+        Figure::new("writing speed while filling", bytes as f64 / 1e6 / filled, "MB/s"),
+    ];
+    figures.extend(exports);
+    wiretape_figures::print(&figures, options.json)
 }
 
 /// Records until the ring is full, and a little less than its oldest segment would be taken.
@@ -119,12 +132,16 @@ fn fill(tape: &mut Tape, ring_bytes: u64) -> Result<Nanos> {
 
 /// Records some packets, each different from the one before it; returns the time after the last.
 fn record(tape: &mut Tape, start: Nanos, packets: u64) -> Result<Nanos> {
-    let mut data = [0x5A_u8; PACKET];
+    let mut data = datagram();
     let mut now = start;
-    for _ in 0..packets {
+    for number in 0..packets {
         now += PACE;
-        if let Some(stamp) = data.get_mut(20..28) {
-            stamp.copy_from_slice(&now.to_be_bytes());
+        // At most PORTS.
+        let port = FIRST_PORT + (number % u64::from(PORTS)) as u16;
+        for (at, bytes) in [(22, &port.to_be_bytes()[..]), (28, &now.to_be_bytes()[..])] {
+            if let Some(place) = data.get_mut(at..at + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
         }
         tape.append(&Packet {
             ts: now,
@@ -138,6 +155,21 @@ fn record(tape: &mut Tape, start: Nanos, packets: u64) -> Result<Nanos> {
         })?;
     }
     Ok(now)
+}
+
+/// IPv4 (RFC 791) and UDP (RFC 768) from port 9 of one host to another; the port is filled in for each packet.
+fn datagram() -> [u8; PACKET] {
+    let mut data = [0x5A; PACKET];
+    let [high, low] = (PACKET as u16).to_be_bytes();
+    let [udp_high, udp_low] = (PACKET as u16 - 20).to_be_bytes();
+    let head = [
+        0x45, 0, high, low, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 9, 0, 0, udp_high,
+        udp_low, 0, 0,
+    ];
+    for (place, byte) in data.iter_mut().zip(head) {
+        *place = byte;
+    }
+    data
 }
 
 /// Every segment of the cut is the ring's own file under a second name.

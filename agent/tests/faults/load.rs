@@ -1,0 +1,136 @@
+//! More than can be held: sent = recorded + counted as lost, and the losses stand where and when they came about.
+
+use std::time::Duration;
+
+use wiretape_tape::{LossStage, Nanos};
+
+use crate::common::agent::Agent;
+use crate::common::places::Cgroup;
+use crate::common::workload::Workload;
+use crate::common::{self};
+use crate::double::Double;
+use crate::{all_numbers, long};
+
+const SECOND: Nanos = 1_000_000_000;
+
+/// A datagram, and what the tape takes for it as sent and as received.
+const BYTES: usize = 1000;
+const ON_TAPE: f64 = 2.0 * 1100.0;
+
+/// A disk that takes a write of 256 KiB each 100 ms.
+const DELAY: Duration = Duration::from_millis(100);
+const CAPACITY: f64 = 262_144.0 / 0.1;
+
+#[test]
+fn at_half_to_three_times_what_it_can_hold_every_datagram_is_on_the_tape_or_told_as_lost() {
+    if common::cannot_record() {
+        return;
+    }
+    for times in [0.5, 1.0, 2.0, 3.0] {
+        let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+        let double = Double::new(dir.path());
+        let path = cgroup.path.to_string_lossy();
+        let flags = ["--backend", "ebpf", "--cgroup", &path, "--buffer-size", "256KiB"];
+        let agent = double.start(&dir.path().join("tape"), &flags);
+        double.delay(DELAY);
+        let rate = (CAPACITY / ON_TAPE * times) as usize;
+        let count = rate * if long() { 20 } else { 3 };
+        Workload::start(
+            &format!("numbered {count} {rate} {BYTES}"),
+            &cgroup.child("shop"),
+            None,
+        )
+        .finish();
+        double.delay(Duration::ZERO);
+        let (seen, lost) = agent.accounts();
+        assert_eq!(seen, 2 * count as u64, "each is sent and received");
+        agent.wait_for("the losses on the tape", |agent| agent.boundaries().lost == lost);
+
+        let kept = all_numbers(&agent, "all");
+        let boundaries = agent.boundaries();
+        assert_eq!(boundaries.packets + boundaries.lost, seen);
+        eprintln!("{times} times what it can hold: {count} sent, {lost} of {seen} packets lost");
+        let told: u64 = boundaries.losses.iter().map(|loss| loss.packets).sum();
+        assert_eq!(
+            told, lost,
+            "each loss with its stage and time: {:?}",
+            boundaries.losses
+        );
+        assert!(
+            boundaries
+                .losses
+                .iter()
+                .all(|loss| loss.stage == LossStage::BufferFull)
+        );
+        // Where numbers are missing, there is a loss of that time.
+        for pair in kept.windows(2) {
+            let [(before, number), (after, next)] = pair else {
+                continue;
+            };
+            if next - number > 1 {
+                let covered = boundaries
+                    .losses
+                    .iter()
+                    .any(|loss| loss.since <= after + 2 * SECOND && loss.until + 2 * SECOND >= *before);
+                assert!(
+                    covered,
+                    "{number} to {next} are missing, and no loss is told of that time"
+                );
+            }
+        }
+        match times {
+            0.5 => assert_eq!(lost, 0, "half of what it can hold is held"),
+            3.0 => {
+                assert!(
+                    lost > 0 && !kept.is_empty(),
+                    "three times what it can hold is too much"
+                );
+                agent.wait_for_condition("ring_overrun");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn tiny_packets_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
+    if common::cannot_record() {
+        return;
+    }
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let agent = Agent::start(
+        dir.path(),
+        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
+    );
+    let seconds = if long() { 30 } else { 2 };
+    let mut workload = Workload::start(&format!("flood {seconds}"), &cgroup.child("shop"), None);
+    let sent: u64 = workload.said("sent=").parse().expect("a number");
+    workload.finish();
+    let (seen, lost) = agent.accounts();
+    eprintln!("{} packets a second, {lost} of {seen} lost", seen / seconds);
+    assert_eq!(seen, 2 * sent);
+    assert_eq!(agent.metric("wiretape_agent_truncated_total"), 0);
+}
+
+#[test]
+fn connections_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
+    if common::cannot_record() {
+        return;
+    }
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let agent = Agent::start(
+        dir.path(),
+        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
+    );
+    let seconds = if long() { 30 } else { 2 };
+    let mut workload = Workload::start(&format!("connect {seconds}"), &cgroup.child("shop"), None);
+    let made: u64 = workload.said("made=").parse().expect("a number");
+    workload.finish();
+    let (seen, lost) = agent.accounts();
+    eprintln!(
+        "{} connections a second, {lost} of {seen} packets lost",
+        made / seconds
+    );
+    // SYN, SYN-ACK, ACK and what closes it, as sent and as received.
+    assert!(seen >= 8 * made, "{made} connections, {seen} packets");
+}

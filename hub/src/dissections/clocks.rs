@@ -1,0 +1,178 @@
+//! How far apart the clocks of two nodes are, out of the calls that both have recorded.
+//!
+//! A request's first byte takes some time from the client's socket to the server's, and the response's some time back. Read
+//! off two clocks, the one is longer by the distance of the clocks and the other shorter by as much. The shortest of each
+//! kind have waited for nothing, and are alike but for that distance: half of their difference (RFC 5905, section 8, takes
+//! the same mean, of the sample with the least delay).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wiretape_dissect::{Call, Observation};
+
+/// Most pairs of nodes whose clocks are compared by one worker. Of a hundred nodes there are 4950.
+const MAX_PAIRS: usize = 8192;
+
+/// Calls without which nothing is said: the shortest of a few is no shortest way.
+const ENOUGH: u64 = 5;
+
+/// The clocks of two nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// One node.
+    pub node: String,
+    /// The other.
+    pub other: String,
+    /// How far the clock of `other` is ahead, in ns.
+    pub ahead_ns: i64,
+    /// The least time there and back, in ns: by half of it at most is `ahead_ns` wrong.
+    pub round_trip_ns: i64,
+    /// Calls that say so.
+    pub calls: u64,
+}
+
+/// The shortest ways between nodes.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    /// By the numbers of the tapes, the smaller first.
+    pairs: BTreeMap<(u16, u16), Shortest>,
+}
+
+/// Between the first node's clock and the second's, in ns.
+#[derive(Clone, Copy, Debug)]
+struct Shortest {
+    there: i64,
+    back: i64,
+    calls: u64,
+}
+
+impl Ways {
+    /// Looks at a call that may have been recorded at both ends.
+    pub(super) fn see(&mut self, call: &Call) {
+        if let (Some(client), Some(server)) = (&call.client_side, &call.server_side) {
+            self.compare(client, server);
+        }
+    }
+
+    fn compare(&mut self, client: &Observation, server: &Observation) {
+        let (Some(asked), Some(heard)) = (client.request, server.request) else {
+            return;
+        };
+        let (Some(told), Some(answered)) = (client.response, server.response) else {
+            return;
+        };
+        let to_server = difference(heard.0, asked.0);
+        let to_client = difference(told.0, answered.0);
+        if client.tape < server.tape {
+            self.add((client.tape, server.tape), to_server, to_client, 1);
+        } else if server.tape < client.tape {
+            self.add((server.tape, client.tape), to_client, to_server, 1);
+        }
+    }
+
+    /// Takes over what another worker saw.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (pair, way) in &other.pairs {
+            self.add(*pair, way.there, way.back, way.calls);
+        }
+    }
+
+    /// What they say of the clocks; `nodes` are the nodes' names by number of tape.
+    pub(super) fn clocks(&self, nodes: &[String]) -> Vec<Clocks> {
+        let name = |tape: u16| nodes.get(usize::from(tape)).cloned().unwrap_or_default();
+        self.pairs
+            .iter()
+            .filter(|(_, way)| way.calls >= ENOUGH)
+            .map(|((node, other), way)| Clocks {
+                node: name(*node),
+                other: name(*other),
+                ahead_ns: (way.there - way.back) / 2,
+                round_trip_ns: way.there + way.back,
+                calls: way.calls,
+            })
+            .collect()
+    }
+
+    fn add(&mut self, pair: (u16, u16), there: i64, back: i64, calls: u64) {
+        if self.pairs.len() >= MAX_PAIRS && !self.pairs.contains_key(&pair) {
+            return;
+        }
+        let way = self.pairs.entry(pair).or_insert(Shortest {
+            there,
+            back,
+            calls: 0,
+        });
+        way.there = way.there.min(there);
+        way.back = way.back.min(back);
+        way.calls += calls;
+    }
+}
+
+/// `later - earlier`, of two clocks. More than some days apart they are not compared.
+fn difference(later: u64, earlier: u64) -> i64 {
+    const DAYS: i128 = 7 * 86_400_000_000_000;
+    let difference = (i128::from(later) - i128::from(earlier)).clamp(-DAYS, DAYS);
+    i64::try_from(difference).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    const AHEAD: i64 = 40_000_000;
+
+    /// A call that took `there` and `back` on its way, and whose server's clock is ahead by `ahead`: both ends of it.
+    fn call(client: u16, server: u16, there: u64, back: u64, ahead: i64) -> (Observation, Observation) {
+        let at = |time: u64| Some((time, time));
+        let ahead = |time: u64| at(time.checked_add_signed(ahead).unwrap());
+        let (heard, answered) = (1000 * MS + there, 1005 * MS + there);
+        let client = Observation {
+            tape: client,
+            request: at(1000 * MS),
+            response: at(answered + back),
+        };
+        let server = Observation {
+            tape: server,
+            request: ahead(heard),
+            response: ahead(answered),
+        };
+        (client, server)
+    }
+
+    fn clocks(calls: &[(Observation, Observation)]) -> Vec<(String, String, i64, i64)> {
+        let mut ways = Ways::default();
+        calls
+            .iter()
+            .for_each(|(client, server)| ways.compare(client, server));
+        let nodes = ["a".to_owned(), "b".to_owned()];
+        let told = ways.clocks(&nodes).into_iter();
+        told.map(|clocks| (clocks.node, clocks.other, clocks.ahead_ns, clocks.round_trip_ns))
+            .collect()
+    }
+
+    #[test]
+    fn clock_that_is_ahead_shows_in_the_shortest_ways_of_both_directions() {
+        let ways = [(3, 1), (1, 4), (9, 9), (2, 1), (1, 2)];
+        let calls = ways.map(|(there, back)| call(0, 1, there * MS, back * MS, AHEAD));
+        let expected = ("a".to_owned(), "b".to_owned(), AHEAD, 2_000_000);
+        assert_eq!(clocks(&calls), [expected]);
+    }
+
+    #[test]
+    fn calls_of_either_direction_compare_the_same_clocks() {
+        let mut calls: Vec<_> = (0..3).map(|_| call(0, 1, 3 * MS, MS, AHEAD)).collect();
+        // Here the server is the node whose clock is behind.
+        calls.extend((0..2).map(|_| call(1, 0, MS, MS, -AHEAD)));
+        let expected = ("a".to_owned(), "b".to_owned(), AHEAD, 2_000_000);
+        assert_eq!(clocks(&calls), [expected]);
+    }
+
+    #[test]
+    fn few_calls_and_calls_on_one_node_say_nothing() {
+        let few: Vec<_> = (0..4).map(|_| call(0, 1, MS, MS, 0)).collect();
+        assert_eq!(clocks(&few), []);
+        let same: Vec<_> = (0..9).map(|_| call(0, 0, MS, MS, 0)).collect();
+        assert_eq!(clocks(&same), []);
+    }
+}
