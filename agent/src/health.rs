@@ -131,6 +131,8 @@ pub struct Health {
     pub backend: &'static str,
     /// Why from there.
     pub backend_chosen: String,
+    /// What is not known beside the packets, and why. Recording does not fail by it.
+    pub missing: Vec<String>,
 }
 
 impl Health {
@@ -238,6 +240,7 @@ impl Health {
             node: status.node.clone(),
             backend: status.backend,
             backend_chosen: status.why.clone(),
+            missing: missing(status),
         }
     }
 
@@ -253,6 +256,19 @@ impl Health {
     pub fn is_ok(&self) -> bool {
         self.conditions.is_empty()
     }
+}
+
+/// Names that pods would have, and events.
+fn missing(status: &Status) -> Vec<String> {
+    let pods = status
+        .kubernetes
+        .as_ref()
+        .and_then(|kubernetes| kubernetes.missing());
+    let events = status
+        .events
+        .missing()
+        .map(|why| format!("events are not recorded: {why}"));
+    pods.into_iter().chain(events).collect()
 }
 
 /// The whole seconds since `since`, if they are more than `limit`.

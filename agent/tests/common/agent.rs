@@ -156,6 +156,25 @@ impl Agent {
         }
     }
 
+    /// Memory of its own that it holds (without the ring, which is the kernel's), in KiB, and CPU time that it has taken, in ms.
+    pub fn usage(&self) -> (u64, u64) {
+        let read =
+            |file| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it runs");
+        let status = read("status");
+        let held = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let held = held.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        // After the name, which may hold blanks: user and system time are the 12th and 13th, in hundredths.
+        let stat = read("stat");
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        (held.expect("a size"), ticks * 10)
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("the agent runs");
     }
