@@ -152,7 +152,7 @@ async fn wrong_questions_are_told_what_to_ask() {
         ("/mcp/sql?db=s/d&sql=SELECT%201&limit=10001", "1 to 10000 rows"),
         (
             "/mcp/calls?db=s/d&group_by=pod",
-            "`group_by` must be node, ns or worker",
+            "`group_by` must be node, ns, namespace or worker",
         ),
         ("/mcp/calls?db=s/d&fields=pth", "did you mean \"path\"?"),
     ] {
