@@ -182,8 +182,8 @@ async fn unknown_parameters_are_refused() {
         (
             "POST",
             "/mcp/snapshots",
-            Some(json!({ "name": "b", "workload_filter": {} })),
-            "`workload_filter` is not a parameter of POST /mcp/snapshots; it takes name, ",
+            Some(json!({ "name": "b", "colour": {} })),
+            "`colour` is not a parameter of POST /mcp/snapshots; it takes name, ",
         ),
     ] {
         let (status, answer) = hub.client.ask(method, path, body).await;
