@@ -15,7 +15,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 const TARGET: &str = "bpfel-unknown-none";
-const PROGRAMS: &str = "wiretape-agent-ebpf";
+/// Those of packets and those of events.
+const PROGRAMS: [&str; 2] = ["wiretape-agent-ebpf", "wiretape-agent-ebpf-events"];
 
 /// Where Debian's compiler is; rustup's comes before it on most paths.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
@@ -134,7 +135,7 @@ fn build_programs(compiler: &Compiler, linker: &Path) -> Result<()> {
     ];
     let output = compiler
         .cargo_build()
-        .args(["--manifest-path", "../agent-ebpf/Cargo.toml", "--bin", PROGRAMS])
+        .args(["--manifest-path", "../agent-ebpf/Cargo.toml", "--bins"])
         .args(["--locked", "--release", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
@@ -146,9 +147,11 @@ fn build_programs(compiler: &Compiler, linker: &Path) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    let built = target_dir.join(TARGET).join("release").join(PROGRAMS);
-    std::fs::copy(&built, out.join(PROGRAMS))
-        .with_context(|| format!("{} was not built", built.display()))?;
+    for programs in PROGRAMS {
+        let built = target_dir.join(TARGET).join("release").join(programs);
+        std::fs::copy(&built, out.join(programs))
+            .with_context(|| format!("{} was not built", built.display()))?;
+    }
     Ok(())
 }
 

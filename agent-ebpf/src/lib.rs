@@ -16,6 +16,16 @@ pub mod kind {
     pub const FRAME_IN: u32 = 3;
     /// A frame that an interface sent and that is not IP.
     pub const FRAME_OUT: u32 = 4;
+    /// A process has called `exec`.
+    pub const PROCESS_START: u32 = 16;
+    /// The last thread of a process ends; `status` is what its parent will wait for.
+    pub const PROCESS_EXIT: u32 = 17;
+    /// A process is killed for want of memory.
+    pub const OOM_KILL: u32 = 18;
+    /// A TCP connection, or the try at one, ends with an error; `status` is its number.
+    pub const SOCKET_ERROR: u32 = 19;
+    /// A cgroup is made: a [`super::CgroupRecord`].
+    pub const CGROUP_MADE: u32 = 20;
 }
 
 /// The head of one recorded packet; `captured` bytes from the IP header on follow it.
@@ -101,3 +111,138 @@ pub struct KernelCounters {
 }
 
 const _: () = assert!(size_of::<KernelCounters>() == 48);
+
+/// Bytes of a process's name, as the kernel keeps it.
+pub const COMM_BYTES: usize = 16;
+
+/// Something that happened to a process or one of its connections. What is not known is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventRecord {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// The process, as the first PID namespace numbers it.
+    pub pid: u32,
+    /// `CLOCK_BOOTTIME` in nanoseconds.
+    pub time: u64,
+    /// Id of the process's or the socket's cgroup.
+    pub cgroup: u64,
+    /// A wait status, or the number of an error.
+    pub status: u32,
+    /// `AF_INET` or `AF_INET6`, of a socket.
+    pub family: u16,
+    /// In network order.
+    pub local_port: u16,
+    /// In network order.
+    pub remote_port: u16,
+    /// The state that the connection was in, as the kernel numbers them.
+    pub state: u16,
+    /// Unused, for alignment.
+    pub reserved: u32,
+    /// The process's name, filled up with zeros.
+    pub comm: [u8; COMM_BYTES],
+    /// In network order; an IPv4 address takes the first four bytes.
+    pub local: [u8; 16],
+    /// The same of the other end.
+    pub remote: [u8; 16],
+}
+
+/// Bytes of an [`EventRecord`].
+pub const EVENT_RECORD_BYTES: usize = 88;
+const _: () = assert!(size_of::<EventRecord>() == EVENT_RECORD_BYTES);
+
+/// Longest path of a cgroup that is told whole. A kubelet in a container makes some 300 bytes.
+pub const CGROUP_PATH_BYTES: usize = 512;
+
+/// A cgroup that is made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupRecord {
+    /// [`kind::CGROUP_MADE`].
+    pub kind: u32,
+    /// Bytes of the path, without the zero that ends it.
+    pub length: u32,
+    /// `CLOCK_BOOTTIME` in nanoseconds.
+    pub time: u64,
+    /// Its id.
+    pub cgroup: u64,
+    /// Its path below the hierarchy's root.
+    pub path: [u8; CGROUP_PATH_BYTES],
+}
+
+/// Bytes of a [`CgroupRecord`] before its path.
+pub const CGROUP_RECORD_HEAD: usize = 24;
+const _: () = assert!(size_of::<CgroupRecord>() == CGROUP_RECORD_HEAD + CGROUP_PATH_BYTES);
+
+/// Where the kernel that runs keeps what the programs read, in bytes from the beginning of each structure. The loader
+/// reads it from the kernel's own description of its types, since it differs from kernel to kernel.
+///
+/// An array of numbers, so that both sides agree on it without a promise about bytes.
+pub mod layout {
+    /// `task_struct.tgid`
+    pub const TASK_TGID: usize = 0;
+    /// `task_struct.group_leader`
+    pub const TASK_LEADER: usize = 1;
+    /// `task_struct.signal`
+    pub const TASK_SIGNAL: usize = 2;
+    /// `task_struct.exit_code`
+    pub const TASK_EXIT_CODE: usize = 3;
+    /// `task_struct.comm`
+    pub const TASK_COMM: usize = 4;
+    /// `task_struct.cgroups`
+    pub const TASK_CGROUPS: usize = 5;
+    /// `css_set.dfl_cgrp`
+    pub const SET_CGROUP: usize = 6;
+    /// `signal_struct.live`
+    pub const SIGNAL_LIVE: usize = 7;
+    /// `signal_struct.flags`
+    pub const SIGNAL_FLAGS: usize = 8;
+    /// `signal_struct.group_exit_code`
+    pub const SIGNAL_EXIT_CODE: usize = 9;
+    /// `cgroup.kn`
+    pub const CGROUP_NODE: usize = 10;
+    /// `cgroup.level`
+    pub const CGROUP_LEVEL: usize = 11;
+    /// `cgroup.ancestors`, or `cgroup.ancestor_ids` before Linux 6.1
+    pub const CGROUP_ANCESTORS: usize = 12;
+    /// 1 where those are ids, 0 where they are pointers
+    pub const ANCESTORS_ARE_IDS: usize = 13;
+    /// `cgroup.root`
+    pub const CGROUP_ROOT: usize = 14;
+    /// `cgroup_root.hierarchy_id`
+    pub const ROOT_HIERARCHY: usize = 15;
+    /// `kernfs_node.id`
+    pub const NODE_ID: usize = 16;
+    /// `sock.sk_cgrp_data`
+    pub const SOCK_CGROUP: usize = 17;
+    /// `sock.sk_err`
+    pub const SOCK_ERROR: usize = 18;
+    /// `sock.sk_protocol`
+    pub const SOCK_PROTOCOL: usize = 19;
+    /// `sock_common.skc_family`; a `sock` begins with its `sock_common`
+    pub const SOCK_FAMILY: usize = 20;
+    /// `inet_sock.inet_sport`, which stays when the port is given back; an `inet_sock` begins with its `sock`
+    pub const SOCK_LOCAL_PORT: usize = 21;
+    /// `sock_common.skc_dport`
+    pub const SOCK_REMOTE_PORT: usize = 22;
+    /// `sock_common.skc_rcv_saddr`
+    pub const SOCK_LOCAL: usize = 23;
+    /// `sock_common.skc_daddr`
+    pub const SOCK_REMOTE: usize = 24;
+    /// `sock_common.skc_v6_rcv_saddr`, 0 without IPv6
+    pub const SOCK_LOCAL_6: usize = 25;
+    /// `sock_common.skc_v6_daddr`, 0 without IPv6
+    pub const SOCK_REMOTE_6: usize = 26;
+    /// How many there are.
+    pub const FIELDS: usize = 27;
+}
+
+/// What the programs of events count, per CPU: an array of numbers, by these indices.
+pub mod counted {
+    /// Events that the programs saw, in the recorded sub-tree.
+    pub const SEEN: usize = 0;
+    /// Of these, lost because the ring had no room.
+    pub const LOST: usize = 1;
+    /// How many there are.
+    pub const COUNTERS: usize = 2;
+}

@@ -119,6 +119,25 @@ pub struct Config {
     /// YAML file that says which cgroup, address or process is which workload; read again on SIGHUP
     #[arg(long, value_name = "FILE", env = "WIRETAPE_WORKLOADS")]
     pub workloads: Option<PathBuf>,
+
+    /// Whether to name this node's pods by the Kubernetes API
+    #[arg(long, value_enum, default_value_t = UseKubernetes::Auto, env = "WIRETAPE_KUBERNETES")]
+    pub kubernetes: UseKubernetes,
+
+    /// Where the Kubernetes API is; inside a pod it is known
+    #[arg(long, value_name = "FILE", env = "WIRETAPE_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Whether to ask the Kubernetes API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UseKubernetes {
+    /// In a pod, or with a kubeconfig
+    Auto,
+    /// Always: without an API server to be found, the agent does not start
+    On,
+    /// Never
+    Off,
 }
 
 /// Where packets come from.

@@ -67,6 +67,19 @@ impl Condition {
         Self::TapeShort,
     ];
 
+    /// Whether a new start of the agent may mend it. What is wrong with the disk, the clock or the load is not, and a
+    /// start anew would only lose packets.
+    pub fn asks_for_a_new_start(self) -> bool {
+        matches!(
+            self,
+            Self::RecordingEnded
+                | Self::RecorderStalled
+                | Self::NoPackets
+                | Self::ProgramDetached
+                | Self::TapeNotGrowing
+        )
+    }
+
     /// As it is called in `/health` and in the metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -118,6 +131,8 @@ pub struct Health {
     pub backend: &'static str,
     /// Why from there.
     pub backend_chosen: String,
+    /// What is not known beside the packets, and why. Recording does not fail by it.
+    pub missing: Vec<String>,
 }
 
 impl Health {
@@ -225,13 +240,35 @@ impl Health {
             node: status.node.clone(),
             backend: status.backend,
             backend_chosen: status.why.clone(),
+            missing: missing(status),
         }
+    }
+
+    /// Whether nothing is wrong that a new start would mend.
+    pub fn is_alive(&self) -> bool {
+        !self
+            .conditions
+            .iter()
+            .any(|condition| condition.asks_for_a_new_start())
     }
 
     /// Whether all is well.
     pub fn is_ok(&self) -> bool {
         self.conditions.is_empty()
     }
+}
+
+/// Names that pods would have, and events.
+fn missing(status: &Status) -> Vec<String> {
+    let pods = status
+        .kubernetes
+        .as_ref()
+        .and_then(|kubernetes| kubernetes.missing());
+    let events = status
+        .events
+        .missing()
+        .map(|why| format!("events are not recorded: {why}"));
+    pods.into_iter().chain(events).collect()
 }
 
 /// The whole seconds since `since`, if they are more than `limit`.

@@ -1,7 +1,7 @@
 //! The agent: records every packet of a node's sockets onto the node's tape, and serves cuts of the tape to
 //! the hub.
 //!
-//! In the order of a packet: a [`capture`] hands it over, [`attribution`] learns whose it is, the
+//! In the order of a packet: a [`capture`] hands it over, [`attribution`] learns whose it is, [`events`] happen beside it, the
 //! [`recorder`] puts it onto the tape, and the [`server`] gives the tape out.
 
 pub mod config;
@@ -11,6 +11,8 @@ pub mod own_cgroup;
 pub mod capture;
 
 pub mod attribution;
+
+pub mod events;
 
 pub mod recorder;
 

@@ -14,15 +14,19 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
+use wiretape_agent::attribution::cgroups::Cgroups;
+use wiretape_agent::attribution::kubernetes::{self, Kubernetes};
+use wiretape_agent::attribution::survey::Survey;
 use wiretape_agent::attribution::workloads::Workloads;
-use wiretape_agent::attribution::{Attributed, Reload};
+use wiretape_agent::attribution::{Attributed, Teller};
 use wiretape_agent::capture::{self, Opened, Waker};
-use wiretape_agent::config::{Arguments, Backend, Command, Config};
+use wiretape_agent::config::{Arguments, Backend, Command, Config, UseKubernetes};
 use wiretape_agent::doctor;
 use wiretape_agent::drain::Drain;
+use wiretape_agent::events::Events;
 use wiretape_agent::health::Length;
 use wiretape_agent::keeper::Keeper;
-use wiretape_agent::own_cgroup::{Hierarchy, OwnCgroup};
+use wiretape_agent::own_cgroup::{Hierarchy, OwnCgroup, SubTree};
 use wiretape_agent::recorder::{POLL, Recording, steady_clock, wall_clock};
 use wiretape_agent::status::Status;
 use wiretape_agent::{metrics, server};
@@ -66,7 +70,7 @@ fn run(config: &Config) -> Result<()> {
         listen: listener.local_addr()?,
         ..config.clone()
     };
-    let workloads = Workloads::open(config.workloads.as_deref(), recorded_cgroup(config))?;
+    let workloads = Workloads::open(config.workloads.as_deref())?;
 
     let waker = Waker::new().context("no event can be waited for")?;
     let Opened {
@@ -94,15 +98,29 @@ fn run(config: &Config) -> Result<()> {
     .context("the tape cannot be opened")?;
 
     let shelf = tape.shelf();
-    let status = Arc::new(Status::new(node, backend, why, steady_clock()));
+    let waiting = Attributed::wait();
+    let teller = waiting.teller();
+    let tree = (backend == "ebpf")
+        .then(|| SubTree::of(config, own_id))
+        .transpose()?;
+    // Before the cgroups are looked at: those that are made from now on are told of.
+    let events = record_events(tree.as_ref(), &teller);
+    let kubernetes = watch_pods(config, &node, &teller)?;
+    let survey = Survey {
+        cgroups: tree.map(|tree| Cgroups::new(tree.root, tree.dir)),
+        workloads,
+        kubernetes: kubernetes.clone(),
+    };
+    let mut status = Status::new(node, backend, why, steady_clock());
+    (status.kubernetes, status.events) = (kubernetes, events);
+    let status = Arc::new(status);
     // A replayed file is older than its names.
     let since = if config.backend == Backend::Replay {
         0
     } else {
         wall_clock()
     };
-    let attributed = Attributed::start(Box::new(workloads), since)?;
-    let reload = attributed.reloader();
+    let attributed = waiting.start(survey, since)?;
     let drain = Drain::new(waker);
     let recording = Recording::start(capture, tape, attributed, Arc::clone(&status), drain.clone())?;
 
@@ -114,7 +132,7 @@ fn run(config: &Config) -> Result<()> {
     let metrics = metrics::registry(Arc::clone(&status), shelf.clone(), drain.clone(), length);
     let routes = server::routes(shelf, status, drain, length, metrics);
 
-    let served = serve(listener, routes, reload);
+    let served = serve(listener, routes, teller);
     keeper.stop();
     if !recording.stop(LAST_FLUSH) {
         tracing::error!("the tape is not sealed in time, the next start will do it");
@@ -135,7 +153,7 @@ fn listen(config: &Config) -> Result<net::TcpListener> {
 }
 
 /// Serves until told to stop.
-fn serve(listener: net::TcpListener, routes: Router, reload: Reload) -> Result<()> {
+fn serve(listener: net::TcpListener, routes: Router, teller: Teller) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -161,8 +179,8 @@ fn serve(listener: net::TcpListener, routes: Router, reload: Reload) -> Result<(
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {
-                    let reload = reload.clone();
-                    tokio::task::spawn_blocking(move || reload.request());
+                    let teller = teller.clone();
+                    tokio::task::spawn_blocking(move || teller.reload());
                 }
                 ended = &mut server => {
                     ended.context("the server panicked")?.context("the server failed")?;
@@ -193,14 +211,38 @@ fn enter_own_cgroup(config: &Config) -> Option<Result<OwnCgroup>> {
     wanted.then(enter)
 }
 
-/// The sub-tree whose cgroups are named; `None` where packets come without cgroups.
-fn recorded_cgroup(config: &Config) -> Option<std::path::PathBuf> {
-    if !matches!(config.backend, Backend::Auto | Backend::Ebpf) {
-        return None;
+/// Starts to record what happens beside the packets, where the kernel takes programs at all. Without, packets are still
+/// recorded.
+fn record_events(tree: Option<&SubTree>, teller: &Teller) -> Arc<Events> {
+    let Some(tree) = tree else {
+        return Arc::new(Events::none("only the kernel programs see them".to_owned()));
+    };
+    match Events::start(tree.dir.clone(), tree.top, &tree.excluded, teller.clone()) {
+        Ok(events) => events,
+        Err(error) => {
+            tracing::warn!("events are not recorded: {error:#}");
+            Arc::new(Events::none(format!("{error:#}")))
+        }
     }
-    let hierarchy = Hierarchy::find().ok()?;
-    match &config.cgroup {
-        Some(path) => hierarchy.resolve(path).ok().map(|(dir, _)| dir),
-        None => Some(hierarchy.root().to_owned()),
+}
+
+/// Starts to watch this node's pods, if there is a Kubernetes to be asked.
+fn watch_pods(config: &Config, node: &str, teller: &Teller) -> Result<Option<Kubernetes>> {
+    // A replayed file is of other pods than those that run now.
+    if config.kubernetes == UseKubernetes::Off || config.backend == Backend::Replay {
+        return Ok(None);
     }
+    let found = match kubernetes::configuration(config.kubeconfig.as_deref()) {
+        Ok(found) => found,
+        Err(error) if config.kubernetes == UseKubernetes::Auto && config.kubeconfig.is_none() => {
+            tracing::info!("pods are not asked for at Kubernetes: {error:#}");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    tracing::info!(server = %found.cluster_url, node, "pods are named by Kubernetes");
+    let teller = teller.clone();
+    Ok(Some(Kubernetes::watch(found, node, move || {
+        teller.pods_changed()
+    })?))
 }

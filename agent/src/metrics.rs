@@ -185,6 +185,8 @@ impl Collector for Counted {
             self.drain.late(),
         )?;
 
+        self.events(out)?;
+        self.kubernetes(out)?;
         gauge(out, "segments", "Segments on the ring", boundaries.segments)?;
         gauge(
             out,
@@ -229,6 +231,56 @@ impl Collector for Counted {
 }
 
 impl Counted {
+    /// What happened beside the packets, before it came to the tape.
+    fn events(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let events = self.status.events.counters();
+        let help = "Events that the kernel programs saw";
+        counter(out, "events_seen", help, events.seen)?;
+        let help = "Events that did not come to the tape, by stage";
+        let mut left_out = out.encode_descriptor("events_left_out", help, None, MetricType::Counter)?;
+        for (stage, count) in [
+            ("buffer_full", events.lost_ring_full),
+            ("too_many", events.lost_limited),
+            ("behind", events.lost_behind),
+        ] {
+            ConstCounter::new(count).encode(left_out.encode_family(&[("stage", stage)])?)?;
+        }
+        Ok(())
+    }
+
+    /// Left out where there is no Kubernetes.
+    fn kubernetes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(kubernetes) = &self.status.kubernetes else {
+            return Ok(());
+        };
+        let counters = kubernetes.counters();
+        for (name, help, count) in [
+            (
+                "kubernetes_lists",
+                "Times that the node's pods were listed",
+                counters.lists,
+            ),
+            (
+                "kubernetes_changes",
+                "Changes of pods that the API server told of",
+                counters.changes,
+            ),
+            (
+                "kubernetes_errors",
+                "Requests to the API server that failed",
+                counters.errors,
+            ),
+            (
+                "kubernetes_pods_beyond",
+                "Pods for which there was no room",
+                counters.pods_beyond,
+            ),
+        ] {
+            counter(out, name, help, count)?;
+        }
+        gauge(out, "kubernetes_pods", "Pods that are known", counters.pods)
+    }
+
     /// 1 for each condition that `/health` fails with, 0 for the others.
     fn conditions(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let health = Health::judge(&self.status, self.length, steady_clock());

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::config::Config;
+
 /// Why the agent's place in the hierarchy cannot be found or made.
 #[derive(Debug, Error)]
 pub enum CgroupError {
@@ -99,6 +101,40 @@ impl Hierarchy {
                 level,
             },
         ))
+    }
+}
+
+/// What is recorded: a sub-tree of the hierarchy, without parts of it.
+#[derive(Clone, Debug)]
+pub struct SubTree {
+    /// Where the hierarchy is mounted.
+    pub root: PathBuf,
+    /// The directory of its top.
+    pub dir: PathBuf,
+    /// Its top.
+    pub top: CgroupId,
+    /// The tops of what is left out.
+    pub excluded: Vec<CgroupId>,
+}
+
+impl SubTree {
+    /// As configured; `own` is the agent's cgroup, which is left out.
+    ///
+    /// # Errors
+    /// When there is no hierarchy, or no such cgroup.
+    pub fn of(config: &Config, own: Option<CgroupId>) -> Result<Self, CgroupError> {
+        let hierarchy = Hierarchy::find()?;
+        let (dir, top) = hierarchy.resolve(config.cgroup.as_deref().unwrap_or(Path::new("/")))?;
+        let mut excluded: Vec<CgroupId> = own.into_iter().collect();
+        for path in &config.exclude_cgroup {
+            excluded.push(hierarchy.resolve(path)?.1);
+        }
+        Ok(Self {
+            root: hierarchy.root,
+            dir,
+            top,
+            excluded,
+        })
     }
 }
 

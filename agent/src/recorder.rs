@@ -218,6 +218,9 @@ impl Recorder {
         for name in self.attributed.names() {
             outcome = outcome.and(self.tape.name(&name));
         }
+        for event in self.attributed.events() {
+            outcome = outcome.and(self.tape.event(&event));
+        }
         if self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
             self.count(now)?;
         }

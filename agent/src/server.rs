@@ -46,6 +46,7 @@ pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, length: Length, m
         .route("/cuts/{id}/segments/{name}", get(segment))
         .route("/names", get(names))
         .route("/health", get(health))
+        .route("/alive", get(alive))
         .route("/metrics", get(metrics_text))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
@@ -176,16 +177,24 @@ async fn names(State(served): State<Served>) -> Result<Json<Vec<Name>>, Refusal>
     blocking(move || Ok(Json(served.shelf.names()))).await
 }
 
+/// Whether the recording is to be trusted.
 async fn health(State(served): State<Served>) -> (StatusCode, Json<Health>) {
+    judged(&served, Health::is_ok)
+}
+
+/// The same answer; fails only when a new start of the agent may help, for those who would start it anew.
+async fn alive(State(served): State<Served>) -> (StatusCode, Json<Health>) {
+    judged(&served, Health::is_alive)
+}
+
+fn judged(served: &Served, is_good: impl Fn(&Health) -> bool) -> (StatusCode, Json<Health>) {
     let health = Health::judge(&served.status, served.length, steady_clock());
-    (
-        if health.is_ok() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        },
-        Json(health),
-    )
+    let status = if is_good(&health) {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(health))
 }
 
 async fn metrics_text(State(served): State<Served>) -> Result<Response, Refusal> {

@@ -3,13 +3,15 @@
 //! All times here are of the steady clock, unless they are said to be the wall's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wiretape_tape::{Nanos, TapeCounters};
 
 use crate::attached;
+use crate::attribution::kubernetes::Kubernetes;
 use crate::capture::CaptureCounters;
+use crate::events::Events;
 
 /// A clock that gains or loses more than this between two counts was set: slewing makes half a millisecond of it.
 const JUMP: i64 = 1_000_000_000;
@@ -29,6 +31,10 @@ pub struct Status {
     pub backend: &'static str,
     /// Why that one.
     pub why: String,
+    /// Who tells of pods, if anybody does.
+    pub kubernetes: Option<Kubernetes>,
+    /// What happens beside the packets.
+    pub events: Arc<Events>,
     packets: AtomicU64,
     bytes: AtomicU64,
     round: AtomicU64,
@@ -81,6 +87,8 @@ impl Status {
             node,
             backend,
             why,
+            kubernetes: None,
+            events: Arc::default(),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             round: AtomicU64::new(now),

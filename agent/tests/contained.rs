@@ -32,7 +32,7 @@ fn in_a_container_it_records_with_the_charts_capabilities_and_leaves_its_own_tra
         &container,
         &capabilities(),
         tape.path(),
-        &["--backend", "ebpf", "--cgroup", &recorded],
+        &["--backend", "ebpf", "--interfaces", "none", "--cgroup", &recorded],
     );
     // The agent's end of these is all that the pod sends and receives.
     agent.wait_for("packets of its own", |agent| {

@@ -172,6 +172,7 @@ fn health_and_metrics_say_how_it_goes() {
         (200, Some("ok"))
     );
     assert_eq!(health.json()["backend"], "replay");
+    assert_eq!(agent.get("/alive").status, 200);
     assert_eq!(agent.metric("wiretape_agent_packets_total"), 10);
     assert_eq!(
         agent.metric("wiretape_agent_oldest_timestamp_seconds"),

@@ -115,6 +115,7 @@ impl Hub {
         let databases = Arc::new(Databases::new(options.descriptors));
         let live = Live::new(
             Arc::clone(&nodes),
+            cluster.clone(),
             Arc::clone(&databases),
             &options.data,
             Pace::default(),

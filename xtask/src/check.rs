@@ -25,8 +25,12 @@ const RULES: &[Rule] = &[
     Rule {
         text: &["aya::", "aya_log::"],
         within: &["agent", "hub", "tests", "xtask"],
-        except: &["agent/src/capture/ebpf", "agent/src/capture/ebpf.rs"],
-        why: "only the eBPF capture knows aya",
+        except: &[
+            "agent/src/capture/ebpf",
+            "agent/src/capture/ebpf.rs",
+            "agent/src/events/programs.rs",
+        ],
+        why: "only the loaders of the kernel programs know aya",
     },
     Rule {
         text: &["sled::"],

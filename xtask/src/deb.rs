@@ -64,7 +64,8 @@ pub fn make(program: &Shipped, binary: &Path, out: &Path, time: u64) -> Result<P
 
     let package = out.join(format!("{}_{version}_{architecture}.deb", program.name));
     let built = Command::new("dpkg-deb")
-        .args(["--root-owner-group", "-Zxz", "--build"])
+        // Who has the C library that is asked for can read zstd; xz takes ten times as long.
+        .args(["--root-owner-group", "-Zzstd", "-z9", "--build"])
         .arg(&tree)
         .arg(&package)
         .env("SOURCE_DATE_EPOCH", time.to_string())

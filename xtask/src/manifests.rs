@@ -34,6 +34,12 @@ const RENDERED: &[(&str, &str)] = &[
     ),
 ];
 
+/// Alerts for any Prometheus, and where the chart, which can read nothing outside its folder, has them from.
+const ALERTS: (&str, &str) = (
+    "deploy/prometheus/alerts.yaml",
+    "deploy/helm/wiretape/files/alerts.yaml",
+);
+
 /// What talks to Helm's library.
 const HELM: &str = "xtask/src/manifests/helm.py";
 
@@ -41,20 +47,13 @@ const HELM: &str = "xtask/src/manifests/helm.py";
 pub fn run(check: bool) -> Result<()> {
     let python = setup::helm()?;
     let mut stale = Vec::new();
+    let (alerts, alerts_in_chart) = ALERTS;
+    let alerts =
+        fs::read_to_string(programs::root().join(alerts)).with_context(|| format!("cannot read {alerts}"))?;
+    // Before what is rendered with them.
+    bring(alerts_in_chart, &alerts, check, &mut stale)?;
     for (values, file) in RENDERED {
-        let text = render(&python, values)?;
-        let path = programs::root().join(file);
-        if fs::read_to_string(&path).is_ok_and(|before| before == text) {
-            continue;
-        }
-        if check {
-            stale.push(*file);
-            continue;
-        }
-        let folder = path.parent().unwrap_or(programs::root());
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        fs::write(&path, text).with_context(|| format!("cannot write {file}"))?;
-        eprintln!("✓ {file}");
+        bring(file, &render(&python, values)?, check, &mut stale)?;
     }
     if !stale.is_empty() {
         bail!(
@@ -62,6 +61,23 @@ pub fn run(check: bool) -> Result<()> {
             stale.join(", ")
         );
     }
+    Ok(())
+}
+
+/// Writes a file that is not as it should be; with `check`, only remembers it.
+fn bring(file: &'static str, text: &str, check: bool, stale: &mut Vec<&'static str>) -> Result<()> {
+    let path = programs::root().join(file);
+    if fs::read_to_string(&path).is_ok_and(|before| before == text) {
+        return Ok(());
+    }
+    if check {
+        stale.push(file);
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(programs::root());
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(&path, text).with_context(|| format!("cannot write {file}"))?;
+    eprintln!("✓ {file}");
     Ok(())
 }
 

@@ -204,8 +204,9 @@ impl Bare {
             let Some(Ok(line)) = lines.next() else {
                 panic!("{program} ended: {log}");
             };
-            if let Some((_, address)) = line.split_once(told) {
-                break address.trim().parse().expect("an address");
+            if let Some((_, rest)) = line.split_once(told) {
+                let address = rest.split_whitespace().next().unwrap_or_default();
+                break address.parse().unwrap_or_else(|_| panic!("no address: {line}"));
             }
             log.push_str(&line);
         };

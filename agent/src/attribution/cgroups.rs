@@ -1,9 +1,13 @@
-//! cgroup id -> path -> process, from the cgroup and proc file systems.
+//! cgroup id -> path -> processes, from the cgroup and proc file systems, and what the kernel tells of cgroups that are made.
 
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use wiretape_tape::Nanos;
+
+use super::place::{self, Place};
 
 /// Depth to which a recorded sub-tree is searched. Kubernetes uses five levels, systemd about as many.
 const MAX_DEPTH: usize = 32;
@@ -11,81 +15,205 @@ const MAX_DEPTH: usize = 32;
 /// Processes of a cgroup that are looked at for one that tells its name.
 const MAX_PROCESSES: usize = 16;
 
+/// Processes that must all be in one container of version 1 before their cgroup is taken for it. One that holds more is
+/// hardly a container's.
+const MAX_AGREEING: usize = 256;
+
+/// Cgroups that are remembered. A node has a few hundred; each takes some 300 bytes.
+const MAX_KNOWN: usize = 32 * 1024;
+
+/// How long a cgroup that is gone is told of. What Kubernetes knows of it may come late.
+pub const LINGER: Nanos = 60_000_000_000;
+
 /// The recorded sub-tree of the cgroup hierarchy.
 #[derive(Debug)]
 pub struct Cgroups {
+    /// Where the hierarchy is mounted.
+    root: PathBuf,
+    /// Where the recorded sub-tree begins.
     top: PathBuf,
+    /// Processes may be in containers by hierarchies of version 1.
+    version_1: bool,
     /// A cgroup's id is its directory's inode number, which is never used again.
-    paths: HashMap<u64, PathBuf>,
+    known: HashMap<u64, Known>,
 }
 
-/// A cgroup as it is now.
+#[derive(Debug)]
+struct Known {
+    dir: PathBuf,
+    place: Place,
+    /// The last that was seen of its processes.
+    process: String,
+    gone: Option<Nanos>,
+}
+
+/// A cgroup as it is now, or was last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Its path below the recorded sub-tree; empty for the sub-tree itself.
     pub path: String,
-    /// What its oldest process is called; empty when it has none.
+    /// What its oldest process is called; empty when it never had one.
     pub process: String,
+    /// What its path says.
+    pub place: Place,
+    /// When it was found to be gone.
+    pub gone: Option<Nanos>,
 }
 
 impl Cgroups {
-    /// Of the sub-tree at `top`.
-    pub fn new(top: PathBuf) -> Self {
-        Self {
+    /// Of the sub-tree at `top`, in the hierarchy mounted at `root`.
+    pub fn new(root: PathBuf, top: PathBuf) -> Self {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mut cgroups = Self {
+            root,
             top,
-            paths: HashMap::new(),
-        }
+            version_1: own.lines().any(|line| !line.starts_with("0::")),
+            known: HashMap::new(),
+        };
+        cgroups.walk();
+        cgroups
     }
 
-    /// Looks up those of `cgroups` that exist. The sub-tree is walked only when one of them is not known yet.
-    pub fn find(&mut self, cgroups: &[u64]) -> Vec<(u64, Found)> {
-        if cgroups.iter().any(|id| !self.paths.contains_key(id)) {
-            self.paths.clear();
-            walk(&self.top, 0, &mut self.paths);
+    /// Looks up those of `cgroups` that exist, or did a while ago. The sub-tree is walked only when one of them is not known.
+    pub fn find(&mut self, cgroups: &[u64], now: Nanos) -> Vec<(u64, Found)> {
+        if cgroups.iter().any(|id| !self.known.contains_key(id)) {
+            self.walk();
         }
         cgroups
             .iter()
-            .filter_map(|id| Some((*id, self.look(*id)?)))
+            .filter_map(|id| Some((*id, self.look(*id, now)?)))
             .collect()
     }
 
-    fn look(&self, id: u64) -> Option<Found> {
-        let dir = self.paths.get(&id)?;
+    /// What is known of a cgroup without looking.
+    pub fn known(&self, id: u64) -> Option<&Place> {
+        self.known.get(&id).map(|known| &known.place)
+    }
+
+    /// The kernel has made a cgroup, at this path below the hierarchy's root. Gives what it is, if it is recorded.
+    pub fn made(&mut self, id: u64, path: &str) -> Option<&Place> {
+        let dir = self.root.join(path.trim_start_matches('/'));
+        if !dir.starts_with(&self.top) {
+            return None;
+        }
+        self.make_room();
+        let known = self.known.entry(id).or_insert_with(|| Known::at(dir, &self.top));
+        Some(&known.place)
+    }
+
+    /// The kernel has started a process in a cgroup: the cgroup is called so if nobody looks in time.
+    pub fn started(&mut self, id: u64, process: &str) {
+        if let Some(known) = self.known.get_mut(&id)
+            && known.process != process
+        {
+            process.clone_into(&mut known.process);
+        }
+    }
+
+    fn look(&mut self, id: u64, now: Nanos) -> Option<Found> {
+        let version_1 = self.version_1;
+        let known = self.known.get_mut(&id)?;
         // Another cgroup may have been made in the place of one that is gone.
-        let still_there = fs::metadata(dir).is_ok_and(|metadata| metadata.ino() == id);
-        let path = dir.strip_prefix(&self.top).ok().filter(|_| still_there)?;
+        let there =
+            known.gone.is_none() && fs::metadata(&known.dir).is_ok_and(|metadata| metadata.ino() == id);
+        if there {
+            let processes = processes(&known.dir);
+            if let Some(name) = process_name(&processes) {
+                known.process = name;
+            }
+            if version_1 && !known.place.is_contained() {
+                known.place = by_version_1(&processes).unwrap_or_else(|| std::mem::take(&mut known.place));
+            }
+        } else if now.saturating_sub(*known.gone.get_or_insert(now)) > LINGER {
+            self.known.remove(&id);
+            return None;
+        }
         Some(Found {
-            path: path.to_string_lossy().into_owned(),
-            process: process(dir),
+            path: known
+                .dir
+                .strip_prefix(&self.top)
+                .ok()?
+                .to_string_lossy()
+                .into_owned(),
+            process: known.process.clone(),
+            place: known.place.clone(),
+            gone: known.gone,
         })
     }
-}
 
-fn walk(dir: &Path, depth: usize, paths: &mut HashMap<u64, PathBuf>) {
-    // A cgroup that goes away in the middle of this is as one that was not there.
-    let Ok(metadata) = fs::metadata(dir) else { return };
-    paths.insert(metadata.ino(), dir.to_owned());
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        if depth < MAX_DEPTH && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            walk(&entry.path(), depth + 1, paths);
+    fn walk(&mut self) {
+        let mut found = Vec::new();
+        walk(&self.top, 0, &mut found);
+        self.make_room();
+        for (id, dir) in found.into_iter().take(MAX_KNOWN) {
+            self.known.entry(id).or_insert_with(|| Known::at(dir, &self.top));
+        }
+    }
+
+    /// Forgets cgroups that nobody asked for and that are gone, when there are many.
+    fn make_room(&mut self) {
+        if self.known.len() >= MAX_KNOWN {
+            self.known
+                .retain(|id, known| fs::metadata(&known.dir).is_ok_and(|metadata| metadata.ino() == *id));
+        }
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
         }
     }
 }
 
-/// The name of the cgroup's process: of the one with the lowest id, which usually started the others.
-fn process(dir: &Path) -> String {
+impl Known {
+    fn at(dir: PathBuf, top: &Path) -> Self {
+        let below = dir.strip_prefix(top).unwrap_or(&dir).to_string_lossy();
+        Self {
+            place: Place::of_path(&below),
+            dir,
+            process: String::new(),
+            gone: None,
+        }
+    }
+}
+
+fn walk(dir: &Path, depth: usize, found: &mut Vec<(u64, PathBuf)>) {
+    // A cgroup that goes away in the middle of this is as one that was not there.
+    let Ok(metadata) = fs::metadata(dir) else { return };
+    found.push((metadata.ino(), dir.to_owned()));
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if depth < MAX_DEPTH && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(&entry.path(), depth + 1, found);
+        }
+    }
+}
+
+/// Those of a cgroup, in order.
+fn processes(dir: &Path) -> Vec<u32> {
     let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     let mut ids: Vec<u32> = procs.lines().filter_map(|line| line.parse().ok()).collect();
     ids.sort_unstable();
-    let names = ids
+    ids
+}
+
+/// The name of the one with the lowest id, which usually started the others.
+fn process_name(processes: &[u32]) -> Option<String> {
+    let names = processes
         .iter()
         .take(MAX_PROCESSES)
         .filter_map(|id| fs::read_to_string(format!("/proc/{id}/comm")).ok());
     names
         .map(|name| name.trim_end().to_owned())
         .find(|name| !name.is_empty())
-        .unwrap_or_default()
+}
+
+fn by_version_1(processes: &[u32]) -> Option<Place> {
+    if processes.len() > MAX_AGREEING {
+        return None;
+    }
+    let read = |id: &u32| fs::read_to_string(format!("/proc/{id}/cgroup")).ok();
+    // Most are in none, and then one is enough to say so.
+    place::by_version_1(read(processes.first()?).as_deref().into_iter())?;
+    let all: Vec<String> = processes.iter().filter_map(read).collect();
+    place::by_version_1(all.iter().map(String::as_str))
 }
 
 #[cfg(test)]
@@ -96,6 +224,10 @@ mod tests {
         fs::metadata(dir).expect("the folder is there").ino()
     }
 
+    fn at(top: &Path) -> Cgroups {
+        Cgroups::new(top.to_owned(), top.to_owned())
+    }
+
     #[test]
     fn a_cgroup_is_found_by_its_id_below_the_sub_tree() {
         let top = tempfile::tempdir().expect("a folder");
@@ -103,23 +235,56 @@ mod tests {
         fs::create_dir_all(&pod).expect("two folders");
         fs::write(pod.join("cgroup.procs"), format!("{}\n", std::process::id())).expect("a file");
         let comm = fs::read_to_string("/proc/self/comm").expect("a name");
-        let mut cgroups = Cgroups::new(top.path().to_owned());
-        let found = cgroups.find(&[id(&pod), id(top.path()), 1]);
+        let found = at(top.path()).find(&[id(&pod), id(top.path()), 1], 5);
         let expected = Found {
             path: "kubepods/frontend".to_owned(),
             process: comm.trim_end().to_owned(),
+            ..Found::default()
         };
         assert_eq!(found, [(id(&pod), expected), (id(top.path()), Found::default())]);
     }
 
     #[test]
-    fn a_cgroup_that_is_gone_is_not_found() {
+    fn a_cgroup_that_is_gone_is_told_of_for_a_while() {
         let top = tempfile::tempdir().expect("a folder");
         let job = top.path().join("job");
         fs::create_dir(&job).expect("a folder");
-        let (id, mut cgroups) = (id(&job), Cgroups::new(top.path().to_owned()));
-        assert_eq!(cgroups.find(&[id]).len(), 1);
+        let (id, mut cgroups) = (id(&job), at(top.path()));
+        cgroups.started(id, "true");
         fs::remove_dir(&job).expect("removed");
-        assert_eq!(cgroups.find(&[id]), []);
+        let found = cgroups.find(&[id], 7);
+        assert_eq!((found[0].1.process.as_str(), found[0].1.gone), ("true", Some(7)));
+        assert_eq!(cgroups.find(&[id], 7 + LINGER)[0].1.gone, Some(7));
+        assert_eq!(cgroups.find(&[id], 8 + LINGER), []);
+    }
+
+    #[test]
+    fn a_cgroup_gone_before_anybody_looked_is_known_by_its_making() {
+        let top = tempfile::tempdir().expect("a folder");
+        let mut cgroups = Cgroups::new(top.path().to_owned(), top.path().join("node-1"));
+        assert_eq!(cgroups.made(8, "/node-2/job"), None);
+        assert_eq!(
+            cgroups.made(9, "/node-1/nginx.service").expect("recorded").unit,
+            "nginx.service"
+        );
+        cgroups.started(9, "nginx");
+        let found = cgroups.find(&[8, 9], 5);
+        let expected = Found {
+            path: "nginx.service".to_owned(),
+            process: "nginx".to_owned(),
+            place: Place::of_path("nginx.service"),
+            gone: Some(5),
+        };
+        assert_eq!(found, [(9, expected)]);
+    }
+
+    #[test]
+    fn cgroups_beyond_the_limit_push_out_those_that_are_gone() {
+        let top = tempfile::tempdir().expect("a folder");
+        let mut cgroups = at(top.path());
+        for made in 1..=MAX_KNOWN as u64 + 1 {
+            cgroups.made(made, &format!("gone-{made}"));
+        }
+        assert!(cgroups.known.len() <= MAX_KNOWN, "{}", cgroups.known.len());
     }
 }

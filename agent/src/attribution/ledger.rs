@@ -13,10 +13,13 @@ pub const MAX_CGROUPS: usize = 16 * 1024;
 pub struct Ledger {
     /// Cgroups that packets came from, with the time of the first packet for as long as they are not named.
     cgroups: BTreeMap<u64, Option<Nanos>>,
-    /// What each owner was called last. Names of cgroups come under their id, names of addresses under
-    /// these.
-    names: BTreeMap<(u64, Vec<IpAddr>), Name>,
+    /// What each owner was called last.
+    names: BTreeMap<Key, Name>,
 }
+
+/// What a name is of. One of a cgroup is known by that alone; one of addresses also by who has them, and since when its
+/// source says so: another may have had them before.
+type Key = (u64, Vec<IpAddr>, String, String, String, Nanos);
 
 impl Ledger {
     /// Takes in a cgroup of which a packet was seen at `at`.
@@ -32,7 +35,7 @@ impl Ledger {
     }
 
     /// Compares a survey made at `now` with what is known, and gives the names to write: new ones, changed
-    /// ones, and those that have ended, with their end.
+    /// ones, and those that have ended, with their end. A name of the survey holds since its own `since`, unless that is 0.
     pub fn enter(&mut self, survey: Vec<Name>, now: Nanos) -> Vec<Name> {
         let mut changes = Vec::new();
         let mut present = BTreeSet::new();
@@ -41,8 +44,7 @@ impl Ledger {
             if !present.insert(key.clone()) {
                 continue;
             }
-            let known = self.names.get(&key);
-            if let Some(known) = known {
+            if let Some(known) = self.names.get(&key) {
                 if name.process.is_empty() {
                     // Its processes have exited. What is still sent in their name is theirs.
                     name.process.clone_from(&known.process);
@@ -51,12 +53,26 @@ impl Ledger {
                 if name == *known {
                     continue;
                 }
-                changes.push(Name {
-                    until: Some(now),
-                    ..known.clone()
-                });
-                name.since = now;
-            } else {
+                // What was not known yet was so from the beginning; what ended stays as it was.
+                let same = known.until.is_some() || name.until.is_some() || adds(known, &name);
+                if !same {
+                    // Another process of the same owner, of whom more is known by now: so it was before.
+                    let before = Name {
+                        process: known.process.clone(),
+                        ..name.clone()
+                    };
+                    let before = if adds(known, &before) {
+                        before
+                    } else {
+                        known.clone()
+                    };
+                    changes.push(Name {
+                        until: Some(now),
+                        ..before
+                    });
+                    name.since = now;
+                }
+            } else if name.since == 0 {
                 // The first packet of a cgroup came before anybody looked.
                 name.since = self
                     .cgroups
@@ -64,6 +80,7 @@ impl Ledger {
                     .and_then(Option::take)
                     .unwrap_or(now);
             }
+            name.until = name.until.map(|until| until.max(name.since));
             changes.push(name.clone());
             self.names.insert(key, name);
         }
@@ -72,10 +89,12 @@ impl Ledger {
             let stays = present.contains(key);
             if !stays {
                 cgroups.remove(&name.cgroup);
-                changes.push(Name {
-                    until: Some(now),
-                    ..name.clone()
-                });
+                if name.until.is_none() {
+                    changes.push(Name {
+                        until: Some(now),
+                        ..name.clone()
+                    });
+                }
             }
             stays
         });
@@ -83,15 +102,40 @@ impl Ledger {
     }
 }
 
-fn key(name: &Name) -> (u64, Vec<IpAddr>) {
-    (
-        name.cgroup,
-        if name.cgroup == 0 {
-            name.addresses.clone()
-        } else {
-            Vec::new()
-        },
-    )
+fn key(name: &Name) -> Key {
+    if name.cgroup == 0 {
+        let (namespace, pod, service) = (name.namespace.clone(), name.pod.clone(), name.service.clone());
+        (0, name.addresses.clone(), namespace, pod, service, name.since)
+    } else {
+        (
+            name.cgroup,
+            Vec::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+            0,
+        )
+    }
+}
+
+/// Whether the new name says all that the old one did, and more.
+fn adds(old: &Name, new: &Name) -> bool {
+    let texts = [
+        (&old.cgroup_path, &new.cgroup_path),
+        (&old.process, &new.process),
+        (&old.pod, &new.pod),
+        (&old.namespace, &new.namespace),
+        (&old.container, &new.container),
+        (&old.container_id, &new.container_id),
+        (&old.owner_kind, &new.owner_kind),
+        (&old.owner, &new.owner),
+        (&old.node, &new.node),
+        (&old.service, &new.service),
+    ];
+    let tables = [(&old.labels, &new.labels), (&old.annotations, &new.annotations)];
+    old.addresses == new.addresses
+        && texts.iter().all(|(old, new)| old.is_empty() || old == new)
+        && tables.iter().all(|(old, new)| old.is_empty() || old == new)
 }
 
 #[cfg(test)]
@@ -157,6 +201,54 @@ mod tests {
         assert_eq!(ledger.cgroups(), [7]);
         let named_late = ledger.enter(vec![named(7, "nginx")], 250);
         assert_eq!(named_late, [since(100, named(7, "nginx"))]);
+    }
+
+    #[test]
+    fn what_becomes_known_late_held_from_the_beginning() {
+        let (mut ledger, _) = surveyed(vec![named(7, "nginx")]);
+        let pod = Name {
+            pod: "cart-1".to_owned(),
+            ..named(7, "nginx")
+        };
+        assert_eq!(ledger.enter(vec![pod.clone()], 200), [since(100, pod.clone())]);
+        // Though the process is another one by then.
+        let (mut other, _) = surveyed(vec![named(7, "sh")]);
+        let before = Name {
+            process: "sh".to_owned(),
+            ..until(200, since(100, pod.clone()))
+        };
+        let changes = other.enter(vec![pod.clone()], 200);
+        assert_eq!(changes, [before, since(200, pod.clone())]);
+        // Also when it is over by then.
+        let over = until(250, pod);
+        assert_eq!(ledger.enter(vec![over.clone()], 260), [since(100, over.clone())]);
+        let labelled = Name {
+            labels: BTreeMap::from([("app".to_owned(), "cart".to_owned())]),
+            ..over
+        };
+        assert_eq!(ledger.enter(vec![labelled.clone()], 300), [since(100, labelled)]);
+        assert_eq!(ledger.enter(vec![], 400), []);
+        assert_eq!(ledger.cgroups(), [0_u64; 0]);
+    }
+
+    #[test]
+    fn an_address_that_changed_hands_is_of_both_each_in_its_time() {
+        let of = |pod: &str, from, to| Name {
+            since: from,
+            until: to,
+            pod: pod.to_owned(),
+            addresses: vec![[10, 1, 0, 7].into()],
+            ..Name::default()
+        };
+        let mut ledger = Ledger::default();
+        assert_eq!(
+            ledger.enter(vec![of("db-0", 50, None)], 100),
+            [of("db-0", 50, None)]
+        );
+        // A StatefulSet gives the next one the same name too.
+        let both = vec![of("db-0", 50, Some(120)), of("db-0", 120, None)];
+        assert_eq!(ledger.enter(both.clone(), 130), both);
+        assert_eq!(ledger.enter(vec![of("db-0", 120, None)], 200), []);
     }
 
     #[test]

@@ -23,17 +23,14 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use wiretape_tape::Name;
 
-use super::Attribution;
-use super::cgroups::{Cgroups, Found};
+use super::cgroups::Found;
 
 /// Longest file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Names from the file, where there is one, and names of processes.
+/// Names from the file, if there is one.
 #[derive(Debug)]
 pub struct Workloads {
-    /// `None` where packets come without cgroups.
-    cgroups: Option<Cgroups>,
     file: Option<PathBuf>,
     workloads: Vec<Workload>,
 }
@@ -65,52 +62,41 @@ struct Match {
 }
 
 impl Workloads {
-    /// Reads the file, if there is one; `top` is the recorded sub-tree.
+    /// Reads the file, if there is one.
     ///
     /// # Errors
     /// When the file cannot be read, or says something that cannot be.
-    pub fn open(file: Option<&Path>, top: Option<PathBuf>) -> Result<Self> {
+    pub fn open(file: Option<&Path>) -> Result<Self> {
         let mut workloads = Self {
-            cgroups: top.map(Cgroups::new),
             file: file.map(Path::to_owned),
             workloads: Vec::new(),
         };
         workloads.reload()?;
         Ok(workloads)
     }
-}
 
-impl Attribution for Workloads {
-    fn survey(&mut self, cgroups: &[u64]) -> Vec<Name> {
-        let found = self
-            .cgroups
-            .as_mut()
-            .map(|known| known.find(cgroups))
-            .unwrap_or_default();
-        let of_cgroups = found.into_iter().map(|(id, found)| {
-            let workload = self
-                .workloads
-                .iter()
-                .find(|workload| workload.r#match.holds_for(&found));
-            let name = workload.map(Workload::name).unwrap_or_default();
-            Name {
-                cgroup: id,
-                cgroup_path: found.path,
-                process: found.process,
-                ..name
-            }
-        });
-        // Known from the outset, whether or not a packet of their cgroup is ever seen: they are the peers of
-        // others.
-        let of_addresses = self
-            .workloads
+    /// What the file calls a cgroup.
+    pub fn name(&self, found: &Found) -> Option<Name> {
+        self.workloads
             .iter()
+            .find(|workload| workload.r#match.holds_for(found))
             .map(Workload::name)
-            .filter(|name| !name.addresses.is_empty());
-        of_cgroups.chain(of_addresses).collect()
     }
 
-    fn reload(&mut self) -> Result<()> {
+    /// What it calls addresses.
+    pub fn addresses(&self) -> Vec<Name> {
+        self.workloads
+            .iter()
+            .map(Workload::name)
+            .filter(|name| !name.addresses.is_empty())
+            .collect()
+    }
+
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// As when it is opened; then what was known before stands.
+    pub fn reload(&mut self) -> Result<()> {
         let Some(path) = &self.file else { return Ok(()) };
         let read = || -> Result<Vec<Workload>> {
             let bytes = fs::metadata(path)?.len();
@@ -257,6 +243,7 @@ mod tests {
             let found = Found {
                 path: path.to_owned(),
                 process: process.to_owned(),
+                ..Found::default()
             };
             workloads
                 .iter()
@@ -271,12 +258,11 @@ mod tests {
 
     #[test]
     fn addresses_are_named_before_any_packet() {
-        let mut workloads = Workloads {
-            cgroups: None,
+        let workloads = Workloads {
             file: None,
             workloads: parse(SHOP).expect("is read"),
         };
-        let names = workloads.survey(&[]);
+        let names = workloads.addresses();
         let addresses: Vec<_> = names
             .iter()
             .map(|name| (name.service.as_str(), name.addresses.len()))
@@ -342,12 +328,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("workloads.yaml");
         fs::write(&file, SHOP).expect("written");
-        let mut workloads = Workloads::open(Some(&file), None).expect("is read");
+        let mut workloads = Workloads::open(Some(&file)).expect("is read");
         fs::write(&file, "- nonsense").expect("written");
         assert!(workloads.reload().is_err());
-        assert_eq!(workloads.survey(&[]).len(), 2);
+        assert_eq!(workloads.addresses().len(), 2);
         fs::write(&file, "").expect("written");
         workloads.reload().expect("an empty file names nobody");
-        assert_eq!(workloads.survey(&[]), []);
+        assert_eq!(workloads.addresses(), []);
     }
 }

@@ -20,7 +20,7 @@ use thiserror::Error;
 use wiretape_tape::{Packet, ReadError};
 
 use crate::config::{Backend, Config, Interfaces};
-use crate::own_cgroup::{CgroupError, CgroupId, Hierarchy};
+use crate::own_cgroup::{CgroupError, CgroupId, SubTree};
 
 /// A source of packets. Belongs to one thread, the recorder's.
 pub trait Capture: Send {
@@ -281,18 +281,10 @@ fn open_ebpf(
     own: Option<CgroupId>,
     waker: &Waker,
 ) -> Result<ebpf::EbpfCapture, CaptureError> {
-    let hierarchy = Hierarchy::find()?;
-    let recorded = match &config.cgroup {
-        Some(path) => hierarchy.resolve(path)?.0,
-        None => hierarchy.root().to_owned(),
-    };
-    let mut excluded: Vec<CgroupId> = own.into_iter().collect();
-    for path in &config.exclude_cgroup {
-        excluded.push(hierarchy.resolve(path)?.1);
-    }
+    let tree = SubTree::of(config, own)?;
     let scope = Scope {
-        recorded,
-        excluded,
+        recorded: tree.dir,
+        excluded: tree.excluded,
         interfaces: config.interfaces,
         ring_bytes: config.buffer_size,
     };

@@ -39,7 +39,7 @@ fn packets_older_than_is_kept_go_though_there_is_room() {
     let reach = boundaries.newest.unwrap() - boundaries.oldest.unwrap();
     // Whole segments, of a sixteenth of the hour at most.
     assert!(
-        reach >= HOUR - 5 * MINUTE && reach <= HOUR + 5 * MINUTE,
+        (HOUR - 5 * MINUTE..=HOUR + 5 * MINUTE).contains(&reach),
         "{} s",
         reach / SECOND
     );

@@ -5,7 +5,7 @@ mod common;
 use std::fs::{self, OpenOptions};
 
 use common::*;
-use wiretape_tape::{LossStage, Shelf, Tape};
+use wiretape_tape::{Loss, LossStage, Shelf, Tape};
 
 /// All that is in the files now, and what the tape says of it, fit together.
 fn holds(dir: &std::path::Path, shelf: &Shelf, appended: u64) {
@@ -15,10 +15,10 @@ fn holds(dir: &std::path::Path, shelf: &Shelf, appended: u64) {
         .sum();
     let (boundaries, counters) = (shelf.boundaries(), shelf.counters());
     assert_eq!(boundaries.packets, on_disk);
-    assert_eq!(on_disk + boundaries.lost, appended);
+    assert_eq!(on_disk + boundaries.lost, appended + counters.lost);
     assert_eq!(counters.packets + counters.lost_write_error, appended);
     assert_eq!(
-        counters.vanished_packets + counters.lost_write_error,
+        counters.vanished_packets + counters.lost_write_error + counters.lost,
         boundaries.lost
     );
     let told: u64 = boundaries.losses.iter().map(|loss| loss.packets).sum();
@@ -62,6 +62,14 @@ fn open_segment_cut_short_in_the_middle_of_a_block() {
     let dir = tempfile::tempdir().unwrap();
     let mut tape = Tape::open(options(dir.path()), START).unwrap();
     let shelf = tape.shelf();
+    // Told at the end of the file, and so gone with it.
+    let (stage, since, until) = (LossStage::BufferFull, START, START);
+    tape.lost_at(Loss {
+        stage,
+        since,
+        until,
+        packets: 5,
+    });
     record(&mut tape, 0..200);
     tape.flush().unwrap();
     let file = segment_files(dir.path()).remove(0);

@@ -57,16 +57,11 @@ fn try_programs() -> bool {
 fn command(tape: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wiretape-agent"));
     command
-        .args([
-            "--listen",
-            "127.0.0.1:0",
-            "--node-name",
-            "node-1",
-            "--flush",
-            "200ms",
-            "--tape",
-        ])
+        .args(["--listen", "127.0.0.1:0", "--node-name", "node-1", "--tape"])
         .arg(tape);
+    if !flags.contains(&"--flush") {
+        command.args(["--flush", "200ms"]);
+    }
     // Small, for tests that run side by side on one disk; flags may say otherwise.
     if !flags.contains(&"--tape-size") {
         command.args(["--tape-size", "256MiB", "--segment-size", "64MiB"]);
@@ -159,6 +154,25 @@ impl Agent {
                 return rest.trim().to_owned();
             }
         }
+    }
+
+    /// Memory of its own that it holds (without the ring, which is the kernel's), in KiB, and CPU time that it has taken, in ms.
+    pub fn usage(&self) -> (u64, u64) {
+        let read =
+            |file| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it runs");
+        let status = read("status");
+        let held = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let held = held.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        // After the name, which may hold blanks: user and system time are the 12th and 13th, in hundredths.
+        let stat = read("stat");
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        (held.expect("a size"), ticks * 10)
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -254,6 +268,8 @@ impl Agent {
     pub fn accounts(&self) -> (u64, u64) {
         let deadline = Instant::now() + PATIENCE;
         loop {
+            // The counters are read once a second.
+            thread::sleep(Duration::from_millis(1100));
             let lost: u64 = ["buffer_full", "unreadable", "disk_full", "write_error"]
                 .iter()
                 .map(|stage| self.metric(&format!("wiretape_agent_lost_total{{stage=\"{stage}\"}}")))
@@ -270,7 +286,6 @@ impl Agent {
                 Instant::now() < deadline,
                 "seen {seen}, on tape or excluded {kept}, lost {lost}"
             );
-            thread::sleep(Duration::from_millis(500));
         }
     }
 

@@ -9,6 +9,7 @@ use wiretape_tape::{Chunk, Direction, LinkType};
 /// A packet from its IP header on.
 #[derive(Clone, Debug)]
 pub struct Recorded {
+    pub ts: u64,
     pub direction: Direction,
     pub cgroup: u64,
     pub cookie: u64,
@@ -65,6 +66,7 @@ pub fn read(path: &Path) -> Vec<Recorded> {
             let (direction, cgroup, cookie) = (meta.direction, meta.cgroup, meta.cookie);
             let orig_len = meta.orig_len - header as u32;
             packets.push(Recorded {
+                ts: meta.ts,
                 direction,
                 cgroup,
                 cookie,

@@ -1,5 +1,8 @@
 //! A clock that is set, forward and back, under the agent.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::common::places::Cgroup;
 use crate::common::workload::Workload;
 use crate::common::{self};
@@ -22,6 +25,8 @@ fn a_clock_set_forward_and_back_is_told_of_and_loses_nothing() {
         if off != 0 {
             agent.wait_for_condition("clock_jumped");
         }
+        // The offset by which packets get their time is measured each second.
+        thread::sleep(Duration::from_millis(2500));
         Workload::start("datagrams 50 100", &cgroup.child(&format!("round-{round}")), None).finish();
         sent += 100;
         agent.wait_for("a flush", |agent| agent.boundaries().packets == sent);

@@ -1,6 +1,7 @@
 //! Disks that are full, slow, read-only or broken, and files that someone else deletes or truncates.
 
 use std::fs::{self, OpenOptions};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use wiretape_tape::LossStage;
@@ -43,6 +44,8 @@ fn a_disk_that_fails_and_comes_back_costs_what_was_sent_meanwhile_and_no_more() 
             agent.metric("wiretape_agent_lost_total{stage=\"write_error\"}") == 100 * (round as u64 + 1)
         });
         double.fail(0);
+        // Writing is tried again with the next flush.
+        thread::sleep(Duration::from_millis(500));
         send(&cgroup, &format!("after-{round}"), 30);
         agent.wait_for("newer packets", |agent| {
             agent.boundaries().packets == 200 + 60 * (round as u64 + 1)
@@ -140,6 +143,7 @@ fn files_deleted_and_truncated_under_the_agent_are_told_as_lost_and_recording_go
     agent.wait_for("a flush", |agent| agent.boundaries().packets == 200);
     fs::remove_file(&segments(dir.path())[0]).expect("the open segment");
     agent.wait_for_condition("files_vanished");
+    assert_eq!(agent.get("/alive").status, 200, "a new start does not help");
     assert_eq!(agent.metric("wiretape_agent_vanished_packets_total"), 200);
     agent.wait_for("the loss on the tape", |agent| agent.boundaries().lost == 200);
     assert_eq!(agent.boundaries().losses[0].stage, LossStage::Vanished);

@@ -27,6 +27,7 @@ fn a_recorded_cgroup_that_is_removed_is_told_of() {
     // Its processes have ended.
     fs::remove_dir(&recorded).expect("removed");
     agent.wait_for_condition("program_detached");
+    assert_eq!(agent.get("/alive").status, 503, "a new start helps");
     agent.logged("detached");
     // What was recorded can still be had.
     assert_eq!(agent.recorded("all").len(), 20);

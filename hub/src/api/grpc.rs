@@ -21,6 +21,7 @@ use messages::delayed_dissection_server::{DelayedDissection, DelayedDissectionSe
 use messages::{DeleteResponse, Dissection, DissectionRequest, ListRequest, ListResponse};
 
 /// What `build.rs` makes of the `.proto`.
+#[allow(clippy::allow_attributes_without_reason, reason = "the code is tonic's")]
 mod messages {
     tonic::include_proto!("delayed_dissection");
 }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wiretape_tape::Nanos;
 
+use crate::cluster::Cluster;
 use crate::nodes::Nodes;
 use crate::query::Databases;
 pub use round::Round;
@@ -64,6 +65,8 @@ pub struct Live {
 
 struct Inner {
     nodes: Arc<Nodes>,
+    /// What the hub itself knows of the cluster, if it watches one.
+    cluster: Option<Arc<Cluster>>,
     databases: Arc<Databases>,
     folder: PathBuf,
     pace: Pace,
@@ -119,6 +122,7 @@ impl Live {
     /// It is off. What an earlier run of the hub left in the folder is removed.
     pub fn new(
         nodes: Arc<Nodes>,
+        cluster: Option<Arc<Cluster>>,
         databases: Arc<Databases>,
         data: &Path,
         pace: Pace,
@@ -129,6 +133,7 @@ impl Live {
         Self {
             inner: Arc::new(Inner {
                 nodes,
+                cluster,
                 databases,
                 folder,
                 pace,

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wiretape_tape::Nanos;
+use wiretape_tape::{Name, Nanos};
 
 use super::mirror::{Gathered, Mirror};
 use super::{Inner, State, nanos, remove};
+use crate::calls::NodeName;
+use crate::cluster::CLUSTER;
 use crate::dissections::{self, Job, Progress, Summary};
 
 /// How long a round outlives its place: a question that was begun on it may take as long ([`crate::query::SQL_TIME`]).
@@ -120,12 +122,20 @@ async fn round(inner: &Inner, mirror: &Mirror, out: PathBuf) -> Result<(Round, H
         .await?;
     let Gathered {
         sources,
-        names,
+        mut names,
         start: begins,
         bytes,
         problems,
     } = gathered;
     let window = (begins, end);
+    if let Some(cluster) = &inner.cluster {
+        let holds = |name: &Name| name.since < end && name.until.is_none_or(|until| until > begins);
+        let of_cluster = cluster.names().into_iter().filter(holds);
+        names.extend(of_cluster.map(|name| NodeName {
+            node: CLUSTER.to_owned(),
+            name,
+        }));
+    }
     let nodes = sources.iter().map(|source| source.node.clone()).collect();
     let files: HashSet<PathBuf> = sources
         .iter()

@@ -71,6 +71,7 @@ impl TestHub {
         let mut hub = Hub::open(options).await.expect("the hub opens");
         hub.live = Live::new(
             Arc::clone(&hub.nodes),
+            hub.cluster.clone(),
             Arc::clone(&hub.databases),
             dir.path(),
             pace,

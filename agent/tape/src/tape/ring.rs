@@ -1,7 +1,6 @@
 //! The ring: the open segment, the sealed ones behind it, and what must hold of them together.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
@@ -256,12 +255,10 @@ impl Ring {
 
     /// Someone else has deleted a sealed segment or changed its length, and this is what is left of it.
     pub fn changed(&mut self, name: &str, left: Option<SegmentInfo>) {
-        let kept = left.as_ref().map_or(0, |info| info.packets);
-        let Some(was) = self.sealed.replace(name, left.map(Shelved::plain)) else {
-            return;
-        };
-        let span = was.first.unwrap_or(0)..was.last.unwrap_or(0);
-        self.vanished(was.packets.saturating_sub(kept), span);
+        let Some(was) = self.sealed.take(name) else { return };
+        if let Some(kept) = self.vanished(was, left) {
+            self.sealed.insert(Shelved::plain(kept));
+        }
         self.forget_names();
     }
 
@@ -368,48 +365,41 @@ impl Ring {
         let (buffered, events) = open.buffered();
         let left = recovery::recover_segment(open.path()).ok().flatten();
         let path = open.path().to_owned();
-        let ended = open.end_without_file();
-        self.spare = ended.buffer;
-        self.tell_lost(ended.untold, ended.untold_losses);
+        let (was, buffer) = open.abandon();
+        self.spare = buffer;
         // What had not been written yet goes with it, since the blocks refer to the head of the file.
         self.counters.packets = self.counters.packets.saturating_sub(buffered);
-        self.counters.lost_write_error += buffered;
         self.counters.events = self.counters.events.saturating_sub(events);
         self.counters.events_lost += events;
-        let written = ended.info.unwrap_or_default();
-        let (first, last) = (written.first.unwrap_or(0), written.last.unwrap_or(0));
-        let kept = left.map(|(index, _)| index.info);
-        let kept_packets = kept.as_ref().map_or(0, |info| info.packets);
-        if let Some(info) = kept {
-            self.sealed.push(Shelved::plain(info));
-        } else {
-            // Its name is not used again, so nothing of it must stay.
-            let _ = disk::remove(&path);
+        let last = was.last.unwrap_or(0);
+        self.drop_packets(buffered, last, last);
+        match self.vanished(was, left.map(|(index, _)| index.info)) {
+            Some(kept) => self.sealed.push(Shelved::plain(kept)),
+            // Its name is not used again, so nothing of it must stay. If it cannot be removed, the next start tries.
+            None => drop(disk::remove(&path)),
         }
-        if buffered > 0 {
-            let stage = LossStage::WriteError;
-            let loss = Loss {
-                stage,
-                since: last,
-                until: last,
-                packets: buffered,
-            };
-            self.tell_lost(buffered, [loss]);
-        }
-        self.vanished(written.packets.saturating_sub(kept_packets), first..last);
     }
 
-    fn vanished(&mut self, packets: u64, span: Range<Nanos>) {
+    /// Tells what someone else has taken of a segment: the packets that are gone, and the losses that it told. Gives
+    /// what is left of it.
+    fn vanished(&mut self, mut was: SegmentInfo, left: Option<SegmentInfo>) -> Option<SegmentInfo> {
+        let (kept, kept_lost) = left.as_ref().map_or((0, 0), |info| (info.packets, info.lost));
+        let packets = was.packets.saturating_sub(kept);
         self.counters.vanished += 1;
         self.counters.vanished_packets += packets;
-        let (stage, since, until) = (LossStage::Vanished, span.start, span.end);
         let loss = Loss {
-            stage,
-            since,
-            until,
+            stage: LossStage::Vanished,
+            since: was.first.unwrap_or(0),
+            until: was.last.unwrap_or(0),
             packets,
         };
         self.tell_lost(packets, [loss]);
+        let untold = was.lost.saturating_sub(kept_lost);
+        self.tell_lost(untold, losses::take_latest(&mut was.losses, untold));
+        left.map(|info| SegmentInfo {
+            losses: was.losses,
+            ..info
+        })
     }
 
     fn drop_packets(&mut self, packets: u64, since: Nanos, until: Nanos) {

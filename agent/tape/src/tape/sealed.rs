@@ -121,16 +121,21 @@ impl Sealed {
         true
     }
 
-    /// Puts another segment in the place of one, or none; gives the one that was there.
-    pub fn replace(&mut self, name: &str, by: Option<Shelved>) -> Option<SegmentInfo> {
+    /// Takes a segment off the ring, not its file.
+    pub fn take(&mut self, name: &str) -> Option<SegmentInfo> {
         let at = self.list.iter().position(|segment| segment.info.name == name)?;
-        let was = self.list.remove(at)?;
-        self.bytes -= was.stored;
-        if let Some(by) = by {
-            self.bytes += by.stored;
-            self.list.insert(at, by);
-        }
-        Some(was.info)
+        let segment = self.list.remove(at)?;
+        self.bytes -= segment.stored;
+        Some(segment.info)
+    }
+
+    /// Puts one back where it was: names are in the order of recording.
+    pub fn insert(&mut self, segment: Shelved) {
+        let at = self
+            .list
+            .partition_point(|other| other.info.name < segment.info.name);
+        self.bytes += segment.stored;
+        self.list.insert(at, segment);
     }
 
     /// Takes the oldest segment off the ring; says whether a cut goes on holding its bytes.

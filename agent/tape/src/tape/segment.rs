@@ -284,18 +284,10 @@ impl OpenSegment {
         }
     }
 
-    /// The same for one whose file is not to be touched any more.
-    pub fn end_without_file(mut self) -> Ended {
-        let untold = self.written.lost.saturating_sub(self.written_lost);
-        let mut losses = std::mem::take(&mut self.written.losses);
-        let untold_losses = losses::take_latest(&mut losses, untold);
+    /// Gives up a file that is not to be touched any more: what was in it, and the buffer for the next segment.
+    pub fn abandon(mut self) -> (SegmentInfo, Vec<u8>) {
         self.buffer.clear();
-        Ended {
-            info: Some(self.written),
-            untold,
-            untold_losses,
-            buffer: self.buffer,
-        }
+        (self.written, self.buffer)
     }
 
     /// Packets and events that are not in the file yet.

@@ -59,3 +59,11 @@ app.kubernetes.io/part-of: wiretape
       kubernetes.io/metadata.name: {{ .Values.openshift.enabled | ternary "openshift-user-workload-monitoring" "monitoring" }}
 {{- end -}}
 {{- end -}}
+
+{{/* A list, in YAML, of all that the agent is given. */}}
+{{- define "wiretape.agentCapabilities" -}}
+{{- $more := list -}}
+{{- if eq .Values.agent.interfaces "pods" -}}{{- $more = append $more "SYS_ADMIN" -}}{{- end -}}
+{{- if or .Values.agent.ptrace (eq .Values.agent.interfaces "pods") -}}{{- $more = append $more "SYS_PTRACE" -}}{{- end -}}
+{{- concat .Values.agent.capabilities $more | toYaml -}}
+{{- end -}}

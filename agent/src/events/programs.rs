@@ -1,0 +1,173 @@
+//! The kernel programs of events, attached: with the packets' capture, all that knows aya.
+
+#[cfg(not(ebpf_programs))]
+pub use without::{Programs, since_boot};
+
+#[cfg(ebpf_programs)]
+pub use with::{Programs, since_boot};
+
+/// Stands for the programs in an agent that was built without them: cannot be made.
+#[cfg(not(ebpf_programs))]
+mod without {
+    use std::time::Duration;
+
+    use anyhow::{Result, bail};
+
+    use crate::own_cgroup::CgroupId;
+
+    /// None.
+    pub enum Programs {}
+
+    impl Programs {
+        /// Says so.
+        ///
+        /// # Errors
+        /// Always.
+        pub fn load(_: CgroupId, _: &[CgroupId]) -> Result<Self> {
+            bail!("this agent was built without the kernel programs")
+        }
+
+        /// Never.
+        pub fn wait(&mut self, _: Duration) -> Result<()> {
+            match *self {}
+        }
+
+        /// Never.
+        pub fn next<T>(&mut self, _: impl FnOnce(&[u8]) -> T) -> Option<T> {
+            match *self {}
+        }
+
+        /// Never.
+        pub fn counters(&self) -> Result<(u64, u64)> {
+            match *self {}
+        }
+    }
+
+    /// Never asked for.
+    pub fn since_boot() -> Result<u64> {
+        bail!("there are no events to date")
+    }
+}
+
+#[cfg(ebpf_programs)]
+mod with {
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use anyhow::{Context, Result};
+    use aya::maps::{MapData, PerCpuArray, RingBuf};
+    use aya::programs::RawTracePoint;
+    use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+    use nix::errno::Errno;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::time::TimeValLike;
+    use nix::time::{ClockId, clock_gettime};
+    use wiretape_agent_ebpf::{MAX_EXCLUSIONS, counted};
+
+    use super::super::layout;
+    use crate::own_cgroup::CgroupId;
+
+    /// The programs, as `build.rs` built them.
+    static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf-events"));
+
+    /// Each program and the tracepoint that it is for.
+    const TRACEPOINTS: [(&str, &str); 5] = [
+        ("process_start", "sched_process_exec"),
+        ("process_exit", "sched_process_exit"),
+        ("oom_kill", "mark_victim"),
+        ("cgroup_made", "cgroup_mkdir"),
+        ("socket_state", "inet_sock_set_state"),
+    ];
+
+    /// The programs, attached, and the ring they write into.
+    pub struct Programs {
+        /// Holds programs and links in the kernel.
+        _ebpf: Ebpf,
+        ring: RingBuf<MapData>,
+        counters: PerCpuArray<MapData, [u64; counted::COUNTERS]>,
+    }
+
+    impl Programs {
+        /// Loads and attaches them, for the sub-tree at `top` without the `excluded` ones.
+        ///
+        /// # Errors
+        /// When the kernel refuses, or does not describe its types.
+        pub fn load(top: CgroupId, excluded: &[CgroupId]) -> Result<Self> {
+            let btf = std::fs::read(layout::KERNEL).with_context(|| {
+                format!(
+                    "{} (a kernel built with CONFIG_DEBUG_INFO_BTF has it)",
+                    layout::KERNEL
+                )
+            })?;
+            let places = layout::read(&btf)?;
+            let mut trees = [[0; 2]; 1 + MAX_EXCLUSIONS];
+            for (tree, cgroup) in trees.iter_mut().zip([&top].into_iter().chain(excluded)) {
+                *tree = [cgroup.id, u64::from(cgroup.level)];
+            }
+            let mut ebpf = EbpfLoader::new()
+                .override_global("LAYOUT", &places[..], true)
+                .override_global("TREES", &trees[..], true)
+                .load(PROGRAMS)
+                .context("the kernel programs cannot be loaded")?;
+            let map = |ebpf: &mut Ebpf, name| ebpf.take_map(name).with_context(|| format!("no map {name}"));
+            let ring = RingBuf::try_from(map(&mut ebpf, "EVENTS")?)?;
+            let counters = PerCpuArray::try_from(map(&mut ebpf, "EVENT_COUNTERS")?)?;
+            for (name, tracepoint) in TRACEPOINTS {
+                let program = ebpf
+                    .program_mut(name)
+                    .with_context(|| format!("no program {name}"))?;
+                let program: &mut RawTracePoint = program.try_into()?;
+                program
+                    .load()
+                    .with_context(|| format!("the kernel refuses the program {name}"))?;
+                program
+                    .attach(tracepoint)
+                    .with_context(|| format!("the program {name} cannot be attached to {tracepoint}"))?;
+            }
+            Ok(Self {
+                _ebpf: ebpf,
+                ring,
+                counters,
+            })
+        }
+
+        /// Waits until there is a record, or for `timeout`.
+        ///
+        /// # Errors
+        /// When it cannot be waited for.
+        pub fn wait(&mut self, timeout: Duration) -> Result<()> {
+            let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO);
+            let mut readable = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut readable, timeout) {
+                Ok(_) | Err(Errno::EINTR) => Ok(()),
+                Err(error) => Err(error).context("events cannot be waited for"),
+            }
+        }
+
+        /// Takes one record out; `None` when there is none.
+        pub fn next<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+            self.ring.next().map(|record| read(&record))
+        }
+
+        /// Events seen, and of these lost because the ring was full.
+        ///
+        /// # Errors
+        /// When the kernel does not hand the counters over.
+        pub fn counters(&self) -> Result<(u64, u64)> {
+            let cpus = self.counters.get(&0, 0).context("the counters cannot be read")?;
+            Ok(cpus.iter().fold((0, 0), |(seen, lost), cpu| {
+                let [more_seen, more_lost] = *cpu;
+                (seen + more_seen, lost + more_lost)
+            }))
+        }
+    }
+
+    /// The programs' clock.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn since_boot() -> Result<u64> {
+        let time = clock_gettime(ClockId::CLOCK_BOOTTIME).context("the clock cannot be read")?;
+        Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
+    }
+}
