@@ -175,7 +175,7 @@ impl Stored {
         let none = folder.path().join("none");
         Self {
             batch: reader.build().unwrap().next().unwrap().unwrap(),
-            session: session::open(folder.path(), &none, &none).unwrap(),
+            session: session::open(folder.path(), &none, &none, &none).unwrap(),
             _folder: folder,
         }
     }
