@@ -100,7 +100,10 @@ fn refused_and_reset_connections_have_their_ends() {
         refused.remote.map(|remote| remote.to_string()).as_deref(),
         Some("127.0.0.1:9")
     );
-    assert!(refused.local.is_some_and(|local| local.port() != 0), "{refused:?}");
+    assert!(
+        refused.local.is_some_and(|local| local.port() != 0),
+        "{refused:?}"
+    );
     assert!(refused.pid != 0 && !refused.process.is_empty(), "{refused:?}");
 
     // Where a port is free, the server says nothing of it: one that tests elsewhere do not use.
