@@ -157,10 +157,11 @@ async fn follow(kubernetes: &Kubernetes, config: Config, node: &str, changed: &i
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                if failing {
+                // The beginning of a list is only the try at one.
+                if failing && !matches!(event, Event::Init) {
                     tracing::info!("the Kubernetes API answers again");
+                    failing = false;
                 }
-                failing = false;
                 if kubernetes.take(event) {
                     changed();
                 }

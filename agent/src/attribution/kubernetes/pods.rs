@@ -88,7 +88,6 @@ impl Pods {
             self.beyond += 1;
             return;
         }
-        self.begin(&uid, now);
         let finished = self.pods.get(&uid).and_then(|held| held.pod.finished);
         if let Some(finished) = finished {
             self.end(
@@ -144,6 +143,7 @@ impl Pods {
 
     /// Each address with whose it is, those that changed hands with each in its time. Forgets who has ended long before `now`.
     pub fn addresses(&mut self, now: Nanos) -> Vec<Name> {
+        self.begin_all(now);
         self.pods
             .retain(|_, held| held.until.is_none_or(|until| now.saturating_sub(until) <= LINGER));
         let pods = &self.pods;
@@ -176,6 +176,18 @@ impl Pods {
     /// Pods for which there was no room.
     pub fn beyond(&self) -> u64 {
         self.beyond
+    }
+
+    /// Decides for those that are new, the earliest first. Not when the API server tells of them: what the kernel has told may
+    /// come a moment later.
+    fn begin_all(&mut self, now: Nanos) {
+        let new = self.pods.iter().filter(|(_, held)| held.since.is_none());
+        let begun = |uid: &String, held: &Held| self.made.get(uid).copied().unwrap_or(held.pod.started);
+        let mut new: Vec<(Nanos, String)> = new.map(|(uid, held)| (begun(uid, held), uid.clone())).collect();
+        new.sort_unstable();
+        for (_, uid) in new {
+            self.begin(&uid, now);
+        }
     }
 
     /// Decides since when a pod has its addresses, once it has some.
@@ -217,6 +229,7 @@ impl Pods {
         }
         if let Some(held) = self.pods.get_mut(uid) {
             (held.since, held.exact) = (Some(since), exact);
+            held.until = held.until.map(|until| until.max(since));
         }
     }
 
