@@ -57,6 +57,17 @@ const _: () = assert!(size_of::<PacketRecord>() == PACKET_RECORD_BYTES);
 /// packet the head is recorded and it counts as truncated.
 pub const MAX_PACKET_BYTES: usize = 256 * 1024;
 
+/// What is left of a packet when the ring fills: room for the headers (IPv6's 40 bytes and TCP's, at most 60) and
+/// the first word of what they carry.
+pub const HEAD_BYTES: u32 = 128;
+
+/// Packets above this length are taken for bulk, whose bodies go first: more than any frame of 1500 bytes, less than
+/// what segmentation offload makes of a transfer. Up to [`SMALL_BYTES`] nothing is gained by cutting.
+pub const BULK_BYTES: u32 = 4096;
+
+/// See [`BULK_BYTES`].
+pub const SMALL_BYTES: u32 = 256;
+
 /// Interfaces that are recorded on. A node has some hundreds of pods (Kubernetes: 110), mostly with one each.
 pub const MAX_INTERFACES: u32 = 4096;
 
@@ -106,11 +117,14 @@ pub struct KernelCounters {
     pub ring_full: u64,
     /// Packets lost because their bytes could not be read.
     pub load_failed: u64,
-    /// Packets of which only the first [`MAX_PACKET_BYTES`] were recorded. Not lost.
+    /// Packets of which only the beginning was recorded: [`MAX_PACKET_BYTES`] or, of those shed, [`HEAD_BYTES`].
+    /// Not lost.
     pub truncated: u64,
+    /// Packets whose end was left out because the ring filled.
+    pub shed: u64,
 }
 
-const _: () = assert!(size_of::<KernelCounters>() == 48);
+const _: () = assert!(size_of::<KernelCounters>() == 56);
 
 /// Bytes of a process's name, as the kernel keeps it.
 pub const COMM_BYTES: usize = 16;

@@ -21,7 +21,10 @@ use aya_ebpf::helpers::{
 use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use aya_ebpf::programs::SkBuffContext;
-use wiretape_agent_ebpf::{Exclusion, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind};
+use wiretape_agent_ebpf::{
+    BULK_BYTES, Exclusion, HEAD_BYTES, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord,
+    SMALL_BYTES, kind,
+};
 
 use crate::interfaces;
 
@@ -108,16 +111,21 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
     if excluded {
         return count(counters, offset_of!(KernelCounters, excluded), 1);
     }
+    let wanted = if is_shed(len) { HEAD_BYTES } else { len };
+    if wanted < len {
+        count(counters, offset_of!(KernelCounters, shed), 1);
+    }
     let head = Head {
         kind,
         from,
         len,
+        wanted,
         owner,
     };
     // The kernel wants the size of a reservation to be a constant, so there are tiers, each about a quarter
     // to a half above the one before: a record wastes at most that much of the ring, and nothing on the
     // tape, which takes the packet's own length.
-    match len {
+    match wanted {
         0..=56 => hand_over::<56>(ctx, head, counters),
         57..=88 => hand_over::<88>(ctx, head, counters),
         89..=152 => hand_over::<152>(ctx, head, counters),
@@ -147,6 +155,20 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
     }
 }
 
+/// Whether only the head of a packet so long is recorded, because the reader is behind: bodies of bulk transfers go
+/// when half of the ring is full, all bodies when three quarters are. Packets are lost only when it is full of heads.
+#[inline(always)]
+fn is_shed(len: u32) -> bool {
+    if len <= SMALL_BYTES {
+        return false;
+    }
+    // A sixty-fourth of the ring.
+    // SAFETY: a plain global; volatile, because the loader changes it after compilation.
+    let part = 1_u64 << (unsafe { addr_of!(WAKE_SHIFT).read_volatile() } & 31);
+    let waiting = PACKETS.query(u64::from(BPF_RB_AVAIL_DATA));
+    waiting > 48 * part || (waiting > 32 * part && len > BULK_BYTES)
+}
+
 /// What is known of a packet before its bytes are.
 #[derive(Clone, Copy)]
 struct Head {
@@ -155,6 +177,8 @@ struct Head {
     from: u32,
     /// Its length from there on.
     len: u32,
+    /// How much of it is recorded, if there are records so long.
+    wanted: u32,
     owner: Owner,
 }
 
@@ -172,13 +196,14 @@ fn hand_over<const N: usize>(ctx: &SkBuffContext, head: Head, counters: *mut Ker
         kind,
         from,
         len,
+        wanted,
         owner,
     } = head;
     let Some(mut entry) = PACKETS.reserve::<Tier<N>>(0) else {
         return count(counters, offset_of!(KernelCounters, ring_full), 1);
     };
     let tier = entry.as_mut_ptr();
-    let captured = if len as usize > N { N as u32 } else { len };
+    let captured = if wanted as usize > N { N as u32 } else { wanted };
     // The verifier wants to see that it is not 0 and fits; the compiler knows, and would leave the check out.
     let last = unforeseen(u64::from(captured).wrapping_sub(1));
     let fits = last < N as u64;

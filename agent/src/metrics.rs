@@ -73,6 +73,12 @@ impl Collector for Counted {
         )?;
         counter(
             out,
+            "shed",
+            "Packets whose end was left out because the buffer between kernel and agent filled",
+            capture.shed,
+        )?;
+        counter(
+            out,
             "packets",
             "Packets that came to the agent",
             self.status.packets(),

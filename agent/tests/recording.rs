@@ -228,3 +228,33 @@ fn losses_are_counted() {
     assert_eq!(agent.settle(), 2010);
     assert_eq!(agent.boundaries().packets, boundaries.packets + 10);
 }
+
+#[test]
+fn bodies_are_left_out_before_packets_are_lost() {
+    if common::cannot_record() {
+        return;
+    }
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let path = cgroup.path.to_string_lossy();
+    let agent = Agent::start(
+        dir.path(),
+        &["--backend", "ebpf", "--cgroup", &path, "--buffer-size", "128KiB"],
+    );
+    // Nobody empties the ring meanwhile, which has room for twenty of these packets.
+    agent.signal(Signal::SIGSTOP);
+    Workload::start("datagrams 100 5000", &cgroup.child("shop"), None).finish();
+    agent.signal(Signal::SIGCONT);
+    assert_eq!(agent.settle(), 200, "each datagram is sent and received");
+    assert_eq!(agent.boundaries().lost, 0);
+    let recorded = agent.recorded("all");
+    let (whole, heads): (Vec<_>, Vec<_>) = recorded.iter().partition(|packet| packet.data.len() == 5028);
+    assert!(whole.len() >= 8, "only {} are whole", whole.len());
+    assert!(
+        heads
+            .iter()
+            .all(|packet| packet.data.len() == 128 && packet.orig_len == 5028)
+    );
+    assert_eq!(whole.len() + heads.len(), 200);
+    assert_eq!(agent.metric("wiretape_agent_shed_total"), heads.len() as u64);
+    assert_eq!(agent.metric("wiretape_agent_truncated_total"), heads.len() as u64);
+}

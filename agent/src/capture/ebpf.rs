@@ -416,6 +416,7 @@ mod programs {
                 sum.lost_buffer_full += cpu.ring_full;
                 sum.lost_unreadable += cpu.load_failed;
                 sum.truncated += cpu.truncated;
+                sum.shed += cpu.shed;
             }
             Ok(sum)
         }
@@ -519,7 +520,7 @@ mod programs {
     #[repr(transparent)]
     struct Counters(KernelCounters);
 
-    // SAFETY: six `u64`, any bytes are a value.
+    // SAFETY: seven `u64`, any bytes are a value.
     #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
     unsafe impl Pod for Counters {}
 

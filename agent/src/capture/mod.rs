@@ -128,6 +128,8 @@ pub struct CaptureCounters {
     pub lost_unreadable: u64,
     /// Packets whose end was cut off. Not lost.
     pub truncated: u64,
+    /// Of those, packets whose end was left out because the buffer filled.
+    pub shed: u64,
 }
 
 impl CaptureCounters {

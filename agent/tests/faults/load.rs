@@ -22,11 +22,11 @@ const DELAY: Duration = Duration::from_millis(100);
 const CAPACITY: f64 = 262_144.0 / 0.1;
 
 #[test]
-fn at_half_to_three_times_what_it_can_hold_every_datagram_is_on_the_tape_or_told_as_lost() {
+fn at_half_to_thirty_times_what_it_can_hold_every_datagram_is_on_the_tape_or_told_as_lost() {
     if common::cannot_record() {
         return;
     }
-    for times in [0.5, 1.0, 2.0, 3.0] {
+    for times in [0.5, 1.0, 2.0, 3.0, 30.0] {
         let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
         let double = Double::new(dir.path());
         let path = cgroup.path.to_string_lossy();
@@ -50,7 +50,10 @@ fn at_half_to_three_times_what_it_can_hold_every_datagram_is_on_the_tape_or_told
         let kept = all_numbers(&agent, "all");
         let boundaries = agent.boundaries();
         assert_eq!(boundaries.packets + boundaries.lost, seen);
-        eprintln!("{times} times what it can hold: {count} sent, {lost} of {seen} packets lost");
+        let shed = agent.metric("wiretape_agent_shed_total");
+        eprintln!(
+            "{times} times what it can hold: {count} sent, of {seen} packets {shed} without their end, {lost} lost"
+        );
         let told: u64 = boundaries.losses.iter().map(|loss| loss.packets).sum();
         assert_eq!(
             told, lost,
@@ -80,11 +83,15 @@ fn at_half_to_three_times_what_it_can_hold_every_datagram_is_on_the_tape_or_told
             }
         }
         match times {
-            0.5 => assert_eq!(lost, 0, "half of what it can hold is held"),
-            3.0 => {
+            0.5 => assert_eq!((shed, lost), (0, 0), "half of what it can hold is held"),
+            3.0 => assert!(
+                shed > 0,
+                "three times what it can hold is too much: bodies go first"
+            ),
+            30.0 => {
                 assert!(
                     lost > 0 && !kept.is_empty(),
-                    "three times what it can hold is too much"
+                    "not even the heads of thirty times as much can be held"
                 );
                 agent.wait_for_condition("ring_overrun");
             }
