@@ -281,6 +281,7 @@ impl Connection {
             client: peer(client),
             server: peer(client.other()),
             client_by,
+            transport: "tcp".into(),
             tape: vantage.tape,
             seen_from: SeenFrom::of(vantage.observer, client),
             recorded: ends.map(|end| self.recorded[end].is_some()).into(),
