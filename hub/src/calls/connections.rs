@@ -209,7 +209,8 @@ impl ConnectionRows {
             let ip = peer.address.ip().to_canonical();
             let node = peer.tape.map(|tape| node(&self.nodes, tape));
             let who = self.names.resolve(node, peer.cgroup, ip, first);
-            columns.push(peer, ip, &mut self.addresses, who);
+            columns.push(peer, ip, &mut self.addresses);
+            columns.push_identity(&who, 1);
         }
         self.l7.clear();
         for protocol in &record.protocols {

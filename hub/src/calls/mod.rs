@@ -30,7 +30,7 @@ pub use events::EventTable;
 pub use known::NameRows;
 pub use names::{Identity, Names, NodeName};
 pub use rows::Rows;
-pub use writer::PartWriter;
+pub use writer::{PartWriter, Written};
 
 /// Why a table could not be written.
 #[derive(Debug, thiserror::Error)]
