@@ -116,6 +116,11 @@ pub struct Config {
     #[arg(default_value = "64MiB", value_parser = buffer_size)]
     pub buffer_size: u32,
 
+    /// Bytes in a second that are recorded whole of bulk transfers once they last; 24MiB for each processor when not
+    /// given (eBPF)
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "WIRETAPE_BULK_RATE")]
+    pub bulk_rate: Option<u64>,
+
     /// YAML file that says which cgroup, address or process is which workload; read again on SIGHUP
     #[arg(long, value_name = "FILE", env = "WIRETAPE_WORKLOADS")]
     pub workloads: Option<PathBuf>,

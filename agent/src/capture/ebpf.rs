@@ -220,7 +220,12 @@ mod programs {
             };
         }
         let wake_shift = scope.ring_bytes.ilog2() - WAKE_PART;
+        // 256ths of a nanosecond for a byte; a burst is what half of the ring holds.
+        let bulk_cost = ((256_000_000_000 / scope.bulk_rate.max(1)).max(1)).min(u64::from(u32::MAX));
+        let bulk_burst = (u64::from(scope.ring_bytes / 2) * bulk_cost) >> 8;
         let ebpf = EbpfLoader::new()
+            .override_global("BULK_BURST", &bulk_burst, true)
+            .override_global("BULK_COST", &bulk_cost, true)
             .override_global("EXCLUDED", &exclusions[..], true)
             .override_global("MARK", &mark, true)
             .override_global("WAKE_SHIFT", &wake_shift, true)
@@ -558,5 +563,23 @@ mod programs {
         }
 
         fn flush(&self) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wiretape_agent_ebpf::{MAX_PACKET_BYTES, room_for};
+
+    #[test]
+    fn little_of_the_ring_is_left_empty() {
+        for bytes in 1..=MAX_PACKET_BYTES as u32 {
+            let room = room_for(bytes);
+            assert!(room >= bytes && room % 8 == 0, "{room} bytes for {bytes}");
+            assert!(
+                room - bytes <= 40 || f64::from(room - bytes) <= 0.0875 * f64::from(bytes),
+                "{room} bytes for {bytes}"
+            );
+        }
+        assert_eq!(room_for(u32::MAX), MAX_PACKET_BYTES as u32);
     }
 }
