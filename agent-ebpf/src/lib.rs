@@ -6,6 +6,12 @@
 
 #![cfg_attr(target_arch = "bpf", no_std)]
 
+pub mod headers;
+
+pub mod filter;
+
+pub mod choice;
+
 /// What a record in the ring is: the value of [`PacketRecord::kind`], and the first field of any later kind.
 pub mod kind {
     /// A packet that a socket received.
@@ -128,7 +134,7 @@ const _: () = assert!(size_of::<Exclusion>() == 16);
 
 /// What the kernel programs count, per CPU.
 ///
-/// `seen = handed over + excluded + ring_full + load_failed`, always.
+/// `seen = handed over + excluded + filtered + ruled_out + sampled_out + shed_flows + ring_full + load_failed`, always.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounters {
@@ -142,14 +148,22 @@ pub struct KernelCounters {
     pub ring_full: u64,
     /// Packets lost because their bytes could not be read.
     pub load_failed: u64,
-    /// Packets of which only the beginning was recorded: [`MAX_PACKET_BYTES`] or, of those shed, [`HEAD_BYTES`].
-    /// Not lost.
+    /// Packets of which only the beginning was recorded: [`MAX_PACKET_BYTES`], what was chosen or, of those shed,
+    /// [`HEAD_BYTES`]. Not lost.
     pub truncated: u64,
-    /// Packets whose end was left out because the ring filled.
+    /// Packets whose end was left out because the ring filled, or to keep the budget.
     pub shed: u64,
+    /// Packets left out by the filter.
+    pub filtered: u64,
+    /// Packets left out by the rule for their workload.
+    pub ruled_out: u64,
+    /// Packets of flows that are not of the share that was asked for.
+    pub sampled_out: u64,
+    /// Packets of flows left out to keep the budget.
+    pub shed_flows: u64,
 }
 
-const _: () = assert!(size_of::<KernelCounters>() == 56);
+const _: () = assert!(size_of::<KernelCounters>() == 88);
 
 /// Bytes of a process's name, as the kernel keeps it.
 pub const COMM_BYTES: usize = 16;

@@ -19,11 +19,15 @@ use aya_ebpf::helpers::{
     bpf_skb_load_bytes,
 };
 use aya_ebpf::macros::{cgroup_skb, map};
-use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::SkBuffContext;
+use wiretape_agent_ebpf::choice::{
+    Carried, Choices, FLOW_SILENCE, LeftOut, MAX_CONNECTIONS, MAX_RULES, Packet, Rule, Span, Verdict, decide,
+    shed,
+};
+use wiretape_agent_ebpf::headers::{Bytes, Headers};
 use wiretape_agent_ebpf::{
-    BULK_BYTES, Exclusion, HEAD_BYTES, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord,
-    SMALL_BYTES, kind, room_for,
+    Exclusion, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind, room_for,
 };
 
 use crate::interfaces;
@@ -36,6 +40,18 @@ static PACKETS: RingBuf = RingBuf::with_byte_size(64 * 1024 * 1024, 0);
 /// One entry: the counters of this CPU.
 #[map]
 static COUNTERS: PerCpuArray<KernelCounters> = PerCpuArray::with_max_entries(1, 0);
+
+/// One entry: what is recorded. The agent changes it while the programs run.
+#[map]
+static CHOICES: Array<Choices> = Array::with_max_entries(1, 0);
+
+/// Rules by cgroup.
+#[map]
+static RULES: HashMap<u64, Rule> = HashMap::with_max_entries(MAX_RULES, 0);
+
+/// What connections have carried so far, by the socket's cookie or, without one and for all but TCP, by the flow.
+#[map]
+static CONNECTIONS: LruHashMap<u64, Carried> = LruHashMap::with_max_entries(MAX_CONNECTIONS, 0);
 
 /// Set by the loader before the programs are verified, so that unused entries cost nothing.
 #[unsafe(no_mangle)]
@@ -111,7 +127,7 @@ pub struct Owner {
     pub cookie: u64,
 }
 
-/// Hands a packet over from its byte `from` on, unless it is `excluded`, or counts why not.
+/// Hands a packet over from its byte `from` on, unless it is `excluded` or left out by choice, or counts why not.
 #[inline(always)]
 pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: bool) {
     // A map of one entry always has entry 0; the verifier wants to see it checked.
@@ -124,8 +140,11 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
     if excluded {
         return count(counters, offset_of!(KernelCounters, excluded), 1);
     }
-    let wanted = if is_shed(len) { HEAD_BYTES } else { len };
-    if wanted < len {
+    let (wanted, shed) = match judge(ctx, kind, from, len, owner) {
+        Verdict::Record { wanted, shed } => (wanted, shed),
+        Verdict::LeaveOut(why) => return count(counters, left_out_by(why), 1),
+    };
+    if shed {
         count(counters, offset_of!(KernelCounters, shed), 1);
     }
     let head = Head {
@@ -138,49 +157,140 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
     hand_over(ctx, head, counters);
 }
 
-/// Whether only the head of a packet so long is recorded: of bulk transfers when they have had their share of the
-/// machine's time or half of the ring is full, of all packets when three quarters are. Packets are lost only when it
-/// is full of heads.
+/// What of a packet is recorded, by the choice that holds now.
 #[inline(always)]
-fn is_shed(len: u32) -> bool {
-    if len <= SMALL_BYTES {
-        return false;
-    }
-    // A sixty-fourth of the ring.
-    // SAFETY: a plain global; volatile, because the loader changes it after compilation.
-    let part = 1_u64 << (unsafe { addr_of!(WAKE_SHIFT).read_volatile() } & 31);
-    let waiting = PACKETS.query(u64::from(BPF_RB_AVAIL_DATA));
-    waiting > 48 * part || (len > BULK_BYTES && (waiting > 32 * part || bulk_is_spent(len)))
+fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner) -> Verdict {
+    let whole = Verdict::Record {
+        wanted: len,
+        shed: false,
+    };
+    let Some(choices) = CHOICES.get(0) else {
+        return whole;
+    };
+    // SAFETY: a field of a live value; volatile, because the agent changes it.
+    let current = unsafe { addr_of!(choices.current).read_volatile() };
+    let choice = &choices.banks[(current & 1) as usize];
+    // Interfaces hand over an Ethernet header before everything, sockets none.
+    let framed = matches!(kind, kind::FRAME_IN | kind::FRAME_OUT);
+    let span = Span {
+        from,
+        len,
+        network: if framed { interfaces::ETHERNET_BYTES } else { from },
+        ethernet: framed || from != 0,
+    };
+    let inward = matches!(kind, kind::PACKET_IN | kind::FRAME_IN);
+    decide(choice, &Passing { ctx, owner, inward }, span)
 }
 
-/// Whether bulk has had its share; if not, this packet takes of it.
-///
-/// A copy of 64 KiB takes as long as all else that the kernel does with such a packet, so a transfer that is recorded
-/// whole runs at half its speed. Bursts are recorded whole, and what is long goes on in heads until half of a burst
-/// fits again: pieces that hang together tell more than packets here and there.
-///
-/// Two CPUs at once may take the same time: it is a rate, not an account.
 #[inline(always)]
-fn bulk_is_spent(len: u32) -> bool {
-    // SAFETY: plain globals, of which the loader changes two after compilation, and the others are this program's.
-    unsafe {
-        let (cost, burst) = (
-            addr_of!(BULK_COST).read_volatile(),
-            addr_of!(BULK_BURST).read_volatile(),
-        );
-        if cost == 0 {
-            return false;
+fn left_out_by(why: LeftOut) -> usize {
+    match why {
+        LeftOut::Filter => offset_of!(KernelCounters, filtered),
+        LeftOut::Rule => offset_of!(KernelCounters, ruled_out),
+        LeftOut::Sample => offset_of!(KernelCounters, sampled_out),
+        LeftOut::Budget => offset_of!(KernelCounters, shed_flows),
+    }
+}
+
+/// A packet on its way.
+struct Passing<'a> {
+    ctx: &'a SkBuffContext,
+    owner: Owner,
+    inward: bool,
+}
+
+impl Bytes for Passing<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let mut bytes = [0_u8; N];
+        // SAFETY: the helper is given this program's own context, and room for what it writes.
+        let loaded =
+            unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
+        (loaded == 0).then_some(bytes)
+    }
+}
+
+impl Packet for Passing<'_> {
+    #[inline(always)]
+    fn rule(&self) -> Option<Rule> {
+        // SAFETY: the value is copied at once.
+        unsafe { RULES.get(self.owner.cgroup).copied() }
+    }
+
+    /// Counts by a plain addition, which two CPUs that carry one connection the same way at once may spoil: then a
+    /// packet more is recorded.
+    #[inline(always)]
+    fn carried(&self, headers: &Headers, payload: u32) -> u64 {
+        let key = if headers.tcp && self.owner.cookie != 0 {
+            self.owner.cookie
+        } else {
+            headers.flow
+        };
+        // SAFETY: the helper takes nothing.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        if let Some(known) = CONNECTIONS.get_ptr_mut(key) {
+            // SAFETY: the kernel lends the value for as long as the program runs.
+            let known = unsafe { &mut *known };
+            let silent = !headers.tcp && now.wrapping_sub(known.last) > FLOW_SILENCE;
+            known.last = now;
+            if silent {
+                known.bytes = [0; 2];
+            }
+            let way = if self.inward {
+                &mut known.bytes[0]
+            } else {
+                &mut known.bytes[1]
+            };
+            let before = if headers.opens { 0 } else { *way };
+            *way = before + u64::from(payload);
+            return before;
         }
-        let now = bpf_ktime_get_boot_ns();
-        if now < addr_of!(BULK_AGAIN).read_volatile() {
-            return true;
+        let payload = u64::from(payload);
+        let bytes = if self.inward { [payload, 0] } else { [0, payload] };
+        // Should it be refused, the next packet is taken for the first.
+        let _ = CONNECTIONS.insert(key, Carried { bytes, last: now }, 0);
+        0
+    }
+
+    /// Bodies of bulk transfers go when half of the ring is full, all bodies when three quarters are. Packets are lost
+    /// only when it is full of heads.
+    #[inline(always)]
+    fn pressure(&self) -> u32 {
+        // A sixty-fourth of the ring.
+        // SAFETY: a plain global; volatile, because the loader changes it after compilation.
+        let part = 1_u64 << (unsafe { addr_of!(WAKE_SHIFT).read_volatile() } & 31);
+        match PACKETS.query(u64::from(BPF_RB_AVAIL_DATA)) {
+            waiting if waiting > 48 * part => shed::BODIES,
+            waiting if waiting > 32 * part => shed::BULK,
+            _ => shed::NOTHING,
         }
-        let paid = addr_of!(BULK_PAID).read_volatile().max(now) + (u64::from(len) * cost >> 8);
-        addr_of_mut!(BULK_PAID).write_volatile(paid);
-        if paid > now + burst {
-            addr_of_mut!(BULK_AGAIN).write_volatile(paid - burst / 2);
+    }
+
+    /// Bursts are recorded whole, and what is long goes on in heads until half of a burst fits again: pieces that hang
+    /// together tell more than packets here and there. Two CPUs at once may take the same time: it is a rate, not an
+    /// account.
+    #[inline(always)]
+    fn bulk_is_spent(&self, bytes: u32) -> bool {
+        // SAFETY: plain globals, of which the loader changes two after compilation, and the others are this program's.
+        unsafe {
+            let (cost, burst) = (
+                addr_of!(BULK_COST).read_volatile(),
+                addr_of!(BULK_BURST).read_volatile(),
+            );
+            if cost == 0 {
+                return false;
+            }
+            let now = bpf_ktime_get_boot_ns();
+            if now < addr_of!(BULK_AGAIN).read_volatile() {
+                return true;
+            }
+            let paid = addr_of!(BULK_PAID).read_volatile().max(now) + (u64::from(bytes) * cost >> 8);
+            addr_of_mut!(BULK_PAID).write_volatile(paid);
+            if paid > now + burst {
+                addr_of_mut!(BULK_AGAIN).write_volatile(paid - burst / 2);
+            }
+            false
         }
-        false
     }
 }
 

@@ -15,6 +15,8 @@ mod names;
 
 mod tape;
 
+mod recording;
+
 mod manifest;
 
 mod read;
@@ -30,6 +32,9 @@ pub use packet::{Direction, LinkType, Name, Nanos, Packet, PacketMeta};
 pub use read::{
     BlockReader, CHUNK_BYTES, Chunk, ChunkReader, Damage, InterfaceInfo, Layout, OwnedPacket, ReadCounters,
     ReadError, SegmentIndex, head_names, index, open,
+};
+pub use recording::{
+    Capture, Change, MAX_FILTER_BYTES, MAX_RULES, MAX_SAMPLE, Match, Record, Recorded, Recording, RecordingError, Rule,
 };
 pub use tape::{
     CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError,

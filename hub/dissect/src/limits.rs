@@ -24,6 +24,10 @@ pub const DATAGRAM_WAIT: Nanos = 30 * SECOND;
 /// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20.
 pub const LOCAL_ADDRESSES: usize = 4096;
 
+/// Tunnels inside each other that are looked into. An overlay is one; a second one is met where its nodes are behind a tunnel
+/// themselves.
+pub const TUNNELS: usize = 2;
+
 // --- connections --------------------------------------------------------------------------------------------------
 
 /// Connections of a shard: 88 Ki in all, more than Linux tracks for a node of a few gigabytes (`nf_conntrack_max`).

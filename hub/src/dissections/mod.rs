@@ -73,7 +73,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     let names = Arc::new(Names::new(gather_names(job)));
     let mut known = PartWriter::create(&folder.names_part(), NameRows::default(), 1)?;
     known.push(names.all())?;
-    known.finish()?;
+    let mut written = vec![known.finish()?];
     let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();
     let mut events = EventTable::create(
         &folder.events_part(),
@@ -89,7 +89,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
         let connections = PartWriter::create(&folder.connections_part(number), rows, workers)?;
         Ok::<_, JobError>(Worker::new(number, workers, job, progress, part, connections))
     };
-    let (read, dissected) = if workers == 1 {
+    let (read, mut dissected) = if workers == 1 {
         on_this_thread(job, progress, &mut events, make_worker(0)?)?
     } else {
         let workers = (0..workers).map(make_worker).collect::<Result<Vec<_>, _>>()?;
@@ -100,8 +100,13 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     }
     let mut ways = Ways::default();
     dissected.iter().for_each(|report| ways.merge(&report.ways));
+    dissected
+        .iter_mut()
+        .for_each(|report| written.append(&mut report.written));
     let mut summary = summarise(job, read, dissected);
-    summary.events = events.finish()?;
+    let (stored, part) = events.finish()?;
+    summary.events = stored;
+    written.push(part);
     summary.clocks = ways.clocks(&nodes);
     summary.bytes = sizes.iter().sum();
     summary.files = files
@@ -113,7 +118,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
             bytes,
         })
         .collect();
-    folder.publish(&summary)?;
+    folder.publish(&summary, &written)?;
     Ok(summary)
 }
 

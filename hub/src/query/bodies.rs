@@ -248,7 +248,7 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
             "{} bytes of the body are not in the segments",
             body.missing
         ));
-    } else if !body.decoded {
+    } else if !body.decoded && !body.encoding.is_empty() {
         shown.reason = Some(format!(
             "it could not be decoded ({}), and is shown as sent",
             body.encoding

@@ -216,6 +216,7 @@ impl Ring {
     pub fn boundaries(&self, node: &str) -> Boundaries {
         let all = || self.segments();
         Boundaries {
+            recorded: None,
             node: node.to_owned(),
             oldest: all().filter_map(|info| info.first).min(),
             newest: all().filter_map(|info| info.last).max(),

@@ -246,6 +246,13 @@ struct Handshakes {
     server: Latencies,
 }
 
+impl Handshakes {
+    fn coarsen(&mut self) {
+        self.client.coarsen();
+        self.server.coarsen();
+    }
+}
+
 /// The handshakes of the flows of these keys.
 async fn handshakes(
     connections: &DataFrame,
@@ -258,32 +265,45 @@ async fn handshakes(
         .in_list(keys.iter().map(|key| lit(*key)).collect(), false);
     let mut batches = connections
         .clone()
-        .filter(wanted.and(col("handshake_us").is_not_null()))?
-        .select(vec![key.alias(table::KEY), col("side"), col("handshake_us")])?
+        .filter(
+            wanted.and(
+                col("handshake_us")
+                    .is_not_null()
+                    .or(col("handshake_at_server_us").is_not_null()),
+            ),
+        )?
+        .select(vec![
+            key.alias(table::KEY),
+            col("side"),
+            col("handshake_us"),
+            col("handshake_at_server_us"),
+        ])?
         .execute_stream()
         .await?;
     let mut all: HashMap<String, Handshakes> = HashMap::new();
-    let mut kept = 0_usize;
+    let (mut kept, mut exact) = (0_usize, true);
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         for row in Row::each(std::slice::from_ref(&batch)) {
-            let Some(took) = row.int("handshake_us").and_then(|us| u64::try_from(us).ok()) else {
-                continue;
-            };
+            let took = |column| row.int(column).and_then(|us| u64::try_from(us).ok());
             let of = all.entry(row.text(table::KEY).to_owned()).or_default();
-            // Of a connection that both ends recorded, the table has the client's view.
-            let side = if row.text("side") == "server" {
-                &mut of.server
-            } else {
-                &mut of.client
-            };
-            side.add(took);
-            kept += 1;
-            if kept == EXACT_LATENCIES {
-                for of in all.values_mut() {
-                    of.client.coarsen();
-                    of.server.coarsen();
+            // Of a connection that the server alone recorded, what the table has is the server's view.
+            let at_server = row.text("side") == "server";
+            let client = took("handshake_us").filter(|_| !at_server);
+            let server =
+                took("handshake_at_server_us").or_else(|| took("handshake_us").filter(|_| at_server));
+            if !exact {
+                of.coarsen();
+            }
+            for (side, took) in [(&mut of.client, client), (&mut of.server, server)] {
+                if let Some(took) = took {
+                    side.add(took);
+                    kept += 1;
                 }
+            }
+            if exact && kept >= EXACT_LATENCIES {
+                exact = false;
+                all.values_mut().for_each(Handshakes::coarsen);
             }
         }
     }
