@@ -279,7 +279,11 @@ impl Recorder {
             if let Err(error) = self.chosen.chooser.shed(level, &mut *self.capture) {
                 tracing::error!("the budget cannot be kept: {:#}", anyhow::Error::from(error));
             }
-            let reason = if level.is_shedding() { "Shedding" } else { "SheddingEnded" };
+            let reason = if level.is_shedding() {
+                "Shedding"
+            } else {
+                "SheddingEnded"
+            };
             tracing::warn!(limit, "to keep the budget, {level}");
             outcome = outcome.and(self.tape.event(&Event {
                 at: wall_clock(),
@@ -328,7 +332,8 @@ impl Recorder {
     fn retell_recording(&mut self) -> Result<(), TapeError> {
         let sealed = self.tape.shelf().counters().sealed;
         if self.told_in.is_none() {
-            self.status.records(self.chosen.chooser.recording().clone(), wall_clock());
+            self.status
+                .records(self.chosen.chooser.recording().clone(), wall_clock());
         }
         if self.chosen.chooser.recording().is_everything() {
             self.told_in.get_or_insert(sealed);
