@@ -152,10 +152,24 @@ pub struct Summary {
     pub window: Option<(Nanos, Nanos)>,
     /// Packets that the recorders say they lost while these files were written.
     pub lost_packets: u64,
+    /// What the recorders say of what they recorded, where that was not everything or was changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recorded: Vec<Said>,
     /// What every stage saw, skipped and gave up, by the stage's own names (`read.…`, `route.…`, `dissect.…`).
     pub counters: BTreeMap<String, u64>,
     /// What went wrong without ending the job, for people to read.
     pub problems: Vec<String>,
+}
+
+/// What a recorder says of what it recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Its node.
+    pub node: String,
+    /// When it first said so.
+    pub since: Nanos,
+    /// In its words.
+    pub said: String,
 }
 
 /// One file of a [`Summary`].

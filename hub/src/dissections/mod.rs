@@ -28,7 +28,7 @@ use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
 pub use clocks::Clocks;
-pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Source, Summary};
+pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Said, Source, Summary};
 pub use publish::{CONNECTIONS, EVENTS, NAMES, SUMMARY, TABLES};
 
 use crate::calls::{
@@ -366,6 +366,7 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
         last_ts: routes.last,
         window: job.window,
         lost_packets: routes.read.lost,
+        recorded: recorded(job, routes.read.said),
         problems,
         ..Summary::default()
     };
@@ -390,6 +391,24 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
     );
     summary.counters = counters;
     summary
+}
+
+/// What the recorders say of what they recorded, the first first.
+fn recorded(job: &Job, said: BTreeMap<(u16, String), Nanos>) -> Vec<Said> {
+    let mut all: Vec<Said> = said
+        .into_iter()
+        .map(|((tape, said), since)| Said {
+            node: job
+                .sources
+                .get(usize::from(tape))
+                .map(|source| source.node.clone())
+                .unwrap_or_default(),
+            since,
+            said,
+        })
+        .collect();
+    all.sort_by_key(|said| said.since);
+    all
 }
 
 /// The earlier of two times, where there are any.

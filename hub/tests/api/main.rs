@@ -17,6 +17,7 @@ mod mcp;
 mod page;
 mod parameters;
 mod questions;
+mod recording;
 mod restart;
 mod stdio;
 mod switches;

@@ -36,6 +36,11 @@ struct Node {
     /// A recorder that has fallen silent shows here first.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_packet_age_ms: Option<u64>,
+    /// What it records, where that is not everything, and what it leaves out of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shedding: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -57,6 +62,15 @@ pub async fn get(app: &App, _: &mut Params) -> Result<Value, ApiError> {
                 packets: Some(tape.packets),
                 lost_packets: Some(tape.lost),
                 last_packet_age_ms: tape.newest.map(|newest| millis(now.saturating_sub(newest))),
+                recorded: tape
+                    .recorded
+                    .as_ref()
+                    .filter(|recorded| !recorded.recording.is_everything())
+                    .map(|recorded| recorded.recording.to_string()),
+                shedding: tape
+                    .recorded
+                    .map(|recorded| recorded.shedding)
+                    .filter(|shedding| !shedding.is_empty()),
                 error: None,
             },
             Err(error) => Node {
@@ -68,6 +82,8 @@ pub async fn get(app: &App, _: &mut Params) -> Result<Value, ApiError> {
                 packets: None,
                 lost_packets: None,
                 last_packet_age_ms: None,
+                recorded: None,
+                shedding: None,
                 error: Some(error.to_string()),
             },
         }

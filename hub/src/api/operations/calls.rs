@@ -271,6 +271,9 @@ pub(in crate::api) async fn coverage(app: &App, db: &str) -> Option<Value> {
         "calls": summary.calls,
         "lost_packets": summary.lost_packets,
     });
+    if !summary.recorded.is_empty() {
+        coverage["recorded"] = json!(summary.recorded);
+    }
     if !summary.problems.is_empty() {
         coverage["problems"] = summary.problems.iter().take(PROBLEMS).cloned().collect();
     }

@@ -87,6 +87,12 @@ fn problems(node: &Value) -> Vec<String> {
             "{name} has lost {lost} packets beside the {kept} on its tape"
         ));
     }
+    if let Some(recorded) = node["recorded"].as_str() {
+        problems.push(format!("{name} does not record everything, by choice: {recorded}"));
+    }
+    if let Some(shedding) = node["shedding"].as_str() {
+        problems.push(format!("{name} records less, to keep its budget: {shedding}"));
+    }
     problems
 }
 
@@ -113,5 +119,13 @@ mod tests {
             ["http://x does not answer: refused"]
         );
         assert_eq!(told(json!({ "name": "a" })), ["a has recorded nothing yet"]);
+        let less = json!({ "name": "a", "last_packet_age_ms": 1, "recorded": "headers", "shedding": "bodies are left out" });
+        assert_eq!(
+            told(less),
+            [
+                "a does not record everything, by choice: headers",
+                "a records less, to keep its budget: bodies are left out"
+            ]
+        );
     }
 }

@@ -5,6 +5,8 @@ pub(super) mod boundaries;
 
 pub(super) mod health;
 
+pub(super) mod recording;
+
 pub(super) mod switches;
 
 pub(super) mod live;

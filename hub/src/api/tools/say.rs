@@ -48,6 +48,9 @@ pub(in crate::api) fn say(tool: &Tool, answer: &Value) -> String {
     if let Some(lost) = lost.filter(|lost| *lost > 0) {
         said.push(format!("the recorders lost {lost} packets in this window"));
     }
+    if answer.pointer("/coverage/recorded").is_some() {
+        said.push("not everything was recorded, see coverage".to_owned());
+    }
     if said.is_empty() {
         return format!("{}: done", tool.title);
     }
