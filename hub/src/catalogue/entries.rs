@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use wiretape_tape::Nanos;
 
 use crate::jobs::Record;
+use crate::losses::Lost;
 use crate::snapshots::{Manifest, Origin, Status};
 
 /// What a lookup found.
@@ -45,8 +46,9 @@ pub struct SnapshotEntry {
     pub bytes: u64,
     /// See [`Manifest::packets`].
     pub packets: u64,
-    /// See [`Manifest::lost`].
-    pub lost: u64,
+    /// See [`Manifest::losses`].
+    #[serde(default)]
+    pub losses: Vec<Lost>,
     /// Its folder's name below `snapshots/`: the id, or a hidden one while segments are on their way.
     pub folder: String,
     /// Of the manifest that this was read from.
@@ -67,7 +69,7 @@ impl SnapshotEntry {
             nodes: manifest.nodes.len(),
             bytes: manifest.bytes(),
             packets: manifest.packets(),
-            lost: manifest.lost(),
+            losses: manifest.losses(),
             folder: folder.to_owned(),
             stamp,
         }
