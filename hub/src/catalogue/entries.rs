@@ -57,11 +57,17 @@ pub struct SnapshotEntry {
 
 impl SnapshotEntry {
     pub(super) fn new(manifest: &Manifest, folder: &str, stamp: Stamp) -> Self {
+        // Whole is what has its own name: between its last word and that, its folder is about to move.
+        let status = if folder == manifest.id {
+            manifest.status
+        } else {
+            Status::InProgress
+        };
         Self {
             id: manifest.id.clone(),
             name: manifest.name.clone(),
             origin: manifest.origin,
-            status: manifest.status,
+            status,
             reason: manifest.reason.clone(),
             created_at: manifest.created_at,
             start: manifest.start,
