@@ -55,6 +55,12 @@ pub(super) static TOOLS: &[Tool] = &[
                 "object",
                 "Calls, failed calls, error rate, latencies in ms",
             ),
+            member(
+                "findings",
+                "array",
+                "What stands out, a sentence each: failures, shifts, retries, connections, waiting; with the filter (kfl) \
+                 or the calls that prove it",
+            ),
             member("outcomes", "object", "Calls by outcome"),
             member("statuses", "object", "Calls by status"),
             member(
