@@ -196,6 +196,9 @@ pub const DNS_ANSWERS: usize = 256;
 /// Bytes of the text that lists them.
 pub const DNS_ANSWER_TEXT: usize = 8 << 10;
 
+/// Addresses of one answer that are kept as those of its name. Larger sets are for clients that choose at random.
+pub const DNS_RESOLVED: usize = 32;
+
 // --- TLS ----------------------------------------------------------------------------------------------------------
 
 /// Bytes of a record's content: 2^14 and what encryption may add (RFC 5246, section 6.2.3).

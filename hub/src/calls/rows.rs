@@ -11,7 +11,8 @@ use wiretape_dissect::{Call, Headers, Message, Observation, Peer, Value};
 use wiretape_tape::Nanos;
 
 use super::columns::{Leaf, ListColumn, MapColumn, NumberColumn, Ordered, WordColumn};
-use super::names::Names;
+use super::dns::{Asking, DnsName, said};
+use super::names::{Identity, Names};
 use super::schema::schema;
 use super::writer::{Table, TakeLeaf};
 
@@ -121,14 +122,27 @@ impl Rows {
             c.protocol.push(call.protocol);
             c.version.push(call.version);
         }
+        let dns = self.names.dns().known();
         for call in calls {
-            for (peer, columns) in [(&call.client, &mut c.src), (&call.server, &mut c.dst)] {
+            let said = said(call);
+            let ends = (&call.client, &call.server);
+            for (peer, other, said, columns) in [
+                (ends.0, ends.1, DnsName::default(), &mut c.src),
+                (ends.1, ends.0, said, &mut c.dst),
+            ] {
                 let ip = peer.address.ip().to_canonical();
                 let node = peer.tape.map(|tape| node(&self.nodes, tape));
-                let who = self.names.resolve(node, peer.cgroup, ip, start(call));
-                columns.push(peer, ip, &mut self.addresses, who);
+                let who = self
+                    .names
+                    .resolve_port(node, peer.cgroup, peer.address, start(call));
+                let mut dns = dns.name(asking(other, ip, start(call), said.name));
+                if dns.name.is_empty() && who.pod.is_empty() && who.service.is_empty() {
+                    dns = said;
+                }
+                columns.push(peer, ip, &mut self.addresses, who, dns);
             }
         }
+        drop(dns);
         for call in calls {
             c.method.push(&call.method);
             c.path.push(&call.path);
@@ -378,6 +392,16 @@ pub(super) fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
     (hash & JSON_BITS).cast_signed()
 }
 
+/// Which name `client` had for an address where it went at a time, and said `said`.
+pub(super) fn asking<'a>(client: &Peer, address: IpAddr, at: Nanos, said: &'a str) -> Asking<'a> {
+    Asking {
+        client: (client.address.ip().to_canonical(), client.tape),
+        address,
+        at,
+        said,
+    }
+}
+
 /// `src_…` or `dst_…`.
 pub(super) struct PeerColumns {
     ip: WordColumn,
@@ -393,6 +417,8 @@ pub(super) struct PeerColumns {
     /// Container, kind of owner, owner, resolution.
     told: [WordColumn; 4],
     annotations: MapColumn,
+    /// Name, source.
+    dns: [WordColumn; 2],
 }
 
 impl PeerColumns {
@@ -410,6 +436,7 @@ impl PeerColumns {
             labels: MapColumn::new(),
             told: std::array::from_fn(|_| word()),
             annotations: MapColumn::new(),
+            dns: std::array::from_fn(|_| word()),
         }
     }
 
@@ -418,7 +445,8 @@ impl PeerColumns {
         peer: &Peer,
         ip: IpAddr,
         texts: &mut AddressTexts,
-        who: super::names::Identity<'_>,
+        who: Identity<'_>,
+        dns: DnsName<'_>,
     ) {
         if self.last != Some(ip) || !self.ip.push_again() {
             self.ip.push(texts.of(ip));
@@ -436,6 +464,9 @@ impl PeerColumns {
             column.push(word);
         }
         texts_by_name(&mut self.annotations, who.annotations);
+        for (column, word) in self.dns.iter_mut().zip([dns.name, dns.source]) {
+            column.push(word);
+        }
     }
 
     pub(super) fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
@@ -449,11 +480,13 @@ impl PeerColumns {
             &mut self.process,
         ];
         let told = self.told.iter_mut().map(|column| column as &mut dyn Leaf);
+        let dns = self.dns.iter_mut().map(|column| column as &mut dyn Leaf);
         words
             .into_iter()
             .chain(self.labels.leaves())
             .chain(told)
             .chain(self.annotations.leaves())
+            .chain(dns)
     }
 }
 
