@@ -18,6 +18,8 @@ mod segment;
 
 mod datagram;
 
+mod nat;
+
 mod router;
 
 mod shard;

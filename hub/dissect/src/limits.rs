@@ -24,6 +24,19 @@ pub const DATAGRAM_WAIT: Nanos = 30 * SECOND;
 /// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20.
 pub const LOCAL_ADDRESSES: usize = 4096;
 
+/// Connections that have begun and may yet be met under another address of their server: those of some seconds.
+pub const UNTRANSLATED: usize = 1 << 16;
+
+/// How long after its begin at one side a connection's begin at the other is known to be its own: clocks of nodes differ.
+pub const TRANSLATION_WAIT: Nanos = 30 * SECOND;
+
+/// Addresses of services, and of what is behind them, by which the router tells that a connection is likely to be seen under
+/// another one, too.
+pub const SERVICES: usize = 4096;
+
+/// Addresses of connections that are known under two: half as many connections, as many as all shards hold.
+pub const TRANSLATED: usize = 1 << 17;
+
 // --- connections --------------------------------------------------------------------------------------------------
 
 /// Connections of a shard: 88 Ki in all, more than Linux tracks for a node of a few gigabytes (`nf_conntrack_max`).

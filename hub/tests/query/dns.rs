@@ -143,3 +143,38 @@ async fn names_do_not_depend_on_the_number_of_threads() {
         assert_eq!(*first.get_or_insert(rows.clone()), rows, "{threads} threads");
     }
 }
+
+#[tokio::test]
+async fn call_to_a_service_is_one_at_both_its_addresses() {
+    let dir = tempfile::tempdir().unwrap();
+    // The same bytes with the same sequence numbers, before and behind what translates.
+    let service = talk("10.0.0.1:40000", "10.96.0.7:80", START, 3);
+    let pod = talk("10.0.0.1:40000", "10.0.0.2:8080", START, 3);
+    for (name, ahead) in [("even", 0_i64), ("ahead", 1_500_000), ("behind", -1_500_000)] {
+        let dir = dir.path().join(name);
+        let mut there = pod.seen_by(Who::Server, 1, 50_000);
+        for packet in &mut there {
+            packet.ts = packet.ts.checked_add_signed(ahead).unwrap();
+        }
+        let sources = vec![
+            tape(&dir, "node-1", &service.seen_by(Who::Client, 0, 0)),
+            tape(&dir, "node-2", &there),
+        ];
+        let (summary, db) = dissect(&dir, sources, Vec::new());
+        let calls = ask(&db, "http").await.calls;
+        assert_eq!(calls.len(), 3, "{name}: {:?}", summary.counters);
+        for call in &calls {
+            assert_eq!(
+                (&call["src"]["node"], &call["dst"]["node"]),
+                (&json!("node-1"), &json!("node-2")),
+                "{name}"
+            );
+            let sides = call["observed"].as_object().unwrap();
+            assert!(
+                sides.contains_key("client") && sides.contains_key("server"),
+                "{name}: {call}"
+            );
+        }
+        assert_eq!(summary.connections, 1, "{name}");
+    }
+}
