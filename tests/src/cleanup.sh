@@ -15,6 +15,8 @@ while [ -d "$cgroup" ] && [ $tries -lt 200 ]; do
     [ -d "$cgroup" ] && sleep 0.05
     tries=$((tries + 1))
 done
+# Where memory is counted in a hierarchy of its own (version 1), a run may have a limit there.
+rmdir /sys/fs/cgroup/memory/"$run"
 # One by one, where there are none. (grep's status tells of other users' processes, which it cannot read.)
 members() { grep -lszxF "$mark" /proc/[0-9]*/environ; }
 tries=0

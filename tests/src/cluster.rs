@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::json;
+use wiretape_kubernetes::Kubernetes;
 
 use crate::api::Api;
 use crate::binaries;
+use crate::control::{self, Control, NAMESPACE};
 use crate::network::{Namespace, Switch};
 use crate::process::{Place, Process, Talk};
 use crate::run::Run;
@@ -24,9 +26,9 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// How the agents record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recording {
-    /// Kernel programs on the cgroups of a node's pods.
+    /// Kernel programs on the cgroups of a node's pods, who are told by a Kubernetes API.
     Ebpf,
-    /// libpcap on the interfaces of a node.
+    /// libpcap on the interfaces of a node, whose pods are told by a file: without cgroups there is no container to ask for.
     Libpcap,
 }
 
@@ -61,6 +63,8 @@ pub struct Pod {
     pub service: String,
     /// Its own address.
     pub address: IpAddr,
+    /// The how manieth it is of those that have followed each other.
+    pub generation: u32,
 }
 
 impl Pod {
@@ -69,6 +73,15 @@ impl Pod {
         Self {
             service: service.to_owned(),
             address: address.into(),
+            generation: 0,
+        }
+    }
+
+    /// The one that takes its place, at the same address.
+    pub fn successor(&self) -> Self {
+        Self {
+            generation: self.generation + 1,
+            ..self.clone()
         }
     }
 
@@ -77,7 +90,13 @@ impl Pod {
         let hash = self.service.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
             (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
         });
+        let hash = hash.wrapping_add(self.generation.wrapping_mul(0x9_e377));
         format!("{}-{:05x}", self.service, hash & 0xf_ffff)
+    }
+
+    /// Where its container has its cgroup on a node, as containerd's driver for systemd makes it.
+    pub fn container(&self) -> String {
+        control::container(&self.name())
     }
 }
 
@@ -125,6 +144,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The hub.
     pub hub: Hub,
+    /// What tells agents and hub who is who; `None` where that is told by files.
+    pub control: Option<Control>,
     switch: Switch,
     // Last, because its end takes the others away.
     run: Run,
@@ -163,14 +184,19 @@ impl Cluster {
         }
         let run = Run::begin()?;
         let mut switch = Switch::new(&run)?;
+        let control = match recording {
+            Recording::Ebpf => Some(Control::new(run.folder(), &pods)?),
+            Recording::Libpcap => None,
+        };
         let mut nodes = Vec::new();
         for (pods, number) in pods.into_iter().zip(1..) {
-            nodes.push(Node::new(&run, &mut switch, number, pods, recording)?);
+            nodes.push(Node::new(&run, &mut switch, number, pods, control.as_ref())?);
         }
-        let hub = Hub::new(&run, hub, &nodes)?;
+        let hub = Hub::new(&run, hub, &nodes, control.as_ref())?;
         let mut cluster = Self {
             nodes,
             hub,
+            control,
             switch,
             run,
         };
@@ -206,11 +232,41 @@ impl Cluster {
     pub fn place(&self, service: &str) -> anyhow::Result<Place> {
         for node in &self.nodes {
             if let Some(pod) = node.pods.iter().find(|pod| pod.service == service) {
-                let cgroup = format!("{}/{}", node.name, pod.name());
+                let cgroup = format!("{}/{}", node.name, pod.container());
                 return Place::new(&self.run, &cgroup, Some(node.namespace.clone()));
             }
         }
         bail!("no node has a pod of {service}");
+    }
+
+    /// Puts another pod in the place of a service's, at the same address: its processes have ended, and the kubelet takes its
+    /// cgroup away. The API server is told by whoever calls.
+    ///
+    /// # Errors
+    /// No node has such a pod, or some process of it still lives.
+    pub fn replace(&mut self, service: &str) -> anyhow::Result<(Pod, Pod)> {
+        for node in &mut self.nodes {
+            if let Some(pod) = node.pods.iter_mut().find(|pod| pod.service == service) {
+                let cgroup = self.run.cgroup(&format!("{}/{}", node.name, pod.container()))?;
+                if let Some(cgroup) = cgroup {
+                    fs::remove_dir(&cgroup).with_context(|| format!("{} lives", pod.name()))?;
+                }
+                let successor = pod.successor();
+                return Ok((std::mem::replace(pod, successor.clone()), successor));
+            }
+        }
+        bail!("no node has a pod of {service}");
+    }
+
+    /// What the API server's double is to be told things by.
+    ///
+    /// # Errors
+    /// Names are told by files.
+    pub fn kubernetes(&self) -> anyhow::Result<&Kubernetes> {
+        let control = self.control.as_ref();
+        control
+            .map(Control::api)
+            .context("libpcap's nodes have no API server")
     }
 
     /// Starts a node's agent, at first or after it has ended.
@@ -238,15 +294,15 @@ impl Node {
         switch: &mut Switch,
         number: u8,
         pods: Vec<Pod>,
-        recording: Recording,
+        control: Option<&Control>,
     ) -> anyhow::Result<Self> {
         let name = format!("node-{number}");
         let addresses: Vec<_> = pods.iter().map(|pod| pod.address).collect();
         let namespace = switch.plug(&name, &addresses)?;
         for pod in &pods {
-            run.cgroup(&format!("{name}/{}", pod.name()))?;
+            run.cgroup(&format!("{name}/{}", pod.container()))?;
         }
-        let agent = Agent::new(run, &name, &namespace, &pods, recording)?;
+        let agent = Agent::new(run, &name, &namespace, &pods, control)?;
         Ok(Self {
             name,
             namespace,
@@ -262,22 +318,18 @@ impl Agent {
         node: &str,
         namespace: &Namespace,
         pods: &[Pod],
-        recording: Recording,
+        control: Option<&Control>,
     ) -> anyhow::Result<Self> {
-        let workloads = run.folder().join(format!("{node}.yaml"));
-        write_workloads(&workloads, pods)?;
         let mut arguments: Vec<OsString> = vec![
             "--node-name".into(),
             node.into(),
             "--tape".into(),
             run.folder().join("tapes").join(node).into(),
-            "--workloads".into(),
-            workloads.into(),
         ];
         let mut flag = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
-        let (address, namespace) = match recording {
+        let (address, namespace) = match control {
             // Cgroups are seen from any namespace.
-            Recording::Ebpf => {
+            Some(control) => {
                 let recorded = run.cgroup(node)?.with_context(|| {
                     let why = run.lacks_cgroups().unwrap_or_default();
                     format!("there are no cgroups to attach programs to: {why}")
@@ -286,11 +338,15 @@ impl Agent {
                 let address = free_address()?;
                 flag("--backend", "ebpf".into());
                 flag("--cgroup", recorded.into());
+                flag("--kubeconfig", control.kubeconfig().into());
                 flag("--listen", address.to_string().into());
                 (address, None)
             }
             // Interfaces are seen from their own only.
-            Recording::Libpcap => {
+            None => {
+                let workloads = run.folder().join(format!("{node}.yaml"));
+                write_workloads(&workloads, pods)?;
+                flag("--workloads", workloads.into());
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
                 let address = listener.local_addr()?;
                 namespace.forward(listener, AGENT_INSIDE)?;
@@ -319,7 +375,12 @@ impl Agent {
 }
 
 impl Hub {
-    fn new(run: &Run, listen: Option<SocketAddr>, nodes: &[Node]) -> anyhow::Result<Self> {
+    fn new(
+        run: &Run,
+        listen: Option<SocketAddr>,
+        nodes: &[Node],
+        control: Option<&Control>,
+    ) -> anyhow::Result<Self> {
         let address = match listen {
             Some(address) if address.port() != 0 => address,
             _ => free_address()?,
@@ -332,6 +393,9 @@ impl Hub {
             "--data".into(),
             data.clone().into(),
         ];
+        if let Some(control) = control {
+            arguments.extend(["--kubeconfig".into(), control.kubeconfig().into()]);
+        }
         for node in nodes {
             arguments.extend(["--node".into(), format!("http://{}", node.agent.address).into()]);
         }
@@ -387,7 +451,7 @@ fn write_workloads(file: &Path, pods: &[Pod]) -> anyhow::Result<()> {
             json!({
                 "match": { "cgroup": pod.name() },
                 "pod": pod.name(),
-                "namespace": "shop",
+                "namespace": NAMESPACE,
                 "service": pod.service,
                 "labels": { "app": pod.service },
                 "addresses": [pod.address],

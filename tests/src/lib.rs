@@ -1,5 +1,5 @@
 //! A small cluster on one machine, for tests and the demo: nodes are network namespaces, pods are cgroups in them, each
-//! node has its own agent, and one hub answers for all. On it runs the shop; its truth is held against the hub's answers.
+//! node has its own agent, one hub answers for all, and a double of the Kubernetes API tells both who is who. On it runs the shop; its truth is held against the hub's answers.
 
 pub mod binaries;
 pub mod rootless;
@@ -9,6 +9,7 @@ pub mod network;
 pub mod process;
 
 pub mod cluster;
+pub mod control;
 pub mod workload;
 
 pub mod api;

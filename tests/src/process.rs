@@ -54,6 +54,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Its cgroup; `None` where there are no cgroups.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
+    }
+}
+
 /// A process of the run. It ends with the run.
 #[derive(Debug)]
 pub struct Process {

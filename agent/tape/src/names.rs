@@ -172,6 +172,7 @@ enum Named {
     Workload,
     Service { namespace: String, service: String },
     Node,
+    Namespace(String),
 }
 
 impl Named {
@@ -187,6 +188,7 @@ impl Named {
                 namespace: name.namespace.clone(),
                 service: service.to_owned(),
             },
+            (0, "", "", "") if name.addresses.is_empty() => Self::Namespace(name.namespace.clone()),
             _ => Self::Workload,
         }
     }
@@ -220,6 +222,21 @@ fn json_bytes(name: &Name) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespaces_are_named_beside_each_other() {
+        let namespace = |name: &str, since| Name {
+            since,
+            namespace: name.to_owned(),
+            ..Name::default()
+        };
+        let mut names = Names::default();
+        names.insert(namespace("shop", 5));
+        names.insert(namespace("bank", 7));
+        assert!(names.iter().all(|name| name.until.is_none()));
+        names.insert(namespace("shop", 9));
+        assert_eq!(names.iter().filter(|name| name.until == Some(9)).count(), 1);
+    }
 
     fn name(cgroup: u64, since: Nanos, until: Option<Nanos>) -> Name {
         Name {

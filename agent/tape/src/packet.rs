@@ -86,7 +86,8 @@ pub struct PacketMeta {
 /// Who a cgroup or an address belonged to, and from when. Written onto the tape, so that a snapshot needs no cluster.
 ///
 /// It names one thing: the workload behind a cgroup; or, by addresses alone, a pod (`pod` is given), a service
-/// (`service` is, `pod` is not) or a node (only `node` is).
+/// (`service` is, `pod` is not) or a node (only `node` is); or, without addresses, a service by a port of every node, or what a
+/// namespace says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// From when this holds.
@@ -106,6 +107,10 @@ pub struct Name {
     /// Addresses that belong to it, without ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<std::net::IpAddr>,
+    /// Ports at these addresses that are its own, where several may share an address; of a service without addresses, those at
+    /// every node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
     /// Pod, e.g. `frontend-abc123`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pod: String,

@@ -50,6 +50,10 @@ counters! {
         fragments,
         /// Datagrams that were put together from fragments.
         datagrams,
+        /// Segments of connections that are known under two addresses of their server: a service's, and a pod's.
+        translated,
+        /// Such connections that were forgotten, because there were too many: each of their sides is told by itself.
+        translations_dropped,
         /// Packets of local addresses beyond the number that is remembered; calls of theirs may come out before the other
         /// end's view of them.
         addresses_unknown,

@@ -20,6 +20,8 @@ mod segment;
 
 mod datagram;
 
+mod nat;
+
 mod router;
 
 mod shard;
@@ -63,6 +65,7 @@ pub use datagram::{Datagram, Transport};
 pub use flow::{End, Ends, FlowKey};
 pub use limits::{BODY_BYTES, BODY_BYTES_MAX, SHARDS};
 pub use packet::{Direction, Link, Nanos, Packet};
+pub use protocols::dns::Resolution;
 pub use protocols::grpc::{GrpcAbout, GrpcBody, GrpcMessage, grpc_body};
 pub use record::{ClientBy, ConnectionRecord, SeenFrom, State, TcpRecord};
 pub use router::{Routed, Router, Skip};

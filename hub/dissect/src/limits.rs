@@ -28,6 +28,19 @@ pub const LOCAL_ADDRESSES: usize = 4096;
 /// themselves.
 pub const TUNNELS: usize = 2;
 
+/// Connections that have begun and may yet be met under another address of their server: those of some seconds.
+pub const UNTRANSLATED: usize = 1 << 16;
+
+/// How long after its begin at one side a connection's begin at the other is known to be its own: clocks of nodes differ.
+pub const TRANSLATION_WAIT: Nanos = 30 * SECOND;
+
+/// Addresses of services, and of what is behind them, by which the router tells that a connection is likely to be seen under
+/// another one, too.
+pub const SERVICES: usize = 4096;
+
+/// Addresses of connections that are known under two: half as many connections, as many as all shards hold.
+pub const TRANSLATED: usize = 1 << 17;
+
 // --- connections --------------------------------------------------------------------------------------------------
 
 /// Connections of a shard: 88 Ki in all, more than Linux tracks for a node of a few gigabytes (`nf_conntrack_max`).
@@ -199,6 +212,9 @@ pub const DNS_ANSWERS: usize = 256;
 
 /// Bytes of the text that lists them.
 pub const DNS_ANSWER_TEXT: usize = 8 << 10;
+
+/// Addresses of one answer that are kept as those of its name. Larger sets are for clients that choose at random.
+pub const DNS_RESOLVED: usize = 32;
 
 // --- TLS ----------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ use crate::fragments::{self, DatagramId, Fragments};
 use crate::ip::{self, Ip};
 use crate::limits::{LOCAL_ADDRESSES, TUNNELS};
 use crate::link;
+use crate::nat::{Ends, Translations};
 use crate::segment::{Flags, Observer, Segment, Sender};
 use crate::tunnel;
 use crate::{Direction, Packet, RouterCounters};
@@ -21,6 +22,7 @@ use crate::{Direction, Packet, RouterCounters};
 pub struct Router {
     fragments: Fragments,
     locals: Locals,
+    translations: Translations,
     counters: RouterCounters,
 }
 
@@ -240,12 +242,22 @@ impl Router {
         let payload = ip.payload.get(tcp.slice().len()..).unwrap_or_default();
         // Where it stands in `data`: both point into the same bytes.
         let offset = (payload.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
-        let (flow, from) = FlowKey::new(
+        let flags = Flags(tcp.slice().get(13).copied().unwrap_or_default());
+        let ends = (
             (ip.source, tcp.source_port()),
             (ip.destination, tcp.destination_port()),
         );
+        let opened = (flags, tcp.sequence_number());
+        let Ends {
+            source,
+            destination,
+            two,
+        } = self
+            .translations
+            .ends(ends, opened, packet.ts, &mut self.counters);
+        let (flow, from) = FlowKey::new(source, destination);
         let (observer, twin) = self.observer(packet, ip, from, seen);
-        let flags = Flags(tcp.slice().get(13).copied().unwrap_or_default());
+        let twin = twin || two;
         Ok(Segment {
             ts: packet.ts,
             at: packet.at,

@@ -293,6 +293,27 @@ impl Chat {
         self.push(from, to, bytes.as_ref())
     }
 
+    /// DNS: a question for the address of a name, and the answer, which lives for half a minute: aliases from each name to
+    /// the next, and the address of the last.
+    pub fn resolve(&mut self, names: &[&str], address: [u8; 4]) -> &mut Self {
+        let labels = |name: &str| -> Vec<u8> {
+            let labels = name.split('.').map(str::as_bytes);
+            let labels = labels.flat_map(|label| [&[label.len() as u8], label].concat());
+            labels.chain([0]).collect()
+        };
+        let question = [labels(names[0]).as_slice(), &[0, 1, 0, 1]].concat();
+        let record = |owner: &str, kind: u8, data: &[u8]| {
+            let head = [0, kind, 0, 1, 0, 0, 0, 30, 0, data.len() as u8];
+            [labels(owner).as_slice(), &head, data].concat()
+        };
+        let aliases = names.windows(2).map(|pair| record(pair[0], 5, &labels(pair[1])));
+        let last = record(names[names.len() - 1], 1, &address);
+        let records: Vec<u8> = aliases.chain([last]).flatten().collect();
+        self.ask([&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], question.as_slice()].concat());
+        let head = [0, 7, 0x81, 0x80, 0, 1, 0, names.len() as u8, 0, 0, 0, 0];
+        self.answer([head.as_slice(), &question, &records].concat())
+    }
+
     /// An ICMP message of an end: type, code and everything behind, the checksum left out.
     pub fn icmp(&mut self, who: Who, message: &[u8]) -> &mut Self {
         let (from, to) = match who {

@@ -8,7 +8,7 @@ use wiretape_dissect::{ConnectionRecord, Sent};
 
 use super::columns::{Leaf, NumberColumn, Ordered, WordColumn};
 use super::names::Names;
-use super::rows::{AddressTexts, JSON_BITS, PeerColumns, ROWS, flow_id, node, number};
+use super::rows::{AddressTexts, JSON_BITS, PeerColumns, ROWS, asking, flow_id, node, number};
 use super::schema::{self, COLUMNS as CALLS, Column, Kind, column};
 use super::writer::{Table, TakeLeaf};
 
@@ -208,13 +208,19 @@ impl ConnectionRows {
         for (column, word) in self.begin.iter_mut().zip(begin) {
             column.push(word);
         }
-        for (peer, columns) in [(&record.client, &mut self.src), (&record.server, &mut self.dst)] {
+        let dns = self.names.dns().known();
+        for (peer, other, columns) in [
+            (&record.client, &record.server, &mut self.src),
+            (&record.server, &record.client, &mut self.dst),
+        ] {
             let ip = peer.address.ip().to_canonical();
             let node = peer.tape.map(|tape| node(&self.nodes, tape));
-            let who = self.names.resolve(node, peer.cgroup, ip, first);
-            columns.push(peer, ip, &mut self.addresses);
+            let who = self.names.resolve_port(node, peer.cgroup, peer.address, first);
+            let dns = dns.name(asking(other, ip, first, ""));
+            columns.push(peer, ip, &mut self.addresses, dns);
             columns.push_identity(&who, 1);
         }
+        drop(dns);
         self.l7.clear();
         for protocol in &record.protocols {
             if !self.l7.is_empty() {

@@ -237,7 +237,7 @@ impl EventRows {
         }
         let other = event
             .remote
-            .map(|end| self.names.resolve(None, 0, end.ip(), event.at));
+            .map(|end| self.names.resolve_port(None, 0, end, event.at));
         let other = other.unwrap_or_default();
         for (column, word) in self.last.iter_mut().zip([other.pod, other.service, tape]) {
             column.push(word);

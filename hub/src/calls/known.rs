@@ -1,12 +1,15 @@
-//! The table of names: who was behind a cgroup or an address, and when, as the agents told it.
+//! The table of names: who was behind a cgroup or an address, and when, as the agents told it; and which names DNS gave to
+//! an address.
 
 use std::sync::Arc;
 use std::sync::LazyLock;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::parquet::errors::ParquetError;
+use wiretape_tape::Name;
 
 use super::columns::{Leaf, MapColumn, NumberColumn, Ordered, WordColumn};
+use super::dns::Resolved;
 use super::names::NodeName;
 use super::rows::{ROWS, number};
 use super::schema::{self, Column, Kind, column};
@@ -50,7 +53,21 @@ pub const COLUMNS: &[Column] = &[
         "the node that the pod runs on, or that is named",
     ),
     column("annotations", Kind::Map, "the pod's annotations"),
+    column(
+        "dns",
+        Kind::Word,
+        "the name that DNS gave to the address, told by packets rather than a node; all else but time and address is empty then",
+    ),
 ];
+
+/// What a row tells.
+#[derive(Clone, Debug)]
+pub enum KnownName {
+    /// A workload, a service or a node.
+    Told(NodeName),
+    /// A name that DNS gave to an address.
+    Dns(Resolved),
+}
 
 /// The table as it is written.
 pub fn schema() -> SchemaRef {
@@ -74,6 +91,7 @@ pub struct NameRows {
     labels: MapColumn,
     told: [WordColumn; 5],
     annotations: MapColumn,
+    dns: WordColumn,
 }
 
 impl Default for NameRows {
@@ -87,12 +105,29 @@ impl Default for NameRows {
             labels: MapColumn::new(),
             told: std::array::from_fn(|_| WordColumn::new(false)),
             annotations: MapColumn::new(),
+            dns: WordColumn::new(false),
         }
     }
 }
 
 impl NameRows {
-    fn append(&mut self, NodeName { node, name }: &NodeName) {
+    fn append(&mut self, known: &KnownName) {
+        match known {
+            KnownName::Told(told) => self.row(told, ""),
+            KnownName::Dns(resolved) => {
+                let name = Name {
+                    since: resolved.since,
+                    until: Some(resolved.until),
+                    addresses: vec![resolved.address],
+                    ..Name::default()
+                };
+                let node = String::new();
+                self.row(&NodeName { node, name }, &resolved.name);
+            }
+        }
+    }
+
+    fn row(&mut self, NodeName { node, name }: &NodeName, dns: &str) {
         self.since.push(number(name.since));
         self.until.push_option(name.until.map(number));
         self.cgroup.push(name.cgroup.cast_signed());
@@ -128,6 +163,7 @@ impl NameRows {
             self.annotations.entry(key, value);
         }
         self.annotations.end_row();
+        self.dns.push(dns);
         self.rows += 1;
     }
 
@@ -141,20 +177,21 @@ impl NameRows {
             .chain(self.labels.leaves())
             .chain(told)
             .chain(self.annotations.leaves())
+            .chain([&mut self.dns as &mut dyn Leaf])
     }
 }
 
 impl Table for NameRows {
-    type Record = NodeName;
+    type Record = KnownName;
 
-    /// Some thousand names with their labels; it is written and gone before the first packet is read.
+    /// Some thousand names with their labels.
     const MEMORY: usize = 4 << 20;
 
     fn schema() -> SchemaRef {
         schema()
     }
 
-    fn push(&mut self, names: &[NodeName]) {
+    fn push(&mut self, names: &[KnownName]) {
         for name in names {
             self.append(name);
             if self.rows.is_multiple_of(ROWS) {

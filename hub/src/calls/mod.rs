@@ -3,6 +3,8 @@
 
 pub mod names;
 
+pub mod dns;
+
 pub mod schema;
 
 mod columns;
@@ -26,8 +28,9 @@ pub mod session;
 use std::path::PathBuf;
 
 pub use connections::ConnectionRows;
+pub use dns::DnsNames;
 pub use events::EventTable;
-pub use known::NameRows;
+pub use known::{KnownName, NameRows};
 pub use names::{Identity, Names, NodeName};
 pub use rows::Rows;
 pub use writer::{PartWriter, Written};

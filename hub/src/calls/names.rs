@@ -1,12 +1,13 @@
 //! Who was behind a cgroup or an address, and when.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use wiretape_tape::{Event, Name, Nanos};
 
+use super::dns::DnsNames;
 use crate::cluster::CLUSTER;
 
 /// How much later than a workload's first packet its name may begin: agents notice a new workload by its packets, and
@@ -93,6 +94,9 @@ pub struct Names {
     addresses: FxHashMap<IpAddr, Vec<usize>>,
     /// By the pod's name.
     pods: FxHashMap<String, Vec<usize>>,
+    /// Services by their ports at every node.
+    node_ports: FxHashMap<u16, Vec<usize>>,
+    dns: DnsNames,
 }
 
 /// What an address named, at some time.
@@ -124,12 +128,18 @@ impl Names {
         let mut cgroups: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
         let mut addresses: FxHashMap<IpAddr, Vec<usize>> = FxHashMap::default();
         let mut pods: FxHashMap<String, Vec<usize>> = FxHashMap::default();
+        let mut node_ports: FxHashMap<u16, Vec<usize>> = FxHashMap::default();
         for (index, NodeName { name, .. }) in names.iter().enumerate() {
             if name.cgroup != 0 {
                 cgroups.entry(name.cgroup).or_default().push(index);
             }
             if !name.pod.is_empty() {
                 pods.entry(name.pod.clone()).or_default().push(index);
+            }
+            if name.addresses.is_empty() && name.cgroup == 0 && !name.service.is_empty() {
+                for port in &name.ports {
+                    node_ports.entry(*port).or_default().push(index);
+                }
             }
             for address in &name.addresses {
                 addresses.entry(address.to_canonical()).or_default().push(index);
@@ -140,12 +150,19 @@ impl Names {
             cgroups,
             addresses,
             pods,
+            node_ports,
+            dns: DnsNames::default(),
         }
     }
 
     /// All of them, by time, each once.
     pub fn all(&self) -> &[NodeName] {
         &self.names
+    }
+
+    /// The names that DNS gave to addresses. They come with the packets.
+    pub fn dns(&self) -> &DnsNames {
+        &self.dns
     }
 
     /// Who was at `address` at the time `at`. `node` and `cgroup` are those of the socket, where it was recorded
@@ -157,12 +174,26 @@ impl Names {
         address: IpAddr,
         at: Nanos,
     ) -> Identity<'n> {
+        self.resolve_port(node, cgroup, SocketAddr::new(address, 0), at)
+    }
+
+    /// The same, where the port may tell which of several services or pods of one address is meant.
+    pub fn resolve_port<'n>(
+        &'n self,
+        node: Option<&'n str>,
+        cgroup: u64,
+        place: SocketAddr,
+        at: Nanos,
+    ) -> Identity<'n> {
+        let (address, port) = (place.ip(), place.port());
         let by_cgroup = node.and_then(|node| self.by_cgroup(node, cgroup, at));
         let named = |found: &&NodeName| !found.name.pod.is_empty() || !found.name.service.is_empty();
-        let there = self.by_address(address, at);
+        let there = self.by_address(address, port, at);
         // A cgroup may be known by its process alone, while the workload file names its address. An address of a node is
-        // shared by all pods of the host's network there, which only their cgroups tell apart.
-        let own = |found: Option<&'n NodeName>| found.filter(|_| there.node.is_none());
+        // shared by all pods of the host's network there, which only their cgroups and their ports tell apart.
+        let own = |found: Option<&'n NodeName>| {
+            found.filter(|found| there.node.is_none() || found.name.ports.contains(&port))
+        };
         let workload = by_cgroup.filter(named).or(own(there.workload)).or(by_cgroup);
         let mut identity = Identity {
             node: node.unwrap_or_default(),
@@ -193,7 +224,8 @@ impl Names {
         {
             identity.process = &found.name.process;
         }
-        if let Some(service) = own(there.service) {
+        let at_nodes = || there.node.and_then(|_| self.by_node_port(port, at));
+        if let Some(service) = own(there.service).or_else(at_nodes) {
             if identity.service.is_empty() {
                 identity.service = &service.name.service;
             }
@@ -246,10 +278,22 @@ impl Names {
         first_later
     }
 
+    /// The service that has this port at every node, the first by name of several.
+    fn by_node_port(&self, port: u16, at: Nanos) -> Option<&NodeName> {
+        let candidates = self.node_ports.get(&port)?;
+        let names = candidates.iter().filter_map(|&index| self.names.get(index));
+        let held = names.filter(|held| {
+            let name = &held.name;
+            name.since <= at && name.until.is_none_or(|until| at < until)
+        });
+        held.min_by_key(|held| (&held.name.namespace, &held.name.service))
+    }
+
     /// Of the names that hold at that time, of each sort the best one: of workloads one that has a cgroup (its own node
-    /// told it) before one that has none, what an agent told before what the hub did, then the latest; of several
-    /// services the first by name, for nothing says which of them was meant.
-    fn by_address(&self, address: IpAddr, at: Nanos) -> AtAddress<'_> {
+    /// told it) before one that has none, what an agent told before what the hub did, one that has the port before one that
+    /// has not, then the latest; of several services one that has the port, then one that tells no ports, then the first
+    /// by name, for nothing says which of them was meant.
+    fn by_address(&self, address: IpAddr, port: u16, at: Nanos) -> AtAddress<'_> {
         let mut found = AtAddress::default();
         let Some(candidates) = self.addresses.get(&address.to_canonical()) else {
             return found;
@@ -272,10 +316,8 @@ impl Names {
             }
             let best = found.of(sort);
             let better = best.is_none_or(|best| match sort {
-                Sort::Workload => rank(name) > rank(best),
-                Sort::Service => {
-                    (&name.name.namespace, &name.name.service) < (&best.name.namespace, &best.name.service)
-                }
+                Sort::Workload => rank(name, port) > rank(best, port),
+                Sort::Service => order(name, port) < order(best, port),
                 Sort::Node => false,
             });
             if better {
@@ -366,8 +408,20 @@ fn sort(name: &Name) -> Sort {
 }
 
 /// Who is believed about a workload's address.
-fn rank(name: &NodeName) -> (bool, bool) {
-    (name.name.cgroup != 0, name.node != CLUSTER)
+fn rank(name: &NodeName, port: u16) -> (bool, bool, bool) {
+    let own = name.name.ports.contains(&port);
+    (name.name.cgroup != 0, name.node != CLUSTER, own)
+}
+
+/// Which service of an address is meant, the least one.
+fn order(name: &NodeName, port: u16) -> (u8, &str, &str) {
+    let name = &name.name;
+    let fits = match (name.ports.contains(&port), name.ports.is_empty()) {
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => 2,
+    };
+    (fits, &name.namespace, &name.service)
 }
 
 /// By what a name is the same though it is told again.

@@ -11,6 +11,7 @@ use wiretape_dissect::{Call, Headers, Message, Observation, Peer, Value};
 use wiretape_tape::Nanos;
 
 use super::columns::{Leaf, ListColumn, MapColumn, NumberColumn, Ordered, WordColumn};
+use super::dns::{Asking, DnsName, said};
 use super::names::{Identity, Names};
 use super::schema::schema;
 use super::writer::{Table, TakeLeaf};
@@ -121,19 +122,27 @@ impl Rows {
             c.protocol.push(call.protocol);
             c.version.push(call.version);
         }
-        let ends: [(fn(&Call) -> &Peer, _); 2] = [
-            (|call| &call.client, &mut c.src),
-            (|call| &call.server, &mut c.dst),
+        let dns = self.names.dns().known();
+        let ends: [(fn(&Call) -> (&Peer, &Peer), _); 2] = [
+            (|call| (&call.client, &call.server), &mut c.src),
+            (|call| (&call.server, &call.client), &mut c.dst),
         ];
-        for (end, columns) in ends {
+        for (is_server, (ends, columns)) in ends.into_iter().enumerate() {
             // Who is the same for several calls is stored for all of them at a time.
             let mut latest = (Identity::default(), 0);
             for call in calls {
-                let peer = end(call);
+                let (peer, other) = ends(call);
+                let said = if is_server == 1 { said(call) } else { DnsName::default() };
                 let ip = peer.address.ip().to_canonical();
-                columns.push(peer, ip, &mut self.addresses);
                 let node = peer.tape.map(|tape| node(&self.nodes, tape));
-                let who = self.names.resolve(node, peer.cgroup, ip, start(call));
+                let who = self
+                    .names
+                    .resolve_port(node, peer.cgroup, peer.address, start(call));
+                let mut dns = dns.name(asking(other, ip, start(call), said.name));
+                if dns.name.is_empty() && who.pod.is_empty() && who.service.is_empty() {
+                    dns = said;
+                }
+                columns.push(peer, ip, &mut self.addresses, dns);
                 if !who.is(&latest.0) {
                     columns.push_identity(&latest.0, latest.1);
                     latest = (who, 0);
@@ -142,6 +151,7 @@ impl Rows {
             }
             columns.push_identity(&latest.0, latest.1);
         }
+        drop(dns);
         for call in calls {
             c.method.push(&call.method);
             c.path.push(&call.path);
@@ -394,6 +404,16 @@ pub(super) fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
     (hash & JSON_BITS).cast_signed()
 }
 
+/// Which name `client` had for an address where it went at a time, and said `said`.
+pub(super) fn asking<'a>(client: &Peer, address: IpAddr, at: Nanos, said: &'a str) -> Asking<'a> {
+    Asking {
+        client: (client.address.ip().to_canonical(), client.tape),
+        address,
+        at,
+        said,
+    }
+}
+
 /// `src_…` or `dst_…`.
 pub(super) struct PeerColumns {
     ip: WordColumn,
@@ -409,6 +429,8 @@ pub(super) struct PeerColumns {
     /// Container, kind of owner, owner, resolution.
     told: [WordColumn; 4],
     annotations: MapColumn,
+    /// Name, source.
+    dns: [WordColumn; 2],
 }
 
 impl PeerColumns {
@@ -426,16 +448,20 @@ impl PeerColumns {
             labels: MapColumn::new(),
             told: std::array::from_fn(|_| word()),
             annotations: MapColumn::new(),
+            dns: std::array::from_fn(|_| word()),
         }
     }
 
-    /// Appends an address as a row, whose identity is to follow.
-    pub(super) fn push(&mut self, peer: &Peer, ip: IpAddr, texts: &mut AddressTexts) {
+    /// Appends an address and its name as a row, whose identity is to follow.
+    pub(super) fn push(&mut self, peer: &Peer, ip: IpAddr, texts: &mut AddressTexts, dns: DnsName<'_>) {
         if self.last != Some(ip) || !self.ip.push_again() {
             self.ip.push(texts.of(ip));
             self.last = Some(ip);
         }
         self.port.push(i64::from(peer.address.port()));
+        for (column, word) in self.dns.iter_mut().zip([dns.name, dns.source]) {
+            column.push(word);
+        }
     }
 
     /// Appends who so many rows' addresses are.
@@ -467,11 +493,13 @@ impl PeerColumns {
             &mut self.process,
         ];
         let told = self.told.iter_mut().map(|column| column as &mut dyn Leaf);
+        let dns = self.dns.iter_mut().map(|column| column as &mut dyn Leaf);
         words
             .into_iter()
             .chain(self.labels.leaves())
             .chain(told)
             .chain(self.annotations.leaves())
+            .chain(dns)
     }
 }
 

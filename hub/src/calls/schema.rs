@@ -131,6 +131,12 @@ pub const COLUMNS: &[Column] = &[
         "why the client has no name: `cache_miss` (its node's agent knew none) or `no_node_mapping` (recorded on no node, and nobody told its address); empty if it has one, or is outside",
     ),
     column("src_annotations", Kind::Map, "annotations of the client's pod"),
+    column(
+        "src_dns",
+        Kind::Word,
+        "the name that DNS gave to the client's address at the time",
+    ),
+    column("src_dns_source", Kind::Word, "`answer` if there is one"),
     column("dst_ip", Kind::Word, "the server's address"),
     column("dst_port", Kind::Small, "the server's port"),
     column("dst_pod", Kind::Word, "the server's pod"),
@@ -156,6 +162,16 @@ pub const COLUMNS: &[Column] = &[
         "why the server has no name: `cache_miss` (its node's agent knew none) or `no_node_mapping` (recorded on no node, and nobody told its address); empty if it has one, or is outside",
     ),
     column("dst_annotations", Kind::Map, "annotations of the server's pod"),
+    column(
+        "dst_dns",
+        Kind::Word,
+        "the name under which the client reached the server: what DNS had answered it, else anyone; else, for what is no pod and no service, what the client said it wanted",
+    ),
+    column(
+        "dst_dns_source",
+        Kind::Word,
+        "how that is known: `answer` (of DNS), `sni` (of TLS) or `host` (of HTTP); empty without a name",
+    ),
     column("method", Kind::Word, "HTTP verb, RPC name, command"),
     column(
         "path",
@@ -332,6 +348,8 @@ const SINCE_2: &[&str] = &[
     "resolution",
     "on_node",
     "annotations",
+    "dns",
+    "dns_source",
 ];
 
 /// The schema to read a list of columns with: those that came later may be missing.

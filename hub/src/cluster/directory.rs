@@ -83,7 +83,11 @@ impl Directory {
         let mut changes = Vec::new();
         for name in names {
             let of = Of::name(&name);
-            if !current.insert(of.clone()) || old.contains(&of) {
+            if !current.insert(of.clone()) {
+                continue;
+            }
+            if old.contains(&of) {
+                changes.extend(self.retold(&of, name));
                 continue;
             }
             if let Some(held) = self.names.get_mut(&of) {
@@ -106,6 +110,16 @@ impl Directory {
             self.objects.insert(id, current);
         }
         changes
+    }
+
+    /// A name holds on, but more is said of it, or other things: those stand from its begin on.
+    fn retold(&mut self, of: &Of, name: Name) -> Option<Name> {
+        let held = self.names.get_mut(of)?;
+        if (&held.name.ports, &held.name.labels) == (&name.ports, &name.labels) {
+            return None;
+        }
+        (held.name.ports, held.name.labels) = (name.ports, name.labels);
+        Some(held.name.clone())
     }
 
     /// An object is gone.
@@ -195,6 +209,7 @@ impl Of {
         match (self.pod.is_empty(), self.service.is_empty()) {
             (false, _) => &[Kind::Endpoints],
             (true, false) => &[Kind::Services, Kind::Endpoints],
+            (true, true) if self.node.is_empty() => &[Kind::Namespaces],
             (true, true) => &[Kind::Nodes],
         }
     }
@@ -231,6 +246,18 @@ mod tests {
             [(190, Some(300))]
         );
         assert_eq!(directory.len(), 0);
+    }
+
+    #[test]
+    fn service_that_gets_another_port_is_the_same() {
+        let mut directory = Directory::new(Vec::new());
+        let with = |ports: &[u16]| Name {
+            ports: ports.to_vec(),
+            ..at("cart", "10.9.0.1", 50)
+        };
+        directory.apply(Kind::Services, "shop/cart", vec![with(&[80])], 100);
+        let changed = directory.apply(Kind::Services, "shop/cart", vec![with(&[80, 443])], 200);
+        assert_eq!(changed, [with(&[80, 443])]);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wiretape_tape::{Event, Name, Nanos, Shelf, Tape, TapeError, TapeOptions};
 
 use super::CLUSTER;
 use super::directory::Directory;
+use super::load::Load;
 use super::status::{Kind, Status, Watched};
 
 /// Who writes the tape, as its segments say.
@@ -27,6 +28,7 @@ const MAX_TOLD: usize = 50_000;
 pub(super) struct Keeper {
     kept: Mutex<Kept>,
     shelf: Shelf,
+    load: Arc<Load>,
 }
 
 struct Kept {
@@ -56,6 +58,7 @@ impl Keeper {
         Ok(Self {
             kept: Mutex::new(kept),
             shelf,
+            load: Arc::default(),
         })
     }
 
@@ -131,6 +134,11 @@ impl Keeper {
         self.shelf.clone()
     }
 
+    /// What the watches ask is counted here.
+    pub(super) fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+
     pub(super) fn names(&self) -> Vec<Name> {
         self.shelf.names()
     }
@@ -138,6 +146,7 @@ impl Keeper {
     pub(super) fn status(&self) -> Status {
         let counters = self.shelf.counters();
         let boundaries = self.shelf.boundaries();
+        let (requests, received) = self.load.counted();
         let kept = self.kept();
         Status {
             watches: kept
@@ -150,6 +159,8 @@ impl Keeper {
             events: counters.events,
             lost: kept.lost,
             bytes: boundaries.bytes,
+            requests,
+            received,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What only the cluster's API server knows: services and the addresses behind them, nodes, and events. Watched here, once
+//! What only the cluster's API server knows: services and the addresses behind them, nodes, namespaces, and events. Watched here, once
 //! for the cluster; pods are told by the agents, each of its own node.
 //!
 //! What is learnt goes onto a tape of the hub's own ([`keeper`]), names with the time that they held, so that a restart
@@ -9,6 +9,8 @@ mod objects;
 mod directory;
 
 mod keeper;
+
+mod load;
 
 mod watch;
 

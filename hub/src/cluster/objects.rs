@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Event as KubeEvent, Node, Service};
+use k8s_openapi::api::core::v1::{Event as KubeEvent, Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
@@ -14,7 +14,8 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The annotation that says when a slice's endpoints last changed: those it has now, it has had since then.
 const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
-/// The addresses that a service is reached by: its own, before any of its pods is chosen.
+/// The addresses that a service is reached by: its own, before any of its pods is chosen; and the ports by which it is at
+/// every node.
 pub(super) fn service(service: &Service) -> Vec<Name> {
     let spec = service.spec.as_ref();
     let own = spec.and_then(|spec| spec.cluster_ips.as_ref());
@@ -41,15 +42,32 @@ pub(super) fn service(service: &Service) -> Vec<Name> {
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
-    let since = created(&service.metadata);
-    let name = |address| Name {
-        since,
-        addresses: vec![address],
+    let ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
+    let (own, of_nodes): (Vec<i32>, Vec<Option<i32>>) = ports.map(|port| (port.port, port.node_port)).unzip();
+    let of_nodes = port_numbers(of_nodes.into_iter().flatten());
+    let name = |addresses, ports| Name {
+        since: created(&service.metadata),
+        addresses,
+        ports,
         service: text(&service.metadata.name),
         namespace: text(&service.metadata.namespace),
         ..Name::default()
     };
-    addresses.into_iter().map(name).collect()
+    let own = port_numbers(own.into_iter());
+    let by_address = addresses
+        .into_iter()
+        .map(|address| name(vec![address], own.clone()));
+    let by_node = (!of_nodes.is_empty()).then(|| name(Vec::new(), of_nodes));
+    by_address.chain(by_node).collect()
+}
+
+/// Ports in their order, each once; TCP's and UDP's alike.
+fn port_numbers(ports: impl Iterator<Item = i32>) -> Vec<u16> {
+    let mut ports: Vec<u16> = ports.filter_map(|port| port.try_into().ok()).collect();
+    ports.retain(|port| *port != 0);
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 /// The addresses behind a service, and the pods that have them: two names each, since a pod may stand behind several
@@ -70,6 +88,8 @@ pub(super) fn endpoints(slice: &EndpointSlice) -> Vec<Name> {
     let since = changed
         .and_then(|changed| changed.parse::<Timestamp>().ok())
         .map_or(0, nanos);
+    let ports = slice.ports.iter().flatten().filter_map(|port| port.port);
+    let ports = port_numbers(ports);
     let mut names = Vec::new();
     for endpoint in &slice.endpoints {
         // What addresses beyond the first mean is not defined (API reference of Endpoint.addresses).
@@ -83,6 +103,7 @@ pub(super) fn endpoints(slice: &EndpointSlice) -> Vec<Name> {
         let bare = Name {
             since,
             addresses: vec![address],
+            ports: ports.clone(),
             namespace: namespace.clone(),
             ..Name::default()
         };
@@ -125,6 +146,26 @@ pub(super) fn node(node: &Node) -> Vec<Name> {
         since: created(&node.metadata),
         addresses,
         node: text(&node.metadata.name),
+        ..Name::default()
+    }]
+}
+
+/// Most bytes of a namespace's labels: what is beyond is left out, by the order of their names.
+const LABEL_BYTES: usize = 4 << 10;
+
+/// A namespace with its labels.
+pub(super) fn namespace(namespace: &Namespace) -> Vec<Name> {
+    let mut room = LABEL_BYTES;
+    let labels = namespace.metadata.labels.iter().flatten();
+    let labels = labels.take_while(|(key, value)| {
+        let left = room.checked_sub(key.len() + value.len());
+        room = left.unwrap_or_default();
+        left.is_some()
+    });
+    vec![Name {
+        since: created(&namespace.metadata),
+        namespace: text(&namespace.metadata.name),
+        labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
         ..Name::default()
     }]
 }
@@ -210,9 +251,56 @@ mod tests {
             ("cart", "shop")
         );
         assert_eq!(names[0].since, 1_767_225_600_000_000_000);
-        let headless: Service =
-            read(json!({ "metadata": { "name": "db" }, "spec": { "clusterIP": "None" } }));
-        assert_eq!(service(&headless), []);
+    }
+
+    #[test]
+    fn service_without_an_address_of_its_own_tells_none() {
+        // Its endpoints have the addresses, or DNS has: who went where by its name is in the packets.
+        for spec in [
+            json!({ "clusterIP": "None" }),
+            json!({ "type": "ExternalName", "externalName": "db.example.com" }),
+        ] {
+            assert_eq!(
+                service(&read(json!({ "metadata": { "name": "db" }, "spec": spec }))),
+                []
+            );
+        }
+    }
+
+    #[test]
+    fn service_is_known_by_its_ports_and_by_those_of_every_node() {
+        let names = service(&read(json!({
+            "metadata": { "name": "cart", "namespace": "shop" },
+            "spec": { "type": "NodePort", "clusterIP": "10.96.0.7", "ports": [
+                { "port": 443, "nodePort": 30443 }, { "port": 80, "nodePort": 30080 }, { "port": 80, "protocol": "UDP" }
+            ] }
+        })));
+        let told: Vec<_> = names
+            .iter()
+            .map(|name| (name.addresses.len(), name.ports.as_slice()))
+            .collect();
+        assert_eq!(told, [(1, [80, 443].as_slice()), (0, &[30080, 30443])]);
+    }
+
+    #[test]
+    fn endpoints_of_both_families_are_told_by_a_slice_each() {
+        let slice = |family: &str, address: &str| -> Vec<Name> {
+            endpoints(&read(json!({
+                "metadata": { "name": "cart-x", "namespace": "shop", "labels": { "kubernetes.io/service-name": "cart" } },
+                "addressType": family, "ports": [{ "port": 8080 }],
+                "endpoints": [{ "addresses": [address], "targetRef": { "kind": "Pod", "name": "cart-abc" } }]
+            })))
+        };
+        for (family, address) in [("IPv4", "10.1.0.5"), ("IPv6", "fd00:1::5")] {
+            let names = slice(family, address);
+            let of = |name: &Name| (name.addresses[0].to_string(), name.ports.clone());
+            assert!(
+                names.len() == 2
+                    && names
+                        .iter()
+                        .all(|name| of(name) == (address.to_owned(), vec![8080]))
+            );
+        }
     }
 
     #[test]
@@ -252,6 +340,21 @@ mod tests {
             (names.len(), names[0].node.as_str(), names[0].addresses.len()),
             (1, "n1", 1)
         );
+    }
+
+    #[test]
+    fn namespace_has_labels_and_not_too_many() {
+        let team = json!({ "metadata": { "name": "shop", "labels": { "team": "web" } } });
+        let names = namespace(&read(team));
+        assert_eq!(names.len(), 1);
+        assert_eq!(
+            (names[0].namespace.as_str(), names[0].labels["team"].as_str()),
+            ("shop", "web")
+        );
+        assert!(names[0].addresses.is_empty());
+        let long =
+            json!({ "metadata": { "name": "shop", "labels": { "a": "x", "b": "y".repeat(LABEL_BYTES) } } });
+        assert_eq!(namespace(&read(long))[0].labels.len(), 1);
     }
 
     #[test]

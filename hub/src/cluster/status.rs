@@ -12,13 +12,21 @@ pub enum Kind {
     Endpoints,
     /// Nodes.
     Nodes,
+    /// Namespaces.
+    Namespaces,
     /// Events.
     Events,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Services, Self::Endpoints, Self::Nodes, Self::Events];
+    pub const ALL: [Self; 5] = [
+        Self::Services,
+        Self::Endpoints,
+        Self::Nodes,
+        Self::Namespaces,
+        Self::Events,
+    ];
 
     /// As programs read it.
     pub fn word(self) -> &'static str {
@@ -26,6 +34,7 @@ impl Kind {
             Self::Services => "services",
             Self::Endpoints => "endpoints",
             Self::Nodes => "nodes",
+            Self::Namespaces => "namespaces",
             Self::Events => "events",
         }
     }
@@ -36,6 +45,7 @@ impl Kind {
             Self::Services => "services",
             Self::Endpoints => "endpoint slices",
             Self::Nodes => "nodes",
+            Self::Namespaces => "namespaces",
             Self::Events => "events",
         }
     }
@@ -78,6 +88,10 @@ pub struct Status {
     pub lost: u64,
     /// Bytes on the tape.
     pub bytes: u64,
+    /// Requests to the API server.
+    pub requests: u64,
+    /// Bytes of its answers' bodies.
+    pub received: u64,
 }
 
 impl Status {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Event as KubeEvent, Node, Service};
+use k8s_openapi::api::core::v1::{Event as KubeEvent, Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::WatchStreamExt;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ClusterError;
 use super::keeper::Keeper;
+use super::load;
 use super::objects;
 use super::status::Kind;
 
@@ -51,6 +52,7 @@ pub(super) fn start(
     // after each error themselves.
     config.default_retry = false;
     let client = Client::try_from(config).map_err(|error| ClusterError::Config(error.to_string()))?;
+    let client = load::counting(&client, keeper.load());
     spawn(
         &client,
         keeper,
@@ -76,6 +78,15 @@ pub(super) fn start(
         Kind::Nodes,
         |keeper, told: Told<Node>| {
             told_names(keeper, Kind::Nodes, told, objects::node);
+        },
+    );
+    spawn(
+        &client,
+        keeper,
+        &stopping,
+        Kind::Namespaces,
+        |keeper, told: Told<Namespace>| {
+            told_names(keeper, Kind::Namespaces, told, objects::namespace);
         },
     );
     spawn(

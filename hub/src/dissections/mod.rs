@@ -26,15 +26,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router};
+use wiretape_dissect::{Counters, Direction, Link, Packet, Resolution, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
 pub use clocks::Clocks;
 pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Said, Source, Summary};
 pub use publish::{CONNECTIONS, EVENTS, NAMES, SUMMARY, TABLES};
 
+use crate::calls::dns::{DnsCounters, DnsNames};
 use crate::calls::{
-    ConnectionRows, EventTable, NameRows, Names, NodeName, PartWriter, Rows, packets, schema,
+    ConnectionRows, EventTable, KnownName, NameRows, Names, NodeName, PartWriter, Rows, packets, schema,
 };
 use crate::losses;
 use clocks::Ways;
@@ -76,8 +77,9 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
 
     let names = Arc::new(Names::new(gather_names(job)));
     let mut known = PartWriter::create(&folder.names_part(), NameRows::default(), 1)?;
-    known.push(names.all())?;
-    let mut written = vec![known.finish()?];
+    for name in names.all() {
+        known.push(&[KnownName::Told(name.clone())])?;
+    }
     let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();
     let mut events = EventTable::create(
         &folder.events_part(),
@@ -94,14 +96,18 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
         Ok::<_, JobError>(Worker::new(number, workers, job, progress, part, connections))
     };
     let (read, mut dissected) = if workers == 1 {
-        on_this_thread(job, progress, &mut events, make_worker(0)?)?
+        on_this_thread(job, progress, &names, &mut events, make_worker(0)?)?
     } else {
         let workers = (0..workers).map(make_worker).collect::<Result<Vec<_>, _>>()?;
-        on_threads(job, progress, &mut events, workers)?
+        on_threads(job, progress, &names, &mut events, workers)?
     };
     if progress.is_cancelled() {
         return Err(JobError::Cancelled);
     }
+    for resolved in names.dns().all() {
+        known.push(&[KnownName::Dns(resolved)])?;
+    }
+    let mut written = vec![known.finish()?];
     let mut ways = Ways::default();
     dissected.iter().for_each(|report| ways.merge(&report.ways));
     dissected
@@ -111,6 +117,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     let (stored, part) = events.finish()?;
     summary.events = stored;
     written.push(part);
+    count_dns(&mut summary, names.dns().counters());
     summary.clocks = ways.clocks(&nodes);
     summary.bytes = sizes.iter().sum();
     summary.files = files
@@ -166,11 +173,12 @@ fn gather_names(job: &Job) -> Vec<NodeName> {
 fn on_this_thread(
     job: &Job,
     progress: &Progress,
+    names: &Names,
     events: &mut EventTable,
     worker: Worker<'_>,
 ) -> Result<(Routes, Vec<WorkerReport>), JobError> {
     let mut lanes = Lanes::here(worker);
-    let read = read(job, progress, events, &mut lanes);
+    let read = read(job, progress, names, events, &mut lanes);
     let Lanes::Here(here) = lanes else {
         return Err(JobError::Cancelled);
     };
@@ -186,6 +194,7 @@ fn on_this_thread(
 fn on_threads(
     job: &Job,
     progress: &Progress,
+    names: &Names,
     events: &mut EventTable,
     workers: Vec<Worker<'_>>,
 ) -> Result<(Routes, Vec<WorkerReport>), JobError> {
@@ -204,7 +213,7 @@ fn on_threads(
                 .map_err(|e| JobError::io("start a thread for", &job.out, e))?;
             threads.push((name, thread));
         }
-        let read = read(job, progress, events, &mut lanes);
+        let read = read(job, progress, names, events, &mut lanes);
         // The workers' channels end here, and so do they once they have drained these.
         drop(lanes);
         let mut reports = Vec::new();
@@ -248,6 +257,7 @@ struct Routes {
 fn read(
     job: &Job,
     progress: &Progress,
+    names: &Names,
     events: &mut EventTable,
     lanes: &mut Lanes<'_>,
 ) -> Result<Routes, WorkerGone> {
@@ -258,7 +268,7 @@ fn read(
         if progress.is_cancelled() {
             return Err(WorkerGone);
         }
-        route(job, &run, &mut router, &mut routes, lanes)?;
+        route(job, &run, names.dns(), &mut router, &mut routes, lanes)?;
         progress.routed(run.packets.len() as u64);
     }
     lanes.flush()?;
@@ -270,6 +280,7 @@ fn read(
 fn route(
     job: &Job,
     run: &Run,
+    dns: &DnsNames,
     router: &mut Router,
     routes: &mut Routes,
     lanes: &mut Lanes<'_>,
@@ -307,7 +318,12 @@ fn route(
             end: meta.data.end,
         };
         match router.route(&packet) {
-            Routed::Segment { shard, segment } => lanes.packet(shard, Unit::Segment(segment), place)?,
+            Routed::Segment { shard, segment } => {
+                note(dns, run.tape, routes.last, || {
+                    Resolution::of_segment(&segment, segment.payload(packet.data))
+                });
+                lanes.packet(shard, Unit::Segment(segment), place)?;
+            }
             Routed::Owned {
                 shard,
                 segment,
@@ -318,6 +334,10 @@ fn route(
                 datagram,
                 whole,
             } => {
+                note(dns, run.tape, routes.last, || {
+                    let bytes = whole.as_deref().unwrap_or(packet.data);
+                    Resolution::of_datagram(&datagram, datagram.payload(bytes))
+                });
                 let unit = Unit::Datagram(datagram);
                 match whole {
                     Some(bytes) => lanes.whole(shard, unit, bytes)?,
@@ -329,6 +349,28 @@ fn route(
         }
     }
     Ok(())
+}
+
+/// Notes what an answer of DNS tells, if a packet is one: here, where packets still stand in the order of their time.
+fn note(dns: &DnsNames, tape: u16, now: Option<Nanos>, answer: impl FnOnce() -> Option<Resolution>) {
+    if let (Some(answer), Some(now)) = (answer(), now) {
+        dns.note(&answer, tape, now);
+    }
+}
+
+fn count_dns(summary: &mut Summary, counted: DnsCounters) {
+    let counters = [
+        ("names.dns_answers", counted.answers),
+        ("names.dns_refused", counted.refused),
+    ];
+    let counters = counters.map(|(name, count)| (name.to_owned(), count));
+    summary.counters.extend(counters);
+    if counted.refused > 0 {
+        summary.problems.push(format!(
+            "{} addresses in answers of DNS found no room: who was reached under which name is not told of those",
+            counted.refused
+        ));
+    }
 }
 
 /// How a packet begins, if the dissector knows such packets. Numbers without a name are those of the LINKTYPE registry.

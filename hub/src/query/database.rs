@@ -191,6 +191,15 @@ impl Database {
         Ok(Some(session.table(session::EVENTS).await?))
     }
 
+    /// The table of names; `None` in a dissection that is older than it.
+    pub(super) async fn names(&self) -> Result<Option<DataFrame>, QueryError> {
+        let session = &self.inner.session;
+        if !session.table_exist(session::NAMES)? {
+            return Ok(None);
+        }
+        Ok(Some(session.table(session::NAMES).await?))
+    }
+
     /// Its tables for SQL.
     pub(super) async fn sql_session(&self) -> Result<SessionContext, QueryError> {
         self.inner

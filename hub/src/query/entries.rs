@@ -167,6 +167,8 @@ const AGREED: &[&str] = &[
     "src_owner_kind",
     "src_owner",
     "src_resolution",
+    "src_dns",
+    "src_dns_source",
     "dst_ip",
     "dst_port",
     "dst_pod",
@@ -177,6 +179,8 @@ const AGREED: &[&str] = &[
     "dst_owner_kind",
     "dst_owner",
     "dst_resolution",
+    "dst_dns",
+    "dst_dns_source",
 ];
 
 /// How a column of connections is put together for a flow.

@@ -20,12 +20,14 @@ pub(super) const COMPACT: &[&str] = &[
     "src_namespace",
     "src_service",
     "src_node",
+    "src_dns",
     "dst_ip",
     "dst_port",
     "dst_pod",
     "dst_namespace",
     "dst_service",
     "dst_node",
+    "dst_dns",
     "method",
     "path",
     "status",
@@ -67,7 +69,15 @@ pub(super) fn full(row: Row<'_>, clocks: &[Clocks]) -> Map<String, Value> {
     let mut entry = compact(row);
     for side in ["src", "dst"] {
         if let Some(Value::Object(endpoint)) = entry.get_mut(side) {
-            for member in ["process", "container", "owner_kind", "owner", "resolution"] {
+            for member in [
+                "process",
+                "container",
+                "owner_kind",
+                "owner",
+                "resolution",
+                "dns",
+                "dns_source",
+            ] {
                 let text = row.text(&format!("{side}_{member}"));
                 if !text.is_empty() {
                     endpoint.insert(member.to_owned(), json!(text));
@@ -189,6 +199,11 @@ fn endpoint(row: Row<'_>, side: &str) -> Map<String, Value> {
         if !text.is_empty() {
             endpoint.insert(member.to_owned(), json!(text));
         }
+    }
+    // What has a better name is told it in the full form only.
+    let dns = row.text(&column("dns"));
+    if !dns.is_empty() && !endpoint.contains_key("pod") && !endpoint.contains_key("svc") {
+        endpoint.insert("dns".to_owned(), json!(dns));
     }
     endpoint
 }

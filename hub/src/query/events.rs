@@ -20,6 +20,9 @@ pub const MAX_EVENTS: i64 = 1000;
 /// Events beside a timeline.
 const BESIDE: usize = 40;
 
+/// What happens to a connection, and so to many when it happens.
+const SOCKETS: &[&str] = &["socket_refused", "socket_reset", "socket_timeout"];
+
 /// What Kubernetes does without calling it a warning, and what changes for callers all the same.
 const CHANGES: &[&str] = &[
     "Killing",
@@ -132,7 +135,19 @@ pub async fn beside(db: &Database, window: (Nanos, Nanos), max_bytes: usize) -> 
             "none of {all} events of this window is a warning"
         )));
     }
-    let (events, more) = rows_of(matching, BESIDE, max_bytes).await?;
+    // A server that is gone refuses a hundred connections; why it is gone is said once.
+    let sockets = SOCKETS.iter().map(|kind| lit(*kind)).collect();
+    let of_sockets = col("kind").in_list(sockets, false);
+    let others = matching.clone().filter(!of_sockets.clone())?;
+    let (mut events, mut more) = rows_of(others, BESIDE, max_bytes).await?;
+    let taken: usize = events.iter().map(|event| event.to_string().len() + 1).sum();
+    if !more && events.len() < BESIDE {
+        let (rows, bytes) = (BESIDE - events.len(), max_bytes.saturating_sub(taken));
+        let (of_sockets, beyond) = rows_of(matching.filter(of_sockets)?, rows, bytes).await?;
+        events.extend(of_sockets);
+        more = beyond;
+    }
+    events.sort_by_key(|event| event["ts"].as_i64());
     Ok(json!({ "total": total, "truncated": more || (events.len() as u64) < total, "events": events }))
 }
 

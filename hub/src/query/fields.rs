@@ -17,7 +17,7 @@ use super::functions;
 pub(super) fn text(field: Field) -> Expr {
     match field {
         Field::SrcIp => col("src_ip"),
-        Field::SrcName => first_known(&["src_pod", "src_service", "src_process"]),
+        Field::SrcName => first_known(&["src_pod", "src_service", "src_dns", "src_process"]),
         Field::SrcNamespace | Field::SrcPodNamespace | Field::SrcServiceNamespace => col("src_namespace"),
         Field::SrcPodName => col("src_pod"),
         Field::SrcServiceName => col("src_service"),
@@ -27,7 +27,7 @@ pub(super) fn text(field: Field) -> Expr {
         Field::SrcOwnerKind => col("src_owner_kind"),
         Field::SrcContainer => col("src_container"),
         Field::DstIp => col("dst_ip"),
-        Field::DstName => first_known(&["dst_pod", "dst_service", "dst_process"]),
+        Field::DstName => first_known(&["dst_pod", "dst_service", "dst_dns", "dst_process"]),
         Field::DstNamespace | Field::DstPodNamespace | Field::DstServiceNamespace => col("dst_namespace"),
         Field::DstPodName => col("dst_pod"),
         Field::DstServiceName => col("dst_service"),
@@ -64,8 +64,10 @@ pub(super) fn text(field: Field) -> Expr {
         Field::HttpVersion => col("version"),
         Field::LocalResolutionStatus => of_side("src_resolution", "dst_resolution"),
         Field::RemoteResolutionStatus => of_side("dst_resolution", "src_resolution"),
-        // Not known of any call: no source of DNS names yet.
-        Field::SrcDns | Field::DstDns | Field::NodeIp | Field::CaptureBackend => lit(""),
+        Field::SrcDns => col("src_dns"),
+        Field::DstDns => col("dst_dns"),
+        // Not known of any call.
+        Field::NodeIp | Field::CaptureBackend => lit(""),
         other => match bodies::column(other) {
             Some(body) => col(body),
             None => functions::entry(col("fields"), other.name()),
@@ -138,6 +140,7 @@ pub(super) fn list(field: Field) -> Listed {
         Field::Namespaces => Listed::Texts(["src_namespace", "dst_namespace"]),
         Field::Pods => Listed::Texts(["src_pod", "dst_pod"]),
         Field::Services => Listed::Texts(["src_service", "dst_service"]),
+        Field::DnsResolutions => Listed::Texts(["src_dns", "dst_dns"]),
         Field::Marks => Listed::Marks,
         Field::ConnL7Detected | Field::FlowL7Detected => Listed::Joined(col("l7")),
         of_protocol if !of_protocol.info().protocols.is_empty() => {

@@ -50,6 +50,8 @@ mod flows;
 
 mod events;
 
+mod resolved;
+
 mod nearest;
 
 mod zone;
@@ -73,6 +75,7 @@ pub use nearest::nearest;
 pub use packets::{
     CallPackets, MAX_COMMENTS, MAX_CONNECTIONS, MAX_PACKETS, call_packets, connection_of, whole_connections,
 };
+pub use resolved::{MAX_RESOLVED, Resolved, resolved};
 pub use scope::Scope;
 pub use select::{CallsGroup, columns_named};
 pub use stats::{

@@ -134,7 +134,14 @@ mod tests {
     #[test]
     fn a_field_hides_every_column_that_it_is_made_of() {
         let told = hidden("redact(\"url\", \"src.name\")");
-        for column in ["path", "query", "src_pod", "src_service", "src_process"] {
+        for column in [
+            "path",
+            "query",
+            "src_pod",
+            "src_service",
+            "src_dns",
+            "src_process",
+        ] {
             assert!(told.column(column), "{column}");
         }
         assert!(!told.column("dst_pod"));

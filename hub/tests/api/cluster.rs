@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use wiretape_dissect::testing::{Talk, Who};
+use wiretape_dissect::testing::{Chat, Talk, Who};
 use wiretape_hub::cluster::Kubernetes;
 
 use crate::agent::{Node, SECOND};
@@ -23,6 +23,7 @@ use crate::hub::{HubProcess, TestHub};
 const SERVICES: &str = "/api/v1/services";
 const NODES: &str = "/api/v1/nodes";
 const EVENTS: &str = "/api/v1/events";
+const NAMESPACES: &str = "/api/v1/namespaces";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
 /// An API server that lists and watches.
@@ -173,6 +174,9 @@ fn complete(health: &Value) -> bool {
 async fn snapshot_holds_what_the_cluster_told_and_needs_it_no_more() {
     let now = wiretape_hub::now();
     let node = Node::start("node-1", 1 << 20).await;
+    let mut asked = Chat::new("10.0.0.1:40000", "10.96.0.10:53", now - 3 * SECOND);
+    asked.resolve(&["cart.shop.svc.cluster.local"], [10, 96, 0, 7]);
+    node.record(&asked.seen_by(Who::Client, 0, 0));
     // Past kube-proxy, or through it.
     for (server, start) in [("10.0.0.2:80", now - 2 * SECOND), ("10.96.0.7:80", now - SECOND)] {
         let mut talk = Talk::new("10.0.0.1:40000", server, start, (1, 2));
@@ -193,19 +197,38 @@ async fn snapshot_holds_what_the_cluster_told_and_needs_it_no_more() {
         NODES,
         json!({ "metadata": { "name": "node-2" }, "status": { "addresses": [{ "type": "InternalIP", "address": "192.168.0.2" }] } }),
     );
+    api.put(
+        NAMESPACES,
+        json!({ "metadata": { "name": "shop", "labels": { "team": "web" } } }),
+    );
     let dir = TempDir::new().unwrap();
     let kubernetes = api.serve(&dir).await;
     let hub = TestHub::open_in(dir, vec![node.url.clone()], kubernetes).await;
     until(&hub, complete).await;
     api.put(EVENTS, event("cart-abc", "OOMKilling"));
     let health = until(&hub, |health| health["kubernetes"]["events"] == 1).await;
-    assert_eq!(health["kubernetes"]["names"], 4, "{health}");
+    assert_eq!(health["kubernetes"]["names"], 5, "{health}");
+    // A list and a watch of each kind.
+    let asked = &health["kubernetes"];
+    assert!(
+        asked["requests"].as_u64() >= Some(10) && asked["received_bytes"].as_u64() > Some(1000),
+        "{health}"
+    );
+    let metrics = hub
+        .client
+        .send("GET", "/metrics", None)
+        .await
+        .text()
+        .await
+        .unwrap();
+    assert!(metrics.contains("wiretape_hub_kubernetes_names 5\n"), "{metrics}");
 
     let live = hub.client.get("/mcp/resolve/ips?ip=10.0.0.2").await;
     assert_eq!(live["live"], true);
     assert_eq!(live["ips"][0]["records"].as_array().unwrap().len(), 2, "{live}");
 
     let pods = hub.client.get("/mcp/resolve/workloads?type=pod").await;
+    assert_eq!(pods["namespaces"]["shop"]["labels"]["team"], "web", "{pods}");
     assert_eq!(
         pods["workloads"][0]["not_recorded"], "no agent records on node-2",
         "{pods}"
@@ -221,7 +244,17 @@ async fn snapshot_holds_what_the_cluster_told_and_needs_it_no_more() {
     // Months later, without a cluster.
     let hub = TestHub::open(dir, Vec::new()).await;
     hub.client.dissect("s", "d").await;
-    let calls = hub.client.get("/mcp/calls?db=s/d&format=full").await;
+    let calls = hub.client.get("/mcp/calls?db=s/d&kfl=http&format=full").await;
+    assert_eq!(
+        calls["calls"][1]["dst"]["dns"], "cart.shop.svc.cluster.local",
+        "{calls}"
+    );
+    let ips = hub
+        .client
+        .get("/mcp/resolve/ips?snapshot_id=s&ip=10.96.0.7")
+        .await;
+    assert_eq!(ips["ips"][0]["records"][0]["name"], "cart", "{ips}");
+    assert_eq!(ips["ips"][0]["dns"][0]["name"], "cart.shop.svc.cluster.local");
     let peers: Vec<_> = calls["calls"]
         .as_array()
         .unwrap()
@@ -375,7 +408,7 @@ async fn five_thousand_pods_behind_five_hundred_services() {
         before,
         hub.cpu().as_millis()
     );
-    assert_eq!(lists, 4, "one for each kind");
+    assert_eq!(lists, 5, "one for each kind");
     assert!(after < before + 100 * 1024, "{after} KiB");
 }
 

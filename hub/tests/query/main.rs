@@ -6,6 +6,7 @@ mod answers;
 mod bodies;
 mod connections;
 mod corpora;
+mod dns;
 mod duckdb;
 mod jobs;
 mod names;

@@ -12,6 +12,8 @@ mod page;
 
 mod walkthrough;
 
+mod replaced;
+
 mod nginx;
 
 mod live;

@@ -68,6 +68,8 @@ fn watches(status: &Status) -> Value {
         "events": status.events,
         "lost": status.lost,
         "bytes": status.bytes,
+        "requests": status.requests,
+        "received_bytes": status.received,
     })
 }
 

@@ -12,6 +12,8 @@ use crate::api::{ApiError, App};
 use crate::calls::NodeName;
 use crate::catalogue::SnapshotEntry;
 use crate::cluster::CLUSTER;
+use crate::jobs::{JobStatus, State as Job};
+use crate::query::{self, MAX_RESOLVED, Resolved};
 use crate::snapshots::{PartStatus, Status, shown};
 
 /// Most bytes of a compiled `name_regex`: names are short, and an expression that needs more is a mistake or an attack.
@@ -110,7 +112,12 @@ pub async fn workloads(app: &App, params: &mut Params) -> Result<Value, ApiError
             shown
         })
         .collect();
-    Ok(asked.answer("workloads", workloads))
+    let namespaces = asked.namespaces(found.keys().map(|(namespace, ..)| *namespace));
+    let mut answer = asked.answer("workloads", workloads);
+    if !namespaces.is_empty() {
+        answer["namespaces"] = json!(namespaces);
+    }
+    Ok(answer)
 }
 
 /// Addresses, with the workloads that they belonged to.
@@ -137,6 +144,19 @@ pub async fn ips(app: &App, params: &mut Params) -> Result<Value, ApiError> {
             }
         }
     }
+    let resolved = match &asked.entry {
+        Some(entry) if wanted.labels.is_empty() && wanted.namespaces.is_empty() => {
+            dns_names(app, entry, ip.as_deref()).await?
+        }
+        _ => Vec::new(),
+    };
+    let mut dns: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for told in resolved.iter().filter(|told| wanted.takes_dns(told)) {
+        found.entry(told.ip.clone()).or_default();
+        dns.entry(&told.ip).or_default().push(json!({
+            "name": told.name, "timestamp": millis(told.since), "until": millis(told.until),
+        }));
+    }
     let ips: Vec<Value> = found
         .iter()
         .map(|(ip, records)| {
@@ -146,10 +166,30 @@ pub async fn ips(app: &App, params: &mut Params) -> Result<Value, ApiError> {
                     json!({ "name": name, "namespace": namespace, "timestamp": millis(*since) })
                 })
                 .collect();
-            json!({ "ip": ip, "records": records })
+            let mut shown = json!({ "ip": ip, "records": records });
+            if let Some(dns) = dns.get(ip.as_str()) {
+                shown["dns"] = json!(dns);
+            }
+            shown
         })
         .collect();
-    Ok(asked.answer("ips", ips))
+    let mut answer = asked.answer("ips", ips);
+    if resolved.len() == MAX_RESOLVED {
+        answer["dns_truncated"] = json!(true);
+    }
+    Ok(answer)
+}
+
+/// The names that DNS gave to an address, or to all of a snapshot: packets tell them, so they are known once it is dissected.
+async fn dns_names(app: &App, entry: &SnapshotEntry, ip: Option<&str>) -> Result<Vec<Resolved>, ApiError> {
+    let jobs = app.hub.jobs.list(Some(&entry.id)).await?;
+    let completed = |job: &&Job| job.record.status == JobStatus::Completed;
+    let Some(job) = jobs.iter().find(completed) else {
+        return Ok(Vec::new());
+    };
+    let folder = app.dissection_folder(entry, &job.record.name);
+    let database = app.hub.databases.get(&folder)?;
+    Ok(query::resolved(&database, ip).await?)
 }
 
 /// Which names are asked for.
@@ -193,6 +233,14 @@ impl Wanted {
                 .labels
                 .iter()
                 .all(|(key, value)| name.labels.get(key) == Some(value))
+    }
+
+    /// The same of a name that DNS gave.
+    fn takes_dns(&self, told: &Resolved) -> bool {
+        let is = &told.name;
+        self.name.as_ref().is_none_or(|part| is.contains(part.as_str()))
+            && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(is))
+            && self.at.is_none_or(|at| told.since <= at && at < told.until)
     }
 
     /// Whether the name held at the time that is asked for.
@@ -308,6 +356,19 @@ impl Asked {
         } else {
             format!("no agent records on {node}")
         })
+    }
+
+    /// The labels of those of some namespaces that have any, as they were last.
+    fn namespaces<'a>(&'a self, of: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Value> {
+        let wanted: BTreeSet<&str> = of.collect();
+        let told = self.names.iter().map(|name| &name.name);
+        // Only a namespace has labels and nothing else.
+        let told = told.filter(|name| {
+            let alone = name.addresses.is_empty() && name.cgroup == 0 && name.pod.is_empty();
+            alone && !name.labels.is_empty() && wanted.contains(name.namespace.as_str())
+        });
+        told.map(|name| (name.namespace.as_str(), json!({ "labels": name.labels })))
+            .collect()
     }
 
     fn answer(&self, rows: &str, found: Vec<Value>) -> Value {

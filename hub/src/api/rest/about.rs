@@ -13,6 +13,7 @@ use crate::api::mcp::PROMPTS;
 use crate::api::params::Params;
 use crate::api::routes::{self, ROUTES};
 use crate::api::{App, grpc, tools};
+use crate::cluster::Status;
 
 /// Clients of both kinds read this: those that look for `endpoints` and those that look for `tools` (contract 1.3).
 pub(in crate::api) async fn discovery() -> Json<Value> {
@@ -214,7 +215,38 @@ pub(super) async fn metrics(State(app): State<App>, _: Params) -> impl IntoRespo
     for (name, help, value) in gauges {
         metric(&mut text, "gauge", name, help, value);
     }
+    if let Some(cluster) = &app.hub.cluster {
+        kubernetes(&mut text, &cluster.status());
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// What the cluster's API server is asked, and what is known by it.
+fn kubernetes(text: &mut String, status: &Status) {
+    let errors = status.watches.iter().map(|(_, watch)| watch.errors).sum();
+    for (name, help, value) in [
+        (
+            "requests_total",
+            "Requests to the Kubernetes API",
+            status.requests,
+        ),
+        ("received_bytes_total", "Bytes that it answered", status.received),
+        (
+            "errors_total",
+            "Requests that failed and watches that broke",
+            errors,
+        ),
+        ("events_total", "Events of Kubernetes on the tape", status.events),
+        (
+            "names_refused_total",
+            "Names that found no room",
+            status.names_refused,
+        ),
+    ] {
+        metric(text, "counter", &format!("kubernetes_{name}"), help, value);
+    }
+    let help = "Names of services, endpoints, nodes and namespaces that hold";
+    metric(text, "gauge", "kubernetes_names", help, status.names as u64);
 }
 
 fn metric(text: &mut String, kind: &str, name: &str, help: &str, value: u64) {

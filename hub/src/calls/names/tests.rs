@@ -201,3 +201,58 @@ fn name_told_again_with_its_end_stands() {
     assert_eq!(names.all().len(), 1);
     assert_eq!(pod_at(&names, "10.0.0.1", 250 * S), "");
 }
+
+/// What the hub was told by the API server.
+fn told(service: &str, pod: &str, addresses: &[&str], ports: &[u16]) -> NodeName {
+    NodeName {
+        node: CLUSTER.to_owned(),
+        name: Name {
+            service: service.to_owned(),
+            pod: pod.to_owned(),
+            namespace: "shop".to_owned(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            ports: ports.to_vec(),
+            ..Name::default()
+        },
+    }
+}
+
+fn at_port<'n>(names: &'n Names, place: &str) -> (&'n str, &'n str) {
+    let who = names.resolve_port(None, 0, place.parse().unwrap(), S);
+    (who.service, who.pod)
+}
+
+#[test]
+fn port_tells_which_of_several_services_is_meant() {
+    let names = Names::new(vec![
+        told("admin", "", &["10.1.0.5"], &[9090]),
+        told("cart", "", &["10.1.0.5"], &[8080, 8443]),
+        told("any", "", &["10.1.0.5"], &[]),
+    ]);
+    assert_eq!(at_port(&names, "10.1.0.5:8443").0, "cart");
+    assert_eq!(at_port(&names, "10.1.0.5:9090").0, "admin");
+    assert_eq!(at_port(&names, "10.1.0.5:1234").0, "any");
+    let names = Names::new(vec![
+        told("cart", "", &["10.1.0.5"], &[8080]),
+        told("admin", "", &["10.1.0.5"], &[9090]),
+    ]);
+    assert_eq!(at_port(&names, "10.1.0.5:1234").0, "admin", "the first by name");
+}
+
+#[test]
+fn port_of_a_node_leads_to_its_service_or_to_who_is_there() {
+    let mut node = told("", "", &["192.168.0.4", "fd00::4"], &[]);
+    (node.name.namespace, node.name.node) = (String::new(), "n1".to_owned());
+    let names = Names::new(vec![
+        node,
+        told("cart", "", &[], &[30080]),
+        // Pods of the host's network.
+        told("exporter", "", &["192.168.0.4"], &[9100]),
+        told("", "exporter-x", &["192.168.0.4"], &[9100]),
+    ]);
+    assert_eq!(at_port(&names, "192.168.0.4:30080"), ("cart", ""));
+    assert_eq!(at_port(&names, "[fd00::4]:30080"), ("cart", ""));
+    assert_eq!(at_port(&names, "192.168.0.4:9100"), ("exporter", "exporter-x"));
+    assert_eq!(at_port(&names, "192.168.0.4:22"), ("", ""));
+    assert_eq!(at_port(&names, "10.1.0.5:30080"), ("", ""), "no node");
+}

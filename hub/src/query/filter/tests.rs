@@ -401,12 +401,15 @@ impl wiretape_kfl::Row for Entry<'_> {
         match field {
             Field::SrcIp => self.text("src_ip"),
             Field::SrcPort => self.int("src_port"),
-            Field::SrcName => self.first_of(&["src_pod", "src_service", "src_process"]),
+            Field::SrcName => self.first_of(&["src_pod", "src_service", "src_dns", "src_process"]),
             Field::SrcNamespace | Field::SrcPodNamespace | Field::SrcServiceNamespace => {
                 self.text("src_namespace")
             }
             Field::SrcPodName => self.text("src_pod"),
             Field::SrcServiceName => self.text("src_service"),
+            Field::SrcDns => self.text("src_dns"),
+            Field::DstDns => self.text("dst_dns"),
+            Field::DnsResolutions => self.both(["src_dns", "dst_dns"]),
             Field::SrcProcess => self.text("src_process"),
             Field::SrcNode => self.text("src_node"),
             Field::SrcOwner => self.text("src_owner"),
@@ -414,7 +417,7 @@ impl wiretape_kfl::Row for Entry<'_> {
             Field::SrcContainer => self.text("src_container"),
             Field::DstIp => self.text("dst_ip"),
             Field::DstPort => self.int("dst_port"),
-            Field::DstName => self.first_of(&["dst_pod", "dst_service", "dst_process"]),
+            Field::DstName => self.first_of(&["dst_pod", "dst_service", "dst_dns", "dst_process"]),
             Field::DstNamespace | Field::DstPodNamespace | Field::DstServiceNamespace => {
                 self.text("dst_namespace")
             }

@@ -16,5 +16,8 @@ mod numbers;
 
 mod call;
 
+mod resolution;
+
 pub(crate) use datagram::DnsDatagrams;
+pub use resolution::Resolution;
 pub(crate) use stream::DnsStream;

@@ -24,7 +24,7 @@ pub(super) static TOOLS: &[Tool] = &[
         name: "list_ips",
         title: "List addresses",
         description: "Addresses of a snapshot, or of the cluster as it is now, with the pods and services that they belong to and since \
-            when.",
+            when; of a dissected snapshot, with the names that DNS gave them, too.",
         params: IPS,
         gives: IPS_GIVE,
         effect: Reads,
@@ -183,6 +183,7 @@ const WORKLOADS_GIVE: &[Member] = &[
         "boolean",
         "true: no snapshot was asked, but the agents as they are now",
     ),
+    member("namespaces", "object", "Labels of their namespaces, by name"),
     member("explanation", "string", "Why there is none, when there is none"),
 ];
 const IPS: &[Param] = &[
@@ -203,6 +204,11 @@ const IPS_GIVE: &[Member] = &[
         "live",
         "boolean",
         "true: no snapshot was asked, but the agents as they are now",
+    ),
+    member(
+        "dns_truncated",
+        "boolean",
+        "true: there are more names of DNS; ask for one address",
     ),
     member("explanation", "string", "Why there is none, when there is none"),
 ];
