@@ -8,7 +8,7 @@ use crate::join::{Join, View};
 use crate::limits::VANTAGES;
 use crate::protocols::{Half, Request, Transaction};
 use crate::recognise::Dissection;
-use crate::record::{ClientBy, ConnectionRecord, SeenFrom};
+use crate::record::{ClientBy, ConnectionRecord, SeenFrom, TcpRecord};
 use crate::segment::{Flags, Observer, Segment};
 use crate::tcp::{Analysis, Close, Stream};
 use crate::{Counters, Marks, Nanos};
@@ -278,6 +278,8 @@ impl Connection {
         }
         let peer = |end| peer(&self.flow, &self.recorded, end);
         let ends = [client, client.other()];
+        let at_server = |vantage: &&Vantage| SeenFrom::of(vantage.observer, client) == SeenFrom::Server;
+        let server = self.vantages.iter().find(at_server);
         let record = ConnectionRecord {
             stream: self.stream,
             client: peer(client),
@@ -292,7 +294,10 @@ impl Connection {
             protocols,
             calls: self.index,
             sent: ends.map(|end| analysis.ends[end].sent),
-            tcp: Some(analysis.record(client)),
+            tcp: Some(TcpRecord {
+                handshake_at_server: server.and_then(|vantage| vantage.analysis.handshake()),
+                ..analysis.record(client)
+            }),
         };
         if let Some(failure) = analysis.failure(client, self.index, now) {
             desk.counters.calls += 1;

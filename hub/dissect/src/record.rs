@@ -53,6 +53,8 @@ pub struct TcpRecord {
     pub initial_rtt: Option<Nanos>,
     /// From the first SYN to the handshake's last segment: what whoever connects has to wait.
     pub handshake: Option<Nanos>,
+    /// The same as the server's socket saw it: from the first SYN that came in. `None` where it was not recorded there.
+    pub handshake_at_server: Option<Nanos>,
     /// From the client's first payload to the server's first one after it.
     pub first_byte: Option<Nanos>,
 }

@@ -74,6 +74,11 @@ const END: &[Column] = &[
         "from the first SYN to the end of the handshake",
     ),
     column(
+        "handshake_at_server_us",
+        Kind::MaybeInt,
+        "the same, as seen at the server's socket: from the first SYN that came in; NULL when it was not recorded there",
+    ),
+    column(
         "first_byte_us",
         Kind::MaybeInt,
         "from the client's first payload to the server's, if that came later",
@@ -149,7 +154,7 @@ pub struct ConnectionRows {
     src: PeerColumns,
     dst: PeerColumns,
     words: [WordColumn; 2],
-    numbers: [NumberColumn; 5],
+    numbers: [NumberColumn; 6],
     sent: [[NumberColumn; SENT]; 2],
     /// The protocols of the row under way.
     l7: String,
@@ -207,7 +212,8 @@ impl ConnectionRows {
             let ip = peer.address.ip().to_canonical();
             let node = peer.tape.map(|tape| node(&self.nodes, tape));
             let who = self.names.resolve(node, peer.cgroup, ip, first);
-            columns.push(peer, ip, &mut self.addresses, who);
+            columns.push(peer, ip, &mut self.addresses);
+            columns.push_identity(&who, 1);
         }
         self.l7.clear();
         for protocol in &record.protocols {
@@ -224,10 +230,13 @@ impl ConnectionRows {
         let [calls, completeness, spans @ ..] = &mut self.numbers;
         calls.push(i64::from(i32::try_from(record.calls).unwrap_or(i32::MAX)));
         completeness.push(i64::from(tcp.completeness));
-        for (column, span) in spans
-            .iter_mut()
-            .zip([tcp.initial_rtt, tcp.handshake, tcp.first_byte])
-        {
+        let told = [
+            tcp.initial_rtt,
+            tcp.handshake,
+            tcp.handshake_at_server,
+            tcp.first_byte,
+        ];
+        for (column, span) in spans.iter_mut().zip(told) {
             column.push_option(span.map(|span| number(span / 1000)));
         }
         for (columns, sent) in self.sent.iter_mut().zip(&record.sent) {

@@ -8,7 +8,7 @@ use wiretape_tape::Nanos;
 use super::clocks::Ways;
 use super::job::{Job, Progress};
 use super::lanes::{Batch, LaneEnd, Unit};
-use crate::calls::{ConnectionRows, PartWriter, Rows, WriteError};
+use crate::calls::{ConnectionRows, PartWriter, Rows, WriteError, Written};
 
 /// Calls that are stored together: few enough that their texts are still in the processor's cache.
 const AT_HAND: usize = 16;
@@ -43,6 +43,8 @@ pub(super) struct WorkerReport {
     pub(super) counters: Counters,
     /// Of calls that were recorded on two nodes.
     pub(super) ways: Ways,
+    /// Its parts of the tables, once they are whole.
+    pub(super) written: Vec<Written>,
 }
 
 impl<'j> Worker<'j> {
@@ -121,9 +123,9 @@ impl<'j> Worker<'j> {
             self.over.extend(shard.connections());
             self.store_connections()?;
         }
-        self.part.finish()?;
-        self.connections.finish()?;
-        Ok(self.report)
+        let mut report = self.report;
+        report.written = vec![self.part.finish()?, self.connections.finish()?];
+        Ok(report)
     }
 
     /// Stores the calls that have come.

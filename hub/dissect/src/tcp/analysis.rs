@@ -210,11 +210,11 @@ impl Analysis {
     /// What there is to tell of the whole connection.
     pub fn record(&self, client: End) -> TcpRecord {
         let (asked, said) = (self.ends[client].first_data, self.ends[client.other()].first_data);
-        let established = (self.established != 0 && self.first_syn != 0).then_some(self.established);
         TcpRecord {
             completeness: self.completeness,
             initial_rtt: self.initial_rtt(),
-            handshake: established.map(|at| at.saturating_sub(self.first_syn)),
+            handshake: self.handshake(),
+            handshake_at_server: None,
             first_byte: (asked != 0 && said > asked).then(|| said - asked),
         }
     }
@@ -225,6 +225,12 @@ impl Analysis {
         // What follows the SYN at once can be recorded before it.
         let begin = side.base == segment.seq || side.base == segment.seq.wrapping_add(1);
         segment.flags.has(Flags::SYN) && side.kind != Kind::None && !begin
+    }
+
+    /// From the first SYN to the handshake's last segment.
+    pub fn handshake(&self) -> Option<Nanos> {
+        let seen = self.established != 0 && self.first_syn != 0;
+        seen.then(|| self.established.saturating_sub(self.first_syn))
     }
 
     /// From the last SYN to the first acknowledgement behind it: Wireshark's `tcp.analysis.initial_rtt`.

@@ -81,10 +81,6 @@ pub async fn flows_summary(db: &Database, query: &FlowsQuery) -> Result<Value, Q
     if !warnings.is_empty() {
         answer.insert("warnings".to_owned(), json!(warnings));
     }
-    let lost = db.summary().lost_packets;
-    if lost > 0 {
-        answer.insert("lost_packets".to_owned(), json!(lost));
-    }
     Ok(Value::Object(answer))
 }
 
