@@ -108,6 +108,8 @@ counters! {
         unrecognised,
         /// Observations of connections handed over to a protocol that has no dissector (an upgrade, a tunnel).
         passed_over,
+        /// Times that what was told went from one protocol to the next so often that it was given up.
+        hand_overs_dropped,
         /// Bytes of recognised connections that belong to no message that could be read.
         skipped_bytes,
         /// Times that a dissector lost its place: after a gap, or at bytes that are not its protocol.

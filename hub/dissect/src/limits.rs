@@ -47,8 +47,8 @@ pub const TRANSLATED: usize = 1 << 17;
 pub const CONNECTIONS: usize = 1408;
 
 /// Bytes that a shard's connections take: themselves, their dissectors, early segments, unfinished heads, requests without
-/// an answer yet, held calls. 112 MiB over all shards, which leaves room for the tables under the dissection's 256 MiB. One
-/// that has only begun, or is over, takes 1.2 KiB; one that speaks HTTP/1, 2.7 KiB, so that 42 Ki may be open.
+/// an answer yet, held calls. 88 MiB over all shards, which leaves room for the tables under the dissection's 256 MiB. One
+/// that has only begun, or is over, takes 1 KiB; one that speaks HTTP/1, 2.5 KiB, so that 35 Ki may be open.
 pub const SHARD_BYTES: usize = 11 << 17;
 
 /// A connection that is silent for so long, by packet time, is given up, and its open calls come out. Longer than the
@@ -129,6 +129,10 @@ pub const PROBE_SEGMENTS: u32 = 8;
 
 /// The same when it was not: a recognisable message may come only after a long body.
 pub const PROBE_SEGMENTS_JOINED: u32 = 4096;
+
+/// Times that one protocol may hand what was just told to the next: an upgrade inside of a tunnel behind a wish for
+/// encryption takes three. Beyond, they go in circles.
+pub const HANDED_ON: u32 = 32;
 
 // --- messages -----------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 //! Which protocol a connection speaks: by its bytes, with the port only to decide between two that fit.
 
-use crate::driver::{Dissector, Fate};
+use crate::driver::{Dissector, Fate, Rest};
 use crate::flow::{End, Ends, FlowKey};
-use crate::limits::{PROBE_BYTES, PROBE_SEGMENTS, PROBE_SEGMENTS_JOINED};
+use crate::limits::{HANDED_ON, PROBE_BYTES, PROBE_SEGMENTS, PROBE_SEGMENTS_JOINED};
 use crate::protocols::{Heads, Next, PROTOCOLS, Registration, Transaction, Verdict, find};
 use crate::tcp::{Event, Stamp, Told};
 use crate::{Counters, Marks};
@@ -38,12 +38,21 @@ struct Head {
     ended: bool,
 }
 
+/// Bytes that were told, to be told again.
 struct Kept {
     from: End,
     position: u64,
     stamp: Stamp,
     turn: bool,
     bytes: Vec<u8>,
+}
+
+/// What has become of a connection whose protocol was not known.
+enum Decision {
+    /// It is; this is to be told to it before the rest.
+    Known(Box<dyn Dissector>, Vec<Kept>),
+    /// It will not be.
+    Hopeless,
 }
 
 impl Dissection {
@@ -61,40 +70,70 @@ impl Dissection {
         counters: &mut Counters,
         out: &mut Vec<Transaction>,
     ) {
-        match self {
-            Self::Known(dissector) => {
-                if let Fate::Switch(next, rest) = dissector.tell(told, counters, out) {
-                    for from in End::BOTH {
-                        let end = Told {
-                            from,
-                            event: Event::End(crate::tcp::Close::Cut),
-                            ..told
-                        };
-                        // It has nothing more to say, whatever is told it now.
-                        let _ = dissector.tell(end, counters, out);
-                    }
-                    *self = Self::after(next, dissector.client(), counters);
-                    for rest in rest {
-                        let told = Told {
-                            from: rest.from,
-                            position: rest.position,
-                            stamp: rest.stamp,
-                            event: Event::Data {
-                                bytes: &rest.bytes,
-                                turn: true,
-                            },
-                        };
-                        self.tell(told, flow, whole, counters, out);
+        // What one protocol leaves to the next, the next one last: nothing, nearly always.
+        let mut left = Vec::new();
+        self.tell_one(told, flow, whole, counters, out, &mut left);
+        let mut handed = 0;
+        while let Some(next) = left.pop() {
+            let waiting = left.len();
+            self.tell_one(next.told(), flow, whole, counters, out, &mut left);
+            handed += u32::from(left.len() > waiting);
+            if handed > HANDED_ON {
+                // Each says that the next one is to read it: nobody will.
+                counters.hand_overs_dropped += 1;
+                let gapped = true;
+                *self = Self::Undecided(Some(Box::new(Undecided {
+                    gapped,
+                    ..Undecided::default()
+                })));
+                return;
+            }
+        }
+    }
+
+    /// The same, but for what is left to the next protocol.
+    fn tell_one(
+        &mut self,
+        told: Told<'_>,
+        flow: &FlowKey,
+        whole: bool,
+        counters: &mut Counters,
+        out: &mut Vec<Transaction>,
+        left: &mut Vec<Kept>,
+    ) {
+        if let Self::Undecided(undecided) = self {
+            let undecided = undecided.get_or_insert_default();
+            match undecided.tell(told, flow, whole, counters) {
+                None => return,
+                Some(Decision::Hopeless) => {
+                    *self = Self::Passed;
+                    return;
+                }
+                Some(Decision::Known(dissector, kept)) => {
+                    *self = Self::Known(dissector);
+                    if let (false, Event::Data { bytes, turn }) = (kept.is_empty(), told.event) {
+                        left.push(Kept::of(&told, bytes, turn));
+                        left.extend(kept.into_iter().rev());
+                        return;
                     }
                 }
             }
-            Self::Undecided(undecided) => {
-                let undecided = undecided.get_or_insert_default();
-                if let Some(decision) = undecided.tell(told, flow, whole, counters, out) {
-                    *self = decision;
-                }
+        }
+        let Self::Known(dissector) = self else {
+            return;
+        };
+        if let Fate::Switch(next, rest) = dissector.tell(told, counters, out) {
+            for from in End::BOTH {
+                let end = Told {
+                    from,
+                    event: Event::End(crate::tcp::Close::Cut),
+                    ..told
+                };
+                // It has nothing more to say, whatever is told it now.
+                let _ = dissector.tell(end, counters, out);
             }
-            Self::Passed | Self::Over { .. } => {}
+            *self = Self::after(next, dissector.client(), counters);
+            left.extend(rest.into_iter().rev().map(Kept::from));
         }
     }
 
@@ -168,8 +207,7 @@ impl Undecided {
         flow: &FlowKey,
         whole: bool,
         counters: &mut Counters,
-        out: &mut Vec<Transaction>,
-    ) -> Option<Dissection> {
+    ) -> Option<Decision> {
         let (bytes, turn) = match told.event {
             Event::Data { bytes, turn } => (bytes, turn),
             Event::Gap(_) => {
@@ -220,34 +258,14 @@ impl Undecided {
                     (true, true) => Marks::AFTER_GAP,
                     (true, false) => Marks::default(),
                 };
-                let mut dissection = Dissection::Known((protocol.begin)(client, marks));
-                for kept in std::mem::take(&mut self.kept) {
-                    let event = Event::Data {
-                        bytes: &kept.bytes,
-                        turn: kept.turn,
-                    };
-                    let told = Told {
-                        from: kept.from,
-                        position: kept.position,
-                        stamp: kept.stamp,
-                        event,
-                    };
-                    dissection.tell(told, flow, whole, counters, out);
-                }
-                dissection.tell(told, flow, whole, counters, out);
-                Some(dissection)
+                let kept = std::mem::take(&mut self.kept);
+                Some(Decision::Known((protocol.begin)(client, marks), kept))
             }
             Recognised::Maybe if head.len() < PROBE_BYTES => {
                 if first {
                     self.heads[told.from].bytes.extend_from_slice(bytes);
                 }
-                self.kept.push(Kept {
-                    from: told.from,
-                    position: told.position,
-                    stamp: told.stamp,
-                    turn,
-                    bytes: bytes.to_vec(),
-                });
+                self.kept.push(Kept::of(&told, bytes, turn));
                 None
             }
             Recognised::Maybe | Recognised::No => {
@@ -265,7 +283,7 @@ impl Undecided {
     }
 
     /// Stops looking, once both directions have had their chance.
-    fn give_up(&self, whole: bool, counters: &mut Counters) -> Option<Dissection> {
+    fn give_up(&self, whole: bool, counters: &mut Counters) -> Option<Decision> {
         let most = if whole && !self.gapped {
             PROBE_SEGMENTS
         } else {
@@ -279,9 +297,51 @@ impl Undecided {
             // One that carried nothing is not unknown.
             let spoke = self.heads.low.refused + self.heads.high.refused > 0;
             counters.unrecognised += u64::from(spoke);
-            return Some(Dissection::Passed);
+            return Some(Decision::Hopeless);
         }
         None
+    }
+}
+
+impl Kept {
+    fn of(told: &Told<'_>, bytes: &[u8], turn: bool) -> Self {
+        Self {
+            from: told.from,
+            position: told.position,
+            stamp: told.stamp,
+            turn,
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    fn told(&self) -> Told<'_> {
+        Told {
+            from: self.from,
+            position: self.position,
+            stamp: self.stamp,
+            event: Event::Data {
+                bytes: &self.bytes,
+                turn: self.turn,
+            },
+        }
+    }
+}
+
+impl From<Rest> for Kept {
+    fn from(rest: Rest) -> Self {
+        let Rest {
+            from,
+            position,
+            stamp,
+            bytes,
+        } = rest;
+        Self {
+            from,
+            position,
+            stamp,
+            turn: true,
+            bytes,
+        }
     }
 }
 

@@ -334,3 +334,18 @@ fn the_order_of_other_connections_does_not_matter() {
     assert_eq!(dissect(&together).calls, calls);
     assert_eq!(dissect(&backwards).calls, calls);
 }
+
+/// Both ends say what only a server says, so that whoever is taken for the client shows that it is none. Found by the fuzzer:
+/// recognised anew for ever, it overflowed the stack.
+#[test]
+fn more_hand_overs_than_are_followed() {
+    let error = b"E\0\0\0aSERROR\0VERROR\0C42601\0Msyntax error at or near \"asds";
+    let mut talk = Talk::usual();
+    talk.ack(Who::Client)
+        .ask(b"Q\0\0")
+        .answer(error)
+        .ask(&error[..37]);
+    let dissected = dissect(&talk.packets);
+    assert_eq!(dissected.counters.hand_overs_dropped, 1);
+    assert!(dissected.calls.is_empty());
+}

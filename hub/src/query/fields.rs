@@ -9,9 +9,9 @@ use wiretape_dissect::Marks;
 use wiretape_kfl::Field;
 use wiretape_tape::Nanos;
 
-use super::{connection, entries};
 use super::filter::{bodies, joined};
 use super::functions;
+use super::{connection, entries};
 
 /// A field of texts.
 pub(super) fn text(field: Field) -> Expr {

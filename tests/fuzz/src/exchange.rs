@@ -88,10 +88,12 @@ fn exchange(flow: Flow<'_>) -> Option<Exchange> {
         said.push((if end == client { Who::Client } else { Who::Server }, payload));
     }
     Some(Exchange {
-        protocol: calls.first().map_or("", |call| match (call.protocol, call.version) {
-            ("http", "HTTP/2") => "http2",
-            (protocol, _) => protocol,
-        }),
+        protocol: calls
+            .first()
+            .map_or("", |call| match (call.protocol, call.version) {
+                ("http", "HTTP/2") => "http2",
+                (protocol, _) => protocol,
+            }),
         stream: flow.stream,
         said,
     })

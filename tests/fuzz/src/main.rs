@@ -9,6 +9,8 @@ mod random;
 mod traits;
 mod watch;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ struct Options {
     /// Other seeds give other cases
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Run this case only
+    /// Run this case only, and write its packets whatever becomes of it
     #[arg(long)]
     case: Option<u64>,
     /// Where to write what fails
@@ -62,7 +64,9 @@ fn main() -> Result<()> {
         "no exchange in the captures is of that protocol"
     );
     watch::forget().context("cannot reset the peak of memory")?;
+    std::fs::create_dir_all(&options.out)?;
     let run = Run {
+        under_way: File::create(options.out.join("under-way"))?,
         watch: Watch::begin(HANG, options.out.clone()),
         baseline: watch::memory(),
         exchanges,
@@ -76,6 +80,8 @@ struct Run {
     options: Options,
     exchanges: Vec<Exchange>,
     watch: Watch,
+    /// Says which case it is: one that overflows the stack ends the program before it can say so itself.
+    under_way: File,
     /// Peak memory before the first case.
     baseline: u64,
 }
@@ -133,6 +139,11 @@ impl Run {
         let mut random = Random::new(self.options.seed, number);
         let packets = case::make(&self.exchanges, &mut random);
         let name = format!("seed-{}-case-{number}", self.options.seed);
+        self.under_way
+            .write_all_at(format!("{name:<32}\n").as_bytes(), 0)?;
+        if self.options.case.is_some() {
+            keep(&self.options.out, &name, &packets)?;
+        }
         self.watch.start(&name, &packets);
         let begin = watch::spent();
         let dissected = std::panic::catch_unwind(|| dissect(&packets));

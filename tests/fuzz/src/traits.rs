@@ -23,7 +23,13 @@ impl Traits {
         }
         for call in &dissected.calls {
             let fields: Vec<_> = call.fields.iter().map(|(name, _)| *name).collect();
-            self.note((call.protocol, call.version, call.marks.0, call.outcome.as_str(), fields));
+            self.note((
+                call.protocol,
+                call.version,
+                call.marks.0,
+                call.outcome.as_str(),
+                fields,
+            ));
         }
         if self.known.len() > before {
             self.newest = case;
@@ -39,6 +45,11 @@ impl Traits {
 
 impl fmt::Display for Traits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} traits, the newest in case {}", self.known.len(), self.newest)
+        write!(
+            f,
+            "{} traits, the newest in case {}",
+            self.known.len(),
+            self.newest
+        )
     }
 }
