@@ -44,7 +44,7 @@ pub struct Rows {
     nodes: Arc<[String]>,
     addresses: AddressTexts,
     rows: usize,
-    columns: Columns,
+    columns: Box<Columns>,
 }
 
 /// The columns, each named as in the table.
@@ -88,7 +88,7 @@ impl Rows {
             nodes,
             addresses: AddressTexts::default(),
             rows: 0,
-            columns: Columns::new(),
+            columns: Box::new(Columns::new()),
         }
     }
 
