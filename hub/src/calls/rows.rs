@@ -121,15 +121,11 @@ impl Rows {
             c.protocol.push(call.protocol);
             c.version.push(call.version);
         }
-        let ends: [(fn(&Call) -> &Peer, _); 2] = [
-            (|call| &call.client, &mut c.src),
-            (|call| &call.server, &mut c.dst),
-        ];
-        for (end, columns) in ends {
+        for (columns, client) in [(&mut c.src, true), (&mut c.dst, false)] {
             // Who is the same for several calls is stored for all of them at a time.
             let mut latest = (Identity::default(), 0);
             for call in calls {
-                let peer = end(call);
+                let peer = if client { &call.client } else { &call.server };
                 let ip = peer.address.ip().to_canonical();
                 columns.push(peer, ip, &mut self.addresses);
                 let node = peer.tape.map(|tape| node(&self.nodes, tape));
