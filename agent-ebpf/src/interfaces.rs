@@ -117,7 +117,7 @@ pub fn will_record(ctx: &SkBuffContext) -> bool {
 const LOOPBACK: u32 = 1;
 
 /// The length of an Ethernet header. The loader attaches to interfaces that have one.
-const ETHERNET_BYTES: u32 = 14;
+pub const ETHERNET_BYTES: u32 = 14;
 
 /// EtherTypes, as the context has them: in the order of the network.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;

@@ -1,11 +1,15 @@
 //! What the agent is told: flags and environment. Nothing else in the agent reads either.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wiretape_tape::{Capture, Recording, Rule};
+
+use crate::choice::budget::Budget;
 
 /// Records every packet of this node's sockets onto a tape of fixed length, and serves cuts of it.
 #[derive(Clone, Debug, Parser)]
@@ -63,6 +67,36 @@ pub struct Config {
     #[arg(long, value_name = "FILE", required_if_eq("backend", "replay"))]
     pub replay: Option<PathBuf>,
 
+    /// How much of each packet is recorded: whole, headers, first:BYTES (of each connection, each way, then headers),
+    /// or sample:1/N (whole packets of one flow in N)
+    #[arg(
+        long,
+        value_name = "HOW MUCH",
+        default_value = "whole",
+        env = "WIRETAPE_CAPTURE"
+    )]
+    pub capture: Capture,
+
+    /// Record only packets that this lets through, in libpcap's language, e.g. "not port 9100"
+    #[arg(long, value_name = "BPF", default_value = "", env = "WIRETAPE_FILTER")]
+    pub filter: String,
+
+    /// YAML file that says how much of which workload is recorded; read again on SIGHUP
+    #[arg(long, value_name = "FILE", env = "WIRETAPE_RULES")]
+    pub rules: Option<PathBuf>,
+
+    /// Most processor time, in percent of one, the kernel's part included; more makes it record less
+    #[arg(long, value_name = "PERCENT", value_parser = percent, env = "WIRETAPE_CPU_BUDGET")]
+    pub cpu_budget: Option<f64>,
+
+    /// Most memory, the buffer included, which is made to fit; more makes it record less
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "WIRETAPE_MEMORY_BUDGET")]
+    pub memory_budget: Option<u64>,
+
+    /// Most bytes written in a second; more makes it record less
+    #[arg(long, value_name = "SIZE", value_parser = rate, env = "WIRETAPE_DISK_BUDGET")]
+    pub disk_budget: Option<u64>,
+
     /// Name of this node; the host's name when not given
     #[arg(long, value_name = "NAME", env = "WIRETAPE_NODE_NAME")]
     pub node_name: Option<String>,
@@ -115,6 +149,11 @@ pub struct Config {
     #[arg(long, value_name = "SIZE", env = "WIRETAPE_BUFFER_SIZE")]
     #[arg(default_value = "64MiB", value_parser = buffer_size)]
     pub buffer_size: u32,
+
+    /// Bytes in a second that are recorded whole of bulk transfers once they last; 24MiB for each processor when not
+    /// given (eBPF)
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "WIRETAPE_BULK_RATE")]
+    pub bulk_rate: Option<u64>,
 
     /// YAML file that says which cgroup, address or process is which workload; read again on SIGHUP
     #[arg(long, value_name = "FILE", env = "WIRETAPE_WORKLOADS")]
@@ -200,9 +239,74 @@ impl Config {
                 LEAST_KEPT.as_secs()
             );
         }
+        if let Some(memory) = self.memory_budget.filter(|memory| *memory < LEAST_MEMORY) {
+            bail!(
+                "--memory-budget {memory} is too little: {LEAST_MEMORY} bytes at least, half of them for packets"
+            );
+        }
         Ok(())
     }
+
+    /// What is to be recorded. Reads the file of rules.
+    ///
+    /// # Errors
+    /// When that cannot be read, or says something that cannot be.
+    pub fn recording(&self) -> Result<Recording> {
+        Ok(Recording {
+            capture: self.capture,
+            filter: self.filter.trim().to_owned(),
+            rules: self
+                .rules
+                .as_deref()
+                .map(read_rules)
+                .transpose()?
+                .unwrap_or_default(),
+        })
+    }
+
+    /// What recording may cost.
+    pub fn budget(&self) -> Budget {
+        Budget {
+            cpu: self.cpu_budget,
+            disk: self.disk_budget,
+            memory: self.memory_budget,
+        }
+    }
+
+    /// The memory between the kernel and the agent: as much as was asked for, and no more than half of what there may be.
+    pub fn ring_bytes(&self) -> u32 {
+        let half = self.memory_budget.map_or(u64::MAX, |memory| memory / 2);
+        match u32::try_from(half) {
+            Ok(half) if half < self.buffer_size => 1 << half.max(1).ilog2(),
+            _ => self.buffer_size,
+        }
+    }
 }
+
+/// Reads a file of rules; an empty one has none.
+///
+/// # Errors
+/// When it cannot be read, or says something that cannot be.
+pub fn read_rules(path: &Path) -> Result<Vec<Rule>> {
+    let read = || -> Result<Vec<Rule>> {
+        let bytes = fs::metadata(path)?.len();
+        if bytes > MAX_RULES_BYTES {
+            bail!("{bytes} bytes are more than the {MAX_RULES_BYTES} that are read");
+        }
+        let text = fs::read_to_string(path)?;
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(serde_norway::from_str(&text)?)
+    };
+    read().with_context(|| format!("rules file {}", path.display()))
+}
+
+/// Longest file of rules that is read.
+const MAX_RULES_BYTES: u64 = 1 << 20;
+
+/// The least that an agent can do with: its own memory, the programs' tables and a buffer.
+const LEAST_MEMORY: u64 = 32 << 20;
 
 /// The least time that a tape can keep: sixteen segments of a flush each.
 const LEAST_KEPT: Duration = Duration::from_secs(16);
@@ -230,6 +334,23 @@ fn size(text: &str) -> Result<u64, String> {
         Some(size) if size < MIN_SIZE => Err(format!("at least {MIN_SIZE} bytes are needed")),
         Some(size) => Ok(size),
     }
+}
+
+/// Bytes in a second: a size, with or without `/s`.
+fn rate(text: &str) -> Result<u64, String> {
+    size(text.strip_suffix("/s").unwrap_or(text))
+}
+
+/// Percent of a processor, as a part of it: `5`, `5%`, `150%`.
+fn percent(text: &str) -> Result<f64, String> {
+    let number: f64 = text
+        .strip_suffix('%')
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| "a number of percent is wanted, as in 5 or 2.5%".to_owned())?;
+    (number.is_finite() && number >= 0.1)
+        .then_some(number / 100.0)
+        .ok_or_else(|| "at least 0.1 percent is needed".to_owned())
 }
 
 /// The least size of anything that has one: room for one packet of 64 KiB.
@@ -348,6 +469,53 @@ mod tests {
                 .check()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_budget_is_read_and_the_buffer_made_to_fit() {
+        let flags = [
+            "wiretape-agent",
+            "--cpu-budget",
+            "5%",
+            "--disk-budget",
+            "20MB/s",
+            "--memory-budget",
+            "100MiB",
+        ];
+        let Arguments { config, .. } = Arguments::parse_from(flags);
+        let budget = config.budget();
+        assert_eq!((budget.cpu, budget.disk), (Some(0.05), Some(20_000_000)));
+        assert_eq!(config.ring_bytes(), 32 << 20);
+        assert_eq!(
+            Arguments::parse_from(["wiretape-agent"]).config.ring_bytes(),
+            64 << 20
+        );
+        assert!(Arguments::try_parse_from(["wiretape-agent", "--cpu-budget", "-1"]).is_err());
+    }
+
+    #[test]
+    fn rules_are_read_and_what_they_cannot_say_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |text: &str| {
+            fs::write(file.path(), text).unwrap();
+            read_rules(file.path())
+        };
+        let rules = read(
+            "- match: { namespace: payments, labels: { app: web } }\n  record: first:4KiB\n- record: none\n",
+        );
+        let told: Vec<String> = rules.unwrap().iter().map(Rule::to_string).collect();
+        assert_eq!(
+            told,
+            ["first:4096 of namespace payments app=web", "none of all others"]
+        );
+        assert_eq!(read("").unwrap(), []);
+        for text in [
+            "- match: { pods: x }\n  record: none\n",
+            "- record: some\n",
+            "- match: {}\n",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 
     #[test]

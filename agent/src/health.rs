@@ -34,6 +34,8 @@ pub enum Condition {
     ProgramDetached,
     /// The buffer between kernel and agent was full.
     RingOverrun,
+    /// Less is recorded than was asked for, because the buffer fills or to keep the budget.
+    Shedding,
     /// Packets come, and no file grows.
     TapeNotGrowing,
     /// The disk is full.
@@ -52,12 +54,13 @@ pub enum Condition {
 
 impl Condition {
     /// All of them, in the order in which a packet meets them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RecordingEnded,
         Self::RecorderStalled,
         Self::NoPackets,
         Self::ProgramDetached,
         Self::RingOverrun,
+        Self::Shedding,
         Self::TapeNotGrowing,
         Self::DiskFull,
         Self::WriteError,
@@ -88,6 +91,7 @@ impl Condition {
             Self::NoPackets => "no_packets",
             Self::ProgramDetached => "program_detached",
             Self::RingOverrun => "ring_overrun",
+            Self::Shedding => "shedding",
             Self::TapeNotGrowing => "tape_not_growing",
             Self::DiskFull => "disk_full",
             Self::WriteError => "write_error",
@@ -172,6 +176,19 @@ impl Health {
                 Condition::RingOverrun,
                 "packets were lost because they came faster than they were taken: give a larger --buffer-size, or \
                  record less"
+                    .to_owned(),
+            );
+        }
+        let level = status.level();
+        if level.is_shedding() {
+            say(
+                Condition::Shedding,
+                format!("to keep the budget, {level}: give more, or choose to record less"),
+            );
+        } else if lately(signs.shed) {
+            say(
+                Condition::Shedding,
+                "ends of packets were left out because packets came faster than they were taken, or to keep the budget"
                     .to_owned(),
             );
         }
@@ -386,6 +403,25 @@ mod tests {
         let lost = [Condition::RingOverrun, Condition::DiskFull, Condition::WriteError];
         assert_eq!(recorder.conditions(), lost);
         assert_eq!(recorder.after(31), []);
+    }
+
+    #[test]
+    fn what_is_left_out_for_want_of_room_is_told_of_for_a_while_and_asks_for_no_new_start() {
+        let mut recorder = well();
+        recorder.capture.shed += 1;
+        recorder.pass(10, 1000);
+        assert_eq!(recorder.conditions(), [Condition::Shedding]);
+        assert!(!Condition::Shedding.asks_for_a_new_start());
+        assert_eq!(recorder.after(31), []);
+    }
+
+    #[test]
+    fn what_is_left_out_by_choice_is_not_waited_for() {
+        let mut recorder = well();
+        recorder.capture.left_out.filter += 5;
+        recorder.capture.seen += 5;
+        (0..20).for_each(|_| recorder.pass(0, 0));
+        assert_eq!(recorder.conditions(), []);
     }
 
     #[test]

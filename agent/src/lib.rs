@@ -1,12 +1,14 @@
 //! The agent: records every packet of a node's sockets onto the node's tape, and serves cuts of the tape to
 //! the hub.
 //!
-//! In the order of a packet: a [`capture`] hands it over, [`attribution`] learns whose it is, [`events`] happen beside it, the
+//! In the order of a packet: it is recorded by [`choice`], a [`capture`] hands it over, [`attribution`] learns whose it is, [`events`] happen beside it, the
 //! [`recorder`] puts it onto the tape, and the [`server`] gives the tape out.
 
 pub mod config;
 
 pub mod own_cgroup;
+
+pub mod choice;
 
 pub mod capture;
 

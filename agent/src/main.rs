@@ -3,6 +3,7 @@
 use std::future::IntoFuture;
 use std::io::IsTerminal;
 use std::net;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +21,20 @@ use wiretape_agent::attribution::survey::Survey;
 use wiretape_agent::attribution::workloads::Workloads;
 use wiretape_agent::attribution::{Attributed, Teller};
 use wiretape_agent::capture::{self, Opened, Waker};
-use wiretape_agent::config::{Arguments, Backend, Command, Config, UseKubernetes};
+use wiretape_agent::choice::budget::{self, Level};
+use wiretape_agent::choice::desk::Desk;
+use wiretape_agent::choice::{Chooser, Prepared};
+use wiretape_agent::config::{Arguments, Backend, Command, Config, UseKubernetes, read_rules};
 use wiretape_agent::doctor;
 use wiretape_agent::drain::Drain;
 use wiretape_agent::events::Events;
 use wiretape_agent::health::Length;
 use wiretape_agent::keeper::Keeper;
 use wiretape_agent::own_cgroup::{Hierarchy, OwnCgroup, SubTree};
-use wiretape_agent::recorder::{POLL, Recording, steady_clock, wall_clock};
+use wiretape_agent::recorder::{Chosen, POLL, Recording, steady_clock, wall_clock};
 use wiretape_agent::status::Status;
 use wiretape_agent::{metrics, server};
-use wiretape_tape::{Nanos, Tape, TapeOptions};
+use wiretape_tape::{Change, Nanos, Tape, TapeOptions};
 
 /// How long streams that are under way may go on once the agent is told to stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -71,14 +75,15 @@ fn run(config: &Config) -> Result<()> {
         ..config.clone()
     };
     let workloads = Workloads::open(config.workloads.as_deref())?;
+    let prepared = Prepared::new(config.recording()?)?;
 
     let waker = Waker::new().context("no event can be waited for")?;
     let Opened {
         capture,
         backend,
         why,
-    } = capture::open(config, own_id, &waker)?;
-    tracing::info!("recording by {backend}: {why}");
+    } = capture::open(config, own_id, &prepared.choice(Level::default()), &waker)?;
+    tracing::info!("recording by {backend}: {why}; {}", prepared.recording());
     if let (Some(Err(error)), "ebpf") = (&own, backend) {
         tracing::warn!("the agent's own traffic is recorded, because it has no cgroup of its own: {error:#}");
     }
@@ -121,8 +126,21 @@ fn run(config: &Config) -> Result<()> {
         wall_clock()
     };
     let attributed = waiting.start(survey, since)?;
+    let (desk, orders) = Desk::new(prepared.recording().clone(), waker.clone());
+    let chosen = Chosen {
+        chooser: Chooser::new(prepared),
+        orders,
+        keeper: budget::Keeper::new(config.budget()),
+    };
     let drain = Drain::new(waker);
-    let recording = Recording::start(capture, tape, attributed, Arc::clone(&status), drain.clone())?;
+    let recording = Recording::start(
+        capture,
+        tape,
+        attributed,
+        chosen,
+        Arc::clone(&status),
+        drain.clone(),
+    )?;
 
     let keeper = Keeper::start(shelf.clone(), config.compress)?;
     let length = Length {
@@ -130,9 +148,14 @@ fn run(config: &Config) -> Result<()> {
         shortest: config.shortest_tape.as_secs(),
     };
     let metrics = metrics::registry(Arc::clone(&status), shelf.clone(), drain.clone(), length);
-    let routes = server::routes(shelf, status, drain, length, metrics);
+    let routes = server::routes(shelf, status, drain, desk.clone(), length, metrics);
 
-    let served = serve(listener, routes, teller);
+    let reload = Reload {
+        teller,
+        desk,
+        rules: config.rules.clone(),
+    };
+    let served = serve(listener, routes, reload);
     keeper.stop();
     if !recording.stop(LAST_FLUSH) {
         tracing::error!("the tape is not sealed in time, the next start will do it");
@@ -152,8 +175,34 @@ fn listen(config: &Config) -> Result<net::TcpListener> {
     Ok(listener)
 }
 
+/// What is read again on SIGHUP.
+#[derive(Clone)]
+struct Reload {
+    teller: Teller,
+    desk: Desk,
+    rules: Option<PathBuf>,
+}
+
+impl Reload {
+    fn run(&self) {
+        self.teller.reload();
+        let Some(path) = &self.rules else { return };
+        let changed = read_rules(path).and_then(|rules| {
+            let rules = Some(rules);
+            Ok(self.desk.change(Change {
+                rules,
+                ..Change::default()
+            })?)
+        });
+        match changed {
+            Ok(()) => tracing::info!("rules read again"),
+            Err(error) => tracing::error!("rules not read again, those known stand: {error:#}"),
+        }
+    }
+}
+
 /// Serves until told to stop.
-fn serve(listener: net::TcpListener, routes: Router, teller: Teller) -> Result<()> {
+fn serve(listener: net::TcpListener, routes: Router, reload: Reload) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -179,8 +228,8 @@ fn serve(listener: net::TcpListener, routes: Router, teller: Teller) -> Result<(
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => {
-                    let teller = teller.clone();
-                    tokio::task::spawn_blocking(move || teller.reload());
+                    let reload = reload.clone();
+                    tokio::task::spawn_blocking(move || reload.run());
                 }
                 ended = &mut server => {
                     ended.context("the server panicked")?.context("the server failed")?;

@@ -74,9 +74,10 @@ impl Collector for Counted {
         counter(
             out,
             "shed",
-            "Packets whose end was left out because the buffer between kernel and agent filled",
+            "Packets whose end was left out because the buffer between kernel and agent filled, or to keep the budget",
             capture.shed,
         )?;
+        self.choice(out)?;
         counter(
             out,
             "packets",
@@ -237,6 +238,36 @@ impl Collector for Counted {
 }
 
 impl Counted {
+    /// What is left out by choice, and to keep the budget.
+    fn choice(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let left_out = self.status.capture().left_out;
+        let help = "Packets left out by choice or budget";
+        let mut family = out.encode_descriptor("left_out", help, None, MetricType::Counter)?;
+        for (by, packets) in [
+            ("filter", left_out.filter),
+            ("rule", left_out.rule),
+            ("sample", left_out.sample),
+            ("budget", left_out.budget),
+        ] {
+            ConstCounter::new(packets).encode(family.encode_family(&[("by", by)])?)?;
+        }
+        let help = "What is left out to keep the budget: 1 bodies of bulk packets, 2 all bodies, then half of the flows each";
+        gauge(out, "shed_level", help, u64::from(self.status.level().number()))?;
+        let shares = self.status.shares();
+        let help = "What is used of the budget, where there is one";
+        let mut family = out.encode_descriptor("budget_used_ratio", help, None, MetricType::Gauge)?;
+        for (of, share) in [
+            ("cpu", shares.cpu),
+            ("disk", shares.disk),
+            ("memory", shares.memory),
+        ] {
+            if let Some(share) = share {
+                ConstGauge::new(share).encode(family.encode_family(&[("of", of)])?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What happened beside the packets, before it came to the tape.
     fn events(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let events = self.status.events.counters();

@@ -1,6 +1,7 @@
 //! Captured packets -> tape: one thread, which does nothing else and waits for nobody.
 
 use std::collections::HashSet;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -10,10 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
-use wiretape_tape::{Loss, LossStage, Nanos, Tape, TapeError};
+use wiretape_tape::{Event, EventKind, Loss, LossStage, Name, Nanos, Tape, TapeError};
 
 use crate::attribution::{Attributed, ledger};
 use crate::capture::{self, Capture, CaptureError, Mark, Polled};
+use crate::choice::Chooser;
+use crate::choice::budget::{Keeper, Used};
+use crate::choice::desk::Orders;
 use crate::drain::Drain;
 use crate::status::Status;
 
@@ -34,6 +38,16 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// does no harm.
 const MAX_TOLD: usize = ledger::MAX_CGROUPS;
 
+/// What is recorded, who may change it, and what it may cost.
+pub struct Chosen {
+    /// What is recorded.
+    pub chooser: Chooser,
+    /// Changes that are asked for.
+    pub orders: Orders,
+    /// Keeps the budget.
+    pub keeper: Keeper,
+}
+
 /// A recorder that runs.
 pub struct Recording {
     stop: Arc<AtomicBool>,
@@ -49,6 +63,7 @@ impl Recording {
         capture: Box<dyn Capture>,
         tape: Tape,
         attributed: Attributed,
+        chosen: Chosen,
         status: Arc<Status>,
         drain: Drain,
     ) -> Result<Self> {
@@ -58,6 +73,8 @@ impl Recording {
             capture,
             tape,
             attributed,
+            chosen,
+            told_in: None,
             status: Arc::clone(&status),
             drain: drain.clone(),
             draining: None,
@@ -111,6 +128,9 @@ struct Recorder {
     capture: Box<dyn Capture>,
     tape: Tape,
     attributed: Attributed,
+    chosen: Chosen,
+    /// Segments that had been sealed when the tape was last told what is recorded.
+    told_in: Option<u64>,
     status: Arc<Status>,
     drain: Drain,
     /// Whom the recorder serves, and up to where.
@@ -178,6 +198,7 @@ impl Recorder {
         }
         let timeout = self.hasten(timeout)?;
         let begun = Instant::now();
+        let chosen = self.choose();
         let Self {
             capture,
             tape,
@@ -215,14 +236,20 @@ impl Recorder {
         }
         let now = wall_clock();
         self.status.came_round(packets, bytes, steady_clock());
-        for name in self.attributed.names() {
-            outcome = outcome.and(self.tape.name(&name));
+        outcome = outcome.and(chosen);
+        let names: Vec<Name> = self.attributed.names().collect();
+        for name in &names {
+            outcome = outcome.and(self.tape.name(name));
+        }
+        if let Err(error) = self.chosen.chooser.learn(&names, &mut *self.capture) {
+            tracing::error!("not every cgroup has its rule: {:#}", anyhow::Error::from(error));
         }
         for event in self.attributed.events() {
             outcome = outcome.and(self.tape.event(&event));
         }
         if self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
             self.count(now)?;
+            outcome = outcome.and(self.retell_recording());
         }
         outcome = outcome.and(self.tape.tick(now));
         self.status
@@ -233,6 +260,89 @@ impl Recorder {
         } else {
             polled
         })
+    }
+
+    /// Makes the changes that are asked for, and what the budget asks for, and tells the tape.
+    fn choose(&mut self) -> Result<(), TapeError> {
+        let mut outcome = Ok(());
+        while let Some(order) = self.chosen.orders.next() {
+            let changed = self.chosen.chooser.change(order.to.clone(), &mut *self.capture);
+            if changed.is_ok() {
+                outcome = outcome.and(self.tell_recording("RecordingChanged"));
+            }
+            order.done(changed.map_err(|error| format!("{:#}", anyhow::Error::from(error))));
+        }
+        let now = steady_clock();
+        if self.chosen.keeper.is_due(now)
+            && let Some((level, limit)) = self.used().and_then(|used| self.chosen.keeper.look(used, now))
+        {
+            if let Err(error) = self.chosen.chooser.shed(level, &mut *self.capture) {
+                tracing::error!("the budget cannot be kept: {:#}", anyhow::Error::from(error));
+            }
+            let reason = if level.is_shedding() {
+                "Shedding"
+            } else {
+                "SheddingEnded"
+            };
+            tracing::warn!(limit, "to keep the budget, {level}");
+            outcome = outcome.and(self.tape.event(&Event {
+                at: wall_clock(),
+                kind: EventKind::Recorder,
+                warning: level.is_shedding(),
+                reason: reason.to_owned(),
+                message: format!("to keep {limit}, {level}"),
+                ..Event::default()
+            }));
+        }
+        let Chosen { chooser, keeper, .. } = &self.chosen;
+        self.status.sheds(chooser.level(), keeper.shares());
+        outcome
+    }
+
+    /// Processor time, bytes written and memory, as the budget counts them.
+    fn used(&mut self) -> Option<Used> {
+        let own = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok()?;
+        let own = Duration::from_nanos(u64::try_from(own.num_nanoseconds()).ok()?);
+        Some(Used {
+            cpu: own + self.capture.beside().ok()?,
+            disk: self.tape.shelf().counters().written_bytes,
+            memory: own_memory() + self.capture.memory(),
+        })
+    }
+
+    /// Tells the tape what is recorded, so that whoever reads this segment knows.
+    fn tell_recording(&mut self, reason: &str) -> Result<(), TapeError> {
+        let recording = self.chosen.chooser.recording();
+        let (message, now) = (format!("recorded is: {recording}"), wall_clock());
+        if reason == "RecordingChanged" {
+            tracing::info!("{message}");
+        }
+        self.status.records(recording.clone(), now);
+        self.told_in = Some(self.tape.shelf().counters().sealed);
+        self.tape.event(&Event {
+            at: now,
+            kind: EventKind::Recorder,
+            reason: reason.to_owned(),
+            message,
+            ..Event::default()
+        })
+    }
+
+    /// Tells it again in every segment, unless everything is recorded whole.
+    fn retell_recording(&mut self) -> Result<(), TapeError> {
+        let sealed = self.tape.shelf().counters().sealed;
+        if self.told_in.is_none() {
+            self.status
+                .records(self.chosen.chooser.recording().clone(), wall_clock());
+        }
+        if self.chosen.chooser.recording().is_everything() {
+            self.told_in.get_or_insert(sealed);
+            return Ok(());
+        }
+        if self.told_in == Some(sealed) {
+            return Ok(());
+        }
+        self.tell_recording("Recording")
     }
 
     /// How long the next poll may wait, when cuts may be waiting.
@@ -309,6 +419,14 @@ impl Recorder {
             _ => {}
         }
     }
+}
+
+/// Bytes of memory that this process holds, files apart.
+fn own_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
 }
 
 /// Time that goes on whatever is done to the clock, by which health knows how long something has lasted.

@@ -1,4 +1,5 @@
-//! What the hub asks of an agent, over HTTP: boundaries, cuts and their segments, names, health and metrics.
+//! What the hub asks of an agent, over HTTP: boundaries, what is recorded, cuts and their segments, names, health and
+//! metrics.
 //!
 //! Every refusal is `{"error": "..."}` with a fitting status.
 
@@ -15,16 +16,17 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_util::io::ReaderStream;
-use wiretape_tape::{Boundaries, Cut, CutError, Name, Nanos, Shelf};
+use wiretape_tape::{Boundaries, Change, Cut, CutError, Name, Nanos, Recorded, Shelf};
 
+use crate::choice::desk::{Desk, DeskError};
 use crate::drain::{DRAIN_WITHIN, Drain};
 use crate::health::{Health, Length};
 use crate::recorder::{steady_clock, wall_clock};
 use crate::status::Status;
 use crate::stream::{MAX_STREAMS, STREAM_BUFFER, SegmentStream};
 
-/// Longest body that is read: an order for a cut takes a hundred bytes.
-const MAX_BODY: usize = 64 * 1024;
+/// Longest body that is read: an order for a cut takes a hundred bytes, rules some kilobytes.
+const MAX_BODY: usize = 256 * 1024;
 
 /// What the routes work on.
 #[derive(Clone)]
@@ -32,15 +34,24 @@ struct Served {
     shelf: Shelf,
     status: Arc<Status>,
     drain: Drain,
+    desk: Desk,
     length: Length,
     metrics: Arc<Registry>,
     streams: Arc<Semaphore>,
 }
 
 /// The routes.
-pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, length: Length, metrics: Registry) -> Router {
+pub fn routes(
+    shelf: Shelf,
+    status: Arc<Status>,
+    drain: Drain,
+    desk: Desk,
+    length: Length,
+    metrics: Registry,
+) -> Router {
     Router::new()
         .route("/boundaries", get(boundaries))
+        .route("/recording", get(recording).put(change_recording))
         .route("/cuts", axum::routing::post(make_cut))
         .route("/cuts/{id}", get(cut).delete(release))
         .route("/cuts/{id}/segments/{name}", get(segment))
@@ -60,6 +71,7 @@ pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, length: Length, m
             shelf,
             status,
             drain,
+            desk,
             length,
             metrics: Arc::new(metrics),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -67,7 +79,35 @@ pub fn routes(shelf: Shelf, status: Arc<Status>, drain: Drain, length: Length, m
 }
 
 async fn boundaries(State(served): State<Served>) -> Result<Json<Boundaries>, Refusal> {
-    blocking(move || Ok(Json(served.shelf.boundaries()))).await
+    blocking(move || {
+        Ok(Json(Boundaries {
+            recorded: Some(served.status.recorded()),
+            ..served.shelf.boundaries()
+        }))
+    })
+    .await
+}
+
+/// What is recorded now.
+async fn recording(State(served): State<Served>) -> Json<Recorded> {
+    Json(served.status.recorded())
+}
+
+/// Has something else recorded; what the body does not name stays as it is. Answers when it is so.
+async fn change_recording(
+    State(served): State<Served>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Recorded>, Refusal> {
+    let body = body.map_err(|rejection| Refusal::new(rejection.status(), &rejection.body_text()))?;
+    let change: Change = serde_json::from_slice(&body).map_err(|error| {
+        let wanted = r#"the body must be {"capture": "...", "filter": "...", "rules": [...]}, or some of it"#;
+        Refusal::new(StatusCode::BAD_REQUEST, &format!("{wanted}: {error}"))
+    })?;
+    blocking(move || {
+        served.desk.change(change)?;
+        Ok(Json(served.status.recorded()))
+    })
+    .await
 }
 
 /// The body of `POST /cuts`: a window, `end` exclusive, and what the cut is to be called.
@@ -232,6 +272,17 @@ impl Refusal {
 
     fn internal(error: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+    }
+}
+
+impl From<DeskError> for Refusal {
+    fn from(error: DeskError) -> Self {
+        let status = match &error {
+            DeskError::Refused(_) => StatusCode::BAD_REQUEST,
+            DeskError::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            DeskError::Late | DeskError::Ended => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, &error.to_string())
     }
 }
 

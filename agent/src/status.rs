@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use wiretape_tape::{Nanos, TapeCounters};
+use wiretape_tape::{Nanos, Recorded, Recording, TapeCounters};
 
 use crate::attached;
 use crate::attribution::kubernetes::Kubernetes;
 use crate::capture::CaptureCounters;
+use crate::choice::budget::{Level, Shares};
 use crate::events::Events;
 
 /// A clock that gains or loses more than this between two counts was set: slewing makes half a millisecond of it.
@@ -35,12 +36,22 @@ pub struct Status {
     pub kubernetes: Option<Kubernetes>,
     /// What happens beside the packets.
     pub events: Arc<Events>,
+    recorded: Mutex<Told>,
     packets: AtomicU64,
     bytes: AtomicU64,
     round: AtomicU64,
     moved: AtomicU64,
     state: Mutex<State>,
     failure: Mutex<Option<String>>,
+}
+
+/// What is recorded, as the recorder tells.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    recording: Recording,
+    since: Nanos,
+    level: Level,
+    shares: Shares,
 }
 
 /// What is looked at once a second.
@@ -74,6 +85,8 @@ pub struct Signs {
     pub clock_set: Option<(Nanos, i64)>,
     /// Someone else deleted or changed files of the tape.
     pub vanished: Option<Nanos>,
+    /// Ends of packets, or flows, were left out because the buffer filled or to keep the budget.
+    pub shed: Option<Nanos>,
     /// Programs that are no longer attached, though the agent has not let go of them.
     pub detached: usize,
     /// Bytes written per second.
@@ -89,6 +102,7 @@ impl Status {
             why,
             kubernetes: None,
             events: Arc::default(),
+            recorded: Mutex::default(),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             round: AtomicU64::new(now),
@@ -136,6 +150,51 @@ impl Status {
             .clone()
     }
 
+    /// What is recorded, and what is left out of it.
+    pub fn recorded(&self) -> Recorded {
+        let capture = self.capture();
+        let told = self.told();
+        Recorded {
+            recording: told.recording.clone(),
+            since: told.since,
+            shedding: told
+                .level
+                .is_shedding()
+                .then(|| told.level.to_string())
+                .unwrap_or_default(),
+            left_out: capture.left_out.total(),
+            shortened: capture.truncated,
+        }
+    }
+
+    /// What the budget leaves out.
+    pub fn level(&self) -> Level {
+        self.told().level
+    }
+
+    /// What is used of it.
+    pub fn shares(&self) -> Shares {
+        self.told().shares
+    }
+
+    /// Something else is recorded, since this time of the wall's clock.
+    pub(crate) fn records(&self, recording: Recording, since: Nanos) {
+        let mut told = self.told();
+        if told.recording != recording || told.since == 0 {
+            (told.recording, told.since) = (recording, since);
+        }
+    }
+
+    /// So much is left out to keep the budget.
+    pub(crate) fn sheds(&self, level: Level, shares: Shares) {
+        let mut told = self.told();
+        (told.level, told.shares) = (level, shares);
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A round is over, in which so much came.
     pub(crate) fn came_round(&self, packets: u64, bytes: u64, now: Nanos) {
         self.packets.fetch_add(packets, Ordering::Relaxed);
@@ -161,10 +220,7 @@ impl Status {
     /// The counters were read, in a round in which nothing is left waiting.
     pub(crate) fn counted(&self, capture: CaptureCounters, tape: &TapeCounters, wall: Nanos, now: Nanos) {
         let packets = self.packets();
-        let waiting = capture
-            .seen
-            .saturating_sub(capture.excluded + capture.lost() + packets)
-            > 0;
+        let waiting = capture.seen.saturating_sub(capture.not_handed_over() + packets) > 0;
         if !waiting {
             self.moved.store(now, Ordering::Relaxed);
         }
@@ -223,6 +279,8 @@ impl State {
             &mut signs.overrun,
             capture.lost_buffer_full > self.capture.lost_buffer_full,
         );
+        let shed = |counters: &CaptureCounters| counters.shed + counters.left_out.budget;
+        mark(&mut signs.shed, shed(&capture) > shed(&self.capture));
         mark(
             &mut signs.disk_full,
             tape.lost_disk_full > was.lost_disk_full || tape.dropped_disk_full > was.dropped_disk_full,

@@ -142,12 +142,12 @@ impl Match {
 
 /// A path and all above it, without the empty one: what a container makes below its cgroup is still the
 /// container's.
-fn above(path: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn above(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
 }
 
 /// Whether a pattern with `*` (anything within one level) and `**` (anything) fits the path.
-fn matches(pattern: &str, path: &str) -> bool {
+pub(crate) fn matches(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (pattern.as_bytes(), path.as_bytes());
     // Where to go on when what follows the last star of either sort does not fit: one byte of the path
     // further.

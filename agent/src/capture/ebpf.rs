@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use wiretape_agent_ebpf::choice::{Choice, Rule};
 use wiretape_tape::Packet;
 
-use super::{Capture, CaptureCounters, CaptureError, Mark, Polled, Scope, Waker};
+use super::{Capture, CaptureCounters, CaptureError, Mark, Polled, Scope, Source, Waker};
 
 #[cfg(ebpf_programs)]
 pub use programs::EbpfCapture;
@@ -25,7 +26,7 @@ impl EbpfCapture {
 }
 
 #[cfg(not(ebpf_programs))]
-impl Capture for EbpfCapture {
+impl Source for EbpfCapture {
     fn poll(&mut self, _: Duration, _: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError> {
         match *self {}
     }
@@ -51,19 +52,31 @@ impl Capture for EbpfCapture {
     }
 }
 
+#[cfg(not(ebpf_programs))]
+impl Capture for EbpfCapture {
+    fn choose(&mut self, _: &Choice) -> Result<(), CaptureError> {
+        match *self {}
+    }
+
+    fn rule(&mut self, _: u64, _: Option<Rule>) -> Result<(), CaptureError> {
+        match *self {}
+    }
+}
+
 #[cfg(ebpf_programs)]
 mod programs {
     use std::fs::File;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, OwnedFd};
     use std::time::Instant;
 
-    use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+    use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
     use aya::programs::cgroup_skb::CgroupSkbLink;
     use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
     use aya::programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, LinkOrder, ProgramError, SchedClassifier,
-        TcAttachType,
+        TcAttachType, loaded_programs,
     };
+    use aya::sys::{Stats, enable_stats};
     use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
     use aya_log::EbpfLogger;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -71,6 +84,7 @@ mod programs {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     use nix::sys::time::TimeValLike;
     use nix::time::{ClockId, clock_gettime};
+    use wiretape_agent_ebpf::choice::{Carried, Choices, MAX_CONNECTIONS, MAX_RULES};
     use wiretape_agent_ebpf::{
         Exclusion, InterfaceKey, KernelCounters, MAX_EXCLUSIONS, PACKET_RECORD_BYTES, PacketRecord, kind,
     };
@@ -99,6 +113,12 @@ mod programs {
         links: Vec<CgroupSkbLink>,
         ring: RingBuf<MapData>,
         counters: PerCpuArray<MapData, Counters>,
+        choices: Array<MapData, Chosen>,
+        rules: HashMap<MapData, u64, CgroupRule>,
+        /// What is in `choices`.
+        chosen: Box<Choices>,
+        meter: Meter,
+        ring_bytes: u32,
         logger: EbpfLogger<ToTracing>,
         wait: Wait,
         clock: WallClock,
@@ -147,6 +167,14 @@ mod programs {
                 .map_err(|_| CaptureError::Missing("the map AYA_LOGS"))?;
             let ring = RingBuf::try_from(take_map(ebpf, "PACKETS")?)?;
             let counters = PerCpuArray::try_from(take_map(ebpf, "COUNTERS")?)?;
+            let mut choices = Array::try_from(take_map(ebpf, "CHOICES")?)?;
+            let rules = HashMap::try_from(take_map(ebpf, "RULES")?)?;
+            let chosen = Box::new(Choices {
+                current: 0,
+                banks: [scope.choice; 2],
+            });
+            // Before there is a packet to choose from.
+            choices.set(0, Chosen(*chosen), 0)?;
             // Edge-triggered: the ring counts as readable whenever it holds anything, but the agent is to
             // sleep until the programs wake it.
             let wait = Wait::new(&ring, EpollFlags::EPOLLIN | EpollFlags::EPOLLET, waker)?;
@@ -159,6 +187,7 @@ mod programs {
             ] {
                 links.push(attach(ebpf, name, &cgroup, hook)?);
             }
+            let meter = Meter::of(ebpf);
             let programs = match loaded {
                 Loaded::SocketsOnly(ebpf) => Programs::Sockets { _ebpf: ebpf },
                 Loaded::WithInterfaces(tap) => {
@@ -174,6 +203,11 @@ mod programs {
                 links,
                 ring,
                 counters,
+                choices,
+                rules,
+                chosen,
+                meter,
+                ring_bytes: scope.ring_bytes,
                 logger,
                 wait,
                 clock,
@@ -220,7 +254,12 @@ mod programs {
             };
         }
         let wake_shift = scope.ring_bytes.ilog2() - WAKE_PART;
+        // 256ths of a nanosecond for a byte; a burst is what half of the ring holds.
+        let bulk_cost = ((256_000_000_000 / scope.bulk_rate.max(1)).max(1)).min(u64::from(u32::MAX));
+        let bulk_burst = (u64::from(scope.ring_bytes / 2) * bulk_cost) >> 8;
         let ebpf = EbpfLoader::new()
+            .override_global("BULK_BURST", &bulk_burst, true)
+            .override_global("BULK_COST", &bulk_cost, true)
             .override_global("EXCLUDED", &exclusions[..], true)
             .override_global("MARK", &mark, true)
             .override_global("WAKE_SHIFT", &wake_shift, true)
@@ -348,7 +387,7 @@ mod programs {
         }
     }
 
-    impl Capture for EbpfCapture {
+    impl Source for EbpfCapture {
         fn poll(
             &mut self,
             timeout: Duration,
@@ -387,6 +426,10 @@ mod programs {
                 handed += 1;
             }
             self.behind = handed == MAX_BATCH;
+            if self.meter.is_due() {
+                let seen = self.counters()?.seen;
+                self.meter.read(seen);
+            }
             Ok(Polled::Packets(handed))
         }
 
@@ -399,7 +442,7 @@ mod programs {
             let seen = self.counters()?.seen;
             Ok(Mark {
                 at: Instant::now(),
-                packets: seen.saturating_sub(none.excluded + none.lost()),
+                packets: seen.saturating_sub(none.not_handed_over()),
             })
         }
 
@@ -417,6 +460,10 @@ mod programs {
                 sum.lost_unreadable += cpu.load_failed;
                 sum.truncated += cpu.truncated;
                 sum.shed += cpu.shed;
+                sum.left_out.filter += cpu.filtered;
+                sum.left_out.rule += cpu.ruled_out;
+                sum.left_out.sample += cpu.sampled_out;
+                sum.left_out.budget += cpu.shed_flows;
             }
             Ok(sum)
         }
@@ -430,6 +477,33 @@ mod programs {
         fn stop(&mut self) {
             self.links.clear();
             self.programs = None;
+        }
+    }
+
+    impl Capture for EbpfCapture {
+        /// Writes into the bank that does not hold, then has that one hold. A program that is at work in it by then began
+        /// two changes ago.
+        fn choose(&mut self, choice: &Choice) -> Result<(), CaptureError> {
+            let next = self.chosen.current ^ 1;
+            let [even, odd] = &mut self.chosen.banks;
+            *(if next == 0 { even } else { odd }) = *choice;
+            self.choices.set(0, Chosen(*self.chosen), 0)?;
+            self.chosen.current = next;
+            self.choices.set(0, Chosen(*self.chosen), 0)?;
+            Ok(())
+        }
+
+        fn rule(&mut self, cgroup: u64, rule: Option<Rule>) -> Result<(), CaptureError> {
+            set(&mut self.rules, &cgroup, rule.map(CgroupRule).as_ref())
+        }
+
+        fn beside(&mut self) -> Result<Duration, CaptureError> {
+            let seen = self.counters()?.seen;
+            Ok(self.meter.taken(seen))
+        }
+
+        fn memory(&self) -> u64 {
+            u64::from(self.ring_bytes) + TABLES
         }
     }
 
@@ -460,6 +534,91 @@ mod programs {
         );
         let data = data.get(..record.captured as usize)?;
         known.then_some((record, data))
+    }
+
+    /// The memory of the programs' tables, with what the kernel adds to each entry.
+    const TABLES: u64 = MAX_CONNECTIONS as u64 * (ENTRY + size_of::<Carried>() as u64)
+        + MAX_RULES as u64 * (ENTRY + size_of::<Rule>() as u64);
+
+    /// The kernel's own part of an entry of a hash table, its key and its place in the table.
+    const ENTRY: u64 = 64;
+
+    /// Processor time that the programs take. The kernel measures it when asked to, which costs some ten nanoseconds each
+    /// time that a program runs: so it is asked for a moment now and then, and the packets' number tells the rest.
+    struct Meter {
+        /// The programs' ids.
+        programs: Vec<u32>,
+        /// While the kernel measures: the leave to, since when, and what was counted then.
+        measuring: Option<(OwnedFd, Instant, Duration, u64)>,
+        per_packet: Duration,
+        /// What has been told.
+        taken: Duration,
+        seen: u64,
+    }
+
+    /// How long the kernel measures at a time.
+    const MEASURE: Duration = Duration::from_millis(50);
+
+    /// Least packets of a measurement that says something.
+    const TELLING: u64 = 20;
+
+    /// What a packet takes before it is measured, or where that is not allowed (`CAP_SYS_ADMIN`).
+    const ASSUMED: Duration = Duration::from_nanos(500);
+
+    impl Meter {
+        fn of(ebpf: &Ebpf) -> Self {
+            let ids = ebpf
+                .programs()
+                .filter_map(|(_, program)| Some(program.info().ok()?.id()));
+            Self {
+                programs: ids.collect(),
+                measuring: None,
+                per_packet: ASSUMED,
+                taken: Duration::ZERO,
+                seen: 0,
+            }
+        }
+
+        fn is_due(&self) -> bool {
+            self.measuring
+                .as_ref()
+                .is_some_and(|(_, since, ..)| since.elapsed() >= MEASURE)
+        }
+
+        /// Ends a measurement.
+        fn read(&mut self, seen: u64) {
+            let Some((_leave, _, before, first)) = self.measuring.take() else {
+                return;
+            };
+            let packets = seen.saturating_sub(first);
+            if let Some(took) = self.run_time().filter(|_| packets >= TELLING) {
+                self.per_packet = took.saturating_sub(before) / u32::try_from(packets).unwrap_or(u32::MAX);
+            }
+        }
+
+        /// What has been taken for so many packets. Begins the next measurement.
+        fn taken(&mut self, seen: u64) -> Duration {
+            let packets = seen.saturating_sub(self.seen);
+            self.taken += self
+                .per_packet
+                .saturating_mul(u32::try_from(packets).unwrap_or(u32::MAX));
+            self.seen = seen;
+            if self.measuring.is_none() && packets >= TELLING {
+                self.measuring = enable_stats(Stats::RunTime)
+                    .ok()
+                    .zip(self.run_time())
+                    .map(|(leave, before)| (leave, Instant::now(), before, seen));
+            }
+            self.taken
+        }
+
+        fn run_time(&self) -> Option<Duration> {
+            let ours = loaded_programs()
+                .filter_map(Result::ok)
+                .filter(|info| self.programs.contains(&info.id()));
+            let times: Vec<Duration> = ours.map(|info| info.run_time()).collect();
+            (!times.is_empty()).then(|| times.into_iter().sum())
+        }
     }
 
     /// Turns the kernel programs' clock, which counts from boot, into UTC.
@@ -520,7 +679,7 @@ mod programs {
     #[repr(transparent)]
     struct Counters(KernelCounters);
 
-    // SAFETY: seven `u64`, any bytes are a value.
+    // SAFETY: `u64`s only, any bytes are a value.
     #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
     unsafe impl Pod for Counters {}
 
@@ -532,6 +691,24 @@ mod programs {
     // SAFETY: a `u64` and two `u32`, no padding, any bytes are a value.
     #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
     unsafe impl Pod for Excluded {}
+
+    /// [`Choices`] as aya may write it.
+    #[derive(Clone, Copy)]
+    #[repr(transparent)]
+    struct Chosen(Choices);
+
+    // SAFETY: integers without padding between them, any bytes are a value.
+    #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
+    unsafe impl Pod for Chosen {}
+
+    /// [`Rule`] as aya may write it.
+    #[derive(Clone, Copy)]
+    #[repr(transparent)]
+    struct CgroupRule(Rule);
+
+    // SAFETY: two `u32`, any bytes are a value.
+    #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
+    unsafe impl Pod for CgroupRule {}
 
     /// [`InterfaceKey`] as aya may write it.
     #[derive(Clone, Copy)]
@@ -558,5 +735,23 @@ mod programs {
         }
 
         fn flush(&self) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wiretape_agent_ebpf::{MAX_PACKET_BYTES, room_for};
+
+    #[test]
+    fn little_of_the_ring_is_left_empty() {
+        for bytes in 1..=MAX_PACKET_BYTES as u32 {
+            let room = room_for(bytes);
+            assert!(room >= bytes && room % 8 == 0, "{room} bytes for {bytes}");
+            assert!(
+                room - bytes <= 40 || f64::from(room - bytes) <= 0.0875 * f64::from(bytes),
+                "{room} bytes for {bytes}"
+            );
+        }
+        assert_eq!(room_for(u32::MAX), MAX_PACKET_BYTES as u32);
     }
 }

@@ -8,22 +8,27 @@ pub mod pcap;
 
 pub mod replay;
 
+mod choosing;
+
 mod wake;
 
 pub use wake::Waker;
 
 use std::io;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use wiretape_agent_ebpf::choice::{Choice, Rule};
 use wiretape_tape::{Packet, ReadError};
 
 use crate::config::{Backend, Config, Interfaces};
 use crate::own_cgroup::{CgroupError, CgroupId, SubTree};
+use choosing::Choosing;
 
 /// A source of packets. Belongs to one thread, the recorder's.
-pub trait Capture: Send {
+pub trait Source: Send {
     /// Waits until it is worth while or it is woken, `timeout` at most, then hands every packet there is to
     /// `sink`, in batches of a bounded number.
     ///
@@ -55,6 +60,34 @@ pub trait Capture: Send {
 
     /// Takes no more packets in. Those that wait can still be had by `poll`.
     fn stop(&mut self);
+}
+
+/// A source of which a part is recorded, by choice.
+pub trait Capture: Source {
+    /// Has something else recorded, of every packet that comes from now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then all stays as it is.
+    fn choose(&mut self, choice: &Choice) -> Result<(), CaptureError>;
+
+    /// Has a rule hold for a cgroup's packets while the choice asks for rules, or none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn rule(&mut self, cgroup: u64, rule: Option<Rule>) -> Result<(), CaptureError>;
+
+    /// Processor time that packets have taken beside this process since the start, as far as is known.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    fn beside(&mut self) -> Result<Duration, CaptureError> {
+        Ok(Duration::ZERO)
+    }
+
+    /// Bytes of memory that it holds beside this process's own.
+    fn memory(&self) -> u64 {
+        0
+    }
 }
 
 /// What a poll came to.
@@ -113,7 +146,7 @@ fn set_niceness(niceness: i32) -> io::Result<()> {
     }
 }
 
-/// What a source counts. `seen = handed over + excluded + lost`, once nothing waits any more.
+/// What a source counts. `seen = handed over + excluded + left out + lost`, once nothing waits any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureCounters {
     /// Packets that came by.
@@ -128,14 +161,41 @@ pub struct CaptureCounters {
     pub lost_unreadable: u64,
     /// Packets whose end was cut off. Not lost.
     pub truncated: u64,
-    /// Of those, packets whose end was left out because the buffer filled.
+    /// Of those, packets whose end was left out because the buffer filled, or to keep the budget.
     pub shed: u64,
+    /// Packets left out by choice or budget.
+    pub left_out: LeftOut,
+}
+
+/// Packets left out by choice or budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// By the filter.
+    pub filter: u64,
+    /// By the rule for their workload.
+    pub rule: u64,
+    /// Because their flow is not of the share that was asked for.
+    pub sample: u64,
+    /// To keep the budget.
+    pub budget: u64,
+}
+
+impl LeftOut {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.filter + self.rule + self.sample + self.budget
+    }
 }
 
 impl CaptureCounters {
     /// All packets lost before they reached the agent.
     pub fn lost(&self) -> u64 {
         self.lost_buffer_full + self.lost_unreadable
+    }
+
+    /// All packets that never come to the agent.
+    pub fn not_handed_over(&self) -> u64 {
+        self.excluded + self.left_out.total() + self.lost()
     }
 }
 
@@ -217,33 +277,44 @@ pub struct Opened {
     pub why: String,
 }
 
-/// Opens the source that the configuration asks for; `own` is the agent's own cgroup, and `waker` ends a poll.
+/// Opens the source that the configuration asks for, to record what is chosen; `own` is the agent's own cgroup, and
+/// `waker` ends a poll.
 ///
 /// # Errors
 /// When the source asked for cannot be opened, or none of those that `auto` may choose.
-pub fn open(config: &Config, own: Option<CgroupId>, waker: &Waker) -> Result<Opened, CaptureError> {
+pub fn open(
+    config: &Config,
+    own: Option<CgroupId>,
+    choice: &Choice,
+    waker: &Waker,
+) -> Result<Opened, CaptureError> {
     match config.backend {
         Backend::Ebpf => Ok(opened(
-            open_ebpf(config, own, waker)?,
+            open_ebpf(config, own, choice, waker)?,
             "ebpf",
             "asked for".to_owned(),
         )),
         Backend::Pcap => Ok(opened(
-            pcap::PcapCapture::open(config, waker)?,
+            Choosing::new(pcap::PcapCapture::open(config, waker)?, choice),
             "pcap",
             "asked for".to_owned(),
         )),
         Backend::Replay => Ok(opened(
-            replay::Replay::open(config)?,
+            Choosing::new(replay::Replay::open(config)?, choice),
             "replay",
             "asked for".to_owned(),
         )),
-        Backend::Auto => open_any(config, own, waker),
+        Backend::Auto => open_any(config, own, choice, waker),
     }
 }
 
-fn open_any(config: &Config, own: Option<CgroupId>, waker: &Waker) -> Result<Opened, CaptureError> {
-    let ebpf = match open_ebpf(config, own, waker) {
+fn open_any(
+    config: &Config,
+    own: Option<CgroupId>,
+    choice: &Choice,
+    waker: &Waker,
+) -> Result<Opened, CaptureError> {
+    let ebpf = match open_ebpf(config, own, choice, waker) {
         Ok(capture) => {
             return Ok(opened(
                 capture,
@@ -258,7 +329,11 @@ fn open_any(config: &Config, own: Option<CgroupId>, waker: &Waker) -> Result<Ope
         Err(error) => causes(&error),
     };
     match pcap::PcapCapture::open(config, waker) {
-        Ok(capture) => Ok(opened(capture, "pcap", format!("eBPF cannot be used: {ebpf}"))),
+        Ok(capture) => Ok(opened(
+            Choosing::new(capture, choice),
+            "pcap",
+            format!("eBPF cannot be used: {ebpf}"),
+        )),
         Err(error) => Err(CaptureError::Neither {
             ebpf,
             pcap: causes(&error),
@@ -276,11 +351,16 @@ pub struct Scope {
     pub interfaces: Interfaces,
     /// Size of the ring, a power of two.
     pub ring_bytes: u32,
+    /// Bytes of bulk in a second that are recorded whole in the long run.
+    pub bulk_rate: u64,
+    /// What is recorded from the first packet on.
+    pub choice: Choice,
 }
 
 fn open_ebpf(
     config: &Config,
     own: Option<CgroupId>,
+    choice: &Choice,
     waker: &Waker,
 ) -> Result<ebpf::EbpfCapture, CaptureError> {
     let tree = SubTree::of(config, own)?;
@@ -288,9 +368,20 @@ fn open_ebpf(
         recorded: tree.dir,
         excluded: tree.excluded,
         interfaces: config.interfaces,
-        ring_bytes: config.buffer_size,
+        ring_bytes: config.ring_bytes(),
+        bulk_rate: config.bulk_rate.unwrap_or_else(usual_bulk_rate),
+        choice: *choice,
     };
     ebpf::EbpfCapture::open(scope, waker)
+}
+
+/// What recording bulk whole may take of each processor that the agent has: some three hundredths, kernel and disk
+/// included. At the rates at which bulk is sent, all of it would take more than sending it does.
+const BULK_RATE: u64 = 24 << 20;
+
+fn usual_bulk_rate() -> u64 {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    BULK_RATE * processors as u64
 }
 
 fn opened(capture: impl Capture + 'static, backend: &'static str, why: String) -> Opened {

@@ -11,7 +11,7 @@ use pcap::{Active, Linktype, Precision};
 use wiretape_tape::{Direction, LinkType, Nanos, Packet};
 
 use super::wake::Wait;
-use super::{Capture, CaptureCounters, CaptureError, MAX_BATCH, Mark, Polled, Waker};
+use super::{CaptureCounters, CaptureError, MAX_BATCH, Mark, Polled, Source, Waker};
 use crate::config::Config;
 
 /// More than any packet: GSO makes them up to 64 KiB, BIG TCP up to 512 KiB, of which libpcap's own limit is
@@ -135,7 +135,7 @@ fn open_interface(config: &Config) -> Result<(pcap::Capture<Active>, Link), pcap
     Ok((capture, link))
 }
 
-impl Capture for PcapCapture {
+impl Source for PcapCapture {
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError> {
         if self.stopped {
             return Ok(Polled::Packets(0));

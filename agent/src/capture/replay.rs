@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use wiretape_tape::{Chunk, ChunkReader, Packet, ReadError};
 
-use super::{Capture, CaptureCounters, CaptureError, Mark, Polled};
+use super::{CaptureCounters, CaptureError, Mark, Polled, Source};
 use crate::config::Config;
 
 /// A file being replayed.
@@ -49,7 +49,7 @@ impl Replay {
     }
 }
 
-impl Capture for Replay {
+impl Source for Replay {
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError> {
         let Some(chunk) = self.next.take() else {
             std::thread::sleep(timeout);

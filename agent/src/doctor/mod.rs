@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::choice::Prepared;
 use crate::config::Config;
 
 /// How one thing stands.
@@ -97,6 +98,13 @@ pub fn examine(config: &Config) -> Report {
     findings.extend(disk::examine(config));
     if let Err(error) = config.check() {
         findings.push(Finding::fails("flags", error.to_string(), "give others"));
+    }
+    if let Err(error) = config.recording().and_then(Prepared::new) {
+        findings.push(Finding::fails(
+            "choice",
+            format!("{error:#}"),
+            "give another --capture, --filter or --rules",
+        ));
     }
     Report {
         would_record: findings.iter().all(|finding| finding.verdict != Verdict::Fails),

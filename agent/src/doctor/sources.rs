@@ -1,6 +1,8 @@
 //! Where packets could come from: each source is opened for a moment, as an agent would.
 
 use super::{Finding, Verdict};
+use wiretape_agent_ebpf::choice::Choice;
+
 use crate::capture::{self, Waker};
 use crate::config::{Backend, Config};
 
@@ -49,7 +51,7 @@ fn open(config: &Config, backend: Backend, name: &'static str, advice: &str) -> 
         ..config.clone()
     };
     let opened = match Waker::new() {
-        Ok(waker) => capture::open(&config, None, &waker).map_err(anyhow::Error::from),
+        Ok(waker) => capture::open(&config, None, &Choice::EVERYTHING, &waker).map_err(anyhow::Error::from),
         Err(error) => Err(error.into()),
     };
     match opened {

@@ -15,6 +15,8 @@ mod names;
 
 mod tape;
 
+mod recording;
+
 mod manifest;
 
 mod read;
@@ -31,7 +33,11 @@ pub use read::{
     BlockReader, CHUNK_BYTES, Chunk, ChunkReader, Damage, InterfaceInfo, Layout, OwnedPacket, ReadCounters,
     ReadError, SegmentIndex, head_names, index, open,
 };
+pub use recording::{
+    Capture, Change, MAX_FILTER_BYTES, MAX_RULES, MAX_SAMPLE, Match, Record, Recorded, Recording,
+    RecordingError, Rule,
+};
 pub use tape::{
-    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError,
+    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Pages, Shelf, Tape, TapeCounters, TapeError,
     TapeOptions,
 };

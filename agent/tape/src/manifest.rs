@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Nanos};
+use crate::{Name, Nanos, Recorded};
 
 /// How much tape there is, known at any time without reading packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Boundaries {
     /// Where and when they were lost, as far as that is known: a killed agent's last second is not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<Loss>,
+    /// What is recorded now. The tape does not know; its agent does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
 }
 
 /// Packets lost at one place, in one time.

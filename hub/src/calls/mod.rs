@@ -19,6 +19,8 @@ mod writer;
 
 pub mod packets;
 
+pub mod parts;
+
 pub mod session;
 
 use std::path::PathBuf;
