@@ -155,7 +155,7 @@ pub struct ConnectionRows {
     dst: PeerColumns,
     words: [WordColumn; 2],
     numbers: [NumberColumn; 6],
-    sent: [[NumberColumn; SENT]; 2],
+    sent: Box<[[NumberColumn; SENT]; 2]>,
     /// The protocols of the row under way.
     l7: String,
 }
@@ -182,7 +182,7 @@ impl ConnectionRows {
             words: std::array::from_fn(word),
             // Two small ones that are always there, then spans that may not be.
             numbers: std::array::from_fn(|n| NumberColumn::new(n < 2, n >= 2, Ordered::No)),
-            sent: [numbers(CLIENT), numbers(SERVER)],
+            sent: Box::new([numbers(CLIENT), numbers(SERVER)]),
             l7: String::new(),
         }
     }
@@ -260,7 +260,7 @@ impl ConnectionRows {
         fn leaf(column: &mut impl Leaf) -> &mut dyn Leaf {
             column
         }
-        let [client, server] = &mut self.sent;
+        let [client, server] = &mut *self.sent;
         let leaves = self.times.iter_mut().map(leaf);
         let leaves = leaves
             .chain(self.ids.iter_mut().map(leaf))

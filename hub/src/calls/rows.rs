@@ -45,7 +45,7 @@ pub struct Rows {
     nodes: Arc<[String]>,
     addresses: AddressTexts,
     rows: usize,
-    columns: Columns,
+    columns: Box<Columns>,
 }
 
 /// The columns, each named as in the table.
@@ -89,7 +89,7 @@ impl Rows {
             nodes,
             addresses: AddressTexts::default(),
             rows: 0,
-            columns: Columns::new(),
+            columns: Box::new(Columns::new()),
         }
     }
 
@@ -123,16 +123,15 @@ impl Rows {
             c.version.push(call.version);
         }
         let dns = self.names.dns().known();
-        let ends: [(fn(&Call) -> (&Peer, &Peer), _); 2] = [
-            (|call| (&call.client, &call.server), &mut c.src),
-            (|call| (&call.server, &call.client), &mut c.dst),
-        ];
-        for (is_server, (ends, columns)) in ends.into_iter().enumerate() {
+        for (columns, client) in [(&mut c.src, true), (&mut c.dst, false)] {
             // Who is the same for several calls is stored for all of them at a time.
             let mut latest = (Identity::default(), 0);
             for call in calls {
-                let (peer, other) = ends(call);
-                let said = if is_server == 1 { said(call) } else { DnsName::default() };
+                let (peer, other, said) = if client {
+                    (&call.client, &call.server, DnsName::default())
+                } else {
+                    (&call.server, &call.client, said(call))
+                };
                 let ip = peer.address.ip().to_canonical();
                 let node = peer.tape.map(|tape| node(&self.nodes, tape));
                 let who = self

@@ -60,7 +60,8 @@ pub type TakeLeaf<'t> = dyn FnMut(&mut dyn Leaf) -> Result<(), ParquetError> + '
 /// One part of a table, being written.
 pub struct PartWriter<T> {
     path: PathBuf,
-    rows: T,
+    /// Tens of kilobytes of columns, which would be moved with every worker.
+    rows: Box<T>,
     writer: SerializedFileWriter<PartFile>,
     columns: SchemaDescPtr,
     memory: usize,
@@ -97,7 +98,7 @@ impl<T: Table> PartWriter<T> {
         let memory = T::MEMORY / workers.max(1);
         Ok(Self {
             path: path.to_owned(),
-            rows,
+            rows: Box::new(rows),
             writer,
             columns,
             memory,

@@ -106,7 +106,9 @@ fn problems(node: &Value) -> Vec<String> {
         ));
     }
     if let Some(recorded) = node["recorded"].as_str() {
-        problems.push(format!("{name} does not record everything, by choice: {recorded}"));
+        problems.push(format!(
+            "{name} does not record everything, by choice: {recorded}"
+        ));
     }
     if let Some(shedding) = node["shedding"].as_str() {
         problems.push(format!("{name} records less, to keep its budget: {shedding}"));

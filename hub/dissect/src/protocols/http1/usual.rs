@@ -145,10 +145,10 @@ fn name_len(bytes: &[u8]) -> usize {
         // Without their highest bits no sum of two bytes reaches the next one. A sum has its highest bit if a byte is
         // large enough.
         let low = word & !HIGHEST;
-        let letter = low | ONES * 0x20;
+        let letter = low | (ONES * 0x20);
         let from_a = letter + ONES * (0x80 - b'a' as u64);
         let behind_z = letter + ONES * (0x7f - b'z' as u64);
-        let no_dash = (low ^ ONES * b'-' as u64) + ONES * 0x7f;
+        let no_dash = (low ^ (ONES * b'-' as u64)) + ONES * 0x7f;
         let odd = ((!from_a | behind_z) & no_dash | word) & HIGHEST;
         if odd != 0 {
             len += (odd.trailing_zeros() / 8) as usize;

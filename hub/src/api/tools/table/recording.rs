@@ -155,7 +155,11 @@ pub(super) static TOOLS: &[Tool] = &[
                 "capture, filter, rules, since_ts, left_out_packets and shortened_packets of each node; shedding where it \
                  records less than was asked for; error where one does not answer",
             ),
-            member("explanation", "string", "Why there is nothing, when there is nothing"),
+            member(
+                "explanation",
+                "string",
+                "Why there is nothing, when there is nothing",
+            ),
         ],
         effect: Reads,
         rows: "nodes",
