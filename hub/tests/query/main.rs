@@ -11,6 +11,7 @@ mod jobs;
 mod names;
 mod offline;
 mod packets;
+mod pages;
 mod schema;
 mod sql;
 mod stats;
