@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, new_empty_array, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, BooleanArray, BooleanBufferBuilder, new_empty_array, new_null_array,
+};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{concat, filter};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
@@ -26,7 +28,7 @@ use datafusion::parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use datafusion::parquet::file::reader::{ChunkReader, Length};
 use datafusion::parquet::file::statistics::Statistics;
 
-use super::schema;
+use super::schema::{self, Kind};
 
 /// Footers of parts kept in memory, in bytes, over all dissections. Those asked for longest ago go first.
 const FOOTER_MEMORY: usize = 64 << 20;
@@ -56,6 +58,9 @@ struct Part {
     /// To read them as numbers of a dictionary.
     words: ArrowReaderMetadata,
 }
+
+/// Rows whose maps are in memory at a time: a row group's headers may be long.
+const MAP_ROWS: usize = 4096;
 
 /// How texts are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +193,35 @@ fn stored_as(stored: &Schema, texts: Texts) -> Schema {
     Schema::new(fields.collect::<Vec<Field>>())
 }
 
+/// Whether a column of calls holds maps.
+fn is_map(column: &str) -> bool {
+    let known = schema::COLUMNS.iter().find(|known| known.name == column);
+    known.is_some_and(|known| known.kind == Kind::Map)
+}
+
+/// The rows of a row group in slices of which these columns can be in memory.
+pub fn slices<'a, 'c, C: Iterator<Item = &'c str>>(
+    among: &'a BooleanBuffer,
+    mut columns: C,
+) -> impl Iterator<Item = BooleanBuffer> + use<'a, 'c, C> {
+    let rows = if columns.any(is_map) {
+        MAP_ROWS
+    } else {
+        among.len().max(1)
+    };
+    (0..among.len()).step_by(rows).filter_map(move |from| {
+        let here = among.slice(from, rows.min(among.len() - from));
+        if here.count_set_bits() == 0 {
+            return None;
+        }
+        let mut slice = BooleanBufferBuilder::new(among.len());
+        slice.append_n(from, false);
+        slice.append_buffer(&here);
+        slice.append_n(among.len() - from - here.len(), false);
+        Some(slice.finish())
+    })
+}
+
 impl Group {
     /// How many rows it has.
     pub fn rows(&self) -> usize {
@@ -225,7 +259,8 @@ impl Group {
     /// The part cannot be read, or the table has no such column.
     pub fn read(&self, column: &str, texts: Texts, among: &BooleanBuffer) -> Result<ArrayRef> {
         let wanted = among.count_set_bits();
-        if wanted * FEW < among.len() {
+        let few = wanted * FEW < among.len() || (is_map(column) && wanted < among.len());
+        if few {
             let slices = among.set_slices().map(|(from, to)| from..to);
             let selection = RowSelection::from_consecutive_ranges(slices, among.len());
             return self.column(column, texts, wanted, Some(selection));

@@ -14,6 +14,8 @@ mod calls;
 
 mod first;
 
+mod cursor;
+
 mod select;
 
 mod redaction;

@@ -25,7 +25,7 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::prelude::SessionContext;
 
-use crate::calls::parts::{Group, Texts};
+use crate::calls::parts::{Group, Texts, slices};
 use crate::calls::schema::{self, Kind};
 
 /// A condition, ready to be decided.
@@ -188,6 +188,14 @@ fn cost(kind: Kind) -> u32 {
 
 impl Leaf {
     fn decide(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
+        let mut found = BooleanBuffer::new_unset(among.len());
+        for slice in slices(among, self.columns.iter().map(|column| column.name)) {
+            found = &found | &self.decide_slice(group, &slice)?;
+        }
+        Ok(found)
+    }
+
+    fn decide_slice(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
         let rows = among.count_set_bits();
         // Maps of which one is chosen have to be laid out alike.
         let maps = self.columns.iter().filter(|column| column.kind == Kind::Map);

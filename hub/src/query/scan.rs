@@ -22,7 +22,7 @@ use wiretape_tape::Nanos;
 use super::functions::Maps;
 use super::predicate::Predicate;
 use super::{Database, QueryError};
-use crate::calls::parts::{Group, Texts as Layout};
+use crate::calls::parts::{Group, Texts as Layout, slices};
 
 /// What takes in batches.
 pub(super) trait Fold: Send + 'static {
@@ -42,8 +42,8 @@ pub(super) async fn fold<S: Fold>(
 ) -> Result<Vec<S>, QueryError> {
     let columns = columns.to_vec();
     matching(db, condition, state, move |state, _, group, matching| {
-        if matching.count_set_bits() > 0 {
-            state.take(&batch(group, &columns, Layout::Words, matching)?)?;
+        for slice in slices(matching, columns.iter().copied()) {
+            state.take(&batch(group, &columns, Layout::Words, &slice)?)?;
         }
         Ok(())
     })

@@ -12,7 +12,7 @@ use super::entries::Asked;
 use super::fields::instant;
 use super::filter::{self, GaveUp, joined};
 use super::row::rfc3339;
-use super::{Database, Order, QueryError, calls, explain};
+use super::{Database, Order, QueryError, calls, cursor, explain};
 
 /// The calls that a question is about. `Default` is all of them.
 #[derive(Clone, Debug, Default)]
@@ -162,7 +162,7 @@ impl Scoped {
             return Ok(matching);
         };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        Ok(matching.sort(calls::order(Order::Time))?.limit(0, Some(most))?)
+        Ok(matching.sort(cursor::order(Order::Time))?.limit(0, Some(most))?)
     }
 
     /// The condition of the calls that the question is about; `None` when it is about all.

@@ -12,6 +12,7 @@ mod jobs;
 mod names;
 mod offline;
 mod packets;
+mod pages;
 mod schema;
 mod sql;
 mod stats;
