@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use common::agent::Agent;
 use common::places::{Cgroup, cgroup_id};
 use common::workload::{self, Workload};
-use wiretape_tape::{Chunk, Event, EventKind, Name};
+use wiretape_tape::{Event, EventKind, Name};
 
 #[test]
 fn workload_process() {
@@ -21,25 +21,11 @@ fn agent(dir: &Path, cgroup: &Cgroup) -> Agent {
     Agent::start(dir, &["--backend", "ebpf", "--cgroup", &path])
 }
 
-/// All events that are on the tape by now.
-fn events(agent: &Agent) -> Vec<Event> {
-    let fetched = tempfile::tempdir().expect("a folder");
-    let mut events = Vec::new();
-    for segment in agent.collect("events", fetched.path()) {
-        let mut reader = wiretape_tape::open(&segment).expect("a segment");
-        let mut chunk = Chunk::default();
-        while reader.next_chunk(&mut chunk).expect("reads on") {
-            events.append(&mut chunk.events);
-        }
-    }
-    events
-}
-
 /// Waits for an event like this.
 fn event(agent: &Agent, what: &str, is: impl Fn(&Event) -> bool) -> Event {
     let mut found = None;
     agent.wait_for(what, |agent| {
-        found = events(agent).into_iter().find(|event| is(event));
+        found = agent.events().into_iter().find(|event| is(event));
         found.is_some()
     });
     found.expect("just seen")
@@ -67,7 +53,7 @@ fn ends_of_processes_have_their_code_or_signal() {
     assert_eq!((failed.cgroup, failed.signal), (cgroup_id(&shop), None));
     let killed = event(&agent, "the kill", |event| event.signal == Some(9));
     assert_eq!((killed.reason.as_str(), killed.exit_code), ("SIGKILL", None));
-    let all = events(&agent);
+    let all = agent.events();
     let started = all.iter().find(|event| {
         event.kind == EventKind::ProcessStart && event.pid == failed.pid && event.process == "sh"
     });

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use wiretape_tape::{Boundaries, Cut};
+use wiretape_tape::{Boundaries, Chunk, Cut, Event};
 
 use super::packets::{self, Recorded};
 
@@ -175,6 +175,21 @@ impl Agent {
         (held.expect("a size"), ticks * 10)
     }
 
+    /// Nanoseconds that its programs have run, and how often, as far as the kernel was asked to measure it.
+    pub fn programs_ran(&self) -> (u64, u64) {
+        let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", self.child.id())).expect("it runs");
+        let infos = infos.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+        let field = |info: &str, name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse::<u64>().ok()
+        };
+        infos.fold((0, 0), |(time, runs), info| {
+            let more = field(&info, "run_time_ns:").zip(field(&info, "run_cnt:"));
+            let (more_time, more_runs) = more.unwrap_or_default();
+            (time + more_time, runs + more_runs)
+        })
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("the agent runs");
     }
@@ -277,16 +292,25 @@ impl Agent {
             let (seen, kept) = (
                 self.metric("wiretape_agent_seen_total"),
                 self.metric("wiretape_agent_tape_packets_total")
-                    + self.metric("wiretape_agent_excluded_total"),
+                    + self.metric("wiretape_agent_excluded_total")
+                    + self.left_out(),
             );
             if seen == kept + lost {
                 return (seen, lost);
             }
             assert!(
                 Instant::now() < deadline,
-                "seen {seen}, on tape or excluded {kept}, lost {lost}"
+                "seen {seen}, on tape or left out {kept}, lost {lost}"
             );
         }
+    }
+
+    /// Packets left out by choice or budget.
+    pub fn left_out(&self) -> u64 {
+        ["filter", "rule", "sample", "budget"]
+            .iter()
+            .map(|by| self.metric(&format!("wiretape_agent_left_out_total{{by=\"{by}\"}}")))
+            .sum()
     }
 
     /// Waits until something is so.
@@ -310,7 +334,8 @@ impl Agent {
             let come = self.metric("wiretape_agent_tape_packets_total");
             // Counted anew each second: twice the same says that nothing is under way.
             let state = (seen, lost, come);
-            if seen == self.metric("wiretape_agent_excluded_total") + lost + come && last == Some(state) {
+            let excluded = self.metric("wiretape_agent_excluded_total") + self.left_out();
+            if seen == excluded + lost + come && last == Some(state) {
                 return seen;
             }
             assert!(
@@ -341,6 +366,20 @@ impl Agent {
             204
         );
         fetched
+    }
+
+    /// All events of a cut that is made now.
+    pub fn events(&self) -> Vec<Event> {
+        let fetched = tempfile::tempdir().expect("a folder");
+        let mut events = Vec::new();
+        for segment in self.collect("events", fetched.path()) {
+            let mut reader = wiretape_tape::open(&segment).expect("a segment");
+            let mut chunk = Chunk::default();
+            while reader.next_chunk(&mut chunk).expect("reads on") {
+                events.append(&mut chunk.events);
+            }
+        }
+        events
     }
 
     /// All packets of a cut that is made now.

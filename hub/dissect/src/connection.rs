@@ -145,6 +145,7 @@ impl Connection {
         if any {
             if tcp.closed() {
                 dissection.end();
+                analysis.close();
             }
             self.collect(vantage, segment.ts, desk);
         }
@@ -207,6 +208,7 @@ impl Connection {
             + self.vantages.capacity() * size_of::<Vantage>()
             + self.vantages.iter().map(vantage).sum::<usize>()
             + self.join.memory()
+            + self.protocols.capacity() * size_of::<&str>()
     }
 
     /// Takes the transactions that an observer's dissection has given.
@@ -330,6 +332,8 @@ impl Connection {
         let index = self.index;
         self.index += 1;
         if !self.protocols.contains(&view.transaction.protocol) {
+            // There is one, nearly always.
+            self.protocols.reserve_exact(1);
             self.protocols.push(view.transaction.protocol);
         }
         call(view, (self.stream, index), &self.flow, &self.recorded)

@@ -36,7 +36,7 @@ pub const CONNECTIONS: usize = 1408;
 /// Bytes that a shard's connections take: themselves, their dissectors, early segments, unfinished heads, requests without
 /// an answer yet, held calls. 112 MiB over all shards, which leaves room for the tables under the dissection's 256 MiB. One
 /// that has only begun, or is over, takes 1.2 KiB; one that speaks HTTP/1, 2.7 KiB, so that 42 Ki may be open.
-pub const SHARD_BYTES: usize = 7 << 18;
+pub const SHARD_BYTES: usize = 11 << 17;
 
 /// A connection that is silent for so long, by packet time, is given up, and its open calls come out. Longer than the
 /// idle timeouts of load balancers (350 s) and of `nginx` (75 s).

@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Pairs,
     /// A JSON object.
     Object,
+    /// A list of them.
+    Objects,
     /// One of these; the first when not given.
     Choice(&'static [&'static str]),
     /// Unix milliseconds, or RFC 3339.
@@ -144,6 +146,7 @@ impl Kind {
                 ],
             }),
             Self::Object => json!({ "type": "object" }),
+            Self::Objects => json!({ "type": "array", "items": { "type": "object" } }),
             Self::Choice(choices) => {
                 json!({ "type": "string", "enum": choices, "default": choices.first() })
             }
@@ -157,7 +160,7 @@ impl Kind {
             Self::Text | Self::Choice(_) => "string",
             Self::Integer { .. } | Self::Moment => "integer",
             Self::Flag { .. } => "boolean",
-            Self::List | Self::Words { .. } => "list",
+            Self::List | Self::Words { .. } | Self::Objects => "list",
             Self::Pairs | Self::Object => "object",
         }
     }

@@ -33,7 +33,11 @@ const BEGIN: &[Column] = &[
         Kind::Word,
         "at which ends it was recorded: `client`, `server`, `both`, or `unknown` if the capture does not say",
     ),
-    column("transport", Kind::Word, "`tcp` or `udp`"),
+    column(
+        "transport",
+        Kind::Word,
+        "`tcp`, `udp`, or another protocol of IP: `sctp`, `gre`, `esp`, `igmp` …, `ip_` and its number",
+    ),
     column(
         "client_by",
         Kind::Word,
@@ -195,11 +199,10 @@ impl ConnectionRows {
             (false, true) => "server",
             (false, false) => "unknown",
         };
-        let transport = if record.is_tcp() { "tcp" } else { "udp" };
         let begin = [
             node(&self.nodes, record.tape),
             side,
-            transport,
+            &record.transport,
             record.client_by.as_str(),
         ];
         for (column, word) in self.begin.iter_mut().zip(begin) {

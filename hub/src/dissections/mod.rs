@@ -9,6 +9,8 @@ mod job;
 
 mod tapes;
 
+mod missing;
+
 mod chunks;
 
 mod lanes;
@@ -28,14 +30,16 @@ use wiretape_dissect::{Counters, Direction, Link, Packet, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
 pub use clocks::Clocks;
-pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Source, Summary};
+pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Said, Source, Summary};
 pub use publish::{CONNECTIONS, EVENTS, NAMES, SUMMARY, TABLES};
 
 use crate::calls::{
     ConnectionRows, EventTable, NameRows, Names, NodeName, PartWriter, Rows, packets, schema,
 };
+use crate::losses;
 use clocks::Ways;
 use lanes::{LaneEnd, Lanes, Place, Unit, WorkerGone};
+use missing::CutShort;
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
 use worker::{Worker, WorkerReport};
@@ -237,6 +241,7 @@ struct Routes {
     last: Option<Nanos>,
     unknown_link: u64,
     route: BTreeMap<&'static str, u64>,
+    cut_short: CutShort,
 }
 
 /// The reading thread: every packet of every tape, in order of time, to its shard's worker.
@@ -253,7 +258,7 @@ fn read(
         if progress.is_cancelled() {
             return Err(WorkerGone);
         }
-        route(&run, &mut router, &mut routes, lanes)?;
+        route(job, &run, &mut router, &mut routes, lanes)?;
         progress.routed(run.packets.len() as u64);
     }
     lanes.flush()?;
@@ -263,6 +268,7 @@ fn read(
 }
 
 fn route(
+    job: &Job,
     run: &Run,
     router: &mut Router,
     routes: &mut Routes,
@@ -270,6 +276,9 @@ fn route(
 ) -> Result<(), WorkerGone> {
     for meta in run.chunk.packets.get(run.packets.clone()).unwrap_or_default() {
         routes.packets += 1;
+        if usize::try_from(meta.orig_len).is_ok_and(|length| length > meta.data.len()) {
+            routes.cut_short.add(job, run.tape, meta.ts);
+        }
         // Packets without a time (Simple Packet Blocks) say nothing about when.
         if meta.ts > 0 {
             routes.first = Some(routes.first.map_or(meta.ts, |first| first.min(meta.ts)));
@@ -344,6 +353,7 @@ pub(crate) fn direction(direction: wiretape_tape::Direction) -> Direction {
 }
 
 fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
+    let losses = missing::losses(job, &routes);
     let mut counters = routes.read.counters;
     counters.insert("route.unknown_link".to_owned(), routes.unknown_link);
     counters.extend(
@@ -365,7 +375,9 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
         first_ts: routes.first,
         last_ts: routes.last,
         window: job.window,
-        lost_packets: routes.read.lost,
+        lost_packets: losses::lost(&losses),
+        losses,
+        recorded: recorded(job, routes.read.said),
         problems,
         ..Summary::default()
     };
@@ -390,6 +402,24 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
     );
     summary.counters = counters;
     summary
+}
+
+/// What the recorders say of what they recorded, the first first.
+fn recorded(job: &Job, said: BTreeMap<(u16, String), Nanos>) -> Vec<Said> {
+    let mut all: Vec<Said> = said
+        .into_iter()
+        .map(|((tape, said), since)| Said {
+            node: job
+                .sources
+                .get(usize::from(tape))
+                .map(|source| source.node.clone())
+                .unwrap_or_default(),
+            since,
+            said,
+        })
+        .collect();
+    all.sort_by_key(|said| said.since);
+    all
 }
 
 /// The earlier of two times, where there are any.

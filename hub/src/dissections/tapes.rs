@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use wiretape_tape::{ChunkReader, Nanos, ReadCounters};
+use wiretape_tape::{ChunkReader, Event, EventKind, Nanos, ReadCounters};
 
 use super::chunks::{Chunks, Lease};
 use super::job::{Job, Progress};
@@ -41,6 +41,24 @@ pub(super) struct ReadReport {
     pub(super) lost: u64,
     pub(super) counters: BTreeMap<String, u64>,
     pub(super) problems: Vec<String>,
+    /// What recorders say of what they recorded, by tape and in their words, with when it was first said.
+    pub(super) said: BTreeMap<(u16, String), Nanos>,
+}
+
+/// Most of what recorders say that is kept: they say the same again in every segment.
+const MAX_SAID: usize = 256;
+
+impl ReadReport {
+    fn hear(&mut self, tape: u16, event: &Event) {
+        if event.kind != EventKind::Recorder {
+            return;
+        }
+        let said = (tape, event.message.clone());
+        if self.said.len() < MAX_SAID || self.said.contains_key(&said) {
+            let first = self.said.entry(said).or_insert(event.at);
+            *first = event.at.min(*first);
+        }
+    }
 }
 
 impl<'j> Tapes<'j> {
@@ -217,6 +235,7 @@ impl<'j> ChunkSource<'j> {
             };
             let read = open.reader.next_chunk(&mut chunk);
             if matches!(read, Ok(true)) {
+                chunk.events.iter().for_each(|event| self.report.hear(number, event));
                 self.events.take(number, &mut chunk.events);
             }
             match read {

@@ -13,6 +13,10 @@ use crate::calls::{ConnectionRows, PartWriter, Rows, WriteError, Written};
 /// Calls that are stored together: few enough that their texts are still in the processor's cache.
 const AT_HAND: usize = 16;
 
+/// Calls that are stored at a time where one segment has given many: when a thousand requests are given up at once, their
+/// texts are no longer in that cache, but they need not come from memory for each column.
+const AT_ONCE: usize = 64;
+
 /// The shards `s` with `s % workers == number`.
 pub(super) struct Worker<'j> {
     workers: usize,
@@ -142,7 +146,8 @@ impl<'j> Worker<'j> {
         let calls = self.calls.len() as u64;
         report.calls += calls;
         self.progress.found(calls);
-        let stored = self.part.push(&self.calls);
+        let mut batches = self.calls.chunks(AT_ONCE);
+        let stored = batches.try_for_each(|calls| self.part.push(calls));
         self.calls.clear();
         stored
     }

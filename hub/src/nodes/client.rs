@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use wiretape_tape::{Boundaries, Cut, Name, Nanos};
+use wiretape_tape::{Boundaries, Change, Cut, Name, Nanos, Recorded};
 
 /// Longest answer of an agent, segments apart, that is read. A cut of a 1 TiB ring in 64 MiB segments is about 4 MiB.
 const MAX_ANSWER: usize = 64 << 20;
@@ -105,6 +105,17 @@ impl Agent {
     /// How much tape there is.
     pub async fn boundaries(&self) -> Result<Boundaries, NodeError> {
         self.json(self.http.get(format!("{}/boundaries", self.url))).await
+    }
+
+    /// What it records.
+    pub async fn recorded(&self) -> Result<Recorded, NodeError> {
+        self.json(self.http.get(format!("{}/recording", self.url))).await
+    }
+
+    /// Has it record something else; it answers when it does.
+    pub async fn record(&self, change: &Change) -> Result<Recorded, NodeError> {
+        self.json(self.http.put(format!("{}/recording", self.url)).json(change))
+            .await
     }
 
     /// Every name that it knows.

@@ -169,9 +169,6 @@ pub struct CallsPage {
     /// What could not be looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Packets that the recorders lost while this was recorded, so that calls may be missing; absent when none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lost_packets: Option<u64>,
 }
 
 /// The calls that match, one page of them.
@@ -272,7 +269,6 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         answer.explanation = Some(scoped.nothing(db, &scope, asked, total).await?);
     }
     answer.warnings = scoped.warnings();
-    answer.lost_packets = Some(db.summary().lost_packets).filter(|lost| *lost > 0);
     Ok(answer)
 }
 

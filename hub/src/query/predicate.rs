@@ -16,7 +16,9 @@ use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, Expr, Operator};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, NotExpr};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
@@ -53,7 +55,14 @@ impl Predicate {
     /// It is none on the table of calls.
     pub(super) fn new(session: &SessionContext, expr: Expr) -> Result<Self> {
         let schema = schema::reading_schema();
-        let expr = session.create_physical_expr(expr, &DFSchema::try_from(Arc::clone(&schema))?)?;
+        let columns = Arc::new(DFSchema::try_from(Arc::clone(&schema))?);
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&columns))
+            .build();
+        // Some of the engine's functions stand for others, until they are simplified.
+        let simplifier = ExprSimplifier::new(context);
+        let expr = simplifier.simplify(simplifier.coerce(expr, &columns)?)?;
+        let expr = session.create_physical_expr(expr, &columns)?;
         Ok(Self {
             node: Node::new(&expr, &schema)?,
             prunes: PruningPredicateBuilder::new()

@@ -11,6 +11,7 @@ use wiretape_tape::Nanos;
 use super::entries::Asked;
 use super::fields::instant;
 use super::filter::{self, GaveUp, joined};
+use super::row::rfc3339;
 use super::{Database, Order, QueryError, calls, explain};
 
 /// The calls that a question is about. `Default` is all of them.
@@ -38,6 +39,22 @@ pub(super) struct Scoped {
     gave_up: GaveUp,
 }
 
+/// What recorders said of what they recorded that an answer has room for.
+const MAX_SAID: usize = 8;
+
+/// That not everything was recorded: calls may be missing, or lack their bodies, by choice.
+fn not_recorded(db: &Database) -> impl Iterator<Item = String> {
+    let recorded = &db.summary().recorded;
+    let said = recorded.iter().take(MAX_SAID).map(|said| {
+        let node = if said.node.is_empty() { "a node" } else { &said.node };
+        format!("{node} said at {}: {}", rfc3339(said.since), said.said)
+    });
+    let more = recorded.len().checked_sub(MAX_SAID + 1).map(|more| {
+        format!("recorders said {} things more of what they recorded: ask for events of kind recorder", more + 1)
+    });
+    said.chain(more)
+}
+
 impl Scope {
     /// Checks it and turns it into conditions on the table. If the filter asks about bodies, they are read for that.
     ///
@@ -52,7 +69,7 @@ impl Scope {
             filter,
             window,
             matching,
-            warnings: condition.warnings,
+            warnings: not_recorded(db).chain(condition.warnings).collect(),
             gave_up: condition.gave_up,
         })
     }

@@ -17,7 +17,10 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use wiretape_dissect::Direction as Seen;
 use wiretape_dissect::testing::{Recorded, Talk, Who};
-use wiretape_tape::{Direction, LinkType, Name, Nanos, Packet, Shelf, Tape, TapeOptions};
+use wiretape_tape::{
+    Boundaries, Change, Direction, Event, EventKind, LinkType, Name, Nanos, Packet, Recorded as Told, Shelf, Tape,
+    TapeOptions,
+};
 
 pub const SECOND: Nanos = 1_000_000_000;
 
@@ -62,9 +65,12 @@ impl Node {
         let faults = Arc::new(Faults::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let tape = Arc::new(Mutex::new(tape));
         let served = Served {
             shelf: shelf.clone(),
             faults: Arc::clone(&faults),
+            tape: Arc::clone(&tape),
+            recorded: Arc::default(),
         };
         let serving = tokio::spawn(async move {
             axum::serve(listener, router(served))
@@ -73,7 +79,7 @@ impl Node {
         });
         Self {
             url,
-            tape: Arc::new(Mutex::new(tape)),
+            tape,
             faults,
             shelf,
             serving,
@@ -195,6 +201,8 @@ pub async fn shop(count: u32, body: usize, segment_bytes: u64) -> (Node, Node) {
 struct Served {
     shelf: Shelf,
     faults: Arc<Faults>,
+    tape: Arc<Mutex<Tape>>,
+    recorded: Arc<Mutex<Told>>,
 }
 
 #[derive(Deserialize)]
@@ -207,6 +215,7 @@ struct Order {
 fn router(served: Served) -> axum::Router {
     axum::Router::new()
         .route("/boundaries", get(boundaries))
+        .route("/recording", get(recording).put(record))
         .route("/cuts", post(cut))
         .route("/cuts/{id}", get(held).delete(release))
         .route("/cuts/{id}/segments/{name}", get(segment))
@@ -217,7 +226,36 @@ async fn boundaries(State(served): State<Served>) -> Response {
     while served.faults.hang.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Json(served.shelf.boundaries()).into_response()
+    let recorded = served.recorded.lock().expect("no test panics with it").clone();
+    Json(Boundaries {
+        recorded: Some(recorded),
+        ..served.shelf.boundaries()
+    })
+    .into_response()
+}
+
+async fn recording(State(served): State<Served>) -> Json<Told> {
+    Json(served.recorded.lock().expect("no test panics with it").clone())
+}
+
+/// Does as it is told, and tells the tape.
+async fn record(State(served): State<Served>, Json(change): Json<Change>) -> Response {
+    if change.filter.as_deref() == Some("nonsense") {
+        return refusal(StatusCode::BAD_REQUEST, "the filter \"nonsense\" cannot be compiled");
+    }
+    let mut recorded = served.recorded.lock().expect("no test panics with it");
+    recorded.recording = recorded.recording.with(change);
+    recorded.since = wiretape_hub::now();
+    let event = Event {
+        at: recorded.since,
+        kind: EventKind::Recorder,
+        reason: "RecordingChanged".to_owned(),
+        message: format!("recorded is: {}", recorded.recording),
+        ..Event::default()
+    };
+    let mut tape = served.tape.lock().expect("no test panics with it");
+    tape.event(&event).and_then(|()| tape.flush()).expect("the tape takes it");
+    Json(recorded.clone()).into_response()
 }
 
 async fn cut(State(served): State<Served>, Json(order): Json<Order>) -> Response {

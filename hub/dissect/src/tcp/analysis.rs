@@ -151,6 +151,13 @@ impl Analysis {
         self.ends.low.unacked.memory() + self.ends.high.unacked.memory()
     }
 
+    /// The connection is over: gives back the room for what is waited for while it is open.
+    pub fn close(&mut self) {
+        for end in End::BOTH {
+            self.ends[end].unacked.shrink();
+        }
+    }
+
     /// Takes the next segment.
     pub fn segment(&mut self, segment: &Segment, counters: &mut Counters) {
         let (from, flags, ts) = (segment.from.end, segment.flags, segment.ts);

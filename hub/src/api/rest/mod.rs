@@ -12,8 +12,8 @@ use axum::{Json, Router};
 use serde_json::Value;
 
 use super::operations::{
-    Operation, boundaries, calls, dissections, events, flows, live, operation, snapshots, sql, stats,
-    switches, timeline, workloads,
+    Operation, boundaries, calls, dissections, events, flows, live, operation, recording, snapshots, sql,
+    stats, switches, timeline, workloads,
 };
 use super::params::Params;
 use super::{ApiError, App};
@@ -26,6 +26,10 @@ pub(super) fn routes() -> Router<App> {
         .route(
             "/mcp/l7-data-boundaries",
             get(operation!(switches::l7_boundaries)),
+        )
+        .route(
+            "/mcp/recording",
+            get(operation!(recording::get)).merge(put(operation!(recording::change))),
         )
         .route(
             "/mcp/snapshots",
@@ -79,6 +83,10 @@ fn get(operation: Operation) -> MethodRouter<App> {
 
 fn post(operation: Operation) -> MethodRouter<App> {
     routing::post(move |State(app), params| answer(operation, app, params))
+}
+
+fn put(operation: Operation) -> MethodRouter<App> {
+    routing::put(move |State(app), params| answer(operation, app, params))
 }
 
 /// What changes nothing, and may be too long for a line.

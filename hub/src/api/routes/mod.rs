@@ -12,7 +12,7 @@ use super::param::{Param, TIME_ZONE};
 use crate::query::nearest;
 use crate::snapshots::shown;
 pub(super) use openapi::openapi;
-pub(super) use table::ROUTES;
+pub(super) use table::{RECORDING, ROUTES};
 
 /// One route.
 #[derive(Clone, Copy)]

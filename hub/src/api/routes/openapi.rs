@@ -61,7 +61,7 @@ fn operation(route: &Route) -> Value {
     let (in_body, in_query): (Vec<&Param>, Vec<&Param>) = route
         .takes()
         .filter(|param| !in_path(param))
-        .partition(|_| route.method == "POST");
+        .partition(|_| matches!(route.method, "POST" | "PUT"));
     let mut parameters: Vec<Value> = route
         .takes()
         .filter(|param| in_path(param))
@@ -120,7 +120,7 @@ fn in_body_schema(param: &Param) -> Value {
 fn parameter(param: &Param, place: &str) -> Value {
     let schema = match param.kind {
         Kind::List | Kind::Words { .. } => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::Pairs | Kind::Object | Kind::Text => json!({ "type": "string" }),
+        Kind::Pairs | Kind::Object | Kind::Objects | Kind::Text => json!({ "type": "string" }),
         Kind::Moment => json!({ "type": "integer", "format": "int64", "minimum": 0 }),
         // A flag that stands alone is set.
         Kind::Flag { default } => {

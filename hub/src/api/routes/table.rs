@@ -174,6 +174,28 @@ const SERVICE_START: &[Param] = &[SNAPSHOT_NAME.required(), DISSECTION_NAME];
 const SERVICE_NAMED: &[Param] = &[SNAPSHOT_NAME, DISSECTION_NAME.required()];
 const SERVICE_GET: &[Param] = &[SNAPSHOT_NAME, DISSECTION_NAME, CONNECT, ENCODING, MESSAGE, BASE64];
 
+/// What can be recorded: also what the tool takes.
+pub(in crate::api) const RECORDING: &[Param] = &[
+    text(
+        "capture",
+        "how much of each packet: whole, headers, first:BYTES (of each connection, each way, then headers), or sample:1/N \
+         (whole packets of one flow in N)",
+    ),
+    text(
+        "filter",
+        "only packets that this lets through, in libpcap's language, e.g. not port 9100; an empty text for all",
+    )
+    .or(&["bpf_filter"]),
+    param(
+        "rules",
+        Kind::Objects,
+        "how much of which workload, the first that matches: [{\"match\": {\"namespace\": \"payments\", \"labels\": \
+         {\"app\": \"web\"}}, \"record\": \"headers\"}]; match by namespace, pod, labels and cgroup; record whole, headers, \
+         first:BYTES or none; an empty list for no rules",
+    ),
+    NODES,
+];
+
 /// Every route.
 pub(in crate::api) const ROUTES: &[Route] = &[
     Route {
@@ -206,6 +228,12 @@ pub(in crate::api) const ROUTES: &[Route] = &[
         "/mcp/l7-data-boundaries",
         "From when to when there are dissected calls",
         &[],
+    ),
+    get("/mcp/recording", "What each node records, and what it leaves out", &[NODES]),
+    put(
+        "/mcp/recording",
+        "Have the nodes record more or less from now on; what is not named stays as it is",
+        RECORDING,
     ),
     get("/mcp/snapshots", "All snapshots, newest first", &[]),
     post(
@@ -517,6 +545,13 @@ const fn get(path: &'static str, description: &'static str, params: &'static [Pa
 const fn post(path: &'static str, description: &'static str, params: &'static [Param]) -> Route {
     Route {
         method: "POST",
+        ..get(path, description, params)
+    }
+}
+
+const fn put(path: &'static str, description: &'static str, params: &'static [Param]) -> Route {
+    Route {
+        method: "PUT",
         ..get(path, description, params)
     }
 }

@@ -1,7 +1,7 @@
 //! The pages of one column in one row group.
 
 use std::fs::File;
-use std::io::{BufWriter, Chain, Read};
+use std::io::{self, BufWriter, Read};
 
 use bytes::Bytes;
 use datafusion::parquet::basic::{Compression, Encoding};
@@ -14,6 +14,9 @@ use datafusion::parquet::file::reader::{ChunkReader, Length};
 use datafusion::parquet::file::statistics::Statistics;
 use datafusion::parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
 use datafusion::parquet::schema::types::ColumnDescPtr;
+
+/// Most bytes of a page's header.
+const HEADER_BYTES: usize = 64;
 
 /// A part's file.
 pub type PartFile = BufWriter<File>;
@@ -37,10 +40,13 @@ pub trait Leaf {
 /// The finished pages.
 pub(super) struct Chunk {
     codec: Compression,
-    /// The pages behind their headers, as the file will have them. The space is kept for the next row group's: memory that
-    /// is given back and asked for again is cleared again.
-    written: Vec<u8>,
+    /// The pages, and behind them those of an earlier row group, whose space the next ones get: memory that is given back
+    /// and asked for again is cleared again.
     pages: Vec<PageOfChunk>,
+    /// How many are of this row group.
+    used: usize,
+    /// Bytes of these.
+    bytes: usize,
     /// How the pages are encoded, and their levels.
     encodings: Vec<Encoding>,
     rows: u64,
@@ -54,9 +60,10 @@ pub(super) struct Chunk {
     room: Vec<u8>,
 }
 
+#[derive(Default)]
 struct PageOfChunk {
-    /// Bytes in the file.
-    len: usize,
+    /// The page behind its header, as the file will have it.
+    bytes: Vec<u8>,
     rows: u32,
 }
 
@@ -70,17 +77,20 @@ pub(super) struct Known {
 }
 
 /// A column's bytes in the file: the dictionary's page, then all others.
+#[derive(Clone)]
 struct Pages<'p> {
-    dictionary: &'p [u8],
-    others: &'p [u8],
+    /// What is left of the page that is being read.
+    page: &'p [u8],
+    others: std::slice::Iter<'p, PageOfChunk>,
 }
 
 impl Chunk {
     pub fn new(codec: Compression) -> Self {
         Self {
             codec,
-            written: Vec::new(),
             pages: Vec::new(),
+            used: 0,
+            bytes: 0,
             encodings: vec![Encoding::RLE],
             rows: 0,
             values: 0,
@@ -100,15 +110,21 @@ impl Chunk {
             rep_level_encoding: Encoding::RLE,
             statistics: None,
         };
-        match write(page, body.len(), &mut self.written) {
+        if self.pages.len() == self.used {
+            self.pages.push(PageOfChunk::default());
+        }
+        let Some(place) = self.pages.get_mut(self.used) else {
+            return;
+        };
+        place.bytes.clear();
+        place.rows = rows as u32;
+        match write(page, body.len(), &mut place.bytes) {
             Ok(spec) => {
+                self.used += 1;
+                self.bytes += spec.compressed_size;
                 self.rows += rows as u64;
                 self.values += values as i64;
                 self.uncompressed += spec.uncompressed_size;
-                self.pages.push(PageOfChunk {
-                    len: spec.compressed_size,
-                    rows: rows as u32,
-                });
                 if !self.encodings.contains(&encoding) {
                     self.encodings.push(encoding);
                 }
@@ -121,7 +137,7 @@ impl Chunk {
 
     /// Bytes that it holds.
     pub fn memory(&self) -> usize {
-        self.written.len()
+        self.bytes
     }
 
     /// Writes the pages, the dictionary first, and begins anew.
@@ -149,10 +165,15 @@ impl Chunk {
         }
         let mut offsets = OffsetIndexBuilder::new();
         let mut offset = dictionary.len();
-        for page in self.pages.drain(..) {
+        let pages = self
+            .pages
+            .get(..std::mem::take(&mut self.used))
+            .unwrap_or_default();
+        self.bytes = 0;
+        for page in pages {
             offsets.append_row_count(i64::from(page.rows));
-            offsets.append_offset_and_size(offset as i64, page.len as i32);
-            offset += page.len;
+            offsets.append_offset_and_size(offset as i64, page.bytes.len() as i32);
+            offset += page.bytes.len();
         }
         let mut metadata = ColumnChunkMetaData::builder(column)
             .set_compression(self.codec)
@@ -174,12 +195,10 @@ impl Chunk {
             offset_index: Some(offsets.build()),
         };
         let pages = Pages {
-            dictionary: &dictionary,
-            others: &self.written,
+            page: &dictionary,
+            others: pages.iter(),
         };
-        group.append_column(&pages, close)?;
-        self.written.clear();
-        Ok(())
+        group.append_column(&pages, close)
     }
 
     /// A page's body as the file has it.
@@ -199,6 +218,7 @@ impl Chunk {
 
 /// Appends a page behind its header.
 fn write(page: Page, uncompressed: usize, out: &mut Vec<u8>) -> Result<PageWriteSpec> {
+    out.reserve_exact(page.buffer().len() + HEADER_BYTES);
     let mut sink = TrackedWrite::new(out);
     let mut writer = SerializedPageWriter::new(&mut sink);
     let spec = writer.write_page(CompressedPage::new(page, uncompressed))?;
@@ -208,18 +228,30 @@ fn write(page: Page, uncompressed: usize, out: &mut Vec<u8>) -> Result<PageWrite
 
 impl Length for Pages<'_> {
     fn len(&self) -> u64 {
-        (self.dictionary.len() + self.others.len()) as u64
+        let others = self.others.clone().map(|page| page.bytes.len());
+        (self.page.len() + others.sum::<usize>()) as u64
+    }
+}
+
+impl Read for Pages<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        while self.page.is_empty() {
+            match self.others.next() {
+                Some(next) => self.page = &next.bytes,
+                None => return Ok(0),
+            }
+        }
+        self.page.read(space)
     }
 }
 
 impl<'p> ChunkReader for Pages<'p> {
-    type T = Chain<&'p [u8], &'p [u8]>;
+    type T = Self;
 
-    fn get_read(&self, start: u64) -> Result<Self::T> {
-        let start = start as usize;
-        let dictionary = self.dictionary.get(start..).unwrap_or_default();
-        let others = self.others.get(start.saturating_sub(self.dictionary.len())..);
-        Ok(dictionary.chain(others.unwrap_or_default()))
+    fn get_read(&self, start: u64) -> Result<Self> {
+        let mut pages = self.clone();
+        io::copy(&mut pages.by_ref().take(start), &mut io::sink())?;
+        Ok(pages)
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {

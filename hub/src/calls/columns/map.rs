@@ -142,12 +142,17 @@ impl Names {
     #[inline]
     fn find(&mut self, name: &[u8]) -> Option<u32> {
         let guess = self.spellings.get(self.last as usize)?.next;
-        if let Some(spelling) = self.spellings.get(guess as usize)
-            && *spelling.name == *name
-        {
-            self.last = guess;
-            return Some(spelling.id);
+        match self.spellings.get(guess as usize) {
+            Some(spelling) if *spelling.name == *name => {
+                self.last = guess;
+                Some(spelling.id)
+            }
+            _ => self.search(name),
         }
+    }
+
+    #[cold]
+    fn search(&mut self, name: &[u8]) -> Option<u32> {
         let found = *self.numbers.get(name)?;
         self.follow(found);
         self.spellings.get(found as usize).map(|spelling| spelling.id)

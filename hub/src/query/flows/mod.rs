@@ -108,9 +108,6 @@ pub struct FlowsPage {
     /// What is to be said about how the filter was run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Packets that the recorders lost, so that numbers are too small; absent when none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lost_packets: Option<u64>,
 }
 
 /// The flows that match.
@@ -152,7 +149,6 @@ pub async fn flows(db: &Database, query: &FlowsQuery) -> Result<FlowsPage, Query
     let mut page = FlowsPage {
         total,
         warnings: scoped.warnings(),
-        lost_packets: Some(db.summary().lost_packets).filter(|lost| *lost > 0),
         ..FlowsPage::default()
     };
     let mut room = query.max_bytes.unwrap_or(usize::MAX);

@@ -1,7 +1,8 @@
 //! What is recorded, and a first look at it.
 
-use super::{DB, END_TIME, NEXT, START_TIME, always, member, text};
-use crate::api::operations::{boundaries, health, investigate, operation};
+use super::{DB, END_TIME, NEXT, NODES, START_TIME, always, member, text};
+use crate::api::operations::{boundaries, health, investigate, operation, recording};
+use crate::api::routes::RECORDING;
 use crate::api::tools::Effect::{AddsOnce, Reads};
 use crate::api::tools::Run::{AtOnce, Followed};
 use crate::api::tools::Tool;
@@ -53,6 +54,12 @@ pub(super) static TOOLS: &[Tool] = &[
                 "totals",
                 "object",
                 "Calls, failed calls, error rate, latencies in ms",
+            ),
+            member(
+                "findings",
+                "array",
+                "What stands out, a sentence each: failures, shifts, retries, connections, waiting; with the filter (kfl) \
+                 or the calls that prove it",
             ),
             member("outcomes", "object", "Calls by outcome"),
             member("statuses", "object", "Calls by status"),
@@ -134,5 +141,40 @@ pub(super) static TOOLS: &[Tool] = &[
         effect: Reads,
         rows: "nodes",
         run: AtOnce(operation!(health::get)),
+    },
+    Tool {
+        name: "get_recording",
+        title: "What is recorded",
+        description: "How much of whose packets each node records: whole packets, headers or a share of the flows, by \
+            filter and by rules; and what it leaves out to keep its budget. Ask when bodies or whole workloads are missing.",
+        params: &[NODES],
+        gives: &[
+            always(
+                "nodes",
+                "array",
+                "capture, filter, rules, since_ts, left_out_packets and shortened_packets of each node; shedding where it \
+                 records less than was asked for; error where one does not answer",
+            ),
+            member("explanation", "string", "Why there is nothing, when there is nothing"),
+        ],
+        effect: Reads,
+        rows: "nodes",
+        run: AtOnce(operation!(recording::get)),
+    },
+    Tool {
+        name: "set_recording",
+        title: "Change what is recorded",
+        description: "Has the nodes record more or less from now on, without a restart and without a packet lost by the \
+            change, which is written onto the tape. What is not named stays as it is. It cannot bring back what was not \
+            recorded; after an agent starts anew its flags hold again.",
+        params: RECORDING,
+        gives: &[
+            always("success", "boolean", "Whether every node asked has done it"),
+            always("changed", "array", "The nodes that have"),
+            always("nodes", "array", "What each records now, as in get_recording"),
+        ],
+        effect: AddsOnce,
+        rows: "nodes",
+        run: AtOnce(operation!(recording::change)),
     },
 ];
