@@ -12,9 +12,11 @@
     reason = "helpers and the context are reached through pointers, globals are set by the loader"
 )]
 
+use core::arch::asm;
+use core::mem::offset_of;
 use core::ptr::addr_of;
 
-use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::{
     bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sk_fullsock, bpf_sk_lookup_tcp, bpf_sk_lookup_udp,
     bpf_sk_release, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
@@ -268,11 +270,18 @@ fn is_ip(ctx: &SkBuffContext) -> bool {
 #[inline(always)]
 fn set_mark(ctx: &SkBuffContext, on: bool) {
     let (skb, mark) = (ctx.skb.skb, mark());
-    // SAFETY: a field of this program's own context, which classifiers may write.
+    // SAFETY: a field of this program's own context, which classifiers may write. In assembly, because the verifier wants
+    // its place to stand in the instruction, and the compiler may add it up before.
     unsafe {
         let tc_index = (*skb).tc_index;
         if (tc_index & mark != 0) != on {
-            (*skb).tc_index = tc_index ^ mark;
+            asm!(
+                "*(u32 *)({skb} + {at}) = {value}",
+                skb = in(reg) skb,
+                at = const offset_of!(__sk_buff, tc_index),
+                value = in(reg) u64::from(tc_index ^ mark),
+                options(nostack)
+            );
         }
     }
 }

@@ -317,6 +317,11 @@ fn hand_over(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
         wanted,
         owner,
     } = head;
+    // SAFETY: the helper takes nothing.
+    let time = unsafe { bpf_ktime_get_boot_ns() };
+    // From here on the verifier knows nothing of how this came about, so it looks at the rest once for each size, and not
+    // again for every way that leads here.
+    let wanted = (unforeseen(u64::from(wanted) ^ time) ^ time) as u32;
     let room = room_for(wanted) as usize;
     let Some(mut entry) = PACKETS.reserve_bytes(size_of::<PacketRecord>() + room, 0) else {
         return count(counters, offset_of!(KernelCounters, ring_full), 1);
@@ -332,7 +337,7 @@ fn hand_over(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
         record.cast::<PacketRecord>().write(PacketRecord {
             kind,
             captured,
-            time: bpf_ktime_get_boot_ns(),
+            time,
             cgroup: owner.cgroup,
             cookie: owner.cookie,
             orig_len: len,

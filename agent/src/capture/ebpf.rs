@@ -748,7 +748,7 @@ mod tests {
             let room = room_for(bytes);
             assert!(room >= bytes && room % 8 == 0, "{room} bytes for {bytes}");
             assert!(
-                room - bytes <= 40 || f64::from(room - bytes) <= 0.0875 * f64::from(bytes),
+                room - bytes <= 40 || f64::from(room - bytes) <= 0.22 * f64::from(bytes),
                 "{room} bytes for {bytes}"
             );
         }

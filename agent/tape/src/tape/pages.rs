@@ -65,7 +65,8 @@ impl Pages {
                 && (segment.sealed || segment.bytes.saturating_sub(part.sent) >= STEP)
             {
                 advise(&part.file, part.sent, segment.bytes);
-                part.sent = segment.bytes;
+                // Someone may have cut it short.
+                part.sent = part.sent.max(segment.bytes);
             }
         }
         let mut kept: u64 = self.files.iter().map(|part| part.sent - part.let_go).sum();
@@ -134,6 +135,17 @@ mod tests {
             assert_eq!((last.sent, last.let_go), (8 * STEP, 0));
         }
         assert_eq!(kept(&pages), KEPT);
+    }
+
+    #[test]
+    fn a_segment_that_was_cut_short_is_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pages = Pages::default();
+        File::create(dir.path().join("1.pcapng")).unwrap();
+        for (bytes, sealed) in [(2 * KEPT, false), (STEP, true), (0, true)] {
+            pages.settle(dir.path(), &[segment("1.pcapng", bytes, sealed)]);
+            assert_eq!(kept(&pages), KEPT);
+        }
     }
 
     #[test]
