@@ -167,6 +167,9 @@ pub trait Packet: Bytes {
 
     /// How urgently the ring asks for less: one of [`shed`].
     fn pressure(&self) -> u32;
+
+    /// Whether bulk has had its share of the machine; if not, these bytes take of it.
+    fn bulk_is_spent(&self, bytes: u32) -> bool;
 }
 
 /// Where a packet is in the bytes that are at hand.
@@ -192,7 +195,7 @@ pub fn decide<P: Packet>(choice: &Choice, packet: &P, span: Span) -> Verdict {
             Err(why) => return Verdict::LeaveOut(why),
         }
     }
-    let shed = wanted > HEAD_BYTES && is_shed(choice.shed, packet, span.len);
+    let shed = wanted > HEAD_BYTES && is_shed(choice.shed, packet, span.len, wanted);
     Verdict::Record {
         wanted: if shed { HEAD_BYTES } else { wanted },
         shed,
@@ -242,7 +245,11 @@ fn chosen<P: Packet>(choice: &Choice, packet: &P, span: Span) -> Result<u32, Lef
             let payload = payload_end.saturating_sub(headers.bytes);
             let before = packet.carried(&headers, payload);
             let left = u64::from(rule.bytes).saturating_sub(before);
-            head.saturating_add(if u64::from(payload) < left { payload } else { left as u32 })
+            head.saturating_add(if u64::from(payload) < left {
+                payload
+            } else {
+                left as u32
+            })
         }
         _ => head,
     };
@@ -250,13 +257,17 @@ fn chosen<P: Packet>(choice: &Choice, packet: &P, span: Span) -> Result<u32, Lef
 }
 
 /// Whether only the head of a packet so long is recorded.
+///
+/// Of bulk also when it has had its share, however empty the ring is: to copy 64 KiB takes as long as all else that the
+/// kernel does with such a packet, so a transfer that is recorded whole runs at half its speed.
 #[inline(always)]
-fn is_shed<P: Packet>(budget: u32, packet: &P, len: u32) -> bool {
+fn is_shed<P: Packet>(budget: u32, packet: &P, len: u32, wanted: u32) -> bool {
     if len <= SMALL_BYTES {
         return false;
     }
-    let least = if len > BULK_BYTES { shed::BULK } else { shed::BODIES };
-    budget >= least || packet.pressure() >= least
+    let bulk = len > BULK_BYTES;
+    let least = if bulk { shed::BULK } else { shed::BODIES };
+    budget >= least || packet.pressure() >= least || bulk && packet.bulk_is_spent(wanted)
 }
 
 /// The largest place of the flows of which one in `parts` is recorded.

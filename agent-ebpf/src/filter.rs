@@ -127,7 +127,10 @@ impl<'a, B: Bytes + ?Sized> Frame<'a, B> {
         let at = self.network.wrapping_sub(ETHERNET).wrapping_add(at);
         match size {
             SIZE_B => self.bytes.load::<1>(at).map(|[byte]| u32::from(byte)),
-            SIZE_H => self.bytes.load::<2>(at).map(|two| u32::from(u16::from_be_bytes(two))),
+            SIZE_H => self
+                .bytes
+                .load::<2>(at)
+                .map(|two| u32::from(u16::from_be_bytes(two))),
             _ => self.bytes.load::<4>(at).map(u32::from_be_bytes),
         }
     }

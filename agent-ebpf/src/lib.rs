@@ -74,6 +74,31 @@ pub const BULK_BYTES: u32 = 4096;
 /// See [`BULK_BYTES`].
 pub const SMALL_BYTES: u32 = 256;
 
+/// The least of some sizes that holds so many bytes, or the largest.
+///
+/// A chain of branches, since the kernel wants the size of a reservation to be a constant: behind each of them it is.
+macro_rules! least_of {
+    ($bytes:expr; $($size:literal)+; $largest:expr) => {
+        $(if $bytes <= $size { $size } else)+ { $largest }
+    };
+}
+
+/// The room that is made for a packet: at most 16 bytes or a twelfth more than it needs. That is taken of the ring, not
+/// of the tape, and not written to.
+#[inline(always)]
+pub fn room_for(bytes: u32) -> u32 {
+    if bytes <= 1536 {
+        return least_of!(bytes;
+            40 56 72 88 104 120 136 152 168 184 200 216 232 256 280 304 328 352 376 408 440 472 512 552 592 640 688 744
+            800 864 928 1000 1080 1160 1248 1344 1448 1504; 1536);
+    }
+    least_of!(bytes;
+        1656 1784 1928 2080 2240 2416 2608 2816 3040 3280 3536 3816 4120 4448 4800 5184 5592 6032 6512 7032 7592 8192
+        8848 9216 9952 10744 11600 12528 13528 14608 15776 17032 18392 19856 21440 23152 25000 27000 29160 31488 34000
+        36720 39656 42824 46248 49944 53936 58248 62904 65536 67936 73368 79232 85568 92408 99800 107784 116400 125712
+        135768 146624 158352 171016 184696 199472 215424 232656 251264; MAX_PACKET_BYTES as u32)
+}
+
 /// Interfaces that are recorded on. A node has some hundreds of pods (Kubernetes: 110), mostly with one each.
 pub const MAX_INTERFACES: u32 = 4096;
 

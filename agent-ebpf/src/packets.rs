@@ -27,7 +27,7 @@ use wiretape_agent_ebpf::choice::{
 };
 use wiretape_agent_ebpf::headers::{Bytes, Headers};
 use wiretape_agent_ebpf::{
-    Exclusion, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind,
+    Exclusion, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind, room_for,
 };
 
 use crate::interfaces;
@@ -66,6 +66,19 @@ static EXCLUDED: [Exclusion; MAX_EXCLUSIONS] = [Exclusion {
 /// size.
 #[unsafe(no_mangle)]
 static WAKE_SHIFT: u32 = 20;
+
+/// What a byte of bulk costs of the time in which bulk is recorded whole, in 256ths of a nanosecond: the inverse of a
+/// rate. 0 is no limit. Set by the loader.
+#[unsafe(no_mangle)]
+static BULK_COST: u64 = 0;
+
+/// For so many nanoseconds may be borrowed ahead: the longest burst. Set by the loader.
+#[unsafe(no_mangle)]
+static BULK_BURST: u64 = 0;
+
+/// Until when bulk has used its time up, and from when on it may have some again.
+static mut BULK_PAID: u64 = 0;
+static mut BULK_AGAIN: u64 = 0;
 
 /// The verdict "let it pass": the only one there is here.
 const PASS: i32 = 1;
@@ -141,37 +154,7 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
         wanted,
         owner,
     };
-    // The kernel wants the size of a reservation to be a constant, so there are tiers, each about a quarter
-    // to a half above the one before: a record wastes at most that much of the ring, and nothing on the
-    // tape, which takes the packet's own length.
-    match wanted {
-        0..=56 => hand_over::<56>(ctx, head, counters),
-        57..=88 => hand_over::<88>(ctx, head, counters),
-        89..=152 => hand_over::<152>(ctx, head, counters),
-        153..=256 => hand_over::<256>(ctx, head, counters),
-        257..=400 => hand_over::<400>(ctx, head, counters),
-        401..=640 => hand_over::<640>(ctx, head, counters),
-        641..=1024 => hand_over::<1024>(ctx, head, counters),
-        // An Ethernet frame's 1500.
-        1025..=1504 => hand_over::<1504>(ctx, head, counters),
-        1505..=2304 => hand_over::<2304>(ctx, head, counters),
-        2305..=3072 => hand_over::<3072>(ctx, head, counters),
-        3073..=4608 => hand_over::<4608>(ctx, head, counters),
-        4609..=6144 => hand_over::<6144>(ctx, head, counters),
-        // A jumbo frame's 9000.
-        6145..=9216 => hand_over::<9216>(ctx, head, counters),
-        9217..=12288 => hand_over::<12288>(ctx, head, counters),
-        12289..=18432 => hand_over::<18432>(ctx, head, counters),
-        18433..=24576 => hand_over::<24576>(ctx, head, counters),
-        24577..=36864 => hand_over::<36864>(ctx, head, counters),
-        36865..=49152 => hand_over::<49152>(ctx, head, counters),
-        // What GSO makes at most, unless it is told to make more.
-        49153..=66048 => hand_over::<66048>(ctx, head, counters),
-        66049..=98304 => hand_over::<98304>(ctx, head, counters),
-        98305..=131072 => hand_over::<131072>(ctx, head, counters),
-        131073..=196608 => hand_over::<196608>(ctx, head, counters),
-        _ => hand_over::<MAX_PACKET_BYTES>(ctx, head, counters),
-    }
+    hand_over(ctx, head, counters);
 }
 
 /// What of a packet is recorded, by the choice that holds now.
@@ -221,9 +204,8 @@ impl Bytes for Passing<'_> {
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
         let mut bytes = [0_u8; N];
         // SAFETY: the helper is given this program's own context, and room for what it writes.
-        let loaded = unsafe {
-            bpf_skb_load_bytes(self.ctx.skb.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32)
-        };
+        let loaded =
+            unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
         (loaded == 0).then_some(bytes)
     }
 }
@@ -256,7 +238,11 @@ impl Packet for Passing<'_> {
             if silent {
                 known.bytes = [0; 2];
             }
-            let way = if self.inward { &mut known.bytes[0] } else { &mut known.bytes[1] };
+            let way = if self.inward {
+                &mut known.bytes[0]
+            } else {
+                &mut known.bytes[1]
+            };
             let before = if headers.opens { 0 } else { *way };
             *way = before + u64::from(payload);
             return before;
@@ -281,6 +267,33 @@ impl Packet for Passing<'_> {
             _ => shed::NOTHING,
         }
     }
+
+    /// Bursts are recorded whole, and what is long goes on in heads until half of a burst fits again: pieces that hang
+    /// together tell more than packets here and there. Two CPUs at once may take the same time: it is a rate, not an
+    /// account.
+    #[inline(always)]
+    fn bulk_is_spent(&self, bytes: u32) -> bool {
+        // SAFETY: plain globals, of which the loader changes two after compilation, and the others are this program's.
+        unsafe {
+            let (cost, burst) = (
+                addr_of!(BULK_COST).read_volatile(),
+                addr_of!(BULK_BURST).read_volatile(),
+            );
+            if cost == 0 {
+                return false;
+            }
+            let now = bpf_ktime_get_boot_ns();
+            if now < addr_of!(BULK_AGAIN).read_volatile() {
+                return true;
+            }
+            let paid = addr_of!(BULK_PAID).read_volatile().max(now) + (u64::from(bytes) * cost >> 8);
+            addr_of_mut!(BULK_PAID).write_volatile(paid);
+            if paid > now + burst {
+                addr_of_mut!(BULK_AGAIN).write_volatile(paid - burst / 2);
+            }
+            false
+        }
+    }
 }
 
 /// What is known of a packet before its bytes are.
@@ -296,16 +309,9 @@ struct Head {
     owner: Owner,
 }
 
-/// A record with room for `N` bytes of packet.
-#[repr(C)]
-struct Tier<const N: usize> {
-    record: PacketRecord,
-    data: [u8; N],
-}
-
-/// Writes the record into the ring, with room for `N` bytes.
+/// Writes the record into the ring, with room for the bytes that are wanted.
 #[inline(always)]
-fn hand_over<const N: usize>(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
+fn hand_over(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
     let Head {
         kind,
         from,
@@ -313,18 +319,19 @@ fn hand_over<const N: usize>(ctx: &SkBuffContext, head: Head, counters: *mut Ker
         wanted,
         owner,
     } = head;
-    let Some(mut entry) = PACKETS.reserve::<Tier<N>>(0) else {
+    let room = room_for(wanted) as usize;
+    let Some(mut entry) = PACKETS.reserve_bytes(size_of::<PacketRecord>() + room, 0) else {
         return count(counters, offset_of!(KernelCounters, ring_full), 1);
     };
-    let tier = entry.as_mut_ptr();
-    let captured = if wanted as usize > N { N as u32 } else { wanted };
+    let record = entry.as_mut_ptr();
+    let captured = wanted.min(MAX_PACKET_BYTES as u32);
     // The verifier wants to see that it is not 0 and fits; the compiler knows, and would leave the check out.
     let last = unforeseen(u64::from(captured).wrapping_sub(1));
-    let fits = last < N as u64;
-    // SAFETY: `tier` is the ring's memory, reserved for this record alone until it is submitted or discarded,
-    // and the helpers are given this program's own context. The bytes loaded fit: `captured <= N`.
+    let fits = last < room as u64;
+    // SAFETY: `record` is the ring's memory, reserved for this record alone until it is submitted or discarded, and
+    // the helpers are given this program's own context. The bytes loaded fit: `captured <= room`.
     let loaded = unsafe {
-        addr_of_mut!((*tier).record).write(PacketRecord {
+        record.cast::<PacketRecord>().write(PacketRecord {
             kind,
             captured,
             time: bpf_ktime_get_boot_ns(),
@@ -333,7 +340,7 @@ fn hand_over<const N: usize>(ctx: &SkBuffContext, head: Head, counters: *mut Ker
             orig_len: len,
             ifindex: (*ctx.skb.skb).ifindex,
         });
-        let data = addr_of_mut!((*tier).data);
+        let data = record.add(size_of::<PacketRecord>());
         fits && bpf_skb_load_bytes(ctx.skb.skb.cast(), from, data.cast(), (last + 1) as u32) == 0
     };
     if !loaded {
@@ -344,7 +351,7 @@ fn hand_over<const N: usize>(ctx: &SkBuffContext, head: Head, counters: *mut Ker
     if len > captured {
         count(counters, offset_of!(KernelCounters, truncated), 1);
     }
-    entry.submit(wake_up(size_of::<Tier<N>>() as u64));
+    entry.submit(wake_up((size_of::<PacketRecord>() + room) as u64));
 }
 
 /// The same value, of which the compiler knows nothing.

@@ -69,7 +69,12 @@ pub struct Config {
 
     /// How much of each packet is recorded: whole, headers, first:BYTES (of each connection, each way, then headers),
     /// or sample:1/N (whole packets of one flow in N)
-    #[arg(long, value_name = "HOW MUCH", default_value = "whole", env = "WIRETAPE_CAPTURE")]
+    #[arg(
+        long,
+        value_name = "HOW MUCH",
+        default_value = "whole",
+        env = "WIRETAPE_CAPTURE"
+    )]
     pub capture: Capture,
 
     /// Record only packets that this lets through, in libpcap's language, e.g. "not port 9100"
@@ -144,6 +149,11 @@ pub struct Config {
     #[arg(long, value_name = "SIZE", env = "WIRETAPE_BUFFER_SIZE")]
     #[arg(default_value = "64MiB", value_parser = buffer_size)]
     pub buffer_size: u32,
+
+    /// Bytes in a second that are recorded whole of bulk transfers once they last; 24MiB for each processor when not
+    /// given (eBPF)
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "WIRETAPE_BULK_RATE")]
+    pub bulk_rate: Option<u64>,
 
     /// YAML file that says which cgroup, address or process is which workload; read again on SIGHUP
     #[arg(long, value_name = "FILE", env = "WIRETAPE_WORKLOADS")]
@@ -230,7 +240,9 @@ impl Config {
             );
         }
         if let Some(memory) = self.memory_budget.filter(|memory| *memory < LEAST_MEMORY) {
-            bail!("--memory-budget {memory} is too little: {LEAST_MEMORY} bytes at least, half of them for packets");
+            bail!(
+                "--memory-budget {memory} is too little: {LEAST_MEMORY} bytes at least, half of them for packets"
+            );
         }
         Ok(())
     }
@@ -243,7 +255,12 @@ impl Config {
         Ok(Recording {
             capture: self.capture,
             filter: self.filter.trim().to_owned(),
-            rules: self.rules.as_deref().map(read_rules).transpose()?.unwrap_or_default(),
+            rules: self
+                .rules
+                .as_deref()
+                .map(read_rules)
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 
@@ -456,12 +473,23 @@ mod tests {
 
     #[test]
     fn a_budget_is_read_and_the_buffer_made_to_fit() {
-        let flags = ["wiretape-agent", "--cpu-budget", "5%", "--disk-budget", "20MB/s", "--memory-budget", "100MiB"];
+        let flags = [
+            "wiretape-agent",
+            "--cpu-budget",
+            "5%",
+            "--disk-budget",
+            "20MB/s",
+            "--memory-budget",
+            "100MiB",
+        ];
         let Arguments { config, .. } = Arguments::parse_from(flags);
         let budget = config.budget();
         assert_eq!((budget.cpu, budget.disk), (Some(0.05), Some(20_000_000)));
         assert_eq!(config.ring_bytes(), 32 << 20);
-        assert_eq!(Arguments::parse_from(["wiretape-agent"]).config.ring_bytes(), 64 << 20);
+        assert_eq!(
+            Arguments::parse_from(["wiretape-agent"]).config.ring_bytes(),
+            64 << 20
+        );
         assert!(Arguments::try_parse_from(["wiretape-agent", "--cpu-budget", "-1"]).is_err());
     }
 
@@ -472,11 +500,20 @@ mod tests {
             fs::write(file.path(), text).unwrap();
             read_rules(file.path())
         };
-        let rules = read("- match: { namespace: payments, labels: { app: web } }\n  record: first:4KiB\n- record: none\n");
+        let rules = read(
+            "- match: { namespace: payments, labels: { app: web } }\n  record: first:4KiB\n- record: none\n",
+        );
         let told: Vec<String> = rules.unwrap().iter().map(Rule::to_string).collect();
-        assert_eq!(told, ["first:4096 of namespace payments app=web", "none of all others"]);
+        assert_eq!(
+            told,
+            ["first:4096 of namespace payments app=web", "none of all others"]
+        );
         assert_eq!(read("").unwrap(), []);
-        for text in ["- match: { pods: x }\n  record: none\n", "- record: some\n", "- match: {}\n"] {
+        for text in [
+            "- match: { pods: x }\n  record: none\n",
+            "- record: some\n",
+            "- match: {}\n",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

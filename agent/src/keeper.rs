@@ -1,12 +1,13 @@
-//! The chores beside recording, on a thread of their own that gives way to everything else: cuts that nobody released
-//! are let go, the tape's files are looked after, and sealed segments compressed.
+//! The chores beside recording. On a thread that gives way to everything else, cuts that nobody released are let go, the
+//! tape's files are looked after, and sealed segments compressed. On another, what is written goes on to the disk, and out
+//! of memory.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use wiretape_tape::Shelf;
+use wiretape_tape::{Pages, Shelf};
 
 use crate::capture;
 use crate::recorder::wall_clock;
@@ -14,25 +15,39 @@ use crate::recorder::wall_clock;
 /// How often there may be something to do. Looking after the files is a `stat` of each.
 const ROUND: Duration = Duration::from_secs(5);
 
+/// How often what is written is brought on to the disk.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// Most segments remembered as not to be compressed, because it failed or gained nothing. The list begins anew when it
 /// is full, so that they are tried again.
 const MAX_PASSED_OVER: usize = 1024;
 
-/// The thread.
+/// The threads.
 pub struct Keeper {
-    /// Dropped to stop it.
-    go_on: Sender<()>,
-    thread: JoinHandle<()>,
+    /// Dropped to stop them.
+    go_on: [Sender<()>; 2],
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Keeper {
-    /// Starts it.
+    /// Starts them.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(shelf: Shelf, compress: bool) -> Result<Self> {
+        let (settle, stop_settling) = channel::<()>();
+        let tape = shelf.clone();
+        let settler = thread::Builder::new()
+            .name("settler".to_owned())
+            .spawn(move || {
+                let mut pages = Pages::default();
+                while stop_settling.recv_timeout(SETTLE) == Err(RecvTimeoutError::Timeout) {
+                    tape.settle(&mut pages);
+                }
+            })
+            .context("the settler's thread cannot be started")?;
         let (go_on, stopped) = channel::<()>();
-        let thread = thread::Builder::new()
+        let keeper = thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || {
                 if let Err(error) = capture::give_way() {
@@ -46,14 +61,19 @@ impl Keeper {
                 }
             })
             .context("the keeper's thread cannot be started")?;
-        Ok(Self { go_on, thread })
+        Ok(Self {
+            go_on: [go_on, settle],
+            threads: [keeper, settler],
+        })
     }
 
-    /// Has it end with what it is doing, and waits for that.
+    /// Has them end with what they are doing, and waits for that.
     pub fn stop(self) {
         drop(self.go_on);
-        if self.thread.join().is_err() {
-            tracing::error!("the keeper's thread panicked");
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the keeper's panicked");
+            }
         }
     }
 }

@@ -133,7 +133,14 @@ fn run(config: &Config) -> Result<()> {
         keeper: budget::Keeper::new(config.budget()),
     };
     let drain = Drain::new(waker);
-    let recording = Recording::start(capture, tape, attributed, chosen, Arc::clone(&status), drain.clone())?;
+    let recording = Recording::start(
+        capture,
+        tape,
+        attributed,
+        chosen,
+        Arc::clone(&status),
+        drain.clone(),
+    )?;
 
     let keeper = Keeper::start(shelf.clone(), config.compress)?;
     let length = Length {

@@ -256,7 +256,11 @@ impl Counted {
         let shares = self.status.shares();
         let help = "What is used of the budget, where there is one";
         let mut family = out.encode_descriptor("budget_used_ratio", help, None, MetricType::Gauge)?;
-        for (of, share) in [("cpu", shares.cpu), ("disk", shares.disk), ("memory", shares.memory)] {
+        for (of, share) in [
+            ("cpu", shares.cpu),
+            ("disk", shares.disk),
+            ("memory", shares.memory),
+        ] {
             if let Some(share) = share {
                 ConstGauge::new(share).encode(family.encode_family(&[("of", of)])?)?;
             }

@@ -280,7 +280,11 @@ impl Recorder {
             if let Err(error) = self.chosen.chooser.shed(level, &mut *self.capture) {
                 tracing::error!("the budget cannot be kept: {:#}", anyhow::Error::from(error));
             }
-            let reason = if level.is_shedding() { "Shedding" } else { "SheddingEnded" };
+            let reason = if level.is_shedding() {
+                "Shedding"
+            } else {
+                "SheddingEnded"
+            };
             tracing::warn!(limit, "to keep the budget, {level}");
             outcome = outcome.and(self.tape.event(&Event {
                 at: wall_clock(),

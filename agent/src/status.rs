@@ -220,10 +220,7 @@ impl Status {
     /// The counters were read, in a round in which nothing is left waiting.
     pub(crate) fn counted(&self, capture: CaptureCounters, tape: &TapeCounters, wall: Nanos, now: Nanos) {
         let packets = self.packets();
-        let waiting = capture
-            .seen
-            .saturating_sub(capture.not_handed_over() + packets)
-            > 0;
+        let waiting = capture.seen.saturating_sub(capture.not_handed_over() + packets) > 0;
         if !waiting {
             self.moved.store(now, Ordering::Relaxed);
         }

@@ -41,7 +41,11 @@ impl Scene {
     /// A cgroup below, made at its first use.
     fn place(&self, cgroup: &str) -> std::path::PathBuf {
         let path = self.cgroup.path.join(cgroup);
-        if path.exists() { path } else { self.cgroup.child(cgroup) }
+        if path.exists() {
+            path
+        } else {
+            self.cgroup.child(cgroup)
+        }
     }
 
     fn run(&self, role: &str) {
@@ -90,13 +94,22 @@ fn headers_alone_hold_no_byte_of_payload() {
     assert_eq!(recorded.len() as u64, seen);
     assert!(recorded.iter().all(|packet| packet.data.len() == headers(packet)));
     let carried: u64 = recorded.iter().map(|packet| u64::from(packet.orig_len)).sum();
-    assert!(carried > 800_000, "each byte is sent and received, and its length told: {carried}");
+    assert!(
+        carried > 800_000,
+        "each byte is sent and received, and its length told: {carried}"
+    );
     assert!(agent.metric("wiretape_agent_truncated_total") > 0);
     assert_eq!(agent.conditions(), Vec::<String>::new(), "a choice is no trouble");
     // Whoever reads the tape later knows.
-    let told = agent.events().into_iter().find(|event| event.kind == EventKind::Recorder);
+    let told = agent
+        .events()
+        .into_iter()
+        .find(|event| event.kind == EventKind::Recorder);
     let told = told.expect("an event of the recorder");
-    assert_eq!((told.message.as_str(), told.warning), ("recorded is: headers", false));
+    assert_eq!(
+        (told.message.as_str(), told.warning),
+        ("recorded is: headers", false)
+    );
 }
 
 #[test]
@@ -122,11 +135,22 @@ fn the_first_bytes_of_each_connection_each_way_then_headers() {
         streams.entry(key).or_default().extend_from_slice(payload);
     }
     streams.retain(|_, stream| !stream.is_empty());
-    let wanted: Vec<_> = [1, 2].iter().map(|seed| bytes(*seed, LEN)[..FIRST].to_vec()).collect();
+    let wanted: Vec<_> = [1, 2]
+        .iter()
+        .map(|seed| bytes(*seed, LEN)[..FIRST].to_vec())
+        .collect();
     for (key, stream) in &streams {
-        assert!(wanted.contains(stream), "{key:?}: {} bytes, or others", stream.len());
+        assert!(
+            wanted.contains(stream),
+            "{key:?}: {} bytes, or others",
+            stream.len()
+        );
     }
-    assert_eq!(streams.len(), 8, "two connections, two ends of each, two ways at each");
+    assert_eq!(
+        streams.len(),
+        8,
+        "two connections, two ends of each, two ways at each"
+    );
 }
 
 #[test]
@@ -147,11 +171,25 @@ fn a_share_of_the_flows_is_recorded_whole_at_both_ends_and_the_rest_not_at_all()
         flows.entry(flow(packet)).or_default()[usize::from(packet.direction == Direction::Out)] += 1;
     }
     let part = flows.len() as f64 / made as f64;
-    assert!((0.2..0.3).contains(&part), "{} of {made} connections", flows.len());
+    assert!(
+        (0.2..0.3).contains(&part),
+        "{} of {made} connections",
+        flows.len()
+    );
     if lost == 0 {
-        assert!(flows.values().all(|[received, sent]| received == sent && *sent >= 4), "one end alone");
+        assert!(
+            flows
+                .values()
+                .all(|[received, sent]| received == sent && *sent >= 4),
+            "one end alone"
+        );
     }
-    assert!(agent.events().iter().any(|event| event.message == "recorded is: sample:1/4"));
+    assert!(
+        agent
+            .events()
+            .iter()
+            .any(|event| event.message == "recorded is: sample:1/4")
+    );
 }
 
 #[test]
@@ -172,7 +210,11 @@ fn a_filter_is_changed_while_it_records_and_nothing_is_lost_by_that() {
     // A hundred changes while datagrams pass: each is on the tape or left out by the filter.
     let mut workload = Workload::start("flood 3", &scene.place("shop"), None);
     for number in 0..100 {
-        let filter = if number % 2 == 0 { "udp and greater 20" } else { "tcp or ip6" };
+        let filter = if number % 2 == 0 {
+            "udp and greater 20"
+        } else {
+            "tcp or ip6"
+        };
         change(&agent, json!({ "filter": filter }));
     }
     let told = change(&agent, json!({ "filter": "" }));
@@ -183,7 +225,11 @@ fn a_filter_is_changed_while_it_records_and_nothing_is_lost_by_that() {
     let kept = agent.metric("wiretape_agent_tape_packets_total");
     assert_eq!(seen, kept + agent.left_out() + lost);
     assert!(agent.left_out() > 100 && kept > recorded.len() as u64);
-    let changes = agent.events().into_iter().filter(|event| event.reason == "RecordingChanged").count();
+    let changes = agent
+        .events()
+        .into_iter()
+        .filter(|event| event.reason == "RecordingChanged")
+        .count();
     assert_eq!(changes, 101);
 
     let refused = agent.request("PUT", "/recording", "", br#"{"filter": "tcp prot 80"}"#);
@@ -198,21 +244,31 @@ fn rules_by_workload_hold_for_those_that_come_later_too() {
     }
     let scene = Scene::new();
     let file = scene.dir.path().join("rules.yaml");
-    let rules = "- match: { cgroup: 'secret*' }\n  record: none\n- match: { cgroup: shop }\n  record: headers\n";
+    let rules =
+        "- match: { cgroup: 'secret*' }\n  record: none\n- match: { cgroup: shop }\n  record: headers\n";
     std::fs::write(&file, rules).expect("written");
     let agent = scene.agent(&["--rules", &file.to_string_lossy()]);
     let count = |agent: &Agent, cgroup: &str| {
         let id = cgroup_id(&scene.cgroup.path.join(cgroup));
         let recorded = agent.recorded(&format!("of-{cgroup}"));
-        let of: Vec<_> = recorded.into_iter().filter(|packet| packet.cgroup == id).collect();
-        let whole = of.iter().filter(|packet| packet.data.len() as u32 == packet.orig_len).count();
+        let of: Vec<_> = recorded
+            .into_iter()
+            .filter(|packet| packet.cgroup == id)
+            .collect();
+        let whole = of
+            .iter()
+            .filter(|packet| packet.data.len() as u32 == packet.orig_len)
+            .count();
         (of.len(), whole)
     };
     for cgroup in ["secret-1", "shop", "other"] {
         scene.run_in("datagrams 5 1000", cgroup);
         // Until the cgroup is known by its name, what holds for all holds for it.
         thread::sleep(Duration::from_millis(600));
-        let before = { agent.settle(); count(&agent, cgroup) };
+        let before = {
+            agent.settle();
+            count(&agent, cgroup)
+        };
         scene.run_in("datagrams 50 1000", cgroup);
         agent.settle();
         let after = count(&agent, cgroup);
@@ -239,12 +295,25 @@ fn libpcap_records_by_the_same_choices() {
         return;
     }
     let scene = Scene::new();
-    let flags = ["--backend", "pcap", "--interface", "lo", "--capture", "headers", "--filter", "udp and greater 2000"];
+    let flags = [
+        "--backend",
+        "pcap",
+        "--interface",
+        "lo",
+        "--capture",
+        "headers",
+        "--filter",
+        "udp and greater 2000",
+    ];
     let agent = Agent::start(&scene.dir.path().join("tape"), &flags);
     scene.run("datagrams 20 3000");
     agent.wait_for("the datagrams", |agent| agent.boundaries().packets >= 20);
     let recorded = agent.recorded("all");
-    assert!(recorded.iter().all(|packet| packet.protocol() == Some(17) && packet.data.len() == 28));
+    assert!(
+        recorded
+            .iter()
+            .all(|packet| packet.protocol() == Some(17) && packet.data.len() == 28)
+    );
     agent.accounts();
 }
 
@@ -266,11 +335,19 @@ fn over_budget(flags: &[&str], role: &str, seconds: u64, used: impl Fn(&Agent) -
     agent.wait_for_condition("shedding");
     assert_eq!(agent.get("/alive").status, 200, "a new start would mend nothing");
     let told = agent.get("/boundaries").json();
-    assert!(told["recorded"]["shedding"].as_str().is_some_and(|text| text.contains("left out")), "{told}");
+    assert!(
+        told["recorded"]["shedding"]
+            .as_str()
+            .is_some_and(|text| text.contains("left out")),
+        "{told}"
+    );
     assert!(agent.metric("wiretape_agent_shed_level") > 0);
     workload.finish();
     agent.accounts();
-    let event = agent.events().into_iter().find(|event| event.reason == "Shedding");
+    let event = agent
+        .events()
+        .into_iter()
+        .find(|event| event.reason == "Shedding");
     let event = event.expect("an event of the recorder");
     assert!(event.warning && event.message.contains("left out"), "{event:?}");
     rates
@@ -283,13 +360,22 @@ fn the_disks_budget_is_kept() {
     }
     const BUDGET: f64 = 2_000_000.0;
     // 20 MB a second, as sent and as received.
-    let rates = over_budget(&["--disk-budget", "2MB/s"], "numbered 120000 10000 1000", 12, |agent| {
-        agent.metric("wiretape_agent_written_bytes_total") as f64
-    });
+    let rates = over_budget(
+        &["--disk-budget", "2MB/s"],
+        "numbered 120000 10000 1000",
+        12,
+        |agent| agent.metric("wiretape_agent_written_bytes_total") as f64,
+    );
     let mean = rates.iter().sum::<f64>() / rates.len() as f64;
-    eprintln!("disk: {:.2} of the budget, second by second {rates:.0?}", mean / BUDGET);
+    eprintln!(
+        "disk: {:.2} of the budget, second by second {rates:.0?}",
+        mean / BUDGET
+    );
     assert!(mean <= BUDGET * 1.1, "{mean:.0} bytes a second of {BUDGET}");
-    assert!(mean >= BUDGET * 0.05, "{mean:.0} bytes a second: hardly anything is recorded");
+    assert!(
+        mean >= BUDGET * 0.05,
+        "{mean:.0} bytes a second: hardly anything is recorded"
+    );
 }
 
 #[test]
@@ -298,11 +384,19 @@ fn the_processors_budget_is_kept() {
         return;
     }
     const BUDGET: f64 = 0.02;
-    let rates = over_budget(&["--cpu-budget", "2%"], "flood 12", 12, |agent| agent.usage().1 as f64 / 1000.0);
+    let rates = over_budget(&["--cpu-budget", "2%"], "flood 12", 12, |agent| {
+        agent.usage().1 as f64 / 1000.0
+    });
     let mean = rates.iter().sum::<f64>() / rates.len() as f64;
-    eprintln!("processor: {:.2} of the budget, second by second {rates:.3?}", mean / BUDGET);
+    eprintln!(
+        "processor: {:.2} of the budget, second by second {rates:.3?}",
+        mean / BUDGET
+    );
     // The kernel's part is beside this.
-    assert!(mean <= BUDGET * 1.25, "{mean:.3} of a processor, {BUDGET} allowed");
+    assert!(
+        mean <= BUDGET * 1.25,
+        "{mean:.3} of a processor, {BUDGET} allowed"
+    );
 }
 
 #[test]
@@ -331,7 +425,14 @@ fn what_is_recorded_is_told_in_every_segment_unless_it_is_everything() {
         return;
     }
     let scene = Scene::new();
-    let flags = ["--capture", "first:600", "--tape-size", "4MiB", "--segment-size", "256KiB"];
+    let flags = [
+        "--capture",
+        "first:600",
+        "--tape-size",
+        "4MiB",
+        "--segment-size",
+        "256KiB",
+    ];
     let agent = scene.agent(&flags);
     scene.run("numbered 6000 2000 1000");
     agent.settle();
@@ -345,13 +446,21 @@ fn what_is_recorded_is_told_in_every_segment_unless_it_is_everything() {
             let mut chunk = wiretape_tape::Chunk::default();
             let mut found = false;
             while reader.next_chunk(&mut chunk).expect("reads on") {
-                found |= chunk.events.iter().any(|event| event.message == "recorded is: first:600");
+                found |= chunk
+                    .events
+                    .iter()
+                    .any(|event| event.message == "recorded is: first:600");
             }
             found
         })
         .collect();
     // The newest may be younger than a second.
-    assert!(told.len() + 1 >= segments.len(), "{} of {}", told.len(), segments.len());
+    assert!(
+        told.len() + 1 >= segments.len(),
+        "{} of {}",
+        told.len(),
+        segments.len()
+    );
 }
 
 /// The kernel measures its programs while this lives, as it did before or not.
@@ -380,7 +489,11 @@ fn what_each_choice_costs() {
         return;
     }
     let _measured = Measured::new();
-    let count = if std::env::var_os("WIRETAPE_LONG").is_some() { 200_000 } else { 20_000 };
+    let count = if std::env::var_os("WIRETAPE_LONG").is_some() {
+        200_000
+    } else {
+        20_000
+    };
     let many: Vec<String> = (0..20).map(|number| format!("host 10.99.0.{number}")).collect();
     let many = format!("not ({})", many.join(" or "));
     let rules = "- match: { cgroup: shop }\n  record: whole\n";
@@ -399,7 +512,10 @@ fn what_each_choice_costs() {
         let scene = Scene::new();
         let file = scene.dir.path().join("rules.yaml").to_string_lossy().into_owned();
         std::fs::write(&file, rules).expect("written");
-        let flags: Vec<&str> = flags.iter().map(|flag| if *flag == "RULES" { &file } else { *flag }).collect();
+        let flags: Vec<&str> = flags
+            .iter()
+            .map(|flag| if *flag == "RULES" { &file } else { *flag })
+            .collect();
         let agent = scene.agent(&flags);
         // So that the cgroup has its rule.
         scene.run("datagrams 10 1000");

@@ -258,3 +258,36 @@ fn bodies_are_left_out_before_packets_are_lost() {
     assert_eq!(agent.metric("wiretape_agent_shed_total"), heads.len() as u64);
     assert_eq!(agent.metric("wiretape_agent_truncated_total"), heads.len() as u64);
 }
+
+#[test]
+fn bulk_that_lasts_is_recorded_in_heads_and_a_burst_whole() {
+    if common::cannot_record() {
+        return;
+    }
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let path = cgroup.path.to_string_lossy();
+    // A burst is half of the ring, some hundred of these packets; then the rate allows for 26 in a second.
+    let flags = ["--buffer-size", "1MiB", "--bulk-rate", "128KiB"];
+    let agent = Agent::start(
+        dir.path(),
+        &[&["--backend", "ebpf", "--cgroup", &path], &flags[..]].concat(),
+    );
+    Workload::start("datagrams 60 4200", &cgroup.child("burst"), None).finish();
+    assert_eq!(agent.settle(), 120, "each datagram is sent and received");
+    assert_eq!(agent.metric("wiretape_agent_shed_total"), 0, "a burst is whole");
+    Workload::start("datagrams 1000 5000", &cgroup.child("bulk"), None).finish();
+    assert_eq!(agent.settle(), 2120);
+    Workload::start("datagrams 100 4000", &cgroup.child("shop"), None).finish();
+    assert_eq!(agent.settle(), 2320);
+    assert_eq!(agent.boundaries().lost, 0);
+    let recorded = agent.recorded("all");
+    let of = |len: u32| recorded.iter().filter(move |packet| packet.orig_len == len);
+    let heads = of(5028).filter(|packet| packet.data.len() == 128).count();
+    assert!(heads > 1000, "only {heads} of 2000 are heads");
+    assert!(of(5028).all(|packet| matches!(packet.data.len(), 128 | 5028)));
+    assert!(
+        of(4028).all(|packet| packet.data.len() == 4028),
+        "what is no bulk does not pay for it"
+    );
+    assert_eq!(agent.metric("wiretape_agent_shed_total"), heads as u64);
+}

@@ -7,6 +7,8 @@ pub mod nodes;
 
 pub mod cluster;
 
+pub mod losses;
+
 pub mod snapshots;
 
 pub mod dissections;

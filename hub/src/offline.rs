@@ -10,11 +10,12 @@ use anyhow::{Context as _, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use wiretape_tape::Nanos;
+use wiretape_tape::{Nanos, SegmentInfo};
 
 use crate::descriptors;
 use crate::dissections::{self, Job, Progress, Source, Summary};
 use crate::hub::Hub;
+use crate::losses;
 use crate::query::{self, CallsPage, CallsQuery, Database, Format, MAX_LIMIT};
 use crate::snapshots::{Import, import};
 
@@ -160,11 +161,22 @@ fn job(args: &DissectArgs, out: &Path) -> anyhow::Result<Job> {
             }),
         }
     }
+    let losses = sources.iter().flat_map(|source| {
+        // A file that cannot be read is told by the job.
+        let segments = source
+            .files
+            .iter()
+            .filter_map(|file| wiretape_tape::index(file).ok()?);
+        let segments: Vec<SegmentInfo> = segments.map(|index| index.info).collect();
+        losses::of_segments(&source.node, &segments)
+    });
+    let losses = losses.collect();
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(processors, usize::from);
     Ok(Job {
         sources,
         names: Vec::new(),
+        losses,
         window: None,
         out: out.to_owned(),
         threads,

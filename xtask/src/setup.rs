@@ -153,6 +153,11 @@ const NEEDS: &[Need] = &[
         meet: Meet::Packages(&["dpkg", "dpkg-dev", "binutils", "busybox-static"]),
     },
     Need {
+        what: "dumpcap, stenographer, iperf3 (benchmarks record beside them, and what they send)",
+        met: || ["dumpcap", "stenotype", "iperf3"].into_iter().all(has_program),
+        meet: Meet::Packages(&["wireshark-common", "stenographer", "iperf3"]),
+    },
+    Need {
         what: "gRPC for Python (Debian's; benchmarks record it)",
         met: || Path::new("/usr/lib/python3/dist-packages/grpc").is_dir(),
         meet: Meet::Packages(&["python3-grpcio"]),

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use wiretape_agent_ebpf::choice::{
-    Carried, Choice, FLOW_SILENCE, LeftOut, MAX_CONNECTIONS, MAX_RULES, Packet as Judged, Rule, Span, Verdict,
-    decide, shed,
+    Carried, Choice, FLOW_SILENCE, LeftOut, MAX_CONNECTIONS, MAX_RULES, Packet as Judged, Rule, Span,
+    Verdict, decide, shed,
 };
 use wiretape_agent_ebpf::headers::{Bytes, Headers};
 use wiretape_tape::{Direction, LinkType, Packet};
@@ -171,6 +171,11 @@ impl Judged for Passing<'_> {
     fn pressure(&self) -> u32 {
         shed::NOTHING
     }
+
+    /// The source has copied it by now.
+    fn bulk_is_spent(&self, _: u32) -> bool {
+        false
+    }
 }
 
 /// How much connections have carried: at most [`MAX_CONNECTIONS`] of them.
@@ -276,11 +281,7 @@ mod tests {
     }
 
     /// The lengths of what is taken of packets, and what is counted.
-    fn taken(
-        choice: Choice,
-        rules: &[(u64, Rule)],
-        packets: Vec<Vec<u8>>,
-    ) -> (Vec<usize>, CaptureCounters) {
+    fn taken(choice: Choice, rules: &[(u64, Rule)], packets: Vec<Vec<u8>>) -> (Vec<usize>, CaptureCounters) {
         let mut choosing = Choosing::new(Ready(packets), &choice);
         for (cgroup, rule) in rules {
             choosing.rule(*cgroup, Some(*rule)).unwrap();
@@ -298,7 +299,14 @@ mod tests {
 
     #[test]
     fn headers_end_before_the_payload_and_first_bytes_of_each_connection_come_before_that() {
-        let packets = || vec![segment(1, 1000), segment(1, 1000), segment(1, 1000), segment(1, 1001)];
+        let packets = || {
+            vec![
+                segment(1, 1000),
+                segment(1, 1000),
+                segment(1, 1000),
+                segment(1, 1001),
+            ]
+        };
         let choice = |rule| Choice {
             rule,
             ..Choice::EVERYTHING
@@ -336,7 +344,10 @@ mod tests {
         assert!(of(counters.left_out.sample, 3000), "{counters:?}");
         assert!(of(counters.left_out.budget, 500), "{counters:?}");
         assert!(
-            packets.iter().filter(|packet| (headers(&packet[..], 0).flow >> 32) as u32 <= one_in(8)).count()
+            packets
+                .iter()
+                .filter(|packet| (headers(&packet[..], 0).flow >> 32) as u32 <= one_in(8))
+                .count()
                 == lengths.len(),
             "other flows than those"
         );

@@ -84,8 +84,8 @@ mod programs {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     use nix::sys::time::TimeValLike;
     use nix::time::{ClockId, clock_gettime};
+    use wiretape_agent_ebpf::choice::{Carried, Choices, MAX_CONNECTIONS, MAX_RULES, asks};
     use wiretape_agent_ebpf::filter::{self, Frame};
-    use wiretape_agent_ebpf::choice::{Carried, Choices, asks, MAX_CONNECTIONS, MAX_RULES};
     use wiretape_agent_ebpf::{
         Exclusion, InterfaceKey, KernelCounters, MAX_EXCLUSIONS, PACKET_RECORD_BYTES, PacketRecord, kind,
     };
@@ -258,7 +258,12 @@ mod programs {
             };
         }
         let wake_shift = scope.ring_bytes.ilog2() - WAKE_PART;
+        // 256ths of a nanosecond for a byte; a burst is what half of the ring holds.
+        let bulk_cost = ((256_000_000_000 / scope.bulk_rate.max(1)).max(1)).min(u64::from(u32::MAX));
+        let bulk_burst = (u64::from(scope.ring_bytes / 2) * bulk_cost) >> 8;
         let ebpf = EbpfLoader::new()
+            .override_global("BULK_BURST", &bulk_burst, true)
+            .override_global("BULK_COST", &bulk_cost, true)
             .override_global("EXCLUDED", &exclusions[..], true)
             .override_global("MARK", &mark, true)
             .override_global("WAKE_SHIFT", &wake_shift, true)
@@ -405,7 +410,11 @@ mod programs {
                     continue;
                 };
                 handed += 1;
-                if !passes(&self.chosen.banks[self.chosen.current as usize & 1], &record, data) {
+                if !passes(
+                    &self.chosen.banks[self.chosen.current as usize & 1],
+                    &record,
+                    data,
+                ) {
                     self.filtered += 1;
                     continue;
                 }
@@ -592,7 +601,9 @@ mod programs {
 
     impl Meter {
         fn of(ebpf: &Ebpf) -> Self {
-            let ids = ebpf.programs().filter_map(|(_, program)| Some(program.info().ok()?.id()));
+            let ids = ebpf
+                .programs()
+                .filter_map(|(_, program)| Some(program.info().ok()?.id()));
             Self {
                 programs: ids.collect(),
                 measuring: None,
@@ -603,7 +614,9 @@ mod programs {
         }
 
         fn is_due(&self) -> bool {
-            self.measuring.as_ref().is_some_and(|(_, since, ..)| since.elapsed() >= MEASURE)
+            self.measuring
+                .as_ref()
+                .is_some_and(|(_, since, ..)| since.elapsed() >= MEASURE)
         }
 
         /// Ends a measurement.
@@ -620,7 +633,9 @@ mod programs {
         /// What has been taken for so many packets. Begins the next measurement.
         fn taken(&mut self, seen: u64) -> Duration {
             let packets = seen.saturating_sub(self.seen);
-            self.taken += self.per_packet.saturating_mul(u32::try_from(packets).unwrap_or(u32::MAX));
+            self.taken += self
+                .per_packet
+                .saturating_mul(u32::try_from(packets).unwrap_or(u32::MAX));
             self.seen = seen;
             if self.measuring.is_none() && packets >= TELLING {
                 self.measuring = enable_stats(Stats::RunTime)
@@ -632,7 +647,9 @@ mod programs {
         }
 
         fn run_time(&self) -> Option<Duration> {
-            let ours = loaded_programs().filter_map(Result::ok).filter(|info| self.programs.contains(&info.id()));
+            let ours = loaded_programs()
+                .filter_map(Result::ok)
+                .filter(|info| self.programs.contains(&info.id()));
             let times: Vec<Duration> = ours.map(|info| info.run_time()).collect();
             (!times.is_empty()).then(|| times.into_iter().sum())
         }
@@ -752,5 +769,23 @@ mod programs {
         }
 
         fn flush(&self) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wiretape_agent_ebpf::{MAX_PACKET_BYTES, room_for};
+
+    #[test]
+    fn little_of_the_ring_is_left_empty() {
+        for bytes in 1..=MAX_PACKET_BYTES as u32 {
+            let room = room_for(bytes);
+            assert!(room >= bytes && room % 8 == 0, "{room} bytes for {bytes}");
+            assert!(
+                room - bytes <= 40 || f64::from(room - bytes) <= 0.0875 * f64::from(bytes),
+                "{room} bytes for {bytes}"
+            );
+        }
+        assert_eq!(room_for(u32::MAX), MAX_PACKET_BYTES as u32);
     }
 }

@@ -78,7 +78,11 @@ impl fmt::Display for Level {
             0 => write!(f, "nothing is left out"),
             Self::BULK => write!(f, "the bodies of bulk packets are left out"),
             Self::BODIES => write!(f, "all bodies are left out"),
-            _ => write!(f, "all bodies are left out, and all flows but one in {}", self.parts()),
+            _ => write!(
+                f,
+                "all bodies are left out, and all flows but one in {}",
+                self.parts()
+            ),
         }
     }
 }
@@ -193,13 +197,19 @@ impl Keeper {
         let cpu = used.cpu.saturating_sub(before.cpu).as_secs_f64() / passed;
         let disk = used.disk.saturating_sub(before.disk) as f64 / passed;
         self.shares = Shares {
-            cpu: self.budget.cpu.and_then(|limit| toward(self.shares.cpu, cpu, limit)),
+            cpu: self
+                .budget
+                .cpu
+                .and_then(|limit| toward(self.shares.cpu, cpu, limit)),
             disk: self
                 .budget
                 .disk
                 .and_then(|limit| toward(self.shares.disk, disk, limit as f64)),
             // Not a rate.
-            memory: self.budget.memory.map(|limit| used.memory as f64 / limit.max(1) as f64),
+            memory: self
+                .budget
+                .memory
+                .map(|limit| used.memory as f64 / limit.max(1) as f64),
         };
         self.judge(now)
     }
@@ -224,7 +234,11 @@ impl Keeper {
         } else {
             self.calm = None;
         }
-        if !self.level.is_shedding() && self.tried.is_some_and(|at| now.saturating_sub(at) > nanos(LONGEST_HOLD)) {
+        if !self.level.is_shedding()
+            && self
+                .tried
+                .is_some_and(|at| now.saturating_sub(at) > nanos(LONGEST_HOLD))
+        {
             (self.hold, self.tried) = (LEAST_HOLD, None);
         }
         (self.level != before).then_some((self.level, limit))
@@ -232,7 +246,10 @@ impl Keeper {
 
     /// What was used before a step says nothing of what will be after it: half a budget is what is expected.
     fn forget_rates(&mut self) {
-        for share in [&mut self.shares.cpu, &mut self.shares.disk].into_iter().flatten() {
+        for share in [&mut self.shares.cpu, &mut self.shares.disk]
+            .into_iter()
+            .flatten()
+        {
             *share = share.min(CALM);
         }
     }
@@ -298,7 +315,12 @@ mod tests {
     fn bodies_of_bulk_go_before_all_bodies_and_those_before_flows() {
         let mut keeper = keeper();
         let level = |keeper: &mut Keeper, rate: u64, from| {
-            follow(keeper, from, 30, |level| if level.is_shedding() { 800 } else { rate });
+            follow(
+                keeper,
+                from,
+                30,
+                |level| if level.is_shedding() { 800 } else { rate },
+            );
             (keeper.level.shed(), keeper.level.parts())
         };
         assert_eq!(level(&mut keeper, 1300, 0), (shed::BULK, 1));

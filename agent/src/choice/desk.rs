@@ -73,11 +73,7 @@ impl Desk {
     pub fn new(now: Recording, waker: Waker) -> (Self, Orders) {
         let (orders, taken) = sync_channel(MAX_WAITING);
         let asked = Arc::new(Mutex::new(now));
-        let desk = Self {
-            orders,
-            waker,
-            asked,
-        };
+        let desk = Self { orders, waker, asked };
         (desk, Orders(taken))
     }
 

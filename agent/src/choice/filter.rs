@@ -130,7 +130,11 @@ mod tests {
     fn programs() -> Vec<(&'static str, Filter, BpfProgram)> {
         let dead = Capture::dead(Linktype::ETHERNET).unwrap();
         let both = |text: &&'static str| {
-            (*text, Filter::compile(text).unwrap(), dead.compile(text, true).unwrap())
+            (
+                *text,
+                Filter::compile(text).unwrap(),
+                dead.compile(text, true).unwrap(),
+            )
         };
         FILTERS.iter().map(both).collect()
     }
@@ -187,10 +191,18 @@ mod tests {
                 let real = Frame::new(&frame[..], 14, true, length);
                 let wanted = program.filter(frame);
                 passed += usize::from(wanted);
-                assert_eq!(passes(filter.instructions(), &real), wanted, "{text}: {frame:02x?}");
+                assert_eq!(
+                    passes(filter.instructions(), &real),
+                    wanted,
+                    "{text}: {frame:02x?}"
+                );
                 if frame[12..14] != [0x08, 0x06] {
                     let bare = Frame::new(&frame[14..], 0, false, length);
-                    assert_eq!(passes(filter.instructions(), &bare), wanted, "{text}: {frame:02x?}");
+                    assert_eq!(
+                        passes(filter.instructions(), &bare),
+                        wanted,
+                        "{text}: {frame:02x?}"
+                    );
                 }
             }
             assert!(passed > 0 && passed < frames.len(), "{text} lets {passed} pass");

@@ -160,10 +160,7 @@ impl Chooser {
     }
 }
 
-fn enter(
-    changes: BTreeMap<u64, Option<KernelRule>>,
-    capture: &mut dyn Capture,
-) -> Result<(), CaptureError> {
+fn enter(changes: BTreeMap<u64, Option<KernelRule>>, capture: &mut dyn Capture) -> Result<(), CaptureError> {
     for (cgroup, rule) in changes {
         capture.rule(cgroup, rule)?;
     }

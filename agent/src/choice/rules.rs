@@ -33,7 +33,11 @@ impl Rules {
         // The last that is said of a cgroup holds: it may end and begin in one breath.
         for name in names.iter().filter(|name| name.cgroup != 0) {
             if name.until.is_some() {
-                if self.known.get(&name.cgroup).is_some_and(|known| known.rule.is_some()) {
+                if self
+                    .known
+                    .get(&name.cgroup)
+                    .is_some_and(|known| known.rule.is_some())
+                {
                     changes.insert(name.cgroup, None);
                 }
                 self.known.remove(&name.cgroup);
@@ -145,7 +149,11 @@ mod tests {
     #[test]
     fn the_first_rule_that_matches_counts_and_only_changes_are_told() {
         let mut known = Rules::default();
-        let names = [name(1, "shop", "front"), name(2, "payments", "batch-1"), name(3, "shop", "batch-2")];
+        let names = [
+            name(1, "shop", "front"),
+            name(2, "payments", "batch-1"),
+            name(3, "shop", "batch-2"),
+        ];
         let changes = known.learn(&names, &rules());
         assert_eq!(
             details(changes),
@@ -171,7 +179,9 @@ mod tests {
     #[test]
     fn no_more_cgroups_are_remembered_than_there_may_be() {
         let mut known = Rules::default();
-        let names: Vec<Name> = (1..=MAX_CGROUPS as u64 + 3).map(|id| name(id, "shop", "a")).collect();
+        let names: Vec<Name> = (1..=MAX_CGROUPS as u64 + 3)
+            .map(|id| name(id, "shop", "a"))
+            .collect();
         known.learn(&names, &rules());
         assert_eq!((known.known.len(), known.forgotten()), (MAX_CGROUPS, 3));
     }

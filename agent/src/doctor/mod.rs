@@ -100,7 +100,11 @@ pub fn examine(config: &Config) -> Report {
         findings.push(Finding::fails("flags", error.to_string(), "give others"));
     }
     if let Err(error) = config.recording().and_then(Prepared::new) {
-        findings.push(Finding::fails("choice", format!("{error:#}"), "give another --capture, --filter or --rules"));
+        findings.push(Finding::fails(
+            "choice",
+            format!("{error:#}"),
+            "give another --capture, --filter or --rules",
+        ));
     }
     Report {
         would_record: findings.iter().all(|finding| finding.verdict != Verdict::Fails),

@@ -34,9 +34,10 @@ pub use read::{
     ReadError, SegmentIndex, head_names, index, open,
 };
 pub use recording::{
-    Capture, Change, MAX_FILTER_BYTES, MAX_RULES, MAX_SAMPLE, Match, Record, Recorded, Recording, RecordingError, Rule,
+    Capture, Change, MAX_FILTER_BYTES, MAX_RULES, MAX_SAMPLE, Match, Record, Recorded, Recording,
+    RecordingError, Rule,
 };
 pub use tape::{
-    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError,
+    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Pages, Shelf, Tape, TapeCounters, TapeError,
     TapeOptions,
 };

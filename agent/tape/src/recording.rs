@@ -368,7 +368,10 @@ mod tests {
             };
             MAX_RULES + 1
         ];
-        assert_eq!(recording.check(), Err(RecordingError::TooManyRules(MAX_RULES + 1)));
+        assert_eq!(
+            recording.check(),
+            Err(RecordingError::TooManyRules(MAX_RULES + 1))
+        );
         recording.rules.clear();
         recording.filter = "x".repeat(MAX_FILTER_BYTES + 1);
         assert!(recording.check().is_err());

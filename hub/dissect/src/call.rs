@@ -304,9 +304,20 @@ pub struct Headers {
 
 /// Where a field stands in the buffer: begin and end of its name and of its value.
 #[derive(Clone, Copy, Debug)]
-struct Field {
+pub(crate) struct Field {
     name: (u32, u32),
     value: (u32, u32),
+}
+
+impl Field {
+    /// One whose name and value begin so far behind the buffer's begin, and are so long.
+    pub(crate) fn at(name: usize, name_len: usize, value: usize, value_len: usize) -> Self {
+        let part = |start: usize, len: usize| (start as u32, (start + len) as u32);
+        Self {
+            name: part(name, name_len),
+            value: part(value, value_len),
+        }
+    }
 }
 
 impl Headers {
@@ -341,6 +352,14 @@ impl Headers {
             value: place(value),
         }));
         headers
+    }
+
+    /// The fields of a head that is ASCII, given where they stand in it.
+    pub(crate) fn of_ascii(head: &[u8], fields: Vec<Field>) -> Self {
+        Self {
+            text: head.to_vec(),
+            fields,
+        }
     }
 
     /// Appends a field. Bytes that are not UTF-8 are shown as U+FFFD.

@@ -8,7 +8,7 @@ use crate::join::{Join, View};
 use crate::limits::VANTAGES;
 use crate::protocols::{Half, Request, Transaction};
 use crate::recognise::Dissection;
-use crate::record::{ClientBy, ConnectionRecord, SeenFrom};
+use crate::record::{ClientBy, ConnectionRecord, SeenFrom, TcpRecord};
 use crate::segment::{Flags, Observer, Segment};
 use crate::tcp::{Analysis, Close, Stream};
 use crate::{Counters, Marks, Nanos};
@@ -145,6 +145,7 @@ impl Connection {
         if any {
             if tcp.closed() {
                 dissection.end();
+                analysis.close();
             }
             self.collect(vantage, segment.ts, desk);
         }
@@ -207,6 +208,7 @@ impl Connection {
             + self.vantages.capacity() * size_of::<Vantage>()
             + self.vantages.iter().map(vantage).sum::<usize>()
             + self.join.memory()
+            + self.protocols.capacity() * size_of::<&str>()
     }
 
     /// Takes the transactions that an observer's dissection has given.
@@ -276,11 +278,14 @@ impl Connection {
         }
         let peer = |end| peer(&self.flow, &self.recorded, end);
         let ends = [client, client.other()];
+        let at_server = |vantage: &&Vantage| SeenFrom::of(vantage.observer, client) == SeenFrom::Server;
+        let server = self.vantages.iter().find(at_server);
         let record = ConnectionRecord {
             stream: self.stream,
             client: peer(client),
             server: peer(client.other()),
             client_by,
+            transport: "tcp".into(),
             tape: vantage.tape,
             seen_from: SeenFrom::of(vantage.observer, client),
             recorded: ends.map(|end| self.recorded[end].is_some()).into(),
@@ -289,7 +294,10 @@ impl Connection {
             protocols,
             calls: self.index,
             sent: ends.map(|end| analysis.ends[end].sent),
-            tcp: Some(analysis.record(client)),
+            tcp: Some(TcpRecord {
+                handshake_at_server: server.and_then(|vantage| vantage.analysis.handshake()),
+                ..analysis.record(client)
+            }),
         };
         if let Some(failure) = analysis.failure(client, self.index, now) {
             desk.counters.calls += 1;
@@ -324,6 +332,8 @@ impl Connection {
         let index = self.index;
         self.index += 1;
         if !self.protocols.contains(&view.transaction.protocol) {
+            // There is one, nearly always.
+            self.protocols.reserve_exact(1);
             self.protocols.push(view.transaction.protocol);
         }
         call(view, (self.stream, index), &self.flow, &self.recorded)

@@ -36,8 +36,12 @@ counters! {
         messages,
         /// Skipped: neither IPv4 nor IPv6 (ARP, LLDP, ...).
         not_ip,
-        /// Skipped: another transport than TCP, UDP and ICMP.
+        /// Packets of other transports than TCP, UDP and ICMP: handed to shards for their flows, and not dissected.
         other_transport,
+        /// Packets inside of which others were found (VXLAN, Geneve, GRE, IP in IP): these count as what they carry.
+        tunnelled,
+        /// Packets in so many tunnels that they were looked into no further.
+        tunnels_too_deep,
         /// Skipped: the capture cut it within its headers.
         truncated,
         /// Skipped: headers that contradict themselves.

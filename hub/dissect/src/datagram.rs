@@ -1,4 +1,6 @@
-//! A UDP datagram or an ICMP message, without its bytes.
+//! A UDP datagram, an ICMP message or a packet of another transport, without its bytes.
+
+use std::borrow::Cow;
 
 use etherparse::IpNumber;
 
@@ -18,11 +20,11 @@ pub struct Datagram {
     pub at_first: u64,
     /// Id of the local socket's cgroup; 0 when unknown.
     pub cgroup: u64,
-    /// Its addresses and ports; ICMP has no ports, and its flows have zeros.
+    /// Its addresses and ports; where there are no ports, as in ICMP, these are zeros.
     pub flow: FlowKey,
     /// What carried it.
     pub transport: Transport,
-    /// Captured bytes of payload. The payload of ICMP is the whole message, its header included.
+    /// Captured bytes of payload. But for UDP, that is all that IP carries, headers included.
     pub len: u32,
     /// Bytes of payload at its end that the capture cut.
     pub missing: u32,
@@ -47,6 +49,8 @@ pub enum Transport {
     Icmp,
     /// ICMPv6 (RFC 4443).
     Icmp6,
+    /// Any other, by its number (IANA's protocol numbers).
+    Other(u8),
 }
 
 /// What stands in a datagram's header.
@@ -78,21 +82,53 @@ impl Datagram {
 
 impl Transport {
     /// The transport of a protocol number.
-    pub(crate) fn of(number: IpNumber) -> Option<Self> {
+    pub(crate) fn of(number: IpNumber) -> Self {
         match number {
-            IpNumber::UDP => Some(Self::Udp),
-            IpNumber::ICMP => Some(Self::Icmp),
-            IpNumber::IPV6_ICMP => Some(Self::Icmp6),
-            _ => None,
+            IpNumber::UDP => Self::Udp,
+            IpNumber::ICMP => Self::Icmp,
+            IpNumber::IPV6_ICMP => Self::Icmp6,
+            IpNumber(other) => Self::Other(other),
         }
+    }
+
+    /// As stored and shown: its name, or `ip_` and its number.
+    pub fn name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::Icmp6 => "icmpv6",
+            Self::Other(2) => "igmp",
+            Self::Other(4) => "ipip",
+            Self::Other(33) => "dccp",
+            Self::Other(41) => "ipv6",
+            Self::Other(46) => "rsvp",
+            Self::Other(47) => "gre",
+            Self::Other(50) => "esp",
+            Self::Other(51) => "ah",
+            Self::Other(88) => "eigrp",
+            Self::Other(89) => "ospf",
+            Self::Other(103) => "pim",
+            Self::Other(112) => "vrrp",
+            Self::Other(115) => "l2tp",
+            Self::Other(132) => "sctp",
+            Self::Other(136) => "udplite",
+            Self::Other(number) => return Cow::Owned(format!("ip_{number}")),
+        })
+    }
+
+    /// Whether it has ports, right at its begin.
+    fn has_ports(self) -> bool {
+        matches!(self, Self::Udp | Self::Other(33 | 132 | 136))
     }
 
     /// Reads the header at the begin of an IP datagram's payload, of which `missing` bytes were not captured.
     pub(crate) fn payload(self, bytes: &[u8], missing: u32) -> Result<Found<'_>, Skip> {
         if self != Self::Udp {
+            let ports = bytes.first_chunk::<4>().filter(|_| self.has_ports());
+            let [s0, s1, d0, d1] = ports.copied().unwrap_or_default();
             return Ok(Found {
-                source_port: 0,
-                destination_port: 0,
+                source_port: u16::from_be_bytes([s0, s1]),
+                destination_port: u16::from_be_bytes([d0, d1]),
                 header: 0,
                 bytes,
                 missing,

@@ -40,9 +40,16 @@ pub(crate) struct Join {
     last_response: u64,
     /// What the last request's client had received.
     last_ack: u64,
-    /// Streams whose calls are out, the last ones; and of each kind of numbers, the highest of those that are no longer
-    /// remembered.
+    /// Where calls lie one among the other.
+    streams: Option<Box<OutStreams>>,
+}
+
+/// Streams whose calls are out.
+#[derive(Default)]
+struct OutStreams {
+    /// The last ones.
     out: VecDeque<u64>,
+    /// Of each kind of numbers, the highest of those that are no longer remembered.
     forgotten: [u64; 4],
 }
 
@@ -282,7 +289,10 @@ impl Join {
 
     /// Bytes that wait, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes + self.out.len() * size_of::<u64>()
+        let streams = self.streams.as_ref().map_or(0, |streams| {
+            size_of::<OutStreams>() + streams.out.capacity() * size_of::<u64>()
+        });
+        self.bytes + streams
     }
 
     /// Since when the oldest call waits.
@@ -378,12 +388,14 @@ impl Join {
     /// The same for a call that lies among others.
     fn pass_stream(&mut self, view: View, counters: &mut Counters) -> Option<View> {
         let stream = view.stream();
-        if !self.lanes.is_empty() {
+        if !self.lanes.is_empty()
+            && let Some(streams) = &self.streams
+        {
             // One that only one observer has, and that is older than can be remembered, is more likely a late view than
             // one that took so long.
-            let forgotten = self.forgotten.get(kind(stream)).copied().unwrap_or_default();
+            let forgotten = streams.forgotten.get(kind(stream)).copied().unwrap_or_default();
             let old = stream <= forgotten && !view.joined;
-            if old || self.out.contains(&stream) {
+            if old || streams.out.contains(&stream) {
                 counters.twins_late += 1;
                 return None;
             }
@@ -406,13 +418,14 @@ impl Join {
     /// Notes what has gone out.
     pub fn note(&mut self, view: &View) {
         if view.stream() != 0 {
-            if self.out.len() >= OUT_STREAMS
-                && let Some(oldest) = self.out.pop_front()
-                && let Some(forgotten) = self.forgotten.get_mut(kind(oldest))
+            let streams = self.streams.get_or_insert_default();
+            if streams.out.len() >= OUT_STREAMS
+                && let Some(oldest) = streams.out.pop_front()
+                && let Some(forgotten) = streams.forgotten.get_mut(kind(oldest))
             {
                 *forgotten = oldest.max(*forgotten);
             }
-            self.out.push_back(view.stream());
+            streams.out.push_back(view.stream());
             return;
         }
         if let Some(half) = view.request() {

@@ -12,6 +12,8 @@ mod ip;
 
 mod fragments;
 
+mod tunnel;
+
 mod flow;
 
 mod segment;

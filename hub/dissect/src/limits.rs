@@ -24,6 +24,10 @@ pub const DATAGRAM_WAIT: Nanos = 30 * SECOND;
 /// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20.
 pub const LOCAL_ADDRESSES: usize = 4096;
 
+/// Tunnels inside each other that are looked into. An overlay is one; a second one is met where its nodes are behind a tunnel
+/// themselves.
+pub const TUNNELS: usize = 2;
+
 // --- connections --------------------------------------------------------------------------------------------------
 
 /// Connections of a shard: 88 Ki in all, more than Linux tracks for a node of a few gigabytes (`nf_conntrack_max`).
@@ -32,7 +36,7 @@ pub const CONNECTIONS: usize = 1408;
 /// Bytes that a shard's connections take: themselves, their dissectors, early segments, unfinished heads, requests without
 /// an answer yet, held calls. 112 MiB over all shards, which leaves room for the tables under the dissection's 256 MiB. One
 /// that has only begun, or is over, takes 1.2 KiB; one that speaks HTTP/1, 2.7 KiB, so that 42 Ki may be open.
-pub const SHARD_BYTES: usize = 7 << 18;
+pub const SHARD_BYTES: usize = 11 << 17;
 
 /// A connection that is silent for so long, by packet time, is given up, and its open calls come out. Longer than the
 /// idle timeouts of load balancers (350 s) and of `nginx` (75 s).

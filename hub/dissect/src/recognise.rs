@@ -9,8 +9,8 @@ use crate::{Counters, Marks};
 
 /// The dissection of one connection, from before its protocol is known.
 pub(crate) enum Dissection {
-    /// Nothing fits yet.
-    Undecided(Undecided),
+    /// Nothing fits yet. Most connections are undecided only until their first segment, and carry what it takes no longer.
+    Undecided(Option<Box<Undecided>>),
     /// The protocol is known.
     Known(Box<dyn Dissector>),
     /// Its bytes are of no known protocol, and are no longer looked at.
@@ -49,7 +49,7 @@ struct Kept {
 impl Dissection {
     /// A connection of which nothing is known.
     pub fn new() -> Self {
-        Self::Undecided(Undecided::default())
+        Self::Undecided(None)
     }
 
     /// Takes what is next. `whole` says whether the connection was seen from its begin.
@@ -89,6 +89,7 @@ impl Dissection {
                 }
             }
             Self::Undecided(undecided) => {
+                let undecided = undecided.get_or_insert_default();
                 if let Some(decision) = undecided.tell(told, flow, whole, counters, out) {
                     *self = decision;
                 }
@@ -150,9 +151,10 @@ impl Dissection {
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
         match self {
-            Self::Undecided(undecided) => {
-                2 * (undecided.heads.low.bytes.len() + undecided.heads.high.bytes.len())
-            }
+            Self::Undecided(undecided) => undecided.as_ref().map_or(0, |undecided| {
+                let [low, high] = [&undecided.heads.low, &undecided.heads.high].map(|head| head.bytes.len());
+                size_of::<Undecided>() + 2 * (low + high)
+            }),
             Self::Known(dissector) => dissector.memory(),
             Self::Passed | Self::Over { .. } => 0,
         }

@@ -1,4 +1,6 @@
-//! What comes out beside calls: connections, of TCP and of UDP, with or without calls in them.
+//! What comes out beside calls: connections, of TCP, UDP and other transports, with or without calls in them.
+
+use std::borrow::Cow;
 
 use crate::Nanos;
 use crate::call::Peer;
@@ -19,6 +21,8 @@ pub struct ConnectionRecord {
     pub server: Peer,
     /// How it is known which is which.
     pub client_by: ClientBy,
+    /// What carries it: `tcp`, `udp`, or what [`Transport::name`](crate::Transport::name) says.
+    pub transport: Cow<'static, str>,
     /// The tape that times and counts are of.
     pub tape: u16,
     /// Whether they are of a socket at one of the ends, and at which.
@@ -33,7 +37,7 @@ pub struct ConnectionRecord {
     pub protocols: Vec<&'static str>,
     /// Calls that came out of it.
     pub calls: u32,
-    /// What the client sent, and the server. Of UDP, only packets and bytes.
+    /// What the client sent, and the server. But for TCP, only packets and bytes.
     pub sent: [Sent; 2],
     /// What there is to tell of TCP alone.
     pub tcp: Option<TcpRecord>,
@@ -49,6 +53,8 @@ pub struct TcpRecord {
     pub initial_rtt: Option<Nanos>,
     /// From the first SYN to the handshake's last segment: what whoever connects has to wait.
     pub handshake: Option<Nanos>,
+    /// The same as the server's socket saw it: from the first SYN that came in. `None` where it was not recorded there.
+    pub handshake_at_server: Option<Nanos>,
     /// From the client's first payload to the server's first one after it.
     pub first_byte: Option<Nanos>,
 }
@@ -91,7 +97,7 @@ pub enum State {
     MidStream,
     /// One end has closed its direction.
     Closing,
-    /// Both have; of UDP, there was a long pause.
+    /// Both have; but for TCP, there was a long pause.
     Closed,
     /// One end has given it up.
     Reset,
@@ -145,7 +151,7 @@ impl State {
 }
 
 impl ConnectionRecord {
-    /// Whether it is of TCP; else of UDP.
+    /// Whether it is of TCP.
     pub fn is_tcp(&self) -> bool {
         self.tcp.is_some()
     }

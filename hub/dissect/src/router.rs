@@ -5,15 +5,16 @@ use rustc_hash::FxHashSet;
 
 use crate::datagram::{Datagram, Transport};
 use crate::flow::{End, FlowKey};
-use crate::fragments::{DatagramId, Fragments};
+use crate::fragments::{self, DatagramId, Fragments};
 use crate::ip::{self, Ip};
-use crate::limits::LOCAL_ADDRESSES;
+use crate::limits::{LOCAL_ADDRESSES, TUNNELS};
 use crate::link;
 use crate::segment::{Flags, Observer, Segment, Sender};
+use crate::tunnel;
 use crate::{Direction, Packet, RouterCounters};
 
-/// Reads link, IP and transport headers, puts fragments together, and says which shard a segment or a datagram belongs
-/// to.
+/// Reads link, IP and transport headers, puts fragments together, looks into tunnels, and says which shard a segment or a
+/// datagram belongs to.
 ///
 /// One for all packets of a dissection, in order of time: it runs on the thread that reads.
 #[derive(Default)]
@@ -42,7 +43,7 @@ pub enum Routed {
         /// The IP datagram's payload.
         datagram: Vec<u8>,
     },
-    /// A UDP datagram or an ICMP message.
+    /// A UDP datagram, an ICMP message, or a packet of another transport than TCP.
     Datagram {
         /// The shard that owns its flow.
         shard: u16,
@@ -62,12 +63,57 @@ pub enum Routed {
 pub enum Skip {
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// Another transport than TCP, UDP and ICMP.
-    OtherTransport,
     /// The capture cut it within its headers.
     Truncated,
     /// Its headers contradict themselves.
     Malformed,
+}
+
+/// Where a packet was seen.
+#[derive(Clone, Copy)]
+struct Seen {
+    interface: u32,
+    /// In how many tunnels.
+    inside: usize,
+}
+
+/// Set in the number of an interface, as which the inside of the tunnels that pass it counts: what goes in is often
+/// recorded there, too.
+const INSIDE: u32 = 1 << 31;
+
+impl Seen {
+    /// Inside of what was seen here.
+    fn inside(self) -> Self {
+        Self {
+            interface: self.interface | INSIDE,
+            inside: self.inside + 1,
+        }
+    }
+}
+
+impl Routed {
+    /// The same, with the bytes that it was found in.
+    fn owning(self, found: fragments::Datagram) -> Self {
+        let fragments::Datagram { payload, at_first } = found;
+        match self {
+            Self::Segment { shard, segment } => Self::Owned {
+                shard,
+                segment: Segment { at_first, ..segment },
+                datagram: payload,
+            },
+            Self::Datagram {
+                shard,
+                datagram,
+                whole: None,
+            } => Self::Datagram {
+                shard,
+                datagram: Datagram { at_first, ..datagram },
+                whole: Some(payload),
+            },
+            // Of fragments itself, inside of these.
+            routed => routed,
+        }
+    }
 }
 
 impl Router {
@@ -84,10 +130,12 @@ impl Router {
         let counters = &mut self.counters;
         match &routed {
             Routed::Segment { .. } | Routed::Owned { .. } => counters.segments += 1,
-            Routed::Datagram { .. } => counters.messages += 1,
+            Routed::Datagram { datagram, .. } => match datagram.transport {
+                Transport::Other(_) => counters.other_transport += 1,
+                Transport::Udp | Transport::Icmp | Transport::Icmp6 => counters.messages += 1,
+            },
             Routed::Held => {}
             Routed::Skipped(Skip::NotIp) => counters.not_ip += 1,
-            Routed::Skipped(Skip::OtherTransport) => counters.other_transport += 1,
             Routed::Skipped(Skip::Truncated) => counters.truncated += 1,
             Routed::Skipped(Skip::Malformed) => counters.malformed += 1,
         }
@@ -103,62 +151,77 @@ impl Router {
         let network = link::network(packet.link, packet.data)?;
         let data = packet.data.get(network.offset..).ok_or(Skip::Truncated)?;
         let cut = packet.orig_len.saturating_sub(packet.data.len() as u32);
+        let seen = Seen {
+            interface: network.interface.unwrap_or(packet.interface),
+            inside: 0,
+        };
+        self.ip(packet, data, cut, packet.data, seen)
+    }
+
+    /// Routes the IP packet at the begin of `data`, which is a part of `base`. `cut` is how many bytes of it were not
+    /// captured.
+    fn ip(
+        &mut self,
+        packet: &Packet<'_>,
+        data: &[u8],
+        cut: u32,
+        base: &[u8],
+        seen: Seen,
+    ) -> Result<Routed, Skip> {
         let ip = ip::decode(data, cut)?;
-        let interface = network.interface.unwrap_or(packet.interface);
-        if let Some(fragment) = ip.fragment {
-            self.counters.fragments += 1;
-            if ip.missing > 0 {
-                return Err(Skip::Truncated);
-            }
-            let id = DatagramId {
-                source: ip.source,
-                destination: ip.destination,
-                transport: ip.transport,
-                id: fragment.id,
-                tape: packet.tape,
-                interface,
-                direction: packet.direction,
-            };
-            let Some(datagram) =
-                self.fragments
-                    .add(id, fragment, ip.payload, packet.ts, packet.at, &mut self.counters)
-            else {
-                return Ok(Routed::Held);
-            };
-            let whole = Ip {
-                payload: &datagram.payload,
-                fragment: None,
-                ..ip
-            };
-            if whole.transport != IpNumber::TCP {
-                let mut message = self.datagram(packet, &whole, interface, &datagram.payload)?;
-                message.at_first = datagram.at_first;
-                return Ok(Routed::Datagram {
-                    shard: message.flow.shard(),
-                    datagram: message,
-                    whole: Some(datagram.payload),
-                });
-            }
-            let mut segment = self.segment(packet, &whole, interface, &datagram.payload)?;
-            segment.at_first = datagram.at_first;
-            return Ok(Routed::Owned {
+        let Some(fragment) = ip.fragment else {
+            return self.payload(packet, &ip, base, seen);
+        };
+        self.counters.fragments += 1;
+        if ip.missing > 0 {
+            return Err(Skip::Truncated);
+        }
+        let id = DatagramId {
+            source: ip.source,
+            destination: ip.destination,
+            transport: ip.transport,
+            id: fragment.id,
+            tape: packet.tape,
+            interface: seen.interface,
+            direction: packet.direction,
+        };
+        let Some(datagram) =
+            self.fragments
+                .add(id, fragment, ip.payload, packet.ts, packet.at, &mut self.counters)
+        else {
+            return Ok(Routed::Held);
+        };
+        let whole = Ip {
+            payload: &datagram.payload,
+            fragment: None,
+            ..ip
+        };
+        let routed = self.payload(packet, &whole, &datagram.payload, seen)?;
+        Ok(routed.owning(datagram))
+    }
+
+    /// Routes what an IP packet carries: if that is another one, what that carries.
+    fn payload(&mut self, packet: &Packet<'_>, ip: &Ip<'_>, base: &[u8], seen: Seen) -> Result<Routed, Skip> {
+        if ip.transport == IpNumber::TCP {
+            let segment = self.segment(packet, ip, seen, base)?;
+            return Ok(Routed::Segment {
                 shard: segment.flow.shard(),
                 segment,
-                datagram: datagram.payload,
             });
         }
-        if ip.transport != IpNumber::TCP {
-            let datagram = self.datagram(packet, &ip, interface, packet.data)?;
-            return Ok(Routed::Datagram {
-                shard: datagram.flow.shard(),
-                datagram,
-                whole: None,
-            });
+        if let Some(inner) = tunnel::inner(ip) {
+            if seen.inside >= TUNNELS {
+                self.counters.tunnels_too_deep += 1;
+            } else if let Ok(routed) = self.ip(packet, inner, ip.missing, base, seen.inside()) {
+                self.counters.tunnelled += u64::from(seen.inside == 0);
+                return Ok(routed);
+            }
         }
-        let segment = self.segment(packet, &ip, interface, packet.data)?;
-        Ok(Routed::Segment {
-            shard: segment.flow.shard(),
-            segment,
+        let datagram = self.datagram(packet, ip, seen, base)?;
+        Ok(Routed::Datagram {
+            shard: datagram.flow.shard(),
+            datagram,
+            whole: None,
         })
     }
 
@@ -167,7 +230,7 @@ impl Router {
         &mut self,
         packet: &Packet<'_>,
         ip: &Ip<'_>,
-        interface: u32,
+        seen: Seen,
         data: &[u8],
     ) -> Result<Segment, Skip> {
         let tcp = TcpHeaderSlice::from_slice(ip.payload).map_err(|error| match error {
@@ -181,7 +244,7 @@ impl Router {
             (ip.source, tcp.source_port()),
             (ip.destination, tcp.destination_port()),
         );
-        let (observer, twin) = self.observer(packet, ip, from, interface);
+        let (observer, twin) = self.observer(packet, ip, from, seen);
         let flags = Flags(tcp.slice().get(13).copied().unwrap_or_default());
         Ok(Segment {
             ts: packet.ts,
@@ -204,15 +267,15 @@ impl Router {
         })
     }
 
-    /// Decodes the UDP or ICMP header at the begin of `ip.payload`, which is a part of `data`.
+    /// Decodes the header of any other transport at the begin of `ip.payload`, which is a part of `data`.
     fn datagram(
         &mut self,
         packet: &Packet<'_>,
         ip: &Ip<'_>,
-        interface: u32,
+        seen: Seen,
         data: &[u8],
     ) -> Result<Datagram, Skip> {
-        let transport = Transport::of(ip.transport).ok_or(Skip::OtherTransport)?;
+        let transport = Transport::of(ip.transport);
         let found = transport.payload(ip.payload, ip.missing)?;
         // Where it stands in `data`: both point into the same bytes.
         let offset = (found.bytes.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
@@ -220,7 +283,7 @@ impl Router {
             (ip.source, found.source_port),
             (ip.destination, found.destination_port),
         );
-        let (observer, twin) = self.observer(packet, ip, from, interface);
+        let (observer, twin) = self.observer(packet, ip, from, seen);
         Ok(Datagram {
             ts: packet.ts,
             at: packet.at,
@@ -239,9 +302,11 @@ impl Router {
     }
 
     /// Who saw a packet, and whether somebody else is likely to see it, too.
-    fn observer(&mut self, packet: &Packet<'_>, ip: &Ip<'_>, from: End, interface: u32) -> (Observer, bool) {
+    fn observer(&mut self, packet: &Packet<'_>, ip: &Ip<'_>, from: End, seen: Seen) -> (Observer, bool) {
         match packet.direction {
-            Direction::Unknown => (Observer::Interface(interface), false),
+            // In a tunnel, the local end is that of the tunnel.
+            _ if seen.inside > 0 => (Observer::Interface(seen.interface), false),
+            Direction::Unknown => (Observer::Interface(seen.interface), false),
             Direction::Out => (
                 Observer::Socket(from),
                 self.locals.meet(&ip.source, &ip.destination, &mut self.counters),

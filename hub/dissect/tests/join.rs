@@ -69,6 +69,25 @@ fn recorded_on_two_nodes() {
 }
 
 #[test]
+fn a_handshake_as_each_end_saw_it() {
+    let talk = exchanges(1);
+    let at_client = talk.seen_by(Who::Client, 0, 0);
+    // The first SYN was under way for longer than all that follows.
+    let mut at_server = talk.seen_by(Who::Server, 1, 0);
+    at_server[0].ts += 2_000_000;
+    let told = |packets: &[Recorded]| {
+        let tcp = dissect(packets).connections[0].tcp.unwrap();
+        (tcp.handshake, tcp.handshake_at_server)
+    };
+    assert_eq!(told(&at_client), (Some(10_000_000), None));
+    assert_eq!(told(&at_server), (Some(8_000_000), Some(8_000_000)));
+    assert_eq!(
+        told(&merged(at_client, at_server)),
+        (Some(10_000_000), Some(8_000_000))
+    );
+}
+
+#[test]
 fn recorded_twice_on_one_node() {
     let talk = exchanges(2);
     let packets = merged(

@@ -430,7 +430,7 @@ fn what_is_no_tcp_is_counted() {
         router.truncated,
         router.malformed,
     );
-    assert_eq!(told, (5, 2, 1, 1, 1));
+    assert_eq!(told, (5, 2, 1, 1, 1), "SCTP is told as a flow");
 }
 
 #[test]

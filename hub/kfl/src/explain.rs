@@ -111,7 +111,7 @@ fn add_condition(expr: &Expr, depth: usize, to: &mut Vec<Condition>) {
             add(
                 innermost.to_string(),
                 flags,
-                matches!(innermost, Expr::Computed(_)),
+                matches!(innermost, Expr::Computed(computed) if computed.texts().is_none()),
             );
         }
     }

@@ -45,7 +45,7 @@ pub use limits::{
     DOCUMENT_NESTING, EVALUATION_STEPS, LIST_ENTRIES, LOOPS, NESTING, PARTS, REGEX_BYTES, REGEXES, TEXT_BYTES,
 };
 pub use names::{LATENCY_IN_MS, MACROS, Macro};
-pub use term::Computed;
+pub use term::{Computed, Relation, TextRelation, TextsTest};
 
 /// Nanoseconds since 1970-01-01 UTC.
 pub type Nanos = u64;

@@ -26,6 +26,25 @@ impl Computed {
         fields
     }
 
+    /// What it asks, if it only compares texts that are put together from others.
+    pub fn texts(&self) -> Option<TextsTest<'_>> {
+        let (subject, relation, argument) = match &self.test {
+            Test::Compare { op, left, right } => (left, TextRelation::Compare(*op), right),
+            Test::Text {
+                subject,
+                relation,
+                argument,
+            } => (subject, TextRelation::Is(*relation), argument),
+            _ => return None,
+        };
+        let (mut subject_parts, mut argument_parts) = (Vec::new(), Vec::new());
+        (subject.parts(&mut subject_parts) && argument.parts(&mut argument_parts)).then_some(TextsTest {
+            subject: subject_parts,
+            relation,
+            argument: argument_parts,
+        })
+    }
+
     /// Whether it holds for an entry.
     ///
     /// # Errors
@@ -33,6 +52,26 @@ impl Computed {
     pub fn decide(&self, row: &dyn Row) -> Result<bool, GaveUp> {
         decide_computed(self, row)
     }
+}
+
+/// How one text stands to another, each put together from the texts of operands, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextsTest<'c> {
+    /// The one.
+    pub subject: Vec<&'c Operand>,
+    /// How they stand.
+    pub relation: TextRelation,
+    /// The other.
+    pub argument: Vec<&'c Operand>,
+}
+
+/// What may hold of two texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextRelation {
+    /// `==`, `<` and the like, by their bytes.
+    Compare(Comparison),
+    /// `contains`, `startsWith` or `endsWith`.
+    Is(Relation),
 }
 
 /// What is asked of terms.
@@ -64,10 +103,13 @@ pub(crate) enum Test {
 }
 
 /// How one text stands in another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Relation {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Relation {
+    /// The other is somewhere in it.
     Contains,
+    /// It begins with the other.
     StartsWith,
+    /// It ends with the other.
     EndsWith,
 }
 
@@ -223,6 +265,7 @@ impl Type {
 }
 
 impl Relation {
+    /// As written.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Contains => "contains",
@@ -280,6 +323,18 @@ impl Computed {
 }
 
 impl Term {
+    /// The texts that it puts together; `false` if it is something else.
+    fn parts<'c>(&'c self, parts: &mut Vec<&'c Operand>) -> bool {
+        match self {
+            Self::Operand(operand) if operand.kind() == Kind::Text => {
+                parts.push(operand);
+                true
+            }
+            Self::Joined { left, right } => left.parts(parts) && right.parts(parts),
+            _ => false,
+        }
+    }
+
     fn each_field(&self, reach: Reach, visit: &mut dyn FnMut(Field)) {
         match self {
             Self::Operand(operand) => operand.each_field(visit),

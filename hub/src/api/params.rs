@@ -10,6 +10,7 @@ use futures::StreamExt;
 use serde_json::Value;
 
 use super::ApiError;
+use super::operations::calls::Opened;
 use super::routes::{self, Route};
 use crate::query::{Zone, nearest};
 use crate::snapshots::{shown, window};
@@ -33,6 +34,8 @@ pub struct Params {
     route: Option<&'static Route>,
     /// Read when first asked for.
     zone: Option<Zone>,
+    /// The dissection that is asked, once it has been looked for.
+    pub(super) opened: Option<Opened>,
 }
 
 impl Params {

@@ -33,7 +33,11 @@ const BEGIN: &[Column] = &[
         Kind::Word,
         "at which ends it was recorded: `client`, `server`, `both`, or `unknown` if the capture does not say",
     ),
-    column("transport", Kind::Word, "`tcp` or `udp`"),
+    column(
+        "transport",
+        Kind::Word,
+        "`tcp`, `udp`, or another protocol of IP: `sctp`, `gre`, `esp`, `igmp` …, `ip_` and its number",
+    ),
     column(
         "client_by",
         Kind::Word,
@@ -68,6 +72,11 @@ const END: &[Column] = &[
         "handshake_us",
         Kind::MaybeInt,
         "from the first SYN to the end of the handshake",
+    ),
+    column(
+        "handshake_at_server_us",
+        Kind::MaybeInt,
+        "the same, as seen at the server's socket: from the first SYN that came in; NULL when it was not recorded there",
     ),
     column(
         "first_byte_us",
@@ -145,7 +154,7 @@ pub struct ConnectionRows {
     src: PeerColumns,
     dst: PeerColumns,
     words: [WordColumn; 2],
-    numbers: [NumberColumn; 5],
+    numbers: [NumberColumn; 6],
     sent: [[NumberColumn; SENT]; 2],
     /// The protocols of the row under way.
     l7: String,
@@ -190,11 +199,10 @@ impl ConnectionRows {
             (false, true) => "server",
             (false, false) => "unknown",
         };
-        let transport = if record.is_tcp() { "tcp" } else { "udp" };
         let begin = [
             node(&self.nodes, record.tape),
             side,
-            transport,
+            &record.transport,
             record.client_by.as_str(),
         ];
         for (column, word) in self.begin.iter_mut().zip(begin) {
@@ -204,7 +212,8 @@ impl ConnectionRows {
             let ip = peer.address.ip().to_canonical();
             let node = peer.tape.map(|tape| node(&self.nodes, tape));
             let who = self.names.resolve(node, peer.cgroup, ip, first);
-            columns.push(peer, ip, &mut self.addresses, who);
+            columns.push(peer, ip, &mut self.addresses);
+            columns.push_identity(&who, 1);
         }
         self.l7.clear();
         for protocol in &record.protocols {
@@ -221,10 +230,13 @@ impl ConnectionRows {
         let [calls, completeness, spans @ ..] = &mut self.numbers;
         calls.push(i64::from(i32::try_from(record.calls).unwrap_or(i32::MAX)));
         completeness.push(i64::from(tcp.completeness));
-        for (column, span) in spans
-            .iter_mut()
-            .zip([tcp.initial_rtt, tcp.handshake, tcp.first_byte])
-        {
+        let told = [
+            tcp.initial_rtt,
+            tcp.handshake,
+            tcp.handshake_at_server,
+            tcp.first_byte,
+        ];
+        for (column, span) in spans.iter_mut().zip(told) {
             column.push_option(span.map(|span| number(span / 1000)));
         }
         for (columns, sent) in self.sent.iter_mut().zip(&record.sent) {

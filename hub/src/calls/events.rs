@@ -15,7 +15,7 @@ use super::columns::{Leaf, NumberColumn, Ordered, WordColumn};
 use super::names::Names;
 use super::rows::{ROWS, node, number};
 use super::schema::{self, Column, Kind, column};
-use super::writer::{PartWriter, Table, TakeLeaf};
+use super::writer::{PartWriter, Table, TakeLeaf, Written};
 
 /// Most events remembered so that one that a restarted hub took down again is in the table once: 1 MB.
 const MAX_TOLD: usize = 1 << 16;
@@ -137,11 +137,11 @@ impl EventTable {
         }
     }
 
-    /// Ends the file.
-    pub fn finish(self) -> Result<u64, WriteError> {
+    /// Ends the file; gives how many events it has.
+    pub fn finish(self) -> Result<(u64, Written), WriteError> {
         match self.failed {
             Some(error) => Err(error),
-            None => self.part.finish().map(|()| self.stored),
+            None => self.part.finish().map(|written| (self.stored, written)),
         }
     }
 }

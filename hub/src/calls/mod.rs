@@ -19,6 +19,8 @@ mod writer;
 
 pub mod packets;
 
+pub mod parts;
+
 pub mod session;
 
 use std::path::PathBuf;
@@ -28,7 +30,7 @@ pub use events::EventTable;
 pub use known::NameRows;
 pub use names::{Identity, Names, NodeName};
 pub use rows::Rows;
-pub use writer::PartWriter;
+pub use writer::{PartWriter, Written};
 
 /// Why a table could not be written.
 #[derive(Debug, thiserror::Error)]

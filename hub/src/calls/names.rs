@@ -304,6 +304,26 @@ impl<'n> AtAddress<'n> {
 }
 
 impl Identity<'_> {
+    /// Whether both were found in the same places, which is quicker to tell than that all they say is the same.
+    pub fn is(&self, other: &Self) -> bool {
+        let words = |who: &Self| {
+            [
+                who.node,
+                who.process,
+                who.pod,
+                who.namespace,
+                who.service,
+                who.container,
+                who.owner_kind,
+                who.owner,
+                who.resolution,
+            ]
+            .map(|word| (word.as_ptr(), word.len()))
+        };
+        let maps = |who: &Self| [who.labels, who.annotations].map(|map| map.map(std::ptr::from_ref));
+        words(self) == words(other) && maps(self) == maps(other)
+    }
+
     /// Says of what no pod and no service names whether it is outside, and why it has no name.
     fn place(&mut self, address: IpAddr, recorded: bool, is_node: bool) {
         let internal = is_node || recorded || is_private(address);

@@ -11,7 +11,7 @@ use wiretape_dissect::{Call, Headers, Message, Observation, Peer, Value};
 use wiretape_tape::Nanos;
 
 use super::columns::{Leaf, ListColumn, MapColumn, NumberColumn, Ordered, WordColumn};
-use super::names::Names;
+use super::names::{Identity, Names};
 use super::schema::schema;
 use super::writer::{Table, TakeLeaf};
 
@@ -121,13 +121,26 @@ impl Rows {
             c.protocol.push(call.protocol);
             c.version.push(call.version);
         }
-        for call in calls {
-            for (peer, columns) in [(&call.client, &mut c.src), (&call.server, &mut c.dst)] {
+        let ends: [(fn(&Call) -> &Peer, _); 2] = [
+            (|call| &call.client, &mut c.src),
+            (|call| &call.server, &mut c.dst),
+        ];
+        for (end, columns) in ends {
+            // Who is the same for several calls is stored for all of them at a time.
+            let mut latest = (Identity::default(), 0);
+            for call in calls {
+                let peer = end(call);
                 let ip = peer.address.ip().to_canonical();
+                columns.push(peer, ip, &mut self.addresses);
                 let node = peer.tape.map(|tape| node(&self.nodes, tape));
                 let who = self.names.resolve(node, peer.cgroup, ip, start(call));
-                columns.push(peer, ip, &mut self.addresses, who);
+                if !who.is(&latest.0) {
+                    columns.push_identity(&latest.0, latest.1);
+                    latest = (who, 0);
+                }
+                latest.1 += 1;
             }
+            columns.push_identity(&latest.0, latest.1);
         }
         for call in calls {
             c.method.push(&call.method);
@@ -155,11 +168,9 @@ impl Rows {
         for call in calls {
             fields(&mut c.fields, &call.fields);
         }
-        for call in calls {
-            c.client.push(call.client_side.as_ref());
-            c.server.push(call.server_side.as_ref());
-            c.other.push(call.unknown_side.as_ref());
-        }
+        c.client.push(calls.iter().map(|call| call.client_side.as_ref()));
+        c.server.push(calls.iter().map(|call| call.server_side.as_ref()));
+        c.other.push(calls.iter().map(|call| call.unknown_side.as_ref()));
         for call in calls {
             c.req_packets.push(call.request.as_ref());
             c.resp_packets.push(call.response.as_ref());
@@ -327,18 +338,23 @@ fn side(call: &Call) -> &'static str {
 
 /// A message's header fields as a row.
 fn headers(column: &mut MapColumn, headers: Option<&Headers>) {
-    for (name, value) in headers.into_iter().flat_map(Headers::bytes) {
-        column.field(name, value);
+    match headers {
+        Some(headers) => column.row(headers.bytes()),
+        None => column.end_empty_rows(1),
     }
-    column.end_row();
 }
 
-/// A pod's labels or annotations as a row.
-fn texts_by_name(column: &mut MapColumn, texts: Option<&BTreeMap<String, String>>) {
-    for (key, value) in texts.into_iter().flatten() {
-        column.entry(key, value);
+/// A pod's labels or annotations as so many rows.
+fn texts_by_name(column: &mut MapColumn, texts: Option<&BTreeMap<String, String>>, rows: usize) {
+    let Some(texts) = texts.filter(|texts| !texts.is_empty()) else {
+        return column.end_empty_rows(rows);
+    };
+    for _ in 0..rows {
+        for (key, value) in texts {
+            column.entry(key, value);
+        }
+        column.end_row();
     }
-    column.end_row();
 }
 
 /// A protocol's own fields as a row.
@@ -413,29 +429,31 @@ impl PeerColumns {
         }
     }
 
-    pub(super) fn push(
-        &mut self,
-        peer: &Peer,
-        ip: IpAddr,
-        texts: &mut AddressTexts,
-        who: super::names::Identity<'_>,
-    ) {
+    /// Appends an address as a row, whose identity is to follow.
+    pub(super) fn push(&mut self, peer: &Peer, ip: IpAddr, texts: &mut AddressTexts) {
         if self.last != Some(ip) || !self.ip.push_again() {
             self.ip.push(texts.of(ip));
             self.last = Some(ip);
         }
         self.port.push(i64::from(peer.address.port()));
-        self.pod.push(who.pod);
-        self.namespace.push(who.namespace);
-        self.service.push(who.service);
-        self.node.push(who.node);
-        self.process.push(who.process);
-        texts_by_name(&mut self.labels, who.labels);
+    }
+
+    /// Appends who so many rows' addresses are.
+    pub(super) fn push_identity(&mut self, who: &Identity<'_>, rows: usize) {
+        if rows == 0 {
+            return;
+        }
+        self.pod.push_rows(who.pod, rows);
+        self.namespace.push_rows(who.namespace, rows);
+        self.service.push_rows(who.service, rows);
+        self.node.push_rows(who.node, rows);
+        self.process.push_rows(who.process, rows);
+        texts_by_name(&mut self.labels, who.labels, rows);
         let told = [who.container, who.owner_kind, who.owner, who.resolution];
         for (column, word) in self.told.iter_mut().zip(told) {
-            column.push(word);
+            column.push_rows(word, rows);
         }
-        texts_by_name(&mut self.annotations, who.annotations);
+        texts_by_name(&mut self.annotations, who.annotations, rows);
     }
 
     pub(super) fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
@@ -493,9 +511,28 @@ impl TimeColumns {
         }
     }
 
-    fn push(&mut self, observation: Option<&Observation>) {
-        let request = observation.and_then(|o| o.request);
-        let response = observation.and_then(|o| o.response);
+    /// Appends what an observer saw of each call, if there was one.
+    fn push<'o>(&mut self, observations: impl Iterator<Item = Option<&'o Observation>>) {
+        let mut absent = 0;
+        for observation in observations {
+            match observation {
+                None => absent += 1,
+                Some(observation) => {
+                    self.push_none(std::mem::take(&mut absent));
+                    self.push_times(observation.request, observation.response);
+                }
+            }
+        }
+        self.push_none(absent);
+    }
+
+    fn push_none(&mut self, rows: usize) {
+        for column in &mut self.columns {
+            column.push_none(rows);
+        }
+    }
+
+    fn push_times(&mut self, request: Option<(Nanos, Nanos)>, response: Option<(Nanos, Nanos)>) {
         let times = [
             request.map(|r| r.0),
             request.map(|r| r.1),

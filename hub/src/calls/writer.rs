@@ -13,7 +13,7 @@ use datafusion::parquet::file::writer::SerializedFileWriter;
 use datafusion::parquet::schema::types::SchemaDescPtr;
 
 use super::WriteError;
-use super::columns::Leaf;
+use super::columns::{Leaf, PartFile};
 
 /// Most rows of a row group: the unit that a query skips by its statistics, and reads in parallel.
 const ROW_GROUP_ROWS: usize = 64 * 1024;
@@ -61,9 +61,28 @@ pub type TakeLeaf<'t> = dyn FnMut(&mut dyn Leaf) -> Result<(), ParquetError> + '
 pub struct PartWriter<T> {
     path: PathBuf,
     rows: T,
-    writer: SerializedFileWriter<BufWriter<File>>,
+    writer: SerializedFileWriter<PartFile>,
     columns: SchemaDescPtr,
     memory: usize,
+}
+
+/// A whole part, which the disk need not have yet.
+#[derive(Debug)]
+pub struct Written {
+    path: PathBuf,
+    file: File,
+}
+
+impl Written {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file, whole but for the disk to have it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl<T: Table> PartWriter<T> {
@@ -97,22 +116,23 @@ impl<T: Table> PartWriter<T> {
         Ok(())
     }
 
-    /// Writes what is left, and the footer, and waits until the disk has it.
-    pub fn finish(mut self) -> Result<(), WriteError> {
+    /// Writes what is left, and the footer.
+    pub fn finish(mut self) -> Result<Written, WriteError> {
         if !self.rows.is_empty() {
             self.write_row_group()?;
         }
         let path = self.path;
-        let io = |source| WriteError::Io {
-            path: path.clone(),
-            source,
-        };
         let buffered = self
             .writer
             .into_inner()
             .map_err(|e| WriteError::format(&path, e))?;
-        let file = buffered.into_inner().map_err(|e| io(e.into_error()))?;
-        file.sync_all().map_err(io)
+        match buffered.into_inner() {
+            Ok(file) => Ok(Written { path, file }),
+            Err(error) => Err(WriteError::Io {
+                path,
+                source: error.into_error(),
+            }),
+        }
     }
 
     fn write_row_group(&mut self) -> Result<(), WriteError> {
@@ -124,8 +144,7 @@ impl<T: Table> PartWriter<T> {
                 let column = next
                     .next()
                     .ok_or_else(|| ParquetError::General("more columns than the schema has".to_owned()))?;
-                let (pages, close) = leaf.finish(Arc::clone(column))?;
-                group.append_column(&pages, close)
+                leaf.finish(Arc::clone(column), &mut group)
             })?;
             group.close().map(drop)
         };
@@ -144,9 +163,9 @@ impl WriteError {
 
 /// Begins a file whose schema is the table's, in Parquet's terms and in Arrow's.
 fn open(
-    file: BufWriter<File>,
+    file: PartFile,
     schema: &SchemaRef,
-) -> Result<(SchemaDescPtr, SerializedFileWriter<BufWriter<File>>), ParquetError> {
+) -> Result<(SchemaDescPtr, SerializedFileWriter<PartFile>), ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_created_by(concat!("wiretape-hub ", env!("CARGO_PKG_VERSION")).to_owned())

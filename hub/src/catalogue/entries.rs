@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use wiretape_tape::Nanos;
 
 use crate::jobs::Record;
+use crate::losses::Lost;
 use crate::snapshots::{Manifest, Origin, Status};
 
 /// What a lookup found.
@@ -45,8 +46,9 @@ pub struct SnapshotEntry {
     pub bytes: u64,
     /// See [`Manifest::packets`].
     pub packets: u64,
-    /// See [`Manifest::lost`].
-    pub lost: u64,
+    /// See [`Manifest::losses`].
+    #[serde(default)]
+    pub losses: Vec<Lost>,
     /// Its folder's name below `snapshots/`: the id, or a hidden one while segments are on their way.
     pub folder: String,
     /// Of the manifest that this was read from.
@@ -55,11 +57,17 @@ pub struct SnapshotEntry {
 
 impl SnapshotEntry {
     pub(super) fn new(manifest: &Manifest, folder: &str, stamp: Stamp) -> Self {
+        // Whole is what has its own name: between its last word and that, its folder is about to move.
+        let status = if folder == manifest.id {
+            manifest.status
+        } else {
+            Status::InProgress
+        };
         Self {
             id: manifest.id.clone(),
             name: manifest.name.clone(),
             origin: manifest.origin,
-            status: manifest.status,
+            status,
             reason: manifest.reason.clone(),
             created_at: manifest.created_at,
             start: manifest.start,
@@ -67,7 +75,7 @@ impl SnapshotEntry {
             nodes: manifest.nodes.len(),
             bytes: manifest.bytes(),
             packets: manifest.packets(),
-            lost: manifest.lost(),
+            losses: manifest.losses(),
             folder: folder.to_owned(),
             stamp,
         }

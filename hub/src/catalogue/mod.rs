@@ -130,6 +130,11 @@ impl Catalogue {
         .await
     }
 
+    /// The dissections of all snapshots, as far as they are known without a look at the folders; newest first.
+    pub async fn known_dissections(&self) -> Result<Vec<DissectionEntry>, CatalogueError> {
+        self.ask(|index| index.dissections(None)).await
+    }
+
     /// The dissection of a snapshot (by its id) that goes by a name, an id, or the start of an id.
     pub async fn dissection(
         &self,

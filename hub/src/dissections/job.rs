@@ -10,6 +10,7 @@ use wiretape_tape::Nanos;
 
 use super::clocks::Clocks;
 use crate::calls::NodeName;
+use crate::losses::Lost;
 
 /// Most files of one job: their number fills the upper 16 bits of a packet's location
 /// ([`crate::calls::packets`]). At 64 MiB a segment that is 4 TiB of tape.
@@ -34,6 +35,8 @@ pub struct Job {
     pub sources: Vec<Source>,
     /// Who was who, as the snapshot's manifest tells. Names that stand in the files themselves are added.
     pub names: Vec<NodeName>,
+    /// What the recorders told that they have lost. What else the files say is missing is added.
+    pub losses: Vec<Lost>,
     /// Only calls that began in this window (start inclusive, end exclusive) are kept. Packets outside of it are read
     /// all the same: whole segments reach beyond the window, and hold the rest of the calls at its edges.
     pub window: Option<(Nanos, Nanos)>,
@@ -150,11 +153,14 @@ pub struct Summary {
     /// The window that calls had to begin in, if there was one.
     #[serde(default)]
     pub window: Option<(Nanos, Nanos)>,
-    /// Packets that the recorders say they lost while these files were written.
+    /// Packets that the recorders say they lost in the window.
     pub lost_packets: u64,
     /// What the recorders say of what they recorded, where that was not everything or was changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recorded: Vec<Said>,
+    /// Where and when, and which packets were recorded without their end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<Lost>,
     /// What every stage saw, skipped and gave up, by the stage's own names (`read.…`, `route.…`, `dissect.…`).
     pub counters: BTreeMap<String, u64>,
     /// What went wrong without ending the job, for people to read.

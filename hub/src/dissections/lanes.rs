@@ -11,7 +11,7 @@ use crate::calls::WriteError;
 
 /// Segments and datagrams of a batch: enough that a channel costs nothing by comparison, few enough that workers are kept
 /// busy.
-const BATCH: usize = 2048;
+const BATCH: usize = 512;
 
 /// Batches that may wait for a worker. The reader stops when a worker is so far behind.
 pub(super) const WAITING: usize = 4;

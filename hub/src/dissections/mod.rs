@@ -9,6 +9,8 @@ mod job;
 
 mod tapes;
 
+mod missing;
+
 mod chunks;
 
 mod lanes;
@@ -34,8 +36,10 @@ pub use publish::{CONNECTIONS, EVENTS, NAMES, SUMMARY, TABLES};
 use crate::calls::{
     ConnectionRows, EventTable, NameRows, Names, NodeName, PartWriter, Rows, packets, schema,
 };
+use crate::losses;
 use clocks::Ways;
 use lanes::{LaneEnd, Lanes, Place, Unit, WorkerGone};
+use missing::CutShort;
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
 use worker::{Worker, WorkerReport};
@@ -73,7 +77,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     let names = Arc::new(Names::new(gather_names(job)));
     let mut known = PartWriter::create(&folder.names_part(), NameRows::default(), 1)?;
     known.push(names.all())?;
-    known.finish()?;
+    let mut written = vec![known.finish()?];
     let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();
     let mut events = EventTable::create(
         &folder.events_part(),
@@ -89,7 +93,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
         let connections = PartWriter::create(&folder.connections_part(number), rows, workers)?;
         Ok::<_, JobError>(Worker::new(number, workers, job, progress, part, connections))
     };
-    let (read, dissected) = if workers == 1 {
+    let (read, mut dissected) = if workers == 1 {
         on_this_thread(job, progress, &mut events, make_worker(0)?)?
     } else {
         let workers = (0..workers).map(make_worker).collect::<Result<Vec<_>, _>>()?;
@@ -100,8 +104,13 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     }
     let mut ways = Ways::default();
     dissected.iter().for_each(|report| ways.merge(&report.ways));
+    dissected
+        .iter_mut()
+        .for_each(|report| written.append(&mut report.written));
     let mut summary = summarise(job, read, dissected);
-    summary.events = events.finish()?;
+    let (stored, part) = events.finish()?;
+    summary.events = stored;
+    written.push(part);
     summary.clocks = ways.clocks(&nodes);
     summary.bytes = sizes.iter().sum();
     summary.files = files
@@ -113,7 +122,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
             bytes,
         })
         .collect();
-    folder.publish(&summary)?;
+    folder.publish(&summary, &written)?;
     Ok(summary)
 }
 
@@ -232,6 +241,7 @@ struct Routes {
     last: Option<Nanos>,
     unknown_link: u64,
     route: BTreeMap<&'static str, u64>,
+    cut_short: CutShort,
 }
 
 /// The reading thread: every packet of every tape, in order of time, to its shard's worker.
@@ -248,7 +258,7 @@ fn read(
         if progress.is_cancelled() {
             return Err(WorkerGone);
         }
-        route(&run, &mut router, &mut routes, lanes)?;
+        route(job, &run, &mut router, &mut routes, lanes)?;
         progress.routed(run.packets.len() as u64);
     }
     lanes.flush()?;
@@ -258,6 +268,7 @@ fn read(
 }
 
 fn route(
+    job: &Job,
     run: &Run,
     router: &mut Router,
     routes: &mut Routes,
@@ -265,6 +276,9 @@ fn route(
 ) -> Result<(), WorkerGone> {
     for meta in run.chunk.packets.get(run.packets.clone()).unwrap_or_default() {
         routes.packets += 1;
+        if usize::try_from(meta.orig_len).is_ok_and(|length| length > meta.data.len()) {
+            routes.cut_short.add(job, run.tape, meta.ts);
+        }
         // Packets without a time (Simple Packet Blocks) say nothing about when.
         if meta.ts > 0 {
             routes.first = Some(routes.first.map_or(meta.ts, |first| first.min(meta.ts)));
@@ -339,6 +353,7 @@ pub(crate) fn direction(direction: wiretape_tape::Direction) -> Direction {
 }
 
 fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
+    let losses = missing::losses(job, &routes);
     let mut counters = routes.read.counters;
     counters.insert("route.unknown_link".to_owned(), routes.unknown_link);
     counters.extend(
@@ -360,7 +375,8 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
         first_ts: routes.first,
         last_ts: routes.last,
         window: job.window,
-        lost_packets: routes.read.lost,
+        lost_packets: losses::lost(&losses),
+        losses,
         recorded: recorded(job, routes.read.said),
         problems,
         ..Summary::default()

@@ -3,8 +3,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use super::job::{JobError, Summary};
+use super::last_words;
+use crate::calls::Written;
 
 /// The tables' folder in a dissection's folder.
 pub const TABLES: &str = "calls";
@@ -104,18 +107,14 @@ impl Unpublished {
         self.events.join("part-0.parquet")
     }
 
-    pub(super) fn publish(mut self, summary: &Summary) -> Result<(), JobError> {
+    /// Waits until the disk has everything, and shows it. `parts` are all files but the summary.
+    pub(super) fn publish(mut self, summary: &Summary, parts: &[Written]) -> Result<(), JobError> {
         let path = self.folder.join(SUMMARY);
-        let write = || {
-            let json = serde_json::to_vec_pretty(summary)?;
-            fs::write(&path, json)?;
-            File::open(&path)?.sync_all()?;
-            File::open(&self.names)?.sync_all()?;
-            File::open(&self.events)?.sync_all()?;
-            File::open(&self.connections)?.sync_all()?;
-            File::open(&self.folder)?.sync_all()
-        };
+        let write = || fs::write(&path, serde_json::to_vec_pretty(summary)?);
         write().map_err(|e| JobError::io("write", &path, e))?;
+        let others = [&path, &self.folder, &self.connections, &self.names, &self.events];
+        let others = others.map(PathBuf::as_path);
+        sync(parts, &others)?;
         for (written, published) in [
             (&self.names, NAMES),
             (&self.events, EVENTS),
@@ -131,6 +130,33 @@ impl Unpublished {
             .and_then(|out| out.sync_all())
             .map_err(|e| JobError::io("publish", &tables, e))
     }
+}
+
+/// Waits until the disk has parts and other files and folders: for all at a time, which takes it little longer than one.
+fn sync(parts: &[Written], others: &[&Path]) -> Result<(), JobError> {
+    let opened = others
+        .iter()
+        .map(|path| File::open(path).map_err(|e| JobError::io("write", path, e)));
+    let opened = opened.collect::<Result<Vec<_>, _>>()?;
+    let parts = parts.iter().map(|part| (part.path(), part.file()));
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (path, file) in parts.chain(others.iter().copied().zip(&opened)) {
+            let wait = move || file.sync_all().map_err(|e| JobError::io("write", path, e));
+            let thread = thread::Builder::new()
+                .spawn_scoped(scope, wait)
+                .map_err(|e| JobError::io("start a thread for", path, e))?;
+            threads.push(thread);
+        }
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|panic| {
+                Err(JobError::Panicked {
+                    thread: "sync".to_owned(),
+                    message: last_words(panic.as_ref()),
+                })
+            })
+        })
+    })
 }
 
 impl Drop for Unpublished {

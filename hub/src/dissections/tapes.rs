@@ -235,7 +235,10 @@ impl<'j> ChunkSource<'j> {
             };
             let read = open.reader.next_chunk(&mut chunk);
             if matches!(read, Ok(true)) {
-                chunk.events.iter().for_each(|event| self.report.hear(number, event));
+                chunk
+                    .events
+                    .iter()
+                    .for_each(|event| self.report.hear(number, event));
                 self.events.take(number, &mut chunk.events);
             }
             match read {

@@ -8,10 +8,14 @@ use wiretape_tape::Nanos;
 use super::clocks::Ways;
 use super::job::{Job, Progress};
 use super::lanes::{Batch, LaneEnd, Unit};
-use crate::calls::{ConnectionRows, PartWriter, Rows, WriteError};
+use crate::calls::{ConnectionRows, PartWriter, Rows, WriteError, Written};
 
 /// Calls that are stored together: few enough that their texts are still in the processor's cache.
 const AT_HAND: usize = 16;
+
+/// Calls that are stored at a time where one segment has given many: when a thousand requests are given up at once, their
+/// texts are no longer in that cache, but they need not come from memory for each column.
+const AT_ONCE: usize = 64;
 
 /// The shards `s` with `s % workers == number`.
 pub(super) struct Worker<'j> {
@@ -39,6 +43,8 @@ pub(super) struct WorkerReport {
     pub(super) counters: Counters,
     /// Of calls that were recorded on two nodes.
     pub(super) ways: Ways,
+    /// Its parts of the tables, once they are whole.
+    pub(super) written: Vec<Written>,
 }
 
 impl<'j> Worker<'j> {
@@ -117,9 +123,9 @@ impl<'j> Worker<'j> {
             self.over.extend(shard.connections());
             self.store_connections()?;
         }
-        self.part.finish()?;
-        self.connections.finish()?;
-        Ok(self.report)
+        let mut report = self.report;
+        report.written = vec![self.part.finish()?, self.connections.finish()?];
+        Ok(report)
     }
 
     /// Stores the calls that have come.
@@ -140,7 +146,8 @@ impl<'j> Worker<'j> {
         let calls = self.calls.len() as u64;
         report.calls += calls;
         self.progress.found(calls);
-        let stored = self.part.push(&self.calls);
+        let mut batches = self.calls.chunks(AT_ONCE);
+        let stored = batches.try_for_each(|calls| self.part.push(calls));
         self.calls.clear();
         stored
     }

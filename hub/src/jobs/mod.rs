@@ -218,6 +218,15 @@ impl Jobs {
         Ok(entries.iter().map(|entry| self.state(entry)).collect())
     }
 
+    /// The one dissection there is, as far as that is known without a look at the folders.
+    pub async fn only(&self) -> Result<Option<State>, DissectionError> {
+        let entries = self.inner.catalogue.known_dissections().await?;
+        let [only] = entries.as_slice() else {
+            return Ok(None);
+        };
+        Ok(Some(self.state(only)))
+    }
+
     /// How a dissection stands at this moment.
     pub fn state(&self, entry: &DissectionEntry) -> State {
         match self.board().live.get(&key(&entry.snapshot, &entry.record.name)) {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{DissectionError, JobStatus, Record};
 use crate::catalogue::DissectionEntry;
 use crate::dissections::{self, Job, JobError, Progress, SUMMARY, Source, Summary, TABLES};
-use crate::snapshots::{DISSECTIONS, Manifest, SEGMENTS, blocking, sync_folder};
+use crate::snapshots::{DISSECTIONS, Manifest, NodePart, SEGMENTS, blocking, sync_folder};
 
 /// A dissection that waits or runs.
 pub(super) struct Task {
@@ -77,6 +77,7 @@ impl Task {
         Job {
             sources: sources.collect(),
             names: self.manifest.names.clone(),
+            losses: self.manifest.nodes.iter().flat_map(NodePart::losses).collect(),
             window: Some((self.manifest.start, self.manifest.end)),
             out: self.folder.clone(),
             threads,

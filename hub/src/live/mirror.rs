@@ -11,6 +11,7 @@ use wiretape_tape::{Cut, Nanos, SegmentInfo};
 
 use crate::calls::NodeName;
 use crate::dissections::Source;
+use crate::losses::{self, Lost};
 use crate::nodes::{Agent, Nodes};
 use crate::snapshots::{checked_cut, name};
 
@@ -24,6 +25,7 @@ pub(super) struct Mirror {
 pub(super) struct Gathered {
     pub(super) sources: Vec<Source>,
     pub(super) names: Vec<NodeName>,
+    pub(super) losses: Vec<Lost>,
     /// From when on all of it is here: a window that holds too many bytes begins later.
     pub(super) start: Nanos,
     /// Bytes of its segments.
@@ -69,6 +71,7 @@ impl Mirror {
                 Ok(part) => {
                     gathered.sources.extend(part.sources);
                     gathered.names.extend(part.names);
+                    gathered.losses.extend(part.losses);
                     gathered.start = gathered.start.max(part.start);
                     gathered.bytes += part.bytes;
                     gathered.problems.extend(part.problems);
@@ -133,6 +136,7 @@ impl Mirror {
             node: cut.node.clone(),
             files,
         });
+        part.losses = losses::of_segments(&cut.node, segments);
         part.names.extend(cut.names.iter().map(|name| NodeName {
             node: cut.node.clone(),
             name: name.clone(),

@@ -123,6 +123,7 @@ async fn round(inner: &Inner, mirror: &Mirror, out: PathBuf) -> Result<(Round, H
     let Gathered {
         sources,
         mut names,
+        losses,
         start: begins,
         bytes,
         problems,
@@ -151,6 +152,7 @@ async fn round(inner: &Inner, mirror: &Mirror, out: PathBuf) -> Result<(Round, H
     let summary = dissect(Job {
         sources,
         names,
+        losses,
         window: Some(window),
         out: out.clone(),
         // One: the workloads of the cluster, and questions, come first.

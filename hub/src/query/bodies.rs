@@ -216,12 +216,16 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
     message.wire_len = message.wire_len.min(wanted);
     let mut bytes = MessageBytes::new(&message, &stored.version, stored.from, stored.to);
     let mut router = Router::new();
+    let mut without_end = 0;
     for &location in &message.packets {
         if bytes.is_complete() {
             break;
         }
-        if let Err(error) = add(db, location, &mut router, &mut bytes) {
-            return Shown::unreadable(format!("cannot read its packets from the segments: {error}"));
+        match add(db, location, &mut router, &mut bytes) {
+            Ok(is_cut) => without_end += usize::from(is_cut),
+            Err(error) => {
+                return Shown::unreadable(format!("cannot read its packets from the segments: {error}"));
+            }
         }
     }
     let method = Some(stored.method.as_str()).filter(|method| !method.is_empty());
@@ -239,8 +243,14 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
         ..Shown::default()
     };
     if bytes.missing() > 0 && !stored.packets_cut {
+        let why = match without_end {
+            0 => String::new(),
+            packets => format!(
+                ": {packets} of its packets were recorded without their end, as a recorder does that has too much to do"
+            ),
+        };
         shown.reason = Some(format!(
-            "{} bytes of the message are not in the segments",
+            "{} bytes of the message are not in the segments{why}",
             bytes.missing()
         ));
     } else if body.missing > 0 && stored.version == "HTTP/2" && !stored.packets_cut {
@@ -248,7 +258,7 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
             "{} bytes of the body are not in the segments",
             body.missing
         ));
-    } else if !body.decoded {
+    } else if !body.decoded && !body.encoding.is_empty() {
         shown.reason = Some(format!(
             "it could not be decoded ({}), and is shown as sent",
             body.encoding
@@ -290,11 +300,18 @@ fn text(bytes: &[u8], truncated: bool) -> Option<&str> {
     }
 }
 
-fn add(db: &Database, location: u64, router: &mut Router, bytes: &mut MessageBytes) -> Result<(), ReadError> {
+/// Whether the packet was recorded without its end.
+fn add(
+    db: &Database,
+    location: u64,
+    router: &mut Router,
+    bytes: &mut MessageBytes,
+) -> Result<bool, ReadError> {
     let (file, offset) = place(location);
     let packet = db.file(file)?.packet_at(offset)?;
+    let is_cut = usize::try_from(packet.meta.orig_len).is_ok_and(|length| length > packet.data.len());
     let Some(link) = link(packet.meta.link) else {
-        return Ok(());
+        return Ok(is_cut);
     };
     let routed = router.route(&Packet {
         ts: packet.meta.ts,
@@ -315,5 +332,5 @@ fn add(db: &Database, location: u64, router: &mut Router, bytes: &mut MessageByt
         // Messages in datagrams have no bodies beside their heads.
         Routed::Datagram { .. } | Routed::Held | Routed::Skipped(_) => {}
     }
-    Ok(())
+    Ok(is_cut)
 }

@@ -17,11 +17,12 @@ use super::connection;
 use super::entries::{self, Asked};
 use super::entry;
 use super::fields::instant;
+use super::first::{self, Rank};
 use super::redaction::{Hidden, REDACTED};
 use super::row::Row;
 use super::scope::Scope;
 use super::select::CallsGroup;
-use super::{Database, QueryError, Zone, first};
+use super::{Database, QueryError, Zone};
 use crate::calls::schema::{self, Column};
 
 /// Most calls of one page.
@@ -168,9 +169,6 @@ pub struct CallsPage {
     /// What could not be looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Packets that the recorders lost while this was recorded, so that calls may be missing; absent when none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lost_packets: Option<u64>,
 }
 
 /// The calls that match, one page of them.
@@ -199,31 +197,33 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         .transpose()?;
 
     let asked = Asked::by(&scoped.filter);
-    let (total, until) = match scoped.condition() {
-        Some(condition) if asked.is_calls() && query.order == Order::Time => {
-            let (total, until) = first::in_time(db, condition, cursor.map(|last| last.ts), limit + 1).await?;
-            (total, Some(col("ts").lt_eq(instant(until))))
+    let (total, batches) = if asked.is_calls() {
+        let after = cursor.map(Cursor::rank);
+        first::page(
+            db,
+            scoped.condition(),
+            query.order,
+            after,
+            limit + 1,
+            query.columns(),
+        )
+        .await?
+    } else {
+        let total = count(db, asked, scoped.condition()).await?;
+        let mut page = entries::table(db, asked).await?;
+        if let Some(condition) = scoped.and(cursor.map(Cursor::after)) {
+            page = page.filter(condition)?;
         }
-        condition => (count(db, asked, condition).await?, None),
-    };
-    let mut page = entries::table(db, asked).await?;
-    if let Some(condition) = scoped.and(cursor.map(Cursor::after)) {
-        page = page.filter(condition)?;
-    }
-    if let Some(until) = until {
-        page = page.filter(until)?;
-    }
-    let mut page = page.sort(order(query.order))?.limit(0, Some(limit + 1))?;
-    if let Some(mut columns) = query.columns() {
-        if !asked.is_calls() {
+        page = page.sort(order(query.order))?.limit(0, Some(limit + 1))?;
+        if let Some(mut columns) = query.columns() {
             columns.extend(["protocol", "conn_id", "flow_id", "side"]);
             columns.extend(entries::own().map(|column| column.name));
             columns.sort_unstable();
             columns.dedup();
+            page = page.select_columns(&columns)?;
         }
-        page = page.select_columns(&columns)?;
-    }
-    let batches = page.collect().await?;
+        (total, page.collect().await?)
+    };
 
     let mut answer = CallsPage {
         total,
@@ -269,7 +269,6 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         answer.explanation = Some(scoped.nothing(db, &scope, asked, total).await?);
     }
     answer.warnings = scoped.warnings();
-    answer.lost_packets = Some(db.summary().lost_packets).filter(|lost| *lost > 0);
     Ok(answer)
 }
 
@@ -391,7 +390,13 @@ async fn find(
     if !node.is_empty() {
         condition = condition.and(col("node").eq(lit(node)));
     }
-    Ok(entries::table(db, Asked::by_index(index))
+    let asked = Asked::by_index(index);
+    if asked.is_calls() {
+        return Ok(first::page(db, Some(condition), Order::Time, None, 1, None)
+            .await?
+            .1);
+    }
+    Ok(entries::table(db, asked)
         .await?
         .filter(condition)?
         .limit(0, Some(1))?
@@ -444,6 +449,9 @@ pub(super) async fn count(db: &Database, asked: Asked, condition: Option<Expr>) 
     let Some(condition) = condition.or_else(|| (!asked.is_calls()).then(|| lit(true))) else {
         return Ok(db.summary().calls);
     };
+    if asked.is_calls() {
+        return first::count(db, Some(condition)).await;
+    }
     let counted = entries::table(db, asked)
         .await?
         .filter(condition)?
@@ -547,7 +555,20 @@ impl Cursor {
         })
     }
 
-    /// The condition of all calls after it.
+    /// What all calls after it come behind.
+    fn rank(self) -> Rank {
+        Rank {
+            key: match self.order {
+                Order::Time => i64::try_from(self.ts).unwrap_or(i64::MAX),
+                Order::Latency | Order::Size => self.key.saturating_neg(),
+            },
+            ts: i64::try_from(self.ts).unwrap_or(i64::MAX),
+            stream: self.stream,
+            index: self.index.into(),
+        }
+    }
+
+    /// The condition of all entries after it.
     fn after(self) -> Expr {
         let ts = || instant(self.ts);
         let later = col("ts").gt(ts()).or(col("ts").eq(ts()).and(

@@ -27,9 +27,10 @@ pub(super) const IN_PROGRESS: [&str; 3] = ["syn_sent", "syn_received", "closing"
 impl Kind {
     /// What an entry is; `None` for a call.
     pub(super) fn of(row: Row<'_>) -> Option<Self> {
-        match row.text("protocol") {
-            "tcp_conn" | "udp_conn" => Some(Self::Connection),
-            "tcp_flow" | "udp_flow" => Some(Self::Flow),
+        // Before that stands the transport.
+        match row.text("protocol").rsplit_once('_') {
+            Some((_, "conn")) => Some(Self::Connection),
+            Some((_, "flow")) => Some(Self::Flow),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::error::DataFusionError;
@@ -15,6 +16,7 @@ use wiretape_tape::{BlockReader, ReadError};
 
 use super::endpoints::Endpoints;
 use super::sql;
+use crate::calls::parts::Parts;
 use crate::calls::{schema, session};
 use crate::dissections::{CONNECTIONS, EVENTS, NAMES, SUMMARY, Summary, TABLES};
 
@@ -60,6 +62,8 @@ pub struct Database {
 }
 
 struct Inner {
+    /// Tells it from all others that were ever opened.
+    number: u64,
     dir: PathBuf,
     identity: Option<Identity>,
     summary: Summary,
@@ -108,7 +112,9 @@ impl Database {
             &dir.join(NAMES),
             &dir.join(EVENTS),
         )?;
+        static OPENED: AtomicU64 = AtomicU64::new(0);
         let inner = Inner {
+            number: OPENED.fetch_add(1, Ordering::Relaxed),
             dir: dir.to_owned(),
             identity,
             summary,
@@ -152,6 +158,19 @@ impl Database {
     /// The table of calls.
     pub(super) async fn table(&self) -> Result<DataFrame, QueryError> {
         Ok(self.inner.session.table(session::TABLE).await?)
+    }
+
+    /// The parts of the table of calls.
+    pub(super) async fn parts(&self) -> Result<Arc<Parts>, QueryError> {
+        let (number, tables) = (self.inner.number, self.inner.dir.join(TABLES));
+        let opened = tokio::task::spawn_blocking(move || Parts::of(number, &tables)).await;
+        Ok(opened
+            .map_err(|error| QueryError::Internal(format!("cannot open the table of calls: {error}")))??)
+    }
+
+    /// What conditions are compiled in.
+    pub(super) fn session(&self) -> &SessionContext {
+        &self.inner.session
     }
 
     /// The table of connections; `None` in dissections that are older than it.

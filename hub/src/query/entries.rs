@@ -207,7 +207,9 @@ impl Fold {
             "calls" => return Some(Self::Sum),
             "completeness" => return Some(Self::Or),
             "l7" => return Some(Self::Distinct),
-            "initial_rtt_us" | "handshake_us" | "first_byte_us" => return Some(Self::Mean),
+            "initial_rtt_us" | "handshake_us" | "handshake_at_server_us" | "first_byte_us" => {
+                return Some(Self::Mean);
+            }
             _ => {}
         }
         let end = ["client_", "server_"]

@@ -30,6 +30,7 @@ pub(super) const COMPACT: &[&str] = &[
     "path",
     "status",
     "elapsed_ns",
+    "marks",
 ];
 
 /// What fits on a line. Members that are not known are left out.
@@ -49,7 +50,16 @@ pub(super) fn compact(row: Row<'_>) -> Map<String, Value> {
     if let Some(elapsed) = row.int("elapsed_ns") {
         put("latency_ms", json!(ms(elapsed.unsigned_abs())));
     }
+    // Half of a message is to be known as such at a glance.
+    let marks = marks(row);
+    if marks.has(Marks::REQUEST_GAP) || marks.has(Marks::RESPONSE_GAP) {
+        put("marks", marks.names().collect());
+    }
     entry
+}
+
+fn marks(row: Row<'_>) -> Marks {
+    Marks(u32::try_from(row.int("marks").unwrap_or_default()).unwrap_or_default())
 }
 
 /// All that is known, but for the bodies, which are put in by who has read them.
@@ -91,7 +101,7 @@ pub(super) fn full(row: Row<'_>, clocks: &[Clocks]) -> Map<String, Value> {
         }
     }
     put("outcome", json!(row.text("outcome")));
-    let marks = Marks(u32::try_from(row.int("marks").unwrap_or_default()).unwrap_or_default());
+    let marks = marks(row);
     if marks != Marks::default() {
         put("marks", marks.names().collect());
     }

@@ -9,7 +9,7 @@ use wiretape_dissect::Marks;
 use wiretape_kfl::Field;
 use wiretape_tape::Nanos;
 
-use super::connection;
+use super::{connection, entries};
 use super::filter::{bodies, joined};
 use super::functions;
 
@@ -112,8 +112,9 @@ pub(super) fn flag(field: Field) -> Expr {
         Field::HasPcap => col("req_seq").is_not_null().or(col("resp_seq").is_not_null()),
         Field::Http => any(HTTP),
         Field::Gql => any(&["gql", "gqlv1", "gqlv2"]),
-        Field::Conn => any(&["tcp_conn", "udp_conn"]),
-        Field::Flow => any(&["tcp_flow", "udp_flow"]),
+        // Of any transport.
+        Field::Conn => col("index").eq(lit(entries::CONNECTION)),
+        Field::Flow => col("index").eq(lit(entries::FLOW)),
         // Of TLS over TCP, and of the TLS in QUIC.
         Field::Tlsx => any(&["tls", "quic"]),
         // Nothing is decrypted yet.

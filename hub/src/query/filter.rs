@@ -17,6 +17,8 @@ use super::{Database, QueryError};
 
 mod computed;
 
+mod pieces;
+
 pub(super) mod bodies;
 
 mod plan;
@@ -117,7 +119,9 @@ fn translate(expr: &Kfl, negated: bool, gave_up: &GaveUp) -> Expr {
         Kfl::In { subject, list } => pinned(member_of(subject, list), negated),
         Kfl::Member { item, list } => fields::list(*list).has(&value(item)),
         Kfl::HasKey { map, key } => fields::map(*map).has(key),
-        Kfl::Computed(computed) => computed::decided(computed, gave_up),
+        Kfl::Computed(computed) => {
+            pieces::compared(computed).unwrap_or_else(|| computed::decided(computed, gave_up))
+        }
     }
 }
 

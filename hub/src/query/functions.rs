@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -11,7 +12,7 @@ use datafusion::arrow::array::{
     StringViewArray, StructArray,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::datatypes::{DataType, UInt64Type};
+use datafusion::arrow::datatypes::{DataType, Int32Type, UInt64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -153,15 +154,15 @@ impl Task {
 
     fn run(&self, argument: &ArrayRef) -> Result<ArrayRef> {
         Ok(match self {
-            Self::Entry(key) => {
-                Arc::new(StringArray::from_iter_values(Maps::of(argument)?.rows().map(
-                    |mut row| row.find(|(k, _)| k == key).map_or("", |(_, value)| value),
-                )))
-            }
+            Self::Entry(key) => Arc::new(StringArray::from_iter_values(
+                Maps::of(argument)?
+                    .values_under(key)
+                    .map(Option::unwrap_or_default),
+            )),
             Self::HasEntry(key) => Arc::new(BooleanArray::from_iter(
                 Maps::of(argument)?
-                    .rows()
-                    .map(|mut row| Some(row.any(|(k, _)| k == key))),
+                    .values_under(key)
+                    .map(|value| Some(value.is_some())),
             )),
             Self::Entries => Arc::new(Int64Array::from_iter_values(
                 Maps::of(argument)?
@@ -260,8 +261,62 @@ impl Hash for Function {
 /// A column of maps of texts.
 pub(super) struct Maps<'a> {
     map: &'a MapArray,
-    keys: &'a StringArray,
-    values: &'a StringArray,
+    keys: Keys<'a>,
+    values: Values<'a>,
+}
+
+/// A map's keys, as they are laid out.
+#[derive(Clone, Copy)]
+enum Keys<'a> {
+    Plain(&'a StringArray),
+    /// By their numbers in a dictionary.
+    Words(&'a [i32], &'a StringArray),
+}
+
+/// A map's values, as they are laid out.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    Plain(&'a StringArray),
+    Views(&'a StringViewArray),
+}
+
+impl<'a> Keys<'a> {
+    fn of(array: &'a ArrayRef) -> Option<Self> {
+        let words = array.as_dictionary_opt::<Int32Type>();
+        match words.filter(|words| words.null_count() == 0) {
+            Some(words) => Some(Self::Words(
+                words.keys().values(),
+                words.values().as_string_opt()?,
+            )),
+            None => array.as_string_opt().map(Self::Plain),
+        }
+    }
+
+    fn get(self, entry: usize) -> &'a str {
+        match self {
+            Self::Plain(keys) => keys.value(entry),
+            Self::Words(numbers, words) => {
+                let number = numbers
+                    .get(entry)
+                    .and_then(|number| usize::try_from(*number).ok());
+                number.map_or("", |number| words.value(number))
+            }
+        }
+    }
+}
+
+impl<'a> Values<'a> {
+    fn of(array: &'a ArrayRef) -> Option<Self> {
+        let plain = array.as_string_opt().map(Self::Plain);
+        plain.or_else(|| array.as_string_view_opt().map(Self::Views))
+    }
+
+    fn get(self, entry: usize) -> &'a str {
+        match self {
+            Self::Plain(values) => values.value(entry),
+            Self::Views(values) => values.value(entry),
+        }
+    }
 }
 
 impl<'a> Maps<'a> {
@@ -270,8 +325,8 @@ impl<'a> Maps<'a> {
         let parts = map.and_then(|map| {
             Some(Self {
                 map,
-                keys: map.keys().as_string_opt()?,
-                values: map.values().as_string_opt()?,
+                keys: Keys::of(map.keys())?,
+                values: Values::of(map.values())?,
             })
         });
         parts.map_or_else(|| exec_err!("{} is no map of texts", array.data_type()), Ok)
@@ -279,18 +334,53 @@ impl<'a> Maps<'a> {
 
     /// The entries of one row.
     pub(super) fn row(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let (keys, values) = (self.keys, self.values);
+        self.entries(row)
+            .map(move |entry| (keys.get(entry), values.get(entry)))
+    }
+
+    /// Where the entries of one row are.
+    fn entries(&self, row: usize) -> Range<usize> {
         let end = |at: usize| {
             self.map
                 .value_offsets()
                 .get(at)
                 .map_or(0, |end| usize::try_from(*end).unwrap_or(0))
         };
-        let (keys, values) = (self.keys, self.values);
-        (end(row)..end(row + 1)).map(move |entry| (keys.value(entry), values.value(entry)))
+        end(row)..end(row + 1)
     }
 
     fn rows(&self) -> impl Iterator<Item = impl Iterator<Item = (&'a str, &'a str)> + use<'a>> {
         (0..self.map.len()).map(|row| self.row(row))
+    }
+
+    /// The first value of each row under a key, which in a dictionary is looked for once.
+    fn values_under(&self, key: &str) -> impl Iterator<Item = Option<&'a str>> {
+        let wanted = match self.keys {
+            Keys::Plain(_) => None,
+            // Of a key that is in no row, no number.
+            Keys::Words(_, words) => Some(
+                words
+                    .iter()
+                    .position(|word| word == Some(key))
+                    .map_or(-1, |at| at as i32),
+            ),
+        };
+        (0..self.map.len()).map(move |row| {
+            let mut entries = self.entries(row);
+            let found = match (wanted, self.keys) {
+                (Some(wanted), Keys::Words(numbers, _)) => {
+                    let (from, to) = (entries.start, entries.end);
+                    let numbers = numbers.get(from..to).unwrap_or_default();
+                    numbers
+                        .iter()
+                        .position(|number| *number == wanted)
+                        .map(|at| from + at)
+                }
+                _ => entries.find(|entry| self.keys.get(*entry) == key),
+            };
+            found.map(|entry| self.values.get(entry))
+        })
     }
 }
 

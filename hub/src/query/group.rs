@@ -241,6 +241,10 @@ impl Values {
             }
             return Ok(());
         }
+        if let [only] = arrays.as_slice() {
+            only.map(batch.num_rows(), |word| self.words.number(word), numbers);
+            return Ok(());
+        }
         for row in 0..batch.num_rows() {
             let mut values = arrays.iter().map(|array| array.value(row));
             let value = values.find(|value| !value.is_empty()).unwrap_or_default();

@@ -3,8 +3,7 @@
 //! The histogram's cells are fixed, so that what comes out depends on the calls alone and not on the order in which
 //! threads read them; a t-digest, which is usual for this, does depend on it.
 
-use std::collections::BTreeMap;
-
+use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 /// Latencies that are all kept, over all groups of one question: 8 MB. Above, percentiles come from histograms.
@@ -23,7 +22,7 @@ pub(super) enum Latencies {
     /// All of them, in any order.
     Exact(Vec<u64>),
     /// How many there are in each cell.
-    Histogram(BTreeMap<u16, u64>),
+    Histogram(FxHashMap<u16, u64>),
 }
 
 impl Default for Latencies {
@@ -61,7 +60,7 @@ impl Latencies {
     pub(super) fn coarsen(&mut self) {
         if let Self::Exact(all) = self {
             let all = std::mem::take(all);
-            *self = Self::Histogram(BTreeMap::new());
+            *self = Self::Histogram(FxHashMap::default());
             all.into_iter().for_each(|one| self.add(one));
         }
     }
@@ -74,36 +73,46 @@ impl Latencies {
         }
     }
 
-    /// Percentiles by nearest rank: the least latency that so many per cent of all do not exceed. `None` without any.
+    /// Percentiles by nearest rank: the least latency that so many per cent of all do not exceed. They are asked for in
+    /// ascending order. `None` without any.
     pub(super) fn percentiles<const N: usize>(&mut self, percents: [u64; N]) -> Option<[u64; N]> {
         let count = self.len();
         if count == 0 {
             return None;
         }
-        if let Self::Exact(all) = self {
-            all.sort_unstable();
-        }
-        Some(percents.map(|percent| self.ranked((count * percent).div_ceil(100).saturating_sub(1))))
-    }
-
-    /// The latency that so many others come before. Exact ones are sorted already.
-    fn ranked(&self, mut before: u64) -> u64 {
-        match self {
+        // How many others come before each.
+        let ranks = percents.map(|percent| (count * percent).div_ceil(100).saturating_sub(1));
+        Some(match self {
             Self::Exact(all) => {
-                let at = usize::try_from(before).unwrap_or(usize::MAX);
-                all.get(at).copied().unwrap_or_default()
+                // What comes before one percentile is not looked at for the next.
+                let (mut rest, mut before, mut last) = (all.as_mut_slice(), 0, 0);
+                ranks.map(|rank| {
+                    let Some(at) = rank.checked_sub(before).and_then(|at| usize::try_from(at).ok()) else {
+                        return last;
+                    };
+                    let (_, found, behind) = std::mem::take(&mut rest).select_nth_unstable(at);
+                    (rest, before, last) = (behind, rank + 1, *found);
+                    last
+                })
             }
             Self::Histogram(cells) => {
-                for (cell, count) in cells {
-                    if before < *count {
-                        return middle(*cell);
-                    }
-                    before -= count;
-                }
-                0
+                let mut cells: Vec<(u16, u64)> = cells.iter().map(|(cell, count)| (*cell, *count)).collect();
+                cells.sort_unstable();
+                ranks.map(|rank| ranked(&cells, rank))
             }
-        }
+        })
     }
+}
+
+/// The middle of the cell of the latency that so many others come before.
+fn ranked(cells: &[(u16, u64)], mut before: u64) -> u64 {
+    for (cell, count) in cells {
+        if before < *count {
+            return middle(*cell);
+        }
+        before -= count;
+    }
+    0
 }
 
 /// How percentiles were found, for the answer.

@@ -32,6 +32,8 @@ mod packets;
 
 mod explain;
 
+mod predicate;
+
 mod scan;
 
 mod endpoints;

@@ -336,7 +336,7 @@ async fn of_streams(
         };
         // Ends are excluded, as everywhere.
         let span = (from.saturating_sub(CLOCKS), to.saturating_add(CLOCKS + 1));
-        found.add(row.text("transport") == "tcp", (client, server), span);
+        found.add(row.text("transport"), (client, server), span);
         first = first.min(span.0);
         last = last.max(span.1);
     }

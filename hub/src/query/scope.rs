@@ -46,11 +46,18 @@ const MAX_SAID: usize = 8;
 fn not_recorded(db: &Database) -> impl Iterator<Item = String> {
     let recorded = &db.summary().recorded;
     let said = recorded.iter().take(MAX_SAID).map(|said| {
-        let node = if said.node.is_empty() { "a node" } else { &said.node };
+        let node = if said.node.is_empty() {
+            "a node"
+        } else {
+            &said.node
+        };
         format!("{node} said at {}: {}", rfc3339(said.since), said.said)
     });
     let more = recorded.len().checked_sub(MAX_SAID + 1).map(|more| {
-        format!("recorders said {} things more of what they recorded: ask for events of kind recorder", more + 1)
+        format!(
+            "recorders said {} things more of what they recorded: ask for events of kind recorder",
+            more + 1
+        )
     });
     said.chain(more)
 }

@@ -6,22 +6,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use pcap::{BpfProgram, Capture, Linktype, Precision};
-use wiretape_dissect::{FlowKey, Packet, Routed, Router, Transport};
+use wiretape_dissect::{FlowKey, Packet, Routed, Router};
 use wiretape_tape::{LinkType, Nanos, PacketMeta};
 
 use super::ExportError;
 use crate::dissections::{direction, link};
 
+/// A connection's transport, and the times between which it is meant.
+type Span = (String, Nanos, Nanos);
+
 /// Connections by their addresses and ports, with the times between which these are meant: ports are used again.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
-    spans: HashMap<(bool, FlowKey), Vec<(Nanos, Nanos)>>,
+    spans: HashMap<FlowKey, Vec<Span>>,
     count: usize,
 }
 
 impl Connections {
-    /// Adds one, of TCP or else of UDP.
-    pub fn add(&mut self, tcp: bool, (client, server): (SocketAddr, SocketAddr), span: (Nanos, Nanos)) {
+    /// Adds one of a transport, by the name that it is stored with.
+    pub fn add(
+        &mut self,
+        transport: &str,
+        (client, server): (SocketAddr, SocketAddr),
+        (from, to): (Nanos, Nanos),
+    ) {
         let end = |address: SocketAddr| {
             let ip = match address.ip() {
                 IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -30,7 +38,8 @@ impl Connections {
             (ip.octets(), address.port())
         };
         let (key, _) = FlowKey::new(end(client), end(server));
-        self.spans.entry((tcp, key)).or_default().push(span);
+        let spans = self.spans.entry(key).or_default();
+        spans.push((transport.to_owned(), from, to));
         self.count += 1;
     }
 
@@ -44,9 +53,9 @@ impl Connections {
         self.count == 0
     }
 
-    fn has(&self, tcp: bool, key: FlowKey, at: Nanos) -> bool {
-        let spans = self.spans.get(&(tcp, key));
-        spans.is_some_and(|spans| spans.iter().any(|(from, to)| (*from..*to).contains(&at)))
+    fn has(&self, transport: &str, key: &FlowKey, at: Nanos) -> bool {
+        let meant = |(of, from, to): &Span| of == transport && (*from..*to).contains(&at);
+        self.spans.get(key).is_some_and(|spans| spans.iter().any(meant))
     }
 }
 
@@ -81,12 +90,12 @@ impl Filter {
                 });
                 Ok(match routed {
                     Routed::Segment { segment, .. } | Routed::Owned { segment, .. } => {
-                        connections.has(true, segment.flow, meta.ts)
+                        connections.has("tcp", &segment.flow, meta.ts)
                     }
-                    Routed::Datagram { datagram, .. } if datagram.transport == Transport::Udp => {
-                        connections.has(false, datagram.flow, meta.ts)
+                    Routed::Datagram { datagram, .. } => {
+                        connections.has(&datagram.transport.name(), &datagram.flow, meta.ts)
                     }
-                    Routed::Datagram { .. } | Routed::Held | Routed::Skipped(_) => false,
+                    Routed::Held | Routed::Skipped(_) => false,
                 })
             }
         }

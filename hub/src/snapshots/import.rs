@@ -310,6 +310,8 @@ fn read_through(file: &Path, copy: &Path) -> Result<Contents, ImportError> {
             file.display()
         ));
     }
+    // Of our own segments; one that cannot be read has been told of above.
+    let told = wiretape_tape::index(copy).ok().flatten();
     let segment = SegmentInfo {
         name: String::new(),
         bytes: std::fs::metadata(copy).map_or(0, |metadata| metadata.len()),
@@ -319,7 +321,7 @@ fn read_through(file: &Path, copy: &Path) -> Result<Contents, ImportError> {
         first,
         last,
         sealed: true,
-        losses: Vec::new(),
+        losses: told.map(|told| told.info.losses).unwrap_or_default(),
     };
     let ending = if is_pcapng(copy) { "pcapng" } else { "pcap" };
     Ok(Contents {

@@ -9,6 +9,7 @@ use wiretape_tape::{Nanos, SegmentInfo};
 
 use super::WorkloadFilter;
 use crate::calls::NodeName;
+use crate::losses::{self, Lost};
 
 /// Name of the file in a snapshot's folder.
 pub const MANIFEST: &str = "manifest.json";
@@ -141,9 +142,9 @@ impl NodePart {
         self.segments.iter().map(|segment| segment.packets).sum()
     }
 
-    /// Packets lost while its segments were recorded.
-    pub fn lost(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.lost).sum()
+    /// What was lost while its segments were recorded.
+    pub fn losses(&self) -> Vec<Lost> {
+        losses::of_segments(&self.name, &self.segments)
     }
 
     /// Time of its oldest packet.
@@ -173,9 +174,11 @@ impl Manifest {
         self.nodes.iter().map(NodePart::packets).sum()
     }
 
-    /// Packets lost while the segments were recorded.
-    pub fn lost(&self) -> u64 {
-        self.nodes.iter().map(NodePart::lost).sum()
+    /// What was lost in the window.
+    pub fn losses(&self) -> Vec<Lost> {
+        let mut all: Vec<Lost> = self.nodes.iter().flat_map(NodePart::losses).collect();
+        all.retain(|lost| lost.touches(Some(self.start), Some(self.end)));
+        losses::merged(all, losses::KEPT)
     }
 
     /// Reads the manifest of the snapshot in `folder`.

@@ -264,7 +264,7 @@ impl Snapshots {
 
     /// Everything about a snapshot, from its folder.
     pub async fn manifest(&self, entry: &SnapshotEntry) -> Result<Manifest, SnapshotError> {
-        let published = self.inner.folder.join(&entry.id);
+        let published = self.published(&entry.id);
         let folder = self.path(entry);
         // It may have been published since the catalogue was asked.
         blocking(move || Manifest::read(&folder).or_else(|_| Manifest::read(&published)))
@@ -273,6 +273,11 @@ impl Snapshots {
                 doing: "read the manifest of",
                 source,
             })
+    }
+
+    /// The folder of a snapshot that is whole, by its id.
+    pub fn published(&self, id: &str) -> PathBuf {
+        self.inner.folder.join(id)
     }
 
     /// The folder of a snapshot.

@@ -143,7 +143,12 @@ pub(super) fn keep(
                 }
             }
         }
-        tape.lost(segment.lost);
+        let mut untimed = segment.lost;
+        for loss in &segment.losses {
+            tape.lost_at(*loss);
+            untimed = untimed.saturating_sub(loss.packets);
+        }
+        tape.lost(untimed);
     }
     let shelf = tape.shelf();
     tape.seal().map_err(failed)?;

@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use wiretape_dissect::Direction as Seen;
 use wiretape_dissect::testing::{Recorded, Talk, Who};
 use wiretape_tape::{
-    Boundaries, Change, Direction, Event, EventKind, LinkType, Name, Nanos, Packet, Recorded as Told, Shelf, Tape,
-    TapeOptions,
+    Boundaries, Change, Direction, Event, EventKind, LinkType, Name, Nanos, Packet, Recorded as Told, Shelf,
+    Tape, TapeOptions,
 };
 
 pub const SECOND: Nanos = 1_000_000_000;
@@ -241,7 +241,10 @@ async fn recording(State(served): State<Served>) -> Json<Told> {
 /// Does as it is told, and tells the tape.
 async fn record(State(served): State<Served>, Json(change): Json<Change>) -> Response {
     if change.filter.as_deref() == Some("nonsense") {
-        return refusal(StatusCode::BAD_REQUEST, "the filter \"nonsense\" cannot be compiled");
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "the filter \"nonsense\" cannot be compiled",
+        );
     }
     let mut recorded = served.recorded.lock().expect("no test panics with it");
     recorded.recording = recorded.recording.with(change);
@@ -254,7 +257,9 @@ async fn record(State(served): State<Served>, Json(change): Json<Change>) -> Res
         ..Event::default()
     };
     let mut tape = served.tape.lock().expect("no test panics with it");
-    tape.event(&event).and_then(|()| tape.flush()).expect("the tape takes it");
+    tape.event(&event)
+        .and_then(|()| tape.flush())
+        .expect("the tape takes it");
     Json(recorded.clone()).into_response()
 }
 

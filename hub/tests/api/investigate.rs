@@ -51,6 +51,14 @@ async fn one_call_gives_an_overview_of_a_workload() {
             .as_str()
             .is_some_and(|told| told.starts_with("50 calls to and from checkout, 5 failed (10.0 %)"))
     );
+    let finding = &told["findings"][0];
+    assert_eq!(
+        finding["text"], "10.0 % of POST /api/v1/checkout at checkout fail with 503: 5 of 50",
+        "{told}"
+    );
+    let proof = json!({ "db": told["db"], "kfl": finding["kfl"] });
+    let proof = hub.client.post("/mcp/tools/list_api_calls", proof).await;
+    assert_eq!(proof["total"], 5, "{proof}");
     assert!(
         told["next"]
             .as_str()

@@ -331,12 +331,12 @@ async fn who_listens_hears_of_snapshots_that_come_and_go() {
     assert_eq!(listening.status().as_u16(), 200);
     let mut events = listening.bytes_stream();
     hub.client.snapshot(json!({ "name": "a" })).await;
-    hears(&mut events).await;
+    hears(&mut events, "notifications/resources/list_changed").await;
     // All that belongs to its coming is told by now.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (status, _) = hub.client.ask("DELETE", "/mcp/snapshots/a", None).await;
     assert_eq!(status, 200);
-    hears(&mut events).await;
+    hears(&mut events, "notifications/resources/list_changed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -363,14 +363,56 @@ async fn a_subscriber_of_the_newest_revision_hears_too() {
     assert_eq!(answer.status().as_u16(), 200);
     let mut events = answer.bytes_stream();
     hub.client.snapshot(json!({ "name": "a" })).await;
-    hears(&mut events).await;
+    hears(&mut events, "notifications/resources/list_changed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_subscribes_hears_which_resource_has_changed() {
+    let (hub, _client, _server) = dissected().await;
+    let (session, begun) = Session::begin(&hub, "/mcp", "2025-11-25").await;
+    assert_eq!(begun["capabilities"]["resources"]["subscribe"], true, "{begun}");
+    let snapshot = hub.client.get("/mcp/snapshots/incident").await;
+    let id = snapshot["id"].as_str().expect("an id");
+    let [changes, stays] = [
+        format!("wiretape://snapshots/{id}"),
+        "wiretape://dissections/incident/calls".to_owned(),
+    ];
+    for uri in [&changes, &stays] {
+        session.ask("resources/subscribe", json!({ "uri": uri })).await;
+    }
+    for uri in ["wiretape://nope".to_owned(), format!("{changes}/pcap")] {
+        let refused = session.all(4, "resources/subscribe", json!({ "uri": uri })).await;
+        assert!(
+            refused.last().is_some_and(|told| told["error"].is_object()),
+            "{refused:?}"
+        );
+    }
+    let listening = session
+        .http
+        .get(&session.url)
+        .header("accept", "text/event-stream")
+        .header("mcp-session-id", &session.id)
+        .send()
+        .await
+        .expect("it answers");
+    let mut events = listening.bytes_stream();
+    // Another dissection is news of the snapshot, and none of the first one.
+    hub.client.dissect("incident", "again").await;
+    let heard = hears(&mut events, "notifications/resources/updated").await;
+    assert!(heard.contains(&changes) && !heard.contains(&stays), "{heard}");
+    session
+        .ask("resources/unsubscribe", json!({ "uri": changes }))
+        .await;
 }
 
 /// Waits for word of a change.
-async fn hears(events: &mut (impl futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin)) {
+async fn hears(
+    events: &mut (impl futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin),
+    word: &str,
+) -> String {
     let hearing = async {
         let mut heard = String::new();
-        while !heard.contains("notifications/resources/list_changed") {
+        while !heard.contains(word) {
             let more = events
                 .next()
                 .await
@@ -378,10 +420,11 @@ async fn hears(events: &mut (impl futures::Stream<Item = reqwest::Result<bytes::
                 .expect("it is whole");
             heard.push_str(&String::from_utf8_lossy(&more));
         }
+        heard
     };
     tokio::time::timeout(Duration::from_secs(20), hearing)
         .await
-        .expect("word comes");
+        .expect("word comes")
 }
 
 #[tokio::test(flavor = "multi_thread")]

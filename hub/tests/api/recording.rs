@@ -18,20 +18,40 @@ async fn what_is_recorded_is_changed_on_all_nodes_or_on_one() {
             .iter()
             .map(|node| (&node["name"], &node["capture"]))
             .collect::<Vec<_>>(),
-        [(&json!("node-1"), &json!("whole")), (&json!("node-2"), &json!("whole"))]
+        [
+            (&json!("node-1"), &json!("whole")),
+            (&json!("node-2"), &json!("whole"))
+        ]
     );
-    assert!(ask.get("/mcp/data-boundaries").await["nodes"][0].get("recorded").is_none());
+    assert!(
+        ask.get("/mcp/data-boundaries").await["nodes"][0]
+            .get("recorded")
+            .is_none()
+    );
 
     let payments = json!([{ "match": { "namespace": "payments" }, "record": "none" }]);
-    let (status, all) = ask.ask("PUT", "/mcp/recording", Some(json!({ "rules": payments }))).await;
-    assert_eq!((status, &all["changed"]), (200, &json!(["node-1", "node-2"])), "{all}");
+    let (status, all) = ask
+        .ask("PUT", "/mcp/recording", Some(json!({ "rules": payments })))
+        .await;
+    assert_eq!(
+        (status, &all["changed"]),
+        (200, &json!(["node-1", "node-2"])),
+        "{all}"
+    );
     let one = json!({ "capture": "first:4KiB", "nodes": ["node-2"] });
     let changed = ask.post("/mcp/tools/set_recording", one).await;
-    assert_eq!((&changed["success"], &changed["changed"]), (&json!(true), &json!(["node-2"])));
+    assert_eq!(
+        (&changed["success"], &changed["changed"]),
+        (&json!(true), &json!(["node-2"]))
+    );
     let after = ask.get("/mcp/recording?nodes=node-2").await;
     let node = &after["nodes"][0];
     assert_eq!(
-        (&node["capture"], &node["rules"], after["nodes"].as_array().map(Vec::len)),
+        (
+            &node["capture"],
+            &node["rules"],
+            after["nodes"].as_array().map(Vec::len)
+        ),
         (&json!("first:4096"), &payments, Some(1)),
         "what is not named stays as it is"
     );
@@ -43,7 +63,10 @@ async fn what_is_recorded_is_changed_on_all_nodes_or_on_one() {
     for (body, wanted) in [
         (json!({}), "say what is to be changed"),
         (json!({ "capture": "some" }), "none of whole, headers"),
-        (json!({ "rules": [{ "match": { "pods": "x" }, "record": "none" }] }), "`rules` must be"),
+        (
+            json!({ "rules": [{ "match": { "pods": "x" }, "record": "none" }] }),
+            "`rules` must be",
+        ),
         (json!({ "filter": "nonsense" }), "cannot be compiled"),
     ] {
         let (status, answer) = ask.ask("PUT", "/mcp/recording", Some(body)).await;
@@ -67,14 +90,19 @@ async fn answers_about_what_was_not_recorded_in_full_say_so() {
     ask.dissect(id, "calls").await;
     for path in ["/mcp/calls", "/mcp/stats", "/mcp/timeline", "/mcp/flows"] {
         let answer = ask.get(&format!("{path}?db=less/calls")).await;
-        let warnings = answer["warnings"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let warnings = answer["warnings"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let told = |warning: &Value| {
             let text = warning.as_str().unwrap_or_default();
             text.starts_with("node-1 said at ") && text.ends_with("recorded is: headers")
         };
         assert!(warnings.iter().any(told), "{path}: {answer}");
     }
-    let answer = ask.post("/mcp/tools/list_api_calls", json!({ "db": "less/calls" })).await;
+    let answer = ask
+        .post("/mcp/tools/list_api_calls", json!({ "db": "less/calls" }))
+        .await;
     assert_eq!(
         answer["coverage"]["recorded"][0]["said"], "recorded is: headers",
         "{answer}"

@@ -70,9 +70,9 @@ pub fn dissect(dir: &Path, sources: Vec<Source>, names: Vec<NodeName>) -> (Summa
     let job = Job {
         sources,
         names,
-        window: None,
         out: dissection(dir),
         threads: 2,
+        ..Job::default()
     };
     let summary = dissections::run(&job, &Progress::default()).unwrap();
     (summary, Database::open(&job.out).unwrap())

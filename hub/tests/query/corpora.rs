@@ -27,10 +27,9 @@ async fn every_file_of_the_corpora() {
         .collect();
     let job = Job {
         sources,
-        names: Vec::new(),
-        window: None,
         out: dir.path().join("out"),
         threads: 2,
+        ..Job::default()
     };
     let summary = dissections::run(&job, &Progress::default()).unwrap();
     assert_eq!(summary.files.len(), files.len());

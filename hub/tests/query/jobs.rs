@@ -33,10 +33,9 @@ fn two_tapes(dir: &Path) -> Vec<Source> {
 fn job(dir: &Path, out: &str, sources: Vec<Source>, threads: usize) -> Job {
     Job {
         sources,
-        names: Vec::new(),
-        window: None,
         out: dir.join("dissections").join(out),
         threads,
+        ..Job::default()
     }
 }
 

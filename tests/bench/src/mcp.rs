@@ -27,6 +27,8 @@ const SESSIONS: usize = 4;
 const TIMES: f64 = 10.0;
 /// Longest wait for a server to be ready.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Stands for the number of a request.
+const NUMBER: &str = "@";
 /// The peer's name in the table.
 const PEER: &str = "Python SDK";
 
@@ -96,6 +98,20 @@ pub fn run(options: &Options) -> Result<()> {
             Figure::new(format!("{what}: p99"), slowest(&of_ours), "ms").peer(PEER, slowest(&of_theirs)),
         );
     }
+    // The hub remembers answers. This is what it takes when it has not been asked before; the peer knows no filters.
+    eprintln!(
+        "another filter each time: {} times {} s",
+        options.times, options.seconds
+    );
+    let mut fresh = Vec::new();
+    for _ in 0..options.times {
+        fresh.push(ours.load(&filtered(), scratch.path(), options)?);
+    }
+    let what = "list_api_calls, another filter each time";
+    let rate = median(fresh.iter().map(Load::rate));
+    figures.push(Figure::new(format!("{what}: answers"), rate, "1/s"));
+    let slowest = median(fresh.iter().map(|load| load.p99_us / 1e3));
+    figures.push(Figure::new(format!("{what}: p99"), slowest, "ms"));
     let kib = |answer: &Value| answer.to_string().len() as f64 / 1024.0;
     let size = Figure::new("tools/list: length", kib(&tools), "KiB").peer(PEER, kib(&their_tools));
     figures.push(size);
@@ -108,6 +124,12 @@ fn tools_list() -> Value {
 
 fn list_api_calls() -> Value {
     json!({ "method": "tools/call", "params": { "name": "list_api_calls", "arguments": { "limit": 100 } } })
+}
+
+/// A question that differs each time it is asked, and has the hundred oldest of all calls for its answer.
+fn filtered() -> Value {
+    let kfl = format!("src.port >= 1 and request.path != \"/{NUMBER}\"");
+    json!({ "method": "tools/call", "params": { "name": "list_api_calls", "arguments": { "limit": 100, "kfl": kfl } } })
 }
 
 /// A server with sessions begun.
@@ -244,22 +266,24 @@ impl Server {
     }
 }
 
-/// What wrk runs: each request has an id of its own, as the protocol wants it, and the sessions take turns.
+/// What wrk runs: each request has an id of its own, as the protocol wants it, and the sessions take turns. Numbers are
+/// not used again by the next measurement.
 fn lua(asked: &Value, sessions: &[String]) -> String {
     let sessions: Vec<String> = sessions.iter().map(|session| format!("{session:?}")).collect();
     let (method, params) = (&asked["method"], &asked["params"]);
     format!(
         r#"
 local sessions = {{ {} }}
-local before, behind = '{{"jsonrpc":"2.0","method":{method},"params":{params},"id":', '}}'
-local number = 0
+local asked = [[{{"jsonrpc":"2.0","method":{method},"params":{params},"id":{NUMBER}}}]]
+local number = os.time() * 1000000
 wrk.headers["content-type"] = "application/json"
 wrk.headers["accept"] = "application/json, text/event-stream"
 wrk.headers["mcp-protocol-version"] = "{REVISION}"
 request = function()
   number = number + 1
   wrk.headers["mcp-session-id"] = sessions[number % #sessions + 1]
-  return wrk.format("POST", nil, nil, before .. number .. behind)
+  local shown = string.format("%d", number)
+  return wrk.format("POST", nil, nil, (asked:gsub("{NUMBER}", shown)))
 end
 done = function(summary, latency)
   local errors = summary.errors

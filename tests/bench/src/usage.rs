@@ -28,7 +28,16 @@ pub struct Cpu {
 impl Cpu {
     /// Of all children that this process has waited for so far.
     pub fn of_children() -> Result<Self> {
-        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        Self::of(UsageWho::RUSAGE_CHILDREN)
+    }
+
+    /// Of this process, all threads, so far.
+    pub fn of_this_process() -> Result<Self> {
+        Self::of(UsageWho::RUSAGE_SELF)
+    }
+
+    fn of(who: UsageWho) -> Result<Self> {
+        let usage = getrusage(who)?;
         Ok(Self {
             user: seconds(usage.user_time()),
             system: seconds(usage.system_time()),

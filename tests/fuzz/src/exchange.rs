@@ -10,7 +10,7 @@ use wiretape_dissect::{End, FlowKey, Routed, Router};
 /// A connection or a flow of datagrams.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// The protocol of its first call; empty when it has none.
+    /// The protocol of its first call, HTTP/2 told from HTTP/1; empty when it has none.
     pub protocol: &'static str,
     /// Whether it goes over TCP.
     pub stream: bool,
@@ -88,7 +88,10 @@ fn exchange(flow: Flow<'_>) -> Option<Exchange> {
         said.push((if end == client { Who::Client } else { Who::Server }, payload));
     }
     Some(Exchange {
-        protocol: calls.first().map_or("", |call| call.protocol),
+        protocol: calls.first().map_or("", |call| match (call.protocol, call.version) {
+            ("http", "HTTP/2") => "http2",
+            (protocol, _) => protocol,
+        }),
         stream: flow.stream,
         said,
     })

@@ -1,15 +1,16 @@
 //! Exchanges of the captures in `../shared/corpora`, mutated, cut into other segments, with gaps, through the dissector.
 //!
 //! A case is a pure function of the captures, the seed and its number, so one that fails is run again by these. What
-//! crashes, takes longer than a second or more memory than its limit is written to a file as a capture, and fails.
+//! crashes, takes more than a second of CPU time or more memory than its limit is written to a file as a capture, and fails.
 
 mod case;
 mod exchange;
 mod random;
+mod traits;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
@@ -17,16 +18,17 @@ use wiretape_dissect::testing::{Recorded, dissect};
 
 use crate::exchange::Exchange;
 use crate::random::Random;
+use crate::traits::Traits;
 use crate::watch::Watch;
 
 /// Feed the dissector with mutated exchanges.
 #[derive(Parser)]
 #[command(name = "cargo xtask fuzz", bin_name = "cargo xtask fuzz")]
 struct Options {
-    /// How long
+    /// How long, in CPU time
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Only exchanges of this protocol, as calls name it; without it, all, those of no known protocol too
+    /// Only exchanges of this protocol, as calls name it, or http2; without it, all, those of no known protocol too
     #[arg(long)]
     protocol: Option<String>,
     /// Other seeds give other cases
@@ -40,7 +42,7 @@ struct Options {
     out: PathBuf,
 }
 
-/// Longest that a case of [`case::BYTES`] may take: thousands of times what it takes when all is well.
+/// Most CPU time that a case of [`case::BYTES`] may take: thousands of times what it takes when all is well.
 const HANG: Duration = Duration::from_secs(1);
 /// Memory that a case may take beyond what was taken before the first: all its bytes held by streams, waiting and calls,
 /// a dozen times over.
@@ -85,11 +87,13 @@ struct Told {
     bytes: u64,
     calls: u64,
     slowest: (Duration, u64),
+    traits: Traits,
 }
 
 impl Run {
     fn all(&self) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs_f64(60.0 * self.options.minutes);
+        let begin = watch::spent();
+        let end = begin + Duration::from_secs_f64(60.0 * self.options.minutes);
         let mut told = Told::default();
         let mut failed = 0;
         let numbers = match self.options.case {
@@ -97,18 +101,21 @@ impl Run {
             None => 0..u64::MAX,
         };
         for number in numbers {
-            if Instant::now() >= end {
+            if watch::spent() >= end {
                 break;
             }
             failed += u64::from(!self.one(number, &mut told)?);
         }
         let (slowest, which) = told.slowest;
         println!(
-            "{} cases from {} exchanges, {} MB, {} calls; slowest {} ms (case {which}); memory grew by {} KiB; {failed} failed",
+            "{:.1} minutes, {} cases from {} exchanges, {} MB, {} calls; {}; slowest {} ms (case {which}); \
+             memory grew by {} KiB; {failed} failed",
+            (watch::spent() - begin).as_secs_f64() / 60.0,
             told.cases,
             self.exchanges.len(),
             told.bytes / 1_000_000,
             told.calls,
+            told.traits,
             slowest.as_millis(),
             watch::memory().saturating_sub(self.baseline) >> 10,
         );
@@ -127,9 +134,9 @@ impl Run {
         let packets = case::make(&self.exchanges, &mut random);
         let name = format!("seed-{}-case-{number}", self.options.seed);
         self.watch.start(&name, &packets);
-        let begin = Instant::now();
-        let calls = std::panic::catch_unwind(|| dissect(&packets).calls.len());
-        let took = begin.elapsed();
+        let begin = watch::spent();
+        let dissected = std::panic::catch_unwind(|| dissect(&packets));
+        let took = watch::spent() - begin;
         self.watch.stop();
         told.cases += 1;
         told.bytes += packets.iter().map(|packet| packet.data.len() as u64).sum::<u64>();
@@ -137,15 +144,18 @@ impl Run {
             told.slowest = (took, number);
         }
         let grown = watch::memory().saturating_sub(self.baseline);
-        let what = match calls {
+        let what = match dissected {
             Err(_) => "it panicked".to_owned(),
             Ok(_) if took > HANG => format!("it took {} ms", took.as_millis()),
             Ok(_) if grown > GROWTH => format!("memory grew by {} KiB", grown >> 10),
-            Ok(calls) => {
-                told.calls += calls as u64;
+            Ok(dissected) => {
+                told.calls += dissected.calls.len() as u64;
+                told.traits.add(&dissected, number);
                 return Ok(true);
             }
         };
+        // So that the peak of this one is not held against the next ones.
+        watch::forget()?;
         let file = keep(&self.options.out, &name, &packets)?;
         eprintln!("case {number}: {what}; its packets are in {}", file.display());
         Ok(false)

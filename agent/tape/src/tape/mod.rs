@@ -16,12 +16,15 @@ mod recovery;
 
 mod cuts;
 
+mod pages;
+
 mod shelf;
 
 #[cfg(test)]
 mod crashes;
 
 pub use cuts::{CUT_LIFETIME, CutError, CutReader, MAX_CUTS};
+pub use pages::Pages;
 pub use shelf::{Compressed, Shelf};
 
 use std::fs::{File, TryLockError};

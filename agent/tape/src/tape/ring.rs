@@ -238,10 +238,15 @@ impl Ring {
     }
 
     /// All segments, oldest first; of the open one, what is in the file.
-    pub fn segments(&self) -> impl Iterator<Item = &SegmentInfo> {
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &SegmentInfo> {
         self.sealed
             .infos()
             .chain(self.open.as_ref().map(OpenSegment::written))
+    }
+
+    /// Bytes written into segments so far.
+    pub fn written_bytes(&self) -> u64 {
+        self.counters.written_bytes
     }
 
     /// The sealed segments, with how they lie on disk.

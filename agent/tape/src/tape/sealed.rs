@@ -72,7 +72,7 @@ impl Sealed {
         self.held.values().sum()
     }
 
-    pub fn infos(&self) -> impl Iterator<Item = &SegmentInfo> {
+    pub fn infos(&self) -> impl DoubleEndedIterator<Item = &SegmentInfo> {
         self.list.iter().map(|segment| &segment.info)
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::cuts::{CutReader, check_id};
+use super::pages::{MAX_FILES, Pages};
 use super::sealed::COMPRESSED;
 use super::{CutError, Shared, TapeCounters, compress, disk, recovery};
 use crate::{Boundaries, Cut, Name, Nanos, SegmentInfo};
@@ -113,6 +114,20 @@ impl Shelf {
             }
         }
         changed
+    }
+
+    /// Has the kernel keep no more of the tape in memory than its newest bytes. Worth a call some times a second: it looks
+    /// at files only after some megabytes.
+    pub fn settle(&self, pages: &mut Pages) {
+        let newest: Vec<SegmentInfo> = {
+            let ring = self.shared.ring();
+            if !pages.is_due(ring.written_bytes()) {
+                return;
+            }
+            ring.segments().rev().take(MAX_FILES).cloned().collect()
+        };
+        let newest: Vec<SegmentInfo> = newest.into_iter().rev().collect();
+        pages.settle(&self.shared.dir, &newest);
     }
 
     /// Compresses one sealed segment that is not one of `but`: the oldest that no cut holds. `None` when there is

@@ -114,6 +114,7 @@ impl Flow {
             Transport::Udp => 1,
             Transport::Icmp => 2,
             Transport::Icmp6 => 3,
+            Transport::Other(number) => 256 + u64::from(number),
         };
         Self {
             flow: datagram.flow,
@@ -235,7 +236,7 @@ impl Flow {
         while let Some(held) = self.held.pop_front() {
             self.let_go(held, desk);
         }
-        if self.transport == Transport::Udp {
+        if !matches!(self.transport, Transport::Icmp | Transport::Icmp6) {
             desk.over.extend(self.record(now));
         }
     }
@@ -259,6 +260,7 @@ impl Flow {
             } else {
                 ClientBy::Opening
             },
+            transport: self.transport.name(),
             tape: vantage.tape,
             seen_from: SeenFrom::of(vantage.observer, client),
             recorded: ends.map(|end| self.recorded[end].is_some()).into(),
@@ -289,7 +291,10 @@ impl Flow {
             observer: datagram.observer,
             times: (datagram.ts, datagram.ts),
             volumes: Ends::default(),
-            dissection: Dissection::Undecided(0),
+            dissection: match datagram.transport {
+                Transport::Other(_) => Dissection::Passed,
+                Transport::Udp | Transport::Icmp | Transport::Icmp6 => Dissection::Undecided(0),
+            },
         });
         Some(self.vantages.len() - 1)
     }

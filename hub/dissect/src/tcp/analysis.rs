@@ -151,6 +151,13 @@ impl Analysis {
         self.ends.low.unacked.memory() + self.ends.high.unacked.memory()
     }
 
+    /// The connection is over: gives back the room for what is waited for while it is open.
+    pub fn close(&mut self) {
+        for end in End::BOTH {
+            self.ends[end].unacked.shrink();
+        }
+    }
+
     /// Takes the next segment.
     pub fn segment(&mut self, segment: &Segment, counters: &mut Counters) {
         let (from, flags, ts) = (segment.from.end, segment.flags, segment.ts);
@@ -203,11 +210,11 @@ impl Analysis {
     /// What there is to tell of the whole connection.
     pub fn record(&self, client: End) -> TcpRecord {
         let (asked, said) = (self.ends[client].first_data, self.ends[client.other()].first_data);
-        let established = (self.established != 0 && self.first_syn != 0).then_some(self.established);
         TcpRecord {
             completeness: self.completeness,
             initial_rtt: self.initial_rtt(),
-            handshake: established.map(|at| at.saturating_sub(self.first_syn)),
+            handshake: self.handshake(),
+            handshake_at_server: None,
             first_byte: (asked != 0 && said > asked).then(|| said - asked),
         }
     }
@@ -218,6 +225,12 @@ impl Analysis {
         // What follows the SYN at once can be recorded before it.
         let begin = side.base == segment.seq || side.base == segment.seq.wrapping_add(1);
         segment.flags.has(Flags::SYN) && side.kind != Kind::None && !begin
+    }
+
+    /// From the first SYN to the handshake's last segment.
+    pub fn handshake(&self) -> Option<Nanos> {
+        let seen = self.established != 0 && self.first_syn != 0;
+        seen.then(|| self.established.saturating_sub(self.first_syn))
     }
 
     /// From the last SYN to the first acknowledgement behind it: Wireshark's `tcp.analysis.initial_rtt`.

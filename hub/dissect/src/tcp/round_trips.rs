@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::limits::UNACKED;
-use crate::{Counters, Nanos};
+use crate::{Counters, Nanos, queue};
 
 /// Segments without an acknowledgement so far: behind which number each ends, and when it was first seen. In order.
 #[derive(Debug, Default)]
@@ -37,8 +37,13 @@ impl Unacked {
                     self.0.insert(place, (end, ts));
                 }
             }
-            _ => self.0.push_back((end, ts)),
+            _ => queue::push(&mut self.0, (end, ts)),
         }
+    }
+
+    /// Gives back the room that nothing lies in.
+    pub fn shrink(&mut self) {
+        self.0.shrink_to_fit();
     }
 
     /// Bytes that it takes.

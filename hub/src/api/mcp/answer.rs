@@ -4,23 +4,23 @@ use rmcp::model::{Annotations, CallToolResult, ContentBlock, Resource, Role, Tex
 use serde_json::Value;
 
 use crate::api::ApiError;
-use crate::api::tools::{self, Tool};
+use crate::api::tools::{self, Answer, Tool};
 
 /// What captures are called on the wire (contract 1.8).
 pub(super) const PCAP: &str = "application/vnd.tcpdump.pcap";
 
 /// A line for people, the JSON as text for clients that read no structured content, and the structured content. An
 /// error says what to do next, and is an answer as well.
-pub(super) fn shown(tool: &Tool, answer: Result<Value, ApiError>) -> CallToolResult {
+pub(super) fn shown(tool: &Tool, answer: Result<Answer, ApiError>) -> CallToolResult {
     match answer {
-        Ok(answer) => {
+        Ok(Answer { value, text: json }) => {
             let mut content = vec![
-                text(tools::say(tool, &answer), Role::User),
-                text(answer.to_string(), Role::Assistant),
+                text(tools::say(tool, &value), Role::User),
+                text(json, Role::Assistant),
             ];
-            content.extend(link(&answer).map(ContentBlock::resource_link));
+            content.extend(link(&value).map(ContentBlock::resource_link));
             let mut result = CallToolResult::success(content);
-            result.structured_content = Some(answer);
+            result.structured_content = Some(value);
             result
         }
         Err(error) => CallToolResult::error(vec![ContentBlock::text(error.message())]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
-use crate::api::tools::{self, DEFAULT_BYTES, Follow, Run, Tool};
+use crate::api::tools::{self, Answer, DEFAULT_BYTES, Follow, Run, Tool};
 use crate::api::{ApiError, App};
 
 /// Longest wait for another hub's answer; tools answer within 30 s.
@@ -41,7 +41,7 @@ impl Backend {
         tool: &'static Tool,
         mut arguments: Map<String, Value>,
         follow: &Follow,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Answer, ApiError> {
         let work = async {
             match self {
                 Self::Here(app) => tools::call(app, tool, arguments, Some(DEFAULT_BYTES), follow).await,
@@ -51,6 +51,7 @@ impl Backend {
                         Run::Followed(_) if follow.is_heard() => remote.follow(tool, arguments, follow).await,
                         _ => remote.call(tool.name, arguments).await,
                     }
+                    .map(Answer::from)
                 }
             }
         };
@@ -68,8 +69,10 @@ impl Backend {
     pub(super) async fn ask(&self, name: &str, arguments: Value) -> Result<Value, ApiError> {
         let tool = tools::find(name)?;
         let arguments = arguments.as_object().cloned().unwrap_or_default();
-        self.call(tool, arguments, &Follow::quiet(Default::default()))
-            .await
+        let answer = self
+            .call(tool, arguments, &Follow::quiet(Default::default()))
+            .await?;
+        Ok(answer.value)
     }
 }
 

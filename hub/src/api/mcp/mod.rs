@@ -24,8 +24,8 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, GetPromptRequestParams,
     GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
     ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams,
-    ReadResourceResponse, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool as Listed,
-    ToolAnnotations,
+    ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
+    Tool as Listed, ToolAnnotations, UnsubscribeRequestParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -34,9 +34,10 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ApiError;
-use super::tools::{self, Effect, Follow, Step, Tool};
+use super::tools::{self, Answer, Effect, Follow, Step, Tool};
 pub(super) use backend::Backend;
 pub use backend::Remote;
+use changes::Watched;
 pub use door::Access;
 pub(super) use door::Door;
 pub(super) use prompts::PROMPTS;
@@ -51,6 +52,7 @@ const PERCENTS: f64 = 1.0;
 /// The server of one session.
 pub(super) struct Server {
     backend: Backend,
+    watched: Watched,
     /// Cancelled when the session has ended, and the server is dropped with it.
     ended: CancellationToken,
     _ends: DropGuard,
@@ -61,6 +63,7 @@ impl Server {
         let ended = CancellationToken::new();
         Self {
             backend,
+            watched: Watched::default(),
             ended: ended.clone(),
             _ends: ended.drop_guard(),
         }
@@ -85,6 +88,7 @@ impl ServerHandler for Server {
             .build();
         if let Some(resources) = &mut capabilities.resources {
             resources.list_changed = self.changes().map(|_| true);
+            resources.subscribe = resources.list_changed;
         }
         let name = Implementation::new("wiretape", env!("CARGO_PKG_VERSION"))
             .with_title("Wiretape")
@@ -96,18 +100,49 @@ impl ServerHandler for Server {
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         if let Some(changes) = self.changes() {
-            tokio::spawn(changes::tell(context.peer, changes, self.ended.clone()));
+            let (backend, watched) = (self.backend.clone(), self.watched.clone());
+            tokio::spawn(changes::tell(
+                context.peer,
+                backend,
+                watched,
+                changes,
+                self.ended.clone(),
+            ));
         }
     }
 
-    fn accepted_subscription_filter(&self, _: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+    fn accepted_subscription_filter(&self, asked: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         self.changes()?;
-        Some(SubscriptionFilter::builder().resources_list_changed().build())
+        let watched = asked.resource_subscriptions.clone().unwrap_or_default();
+        let accepted = SubscriptionFilter::builder().resources_list_changed();
+        Some(accepted.resource_subscriptions(watched).build())
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        if self.changes().is_none() {
+            let why = ApiError::bad_request("changes at another hub are not known here; ask again instead");
+            return Err(invalid(&why));
+        }
+        let added = self.watched.add(&self.backend, &request.uri).await;
+        added.map_err(|error| invalid(&error))
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.watched.remove(&request.uri);
+        Ok(())
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         match self.changes() {
-            Some(changes) => changes::tell_subscriber(context, changes).await,
+            Some(changes) => changes::tell_subscriber(context, self.backend.clone(), changes).await,
             None => context.cancelled().await,
         }
         Ok(())
@@ -203,7 +238,7 @@ impl Server {
         tool: &'static Tool,
         arguments: Map<String, Value>,
         context: &RequestContext<RoleServer>,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Answer, ApiError> {
         let cancelled = context.ct.clone();
         let Some(token) = context.meta.get_progress_token() else {
             let follow = Follow::quiet(cancelled);

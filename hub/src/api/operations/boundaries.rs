@@ -3,9 +3,10 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{json, millis};
+use super::{json, losses, millis};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
+use crate::losses::Lost;
 use crate::snapshots::{SnapshotError, window};
 
 /// The answer.
@@ -33,6 +34,8 @@ struct Node {
     packets: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lost_packets: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    losses: Vec<Value>,
     /// A recorder that has fallen silent shows here first.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_packet_age_ms: Option<u64>,
@@ -61,6 +64,13 @@ pub async fn get(app: &App, _: &mut Params) -> Result<Value, ApiError> {
                 bytes: Some(tape.bytes),
                 packets: Some(tape.packets),
                 lost_packets: Some(tape.lost),
+                losses: losses::many(
+                    &tape
+                        .losses
+                        .iter()
+                        .map(|loss| Lost::told("", loss))
+                        .collect::<Vec<_>>(),
+                ),
                 last_packet_age_ms: tape.newest.map(|newest| millis(now.saturating_sub(newest))),
                 recorded: tape
                     .recorded
@@ -81,6 +91,7 @@ pub async fn get(app: &App, _: &mut Params) -> Result<Value, ApiError> {
                 bytes: None,
                 packets: None,
                 lost_packets: None,
+                losses: Vec::new(),
                 last_packet_age_ms: None,
                 recorded: None,
                 shedding: None,

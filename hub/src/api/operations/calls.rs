@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use wiretape_tape::Nanos;
 
 use super::stats::max_bytes;
-use super::{DISSECTION, SNAPSHOT, live, millis};
+use super::{DISSECTION, SNAPSHOT, live, losses, millis};
 use crate::api::param::words;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::jobs::{JobStatus, State as Job};
 use crate::query::{self, ANSWER_BYTES, CallsGroup, CallsQuery, Database, Format, Order, Scope};
-use crate::snapshots::shown;
+use crate::snapshots::{DISSECTIONS, shown};
 
 /// Bytes per body of a call's details when the request does not say (contract 1.6).
 const PAYLOAD: i64 = 65_536;
@@ -49,7 +50,9 @@ const GROUPS: [(&str, CallsGroup); 4] = [
 
 /// Calls by filter, as many as fit.
 pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
-    let Scope { kfl, start, end, now } = scope(params)?;
+    let scope = scope(params)?;
+    let span = scope_span(&scope);
+    let Scope { kfl, start, end, now } = scope;
     let limit = params.integer(&["limit"])?;
     let max_bytes = max_bytes(params)?;
     let question = CallsQuery {
@@ -70,7 +73,7 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let opened = open(app, params).await?;
     let page = query::calls(&opened.database, &question).await?;
     let mut answer = super::json(page)?;
-    answer["db"] = json!(opened.db);
+    opened.tell(span, &mut answer);
     Ok(answer)
 }
 
@@ -79,6 +82,7 @@ pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let id = id(params)?;
     let opened = open(app, params).await?;
     let mut answer = query::call_by_id(&opened.database, &id).await?;
+    losses::tell_call(opened.database.summary(), &mut answer);
     answer["db"] = json!(opened.db);
     Ok(answer)
 }
@@ -101,6 +105,7 @@ pub async fn details(app: &App, params: &mut Params) -> Result<Value, ApiError> 
     if pcap {
         super::pcap::of_connection(app, &opened, &id, &mut answer).await?;
     }
+    losses::tell_call(opened.database.summary(), &mut answer);
     answer["db"] = json!(opened.db);
     Ok(answer)
 }
@@ -145,6 +150,7 @@ pub(super) fn as_millis(nanos: u64) -> i64 {
 pub(in crate::api) const NAMES_DB: &[&str] = &["db", "snapshot", "snapshot_name", "snapshot_id"];
 
 /// A dissection, opened for questions.
+#[derive(Clone)]
 pub(in crate::api) struct Opened {
     /// `<snapshot>/<dissection>`.
     pub(in crate::api) db: String,
@@ -154,7 +160,22 @@ pub(in crate::api) struct Opened {
     pub(in crate::api) database: Database,
 }
 
+/// A part of a dissection's time, open at both ends.
+pub(in crate::api) type Span = (Option<Nanos>, Option<Nanos>);
+
+/// The time that a question is about.
+pub(super) fn scope_span(scope: &Scope) -> Span {
+    let nanos = |ms: i64| u64::try_from(ms).unwrap_or_default().saturating_mul(1_000_000);
+    (scope.start.map(nanos), scope.end.map(nanos))
+}
+
 impl Opened {
+    /// Tells in an answer which dissection it comes from, and what is missing in the time that it is about.
+    pub(super) fn tell(&self, span: Span, answer: &mut Value) {
+        losses::tell(self.database.summary(), span, answer);
+        answer["db"] = json!(self.db);
+    }
+
     /// The id of its snapshot, where packets are to be had.
     pub(super) fn snapshot(&self) -> Result<&str, ApiError> {
         self.snapshot.as_deref().ok_or_else(|| {
@@ -176,6 +197,9 @@ pub(in crate::api) async fn open(app: &App, params: &mut Params) -> Result<Opene
         (None, (Some(snapshot), Some(dissection))) => Some(format!("{snapshot}/{dissection}")),
         (None, (snapshot, _)) => snapshot,
     };
+    if let Some(opened) = &params.opened {
+        return Ok(opened.clone());
+    }
     if db
         .as_deref()
         .map_or(app.hub.live.state().enabled(), |db| db == live::LIVE_DB)
@@ -224,18 +248,40 @@ pub(in crate::api) async fn open(app: &App, params: &mut Params) -> Result<Opene
     let Some(job) = found else {
         return Err(unknown(format!("there is no database `{}`", shown(&db))).await?);
     };
-    let db = job.db();
-    check_completed(&db, &job)?;
+    check_completed(&job)?;
     let folder = app.dissection_folder(&snapshot, &job.record.name);
     Ok(Opened {
-        db,
+        db: job.db(),
         snapshot: Some(snapshot.id),
         database: app.hub.databases.get(&folder)?,
     })
 }
 
-fn check_completed(db: &str, job: &Job) -> Result<(), ApiError> {
-    let status = job.record.status;
+/// The one dissection there is, opened. `None` where there are several, or where it is not completed.
+pub(in crate::api) async fn only(app: &App) -> Result<Option<Opened>, ApiError> {
+    let only = app.hub.jobs.only().await?;
+    let Some(job) = only.filter(|job| job.record.status == JobStatus::Completed) else {
+        return Ok(None);
+    };
+    let snapshot = app.hub.snapshots.published(&job.snapshot_id);
+    let folder = snapshot.join(DISSECTIONS).join(&job.record.name);
+    Ok(Some(Opened {
+        db: job.db(),
+        snapshot: Some(job.snapshot_id),
+        database: app.hub.databases.get(&folder)?,
+    }))
+}
+
+/// The dissection that a question means, looked for once, however often it is opened after that.
+pub(in crate::api) async fn find(app: &App, params: &mut Params) -> Result<Opened, ApiError> {
+    // What names it stays, for the operation to take.
+    let opened = open(app, &mut params.clone()).await?;
+    params.opened = Some(opened.clone());
+    Ok(opened)
+}
+
+fn check_completed(job: &Job) -> Result<(), ApiError> {
+    let (db, status) = (job.db(), job.record.status);
     match status {
         JobStatus::Completed => Ok(()),
         JobStatus::Pending | JobStatus::Running => Err(ApiError::conflict(format!(
@@ -254,11 +300,15 @@ fn check_completed(db: &str, job: &Job) -> Result<(), ApiError> {
     }
 }
 
-/// What an answer about a database rests on.
-pub(in crate::api) async fn coverage(app: &App, db: &str) -> Option<Value> {
+/// The dissection of a name.
+pub(in crate::api) async fn open_db(app: &App, db: &str) -> Result<Opened, ApiError> {
     let mut params = Params::default();
     params.give("db", json!(db));
-    let opened = open(app, &mut params).await.ok()?;
+    open(app, &mut params).await
+}
+
+/// What an answer about a database rests on; with where and when packets were lost, if the answer does not tell that.
+pub(in crate::api) fn coverage(opened: &Opened, with_losses: bool) -> Value {
     let summary = opened.database.summary();
     let window = summary.window.or(summary.first_ts.zip(summary.last_ts));
     let nodes: BTreeSet<&str> = summary.files.iter().map(|file| file.node.as_str()).collect();
@@ -274,10 +324,13 @@ pub(in crate::api) async fn coverage(app: &App, db: &str) -> Option<Value> {
     if !summary.recorded.is_empty() {
         coverage["recorded"] = json!(summary.recorded);
     }
+    if with_losses && !summary.losses.is_empty() {
+        coverage["losses"] = json!(losses::few(&summary.losses));
+    }
     if !summary.problems.is_empty() {
         coverage["problems"] = summary.problems.iter().take(PROBLEMS).cloned().collect();
     }
-    Some(coverage)
+    coverage
 }
 
 fn databases(jobs: &[Job]) -> String {

@@ -185,6 +185,9 @@ pub(super) fn full(job: &Job) -> Value {
     });
     if let Some(summary) = summary {
         full["lost_packets"] = json!(summary.lost_packets);
+        if !summary.losses.is_empty() {
+            full["losses"] = json!(super::losses::many(&summary.losses));
+        }
         full["problems"] = json!(summary.problems);
         if !summary.clocks.is_empty() {
             full["clocks"] = json!(summary.clocks);

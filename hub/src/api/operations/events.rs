@@ -1,6 +1,6 @@
 //! What happened beside the calls.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::calls::open;
 use super::stats::max_bytes;
@@ -30,6 +30,6 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     };
     let opened = open(app, params).await?;
     let mut answer = query::events(&opened.database, &question).await?;
-    answer["db"] = json!(opened.db);
+    opened.tell((question.start, question.end), &mut answer);
     Ok(answer)
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::calls::{Opened, format, open, scope};
+use super::calls::{Opened, format, open, scope, scope_span};
 use super::stats::max_bytes;
 use super::{DISSECTION, SNAPSHOT};
 use crate::api::param::words;
@@ -47,7 +47,7 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     };
     let (opened, warning) = open_or_newest(app, params).await?;
     let mut answer = super::json(query::flows(&opened.database, &question).await?)?;
-    tell(&mut answer, &opened, warning);
+    tell(&mut answer, &opened, &question, warning);
     Ok(answer)
 }
 
@@ -59,7 +59,7 @@ pub async fn summary(app: &App, params: &mut Params) -> Result<Value, ApiError> 
     };
     let (opened, warning) = open_or_newest(app, params).await?;
     let mut answer = query::flows_summary(&opened.database, &question).await?;
-    tell(&mut answer, &opened, warning);
+    tell(&mut answer, &opened, &question, warning);
     Ok(answer)
 }
 
@@ -117,8 +117,8 @@ async fn open_or_newest(app: &App, params: &mut Params) -> Result<(Opened, Optio
     Ok((open(app, params).await?, Some(warning)))
 }
 
-fn tell(answer: &mut Value, opened: &Opened, warning: Option<String>) {
-    answer["db"] = json!(opened.db);
+fn tell(answer: &mut Value, opened: &Opened, question: &FlowsQuery, warning: Option<String>) {
+    opened.tell(scope_span(&question.scope), answer);
     if let Some(warning) = warning {
         match &mut answer["warnings"] {
             Value::Array(warnings) => warnings.insert(0, json!(warning)),

@@ -10,6 +10,7 @@ use crate::api::tools::Follow;
 use crate::api::{ApiError, App};
 use crate::catalogue::SnapshotEntry;
 use crate::jobs::State as Job;
+use crate::losses;
 use crate::snapshots::Status;
 
 /// Between two looks at work that is under way.
@@ -24,7 +25,10 @@ pub async fn snapshot(app: &App, params: &mut Params, follow: &Follow) -> Result
         answer["status"] = json!(entry.status);
         answer["packet_count"] = json!(entry.packets);
         answer["size_bytes"] = json!(entry.bytes);
-        answer["lost_packets"] = json!(entry.lost);
+        answer["lost_packets"] = json!(losses::lost(&entry.losses));
+        if !entry.losses.is_empty() {
+            answer["losses"] = json!(super::losses::few(&entry.losses));
+        }
         if let Some(reason) = entry.reason {
             answer["reason"] = json!(reason);
         }

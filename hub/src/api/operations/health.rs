@@ -1,11 +1,14 @@
 //! Whether everything is being recorded, in words: the first question when an answer looks too good.
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::boundaries;
+use super::{boundaries, losses};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::cluster::Status;
+use crate::losses::Stage;
+use crate::snapshots::window;
 
 /// A tape without a new packet for so long has fallen silent: agents flush once a second, and a node always talks.
 const SILENT_MS: u64 = 60_000;
@@ -81,19 +84,46 @@ fn problems(node: &Value) -> Vec<String> {
         }
         Some(_) => {}
     }
-    if let Some(lost) = node["lost_packets"].as_u64().filter(|lost| *lost > 0) {
+    let mut lost = node["lost_packets"].as_u64().unwrap_or_default();
+    for loss in node["losses"].as_array().into_iter().flatten() {
+        let packets = loss["packets"].as_u64().unwrap_or_default();
+        lost = lost.saturating_sub(packets);
+        let Ok(stage) = Stage::deserialize(&loss["stage"]) else {
+            continue;
+        };
+        problems.push(format!(
+            "{name} lost {packets} packets {}: {}",
+            when(&loss["start_ts"], &loss["end_ts"]),
+            losses::advice(stage)
+        ));
+    }
+    if lost > 0 {
         let kept = node["packets"].as_u64().unwrap_or_default();
         problems.push(format!(
-            "{name} has lost {lost} packets beside the {kept} on its tape"
+            "{name} has lost {lost} packets beside the {kept} on its tape, and cannot tell when"
         ));
     }
     if let Some(recorded) = node["recorded"].as_str() {
-        problems.push(format!("{name} does not record everything, by choice: {recorded}"));
+        problems.push(format!(
+            "{name} does not record everything, by choice: {recorded}"
+        ));
     }
     if let Some(shedding) = node["shedding"].as_str() {
         problems.push(format!("{name} records less, to keep its budget: {shedding}"));
     }
     problems
+}
+
+/// A time as people read it, to the second.
+fn when(start: &Value, end: &Value) -> String {
+    let second = |ts: &Value| {
+        let nanos = ts.as_u64().unwrap_or_default().saturating_mul(1_000_000);
+        window::at(nanos - nanos % 1_000_000_000)
+    };
+    match (second(start), second(end)) {
+        (start, end) if start == end => format!("at {start}"),
+        (start, end) => format!("from {start} to {end}"),
+    }
 }
 
 #[cfg(test)]
@@ -111,7 +141,21 @@ mod tests {
             told(json!({ "name": "a", "last_packet_age_ms": 90_000, "packets": 5, "lost_packets": 2 })),
             [
                 "a has recorded nothing for 90 s",
-                "a has lost 2 packets beside the 5 on its tape"
+                "a has lost 2 packets beside the 5 on its tape, and cannot tell when"
+            ]
+        );
+        let losses = json!([
+            { "stage": "buffer_full", "packets": 2, "start_ts": 1_706_745_000_123_u64, "end_ts": 1_706_745_000_900_u64 },
+            { "stage": "disk_full", "packets": 3, "start_ts": 1_706_745_000_000_u64, "end_ts": 1_706_745_060_000_u64 },
+        ]);
+        assert_eq!(
+            told(
+                json!({ "name": "a", "last_packet_age_ms": 900, "packets": 5, "lost_packets": 5, "losses": losses })
+            ),
+            [
+                "a lost 2 packets at 2024-01-31T23:50:00Z: more came than the recorder could take: give the agent a larger \
+                 --buffer-size",
+                "a lost 3 packets from 2024-01-31T23:50:00Z to 2024-01-31T23:51:00Z: its disk was full",
             ]
         );
         assert_eq!(

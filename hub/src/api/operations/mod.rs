@@ -1,6 +1,8 @@
 //! What the hub can be asked, a function each, in the order of an investigation: parameters in, JSON out. REST, RPC and
 //! tools call these and never each other.
 
+pub(super) mod losses;
+
 pub(super) mod boundaries;
 
 pub(super) mod health;

@@ -23,7 +23,10 @@ pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         };
         (node, recorded)
     });
-    let told = join_all(asked).await.into_iter().map(|(node, recorded)| shown(&node, recorded));
+    let told = join_all(asked)
+        .await
+        .into_iter()
+        .map(|(node, recorded)| shown(&node, recorded));
     let nodes: Vec<Value> = told.collect();
     let mut answer = json!({ "nodes": nodes });
     if nodes.is_empty() {
@@ -39,7 +42,9 @@ pub async fn change(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let change = read(params)?;
     let nodes = chosen(app, &names).await?;
     if nodes.is_empty() {
-        return Err(ApiError::conflict("the hub knows no agents, so there is nothing to change"));
+        return Err(ApiError::conflict(
+            "the hub knows no agents, so there is nothing to change",
+        ));
     }
     let asked = nodes.into_iter().map(|node| async {
         let changed = node.agent.record(&change).await;
@@ -55,14 +60,20 @@ pub async fn change(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         return Err(refused(&outcomes));
     }
     let mut answer = json!({ "success": changed.len() == outcomes.len(), "changed": changed });
-    answer["nodes"] = outcomes.into_iter().map(|(node, outcome)| shown(&node, outcome)).collect();
+    answer["nodes"] = outcomes
+        .into_iter()
+        .map(|(node, outcome)| shown(&node, outcome))
+        .collect();
     Ok(answer)
 }
 
 /// The nodes of these names, or all.
 async fn chosen(app: &App, names: &[String]) -> Result<Vec<Surveyed>, ApiError> {
     let mut nodes = app.hub.nodes.survey().await.map_err(SnapshotError::Find)?;
-    if let Some(unknown) = names.iter().find(|name| !nodes.iter().any(|node| node.name == **name)) {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !nodes.iter().any(|node| node.name == **name))
+    {
         let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         return Err(ApiError::not_found(format!(
             "there is no node {unknown:?} that answers; there are {}",
@@ -81,7 +92,11 @@ fn read(params: &mut Params) -> Result<Change, ApiError> {
     let capture = params.text(&["capture"])?;
     let rules = params.value(&["rules"]).filter(|rules| !rules.is_null());
     let change = Change {
-        capture: capture.as_deref().map(Capture::from_str).transpose().map_err(refused)?,
+        capture: capture
+            .as_deref()
+            .map(Capture::from_str)
+            .transpose()
+            .map_err(refused)?,
         filter: params.text(&["filter", "bpf_filter"])?,
         rules: rules.map(rules_of).transpose()?,
     };

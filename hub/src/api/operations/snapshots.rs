@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{millis, required};
+use super::{losses as told, millis, required};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::catalogue::SnapshotEntry;
+use crate::losses::{self, Lost};
 use crate::snapshots::window::{self, Asked, DEFAULT_DURATION};
 use crate::snapshots::{Create, Manifest, NodePart, Origin, PartStatus, Status, WorkloadFilter, shown};
 
@@ -30,6 +31,8 @@ struct Entry {
     node_count: usize,
     packet_count: u64,
     lost_packets: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    losses: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
 }
@@ -160,12 +163,15 @@ pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     } = app.hub.snapshots.manifest(&entry).await?;
     let dissections = app.hub.jobs.list(Some(&entry.id)).await?;
     super::json(Full {
-        nodes: nodes.iter().map(node).collect(),
+        nodes: nodes.iter().map(|part| node(part, &entry.losses)).collect(),
         problems,
         workload_filter,
         name_count: names.len(),
         dissections: dissections.iter().map(super::dissections::entry).collect(),
-        entry: show(app, entry),
+        entry: Entry {
+            losses: told::many(&entry.losses),
+            ..show(app, entry)
+        },
     })
 }
 
@@ -211,12 +217,15 @@ fn show(app: &App, entry: SnapshotEntry) -> Entry {
         end_ts: millis(entry.end),
         node_count: entry.nodes,
         packet_count: entry.packets,
-        lost_packets: entry.lost,
+        lost_packets: losses::lost(&entry.losses),
+        losses: told::few(&entry.losses),
         progress: progress.filter(|_| entry.status == Status::InProgress),
     }
 }
 
-fn node(part: &NodePart) -> Node {
+fn node(part: &NodePart, lost: &[Lost]) -> Node {
+    let of_node = |lost: &&Lost| lost.node == part.name;
+    let lost: Vec<Lost> = lost.iter().filter(of_node).cloned().collect();
     Node {
         name: part.name.clone(),
         url: part.url.clone(),
@@ -225,7 +234,7 @@ fn node(part: &NodePart) -> Node {
         segments: part.segments.len(),
         size_bytes: part.bytes(),
         packet_count: part.packets(),
-        lost_packets: part.lost(),
+        lost_packets: losses::lost(&lost),
         left_out_packets: part.left_out,
         first_ts: part.first().map(millis),
         last_ts: part.last().map(millis),

@@ -1,8 +1,8 @@
 //! Numbers about the calls of a dissection.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::calls::{open, scope};
+use super::calls::{open, scope, scope_span};
 use crate::api::param::words;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
@@ -25,7 +25,7 @@ pub async fn stats(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     };
     let opened = open(app, params).await?;
     let mut answer = query::stats(&opened.database, &question).await?;
-    answer["db"] = json!(opened.db);
+    opened.tell(scope_span(&question.scope), &mut answer);
     Ok(answer)
 }
 

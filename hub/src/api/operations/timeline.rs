@@ -1,8 +1,8 @@
 //! What changed when.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::calls::{open, scope};
+use super::calls::{open, scope, scope_span};
 use super::stats::{bucket, max_bytes};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
@@ -29,6 +29,6 @@ pub async fn timeline(app: &App, params: &mut Params) -> Result<Value, ApiError>
     };
     let opened = open(app, params).await?;
     let mut answer = query::timeline(&opened.database, &question).await?;
-    answer["db"] = json!(opened.db);
+    opened.tell(scope_span(&question.scope), &mut answer);
     Ok(answer)
 }

@@ -229,7 +229,11 @@ pub(in crate::api) const ROUTES: &[Route] = &[
         "From when to when there are dissected calls",
         &[],
     ),
-    get("/mcp/recording", "What each node records, and what it leaves out", &[NODES]),
+    get(
+        "/mcp/recording",
+        "What each node records, and what it leaves out",
+        &[NODES],
+    ),
     put(
         "/mcp/recording",
         "Have the nodes record more or less from now on; what is not named stays as it is",

@@ -5,14 +5,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
-
-use super::{Tool, budget};
+use super::{Answer, Tool};
 use crate::api::operations::calls;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 
-/// Bytes of all kept answers, as JSON; in memory they take some three times as much. Three hundred answers of the usual
+/// Bytes of all kept answers, as JSON; in memory they take some four times as much. Three hundred answers of the usual
 /// budget.
 const MAX_BYTES: usize = 8 << 20;
 /// Most kept answers, since the one used longest ago is looked for among all.
@@ -39,15 +37,15 @@ pub(in crate::api) struct Answers {
 
 #[derive(Debug, Default)]
 struct Kept {
-    answers: HashMap<String, Answer>,
+    answers: HashMap<String, Known>,
     bytes: usize,
     /// Counts uses, so that the one used longest ago can be told.
     uses: u64,
 }
 
 #[derive(Debug)]
-struct Answer {
-    answer: Arc<Value>,
+struct Known {
+    answer: Arc<Answer>,
     bytes: usize,
     used: u64,
 }
@@ -57,7 +55,7 @@ struct Answer {
 pub(super) async fn key(
     app: &App,
     tool: &Tool,
-    params: &Params,
+    params: &mut Params,
     bytes: Option<usize>,
 ) -> Result<Option<String>, ApiError> {
     let timeless = params
@@ -66,7 +64,7 @@ pub(super) async fn key(
     if !PURE.contains(&tool.name) || !timeless || !params.has(calls::NAMES_DB) {
         return Ok(None);
     }
-    let opened = calls::open(app, &mut params.clone()).await?;
+    let opened = calls::find(app, params).await?;
     let Some(identity) = opened.database.identity() else {
         return Ok(None);
     };
@@ -82,7 +80,7 @@ pub(super) async fn key(
 
 impl Answers {
     /// The answer to a question that was asked before.
-    pub(super) fn get(&self, key: &str) -> Option<Arc<Value>> {
+    pub(super) fn get(&self, key: &str) -> Option<Arc<Answer>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
         let used = kept.uses;
@@ -93,15 +91,15 @@ impl Answers {
     }
 
     /// Keeps an answer; those used longest ago go.
-    pub(super) fn keep(&self, key: String, answer: &Value) {
-        let bytes = key.len() + budget::length(answer);
+    pub(super) fn keep(&self, key: String, answer: &Answer) {
+        let bytes = key.len() + answer.text.len();
         // One that would drive out most others is asked for once.
         if bytes > MAX_BYTES / 8 {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
-        let answer = Answer {
+        let answer = Known {
             answer: Arc::new(answer.clone()),
             bytes,
             used: kept.uses,
@@ -131,7 +129,7 @@ mod tests {
     #[test]
     fn the_answer_used_longest_ago_goes_first() {
         let answers = Answers::default();
-        let long = json!({ "calls": "x".repeat(MAX_BYTES / 9) });
+        let long = Answer::from(json!({ "calls": "x".repeat(MAX_BYTES / 9) }));
         for number in 0..8 {
             answers.keep(number.to_string(), &long);
         }
@@ -146,10 +144,10 @@ mod tests {
     fn no_more_answers_than_the_limit_and_none_that_is_too_long() {
         let answers = Answers::default();
         for number in 0..=MAX_ANSWERS {
-            answers.keep(number.to_string(), &json!(null));
+            answers.keep(number.to_string(), &Answer::from(json!(null)));
         }
         assert!(answers.get("0").is_none() && answers.get("1").is_some());
-        answers.keep("long".to_owned(), &json!("x".repeat(MAX_BYTES / 8)));
+        answers.keep("long".to_owned(), &Answer::from(json!("x".repeat(MAX_BYTES / 8))));
         assert!(answers.get("long").is_none());
     }
 }

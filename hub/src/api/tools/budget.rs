@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use super::Answer;
 use crate::api::ApiError;
 use crate::api::params::Params;
 
@@ -48,11 +49,16 @@ pub(super) fn asked(params: &mut Params) -> Result<Option<usize>, ApiError> {
 }
 
 /// Cuts an answer to its budget: rows from the end of `rows`, then what is long in the others.
-pub(super) fn fit(answer: &mut Value, rows: &str, budget: usize) {
-    let length = length(answer);
-    if length <= budget {
-        return;
+pub(super) fn fit(value: Value, rows: &str, budget: usize) -> Answer {
+    let mut answer = Answer::from(value);
+    if answer.text.len() > budget {
+        cut(&mut answer.value, rows, answer.text.len(), budget);
+        answer = Answer::from(answer.value);
     }
+    answer
+}
+
+fn cut(answer: &mut Value, rows: &str, length: usize, budget: usize) {
     cut_rows(answer, rows, length, budget);
     for (text, items, entries) in STEPS {
         if self::length(answer) <= budget {
@@ -150,7 +156,7 @@ mod tests {
     fn rows_are_cut_and_the_json_stays_whole() {
         let row = |n: usize| json!({ "id": n, "path": "x".repeat(100) });
         let mut answer = json!({ "calls": (0..1000).map(row).collect::<Vec<_>>(), "total": 1000 });
-        fit(&mut answer, "calls", MIN_BYTES);
+        answer = fit(answer, "calls", MIN_BYTES).value;
         assert!(length(&answer) <= MIN_BYTES, "{}", length(&answer));
         assert_eq!(
             (&answer["truncated"], &answer["total"]),
@@ -171,10 +177,10 @@ mod tests {
         let mut answer = json!({ "calls": ["x".repeat(MIN_BYTES - 14)] });
         assert_eq!(length(&answer), MIN_BYTES);
         let before = answer.clone();
-        fit(&mut answer, "calls", MIN_BYTES);
+        answer = fit(answer, "calls", MIN_BYTES).value;
         assert_eq!(answer, before);
         answer["calls"][0] = json!("x".repeat(MIN_BYTES - 13));
-        fit(&mut answer, "calls", MIN_BYTES);
+        answer = fit(answer, "calls", MIN_BYTES).value;
         assert!(length(&answer) <= MIN_BYTES && answer["shortened"].is_string());
     }
 
@@ -184,7 +190,7 @@ mod tests {
         let rows: Vec<Value> = (0..40).map(row).collect();
         let mut answer =
             json!({ "endpoints": rows, "callers": rows, "callees": rows, "summary": "s".repeat(100) });
-        fit(&mut answer, "endpoints", MIN_BYTES);
+        answer = fit(answer, "endpoints", MIN_BYTES).value;
         assert!(length(&answer) <= MIN_BYTES, "{}", length(&answer));
         assert_eq!(answer["callers"][0], row(0));
         assert_eq!(answer["summary"], "s".repeat(100));
@@ -196,7 +202,7 @@ mod tests {
             .map(|n| (format!("x-{n}"), json!("é".repeat(300))))
             .collect();
         let mut answer = json!({ "entry": { "id": "node/1/0", "req_headers": headers }, "req_body": "\n".repeat(1 << 20) });
-        fit(&mut answer, "", DEFAULT_BYTES);
+        answer = fit(answer, "", DEFAULT_BYTES).value;
         assert!(length(&answer) <= DEFAULT_BYTES, "{}", length(&answer));
         assert_eq!(answer["entry"]["id"], "node/1/0");
     }

@@ -44,7 +44,11 @@ pub(in crate::api) fn say(tool: &Tool, answer: &Value) -> String {
     for member in ["summary", "path", "filter", "next"] {
         said.extend(text(member).map(str::to_owned));
     }
-    let lost = answer.pointer("/coverage/lost_packets").and_then(Value::as_u64);
+    // Of the time that was asked about; of all of it where there is no asking about less.
+    let whole = answer
+        .get("coverage")
+        .filter(|coverage| coverage.get("losses").is_some());
+    let lost = number("lost_packets").or_else(|| whole?.get("lost_packets")?.as_u64());
     if let Some(lost) = lost.filter(|lost| *lost > 0) {
         said.push(format!("the recorders lost {lost} packets in this window"));
     }

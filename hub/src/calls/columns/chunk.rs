@@ -1,23 +1,37 @@
 //! The pages of one column in one row group.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Read};
+
 use bytes::Bytes;
 use datafusion::parquet::basic::{Compression, Encoding};
-use datafusion::parquet::column::page::{CompressedPage, Page, PageWriter};
+use datafusion::parquet::column::page::{CompressedPage, Page, PageWriteSpec, PageWriter};
 use datafusion::parquet::column::writer::ColumnCloseResult;
-use datafusion::parquet::errors::Result;
+use datafusion::parquet::errors::{ParquetError, Result};
 use datafusion::parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder};
 use datafusion::parquet::file::page_index::column_index::ColumnIndexMetaData;
+use datafusion::parquet::file::reader::{ChunkReader, Length};
 use datafusion::parquet::file::statistics::Statistics;
-use datafusion::parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use datafusion::parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
 use datafusion::parquet::schema::types::ColumnDescPtr;
+
+/// Most bytes of a page's header.
+const HEADER_BYTES: usize = 64;
+
+/// A part's file.
+pub type PartFile = BufWriter<File>;
 
 /// A column as the file has it: a leaf of the schema's tree.
 pub trait Leaf {
     /// Ends the page under way if it is full. To be called between rows.
     fn end_page_if_full(&mut self);
 
-    /// Ends the row group: all its pages, and what is to be said of them.
-    fn finish(&mut self, column: ColumnDescPtr) -> Result<(Bytes, ColumnCloseResult)>;
+    /// Ends the row group: writes all its pages, and what is to be said of them, and begins anew.
+    fn finish(
+        &mut self,
+        column: ColumnDescPtr,
+        group: &mut SerializedRowGroupWriter<'_, PartFile>,
+    ) -> Result<()>;
 
     /// Bytes that it holds, roughly.
     fn memory(&self) -> usize;
@@ -26,22 +40,31 @@ pub trait Leaf {
 /// The finished pages.
 pub(super) struct Chunk {
     codec: Compression,
+    /// The pages, and behind them those of an earlier row group, whose space the next ones get: memory that is given back
+    /// and asked for again is cleared again.
     pages: Vec<PageOfChunk>,
-    rows: u64,
-    /// Bytes of all pages.
+    /// How many are of this row group.
+    used: usize,
+    /// Bytes of these.
     bytes: usize,
+    /// How the pages are encoded, and their levels.
+    encodings: Vec<Encoding>,
+    rows: u64,
+    /// Levels, or values where there are no levels.
+    values: i64,
+    /// Bytes of all pages before compression.
+    uncompressed: usize,
+    /// The first page that could not be written.
+    failed: Option<ParquetError>,
     /// Room for the compressor, kept so that it need not be made anew.
     room: Vec<u8>,
 }
 
+#[derive(Default)]
 struct PageOfChunk {
-    /// As it will be written, without its header.
-    body: Bytes,
-    uncompressed: usize,
-    /// Levels, or values where there are no levels.
-    values: u32,
+    /// The page behind its header, as the file will have it.
+    bytes: Vec<u8>,
     rows: u32,
-    encoding: Encoding,
 }
 
 /// What is known of a row group's values when it ends.
@@ -53,29 +76,63 @@ pub(super) struct Known {
     pub index: Option<ColumnIndexMetaData>,
 }
 
+/// A column's bytes in the file: the dictionary's page, then all others.
+#[derive(Clone)]
+struct Pages<'p> {
+    /// What is left of the page that is being read.
+    page: &'p [u8],
+    others: std::slice::Iter<'p, PageOfChunk>,
+}
+
 impl Chunk {
     pub fn new(codec: Compression) -> Self {
         Self {
             codec,
             pages: Vec::new(),
-            rows: 0,
+            used: 0,
             bytes: 0,
+            encodings: vec![Encoding::RLE],
+            rows: 0,
+            values: 0,
+            uncompressed: 0,
+            failed: None,
             room: Vec::new(),
         }
     }
 
     /// Appends a page.
     pub fn page(&mut self, body: &[u8], values: usize, rows: usize, encoding: Encoding) {
-        let stored = self.compressed(body);
-        self.rows += rows as u64;
-        self.bytes += stored.len();
-        self.pages.push(PageOfChunk {
-            body: stored,
-            uncompressed: body.len(),
-            values: values as u32,
-            rows: rows as u32,
+        let page = Page::DataPage {
+            buf: self.compressed(body),
+            num_values: values as u32,
             encoding,
-        });
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        if self.pages.len() == self.used {
+            self.pages.push(PageOfChunk::default());
+        }
+        let Some(place) = self.pages.get_mut(self.used) else {
+            return;
+        };
+        place.bytes.clear();
+        place.rows = rows as u32;
+        match write(page, body.len(), &mut place.bytes) {
+            Ok(spec) => {
+                self.used += 1;
+                self.bytes += spec.compressed_size;
+                self.rows += rows as u64;
+                self.values += values as i64;
+                self.uncompressed += spec.uncompressed_size;
+                if !self.encodings.contains(&encoding) {
+                    self.encodings.push(encoding);
+                }
+            }
+            Err(error) => {
+                self.failed.get_or_insert(error);
+            }
+        }
     }
 
     /// Bytes that it holds.
@@ -83,72 +140,65 @@ impl Chunk {
         self.bytes
     }
 
-    /// Puts the pages behind their headers, the dictionary first, and begins anew.
-    pub fn finish(&mut self, column: ColumnDescPtr, known: Known) -> Result<(Bytes, ColumnCloseResult)> {
-        let bytes = std::mem::take(&mut self.bytes);
-        let pages = std::mem::take(&mut self.pages);
-        let rows = std::mem::take(&mut self.rows);
-        let mut sink = TrackedWrite::new(Vec::with_capacity(bytes + 64 * (pages.len() + 1)));
-        let mut writer = SerializedPageWriter::new(&mut sink);
-        let (mut uncompressed, mut compressed, mut values) = (0, 0, 0);
-        let mut dictionary_offset = None;
-        let mut encodings = vec![Encoding::RLE];
+    /// Writes the pages, the dictionary first, and begins anew.
+    pub fn finish(
+        &mut self,
+        column: ColumnDescPtr,
+        known: Known,
+        group: &mut SerializedRowGroupWriter<'_, PartFile>,
+    ) -> Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let mut dictionary = Vec::new();
         if let Some((body, count)) = known.dictionary {
-            let len = body.len();
             let page = Page::DictionaryPage {
                 buf: self.compressed(&body),
                 num_values: count,
                 encoding: Encoding::PLAIN,
                 is_sorted: false,
             };
-            let written = writer.write_page(CompressedPage::new(page, len))?;
-            uncompressed += written.uncompressed_size;
-            compressed += written.compressed_size;
-            dictionary_offset = Some(0);
-            encodings.push(Encoding::PLAIN);
-        }
-        let data_offset = compressed;
-        let mut offsets = OffsetIndexBuilder::new();
-        for page in pages {
-            let body = Page::DataPage {
-                buf: page.body,
-                num_values: page.values,
-                encoding: page.encoding,
-                def_level_encoding: Encoding::RLE,
-                rep_level_encoding: Encoding::RLE,
-                statistics: None,
-            };
-            let written = writer.write_page(CompressedPage::new(body, page.uncompressed))?;
-            uncompressed += written.uncompressed_size;
-            compressed += written.compressed_size;
-            values += i64::from(page.values);
-            offsets.append_row_count(i64::from(page.rows));
-            offsets.append_offset_and_size(written.offset as i64, written.compressed_size as i32);
-            if !encodings.contains(&page.encoding) {
-                encodings.push(page.encoding);
+            self.uncompressed += write(page, body.len(), &mut dictionary)?.uncompressed_size;
+            if !self.encodings.contains(&Encoding::PLAIN) {
+                self.encodings.push(Encoding::PLAIN);
             }
         }
-        writer.close()?;
+        let mut offsets = OffsetIndexBuilder::new();
+        let mut offset = dictionary.len();
+        let pages = self
+            .pages
+            .get(..std::mem::take(&mut self.used))
+            .unwrap_or_default();
+        self.bytes = 0;
+        for page in pages {
+            offsets.append_row_count(i64::from(page.rows));
+            offsets.append_offset_and_size(offset as i64, page.bytes.len() as i32);
+            offset += page.bytes.len();
+        }
         let mut metadata = ColumnChunkMetaData::builder(column)
             .set_compression(self.codec)
-            .set_encodings(encodings)
-            .set_total_compressed_size(compressed as i64)
-            .set_total_uncompressed_size(uncompressed as i64)
-            .set_num_values(values)
-            .set_data_page_offset(data_offset as i64)
-            .set_dictionary_page_offset(dictionary_offset);
+            .set_encodings(std::mem::replace(&mut self.encodings, vec![Encoding::RLE]))
+            .set_total_compressed_size(offset as i64)
+            .set_total_uncompressed_size(std::mem::take(&mut self.uncompressed) as i64)
+            .set_num_values(std::mem::take(&mut self.values))
+            .set_data_page_offset(dictionary.len() as i64)
+            .set_dictionary_page_offset((!dictionary.is_empty()).then_some(0));
         if let Some(statistics) = known.statistics {
             metadata = metadata.set_statistics(statistics);
         }
         let close = ColumnCloseResult {
-            bytes_written: compressed as u64,
-            rows_written: rows,
+            bytes_written: offset as u64,
+            rows_written: std::mem::take(&mut self.rows),
             metadata: metadata.build()?,
             bloom_filter: None,
             column_index: known.index,
             offset_index: Some(offsets.build()),
         };
-        Ok((sink.into_inner()?.into(), close))
+        let pages = Pages {
+            page: &dictionary,
+            others: pages.iter(),
+        };
+        group.append_column(&pages, close)
     }
 
     /// A page's body as the file has it.
@@ -163,5 +213,52 @@ impl Chunk {
         // It fails for want of room only, and has the most that it can need.
         let len = lz4_flex::block::compress_into(body, &mut self.room).unwrap_or_default();
         Bytes::copy_from_slice(self.room.get(..len).unwrap_or_default())
+    }
+}
+
+/// Appends a page behind its header.
+fn write(page: Page, uncompressed: usize, out: &mut Vec<u8>) -> Result<PageWriteSpec> {
+    out.reserve_exact(page.buffer().len() + HEADER_BYTES);
+    let mut sink = TrackedWrite::new(out);
+    let mut writer = SerializedPageWriter::new(&mut sink);
+    let spec = writer.write_page(CompressedPage::new(page, uncompressed))?;
+    writer.close()?;
+    Ok(spec)
+}
+
+impl Length for Pages<'_> {
+    fn len(&self) -> u64 {
+        let others = self.others.clone().map(|page| page.bytes.len());
+        (self.page.len() + others.sum::<usize>()) as u64
+    }
+}
+
+impl Read for Pages<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        while self.page.is_empty() {
+            match self.others.next() {
+                Some(next) => self.page = &next.bytes,
+                None => return Ok(0),
+            }
+        }
+        self.page.read(space)
+    }
+}
+
+impl<'p> ChunkReader for Pages<'p> {
+    type T = Self;
+
+    fn get_read(&self, start: u64) -> Result<Self> {
+        let mut pages = self.clone();
+        io::copy(&mut pages.by_ref().take(start), &mut io::sink())?;
+        Ok(pages)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        let mut bytes = Vec::new();
+        self.get_read(start)?
+            .take(length as u64)
+            .read_to_end(&mut bytes)?;
+        Ok(bytes.into())
     }
 }

@@ -78,6 +78,12 @@ impl Levels {
         }
     }
 
+    /// Appends the levels of so many rows without entries.
+    pub fn empty_rows(repeated: &mut Self, defined: &mut Self, rows: usize) {
+        defined.extend(false, rows);
+        repeated.extend(false, rows);
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -137,7 +143,8 @@ pub(super) fn width_of(count: usize) -> u32 {
     usize::BITS - count.saturating_sub(1).leading_zeros()
 }
 
-fn run(len: usize, value: u32, width: u32, out: &mut Vec<u8>) {
+/// Appends so many of one number below `2^width` in the hybrid encoding.
+pub(super) fn run(len: usize, value: u32, width: u32, out: &mut Vec<u8>) {
     varint((len as u64) << 1, out);
     out.extend(value.to_le_bytes().iter().take(width.div_ceil(8) as usize));
 }
@@ -150,7 +157,8 @@ fn packed_header(len: usize, out: &mut Vec<u8>) {
 /// Appends numbers below `2^width`, the lowest bit first, and fills up the last byte.
 pub(super) fn pack(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
     let (mut word, mut filled) = (0_u64, 0);
-    for value in values {
+    // Not a `for`, which would ask a chain of iterators for every number at which of them it is.
+    values.for_each(|value| {
         word |= value << filled;
         filled += width;
         if filled >= u64::BITS {
@@ -158,7 +166,7 @@ pub(super) fn pack(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<
             filled -= u64::BITS;
             word = if filled == 0 { 0 } else { value >> (width - filled) };
         }
-    }
+    });
     out.extend(word.to_le_bytes().iter().take(filled.div_ceil(8) as usize));
 }
 

@@ -77,14 +77,19 @@ impl MapColumn {
         self.own_entry(key, decimal(value, &mut [0; DIGITS]));
     }
 
-    /// Appends a header field, given as UTF-8, its name in lower case.
-    pub fn field(&mut self, name: &[u8], value: &[u8]) {
-        let known = self.names().find(name);
-        if !self.push_known(known) {
-            self.push_new(name, None, &String::from_utf8_lossy(name).to_ascii_lowercase());
+    /// Appends header fields as a row, given as UTF-8, their names in lower case.
+    pub fn row<'f>(&mut self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
+        // The dictionary, and with it its numbers, ends between rows only.
+        self.names();
+        for (name, value) in fields {
+            match self.names.find(name) {
+                Some(number) => self.keys.push_id(number),
+                None => self.push_new(name, None, &String::from_utf8_lossy(name).to_ascii_lowercase()),
+            }
+            self.values.push(value);
+            self.entries += 1;
         }
-        self.values.push(value);
-        self.entries += 1;
+        self.end_row();
     }
 
     /// Ends the row.
@@ -94,11 +99,18 @@ impl MapColumn {
         self.entries = 0;
     }
 
+    /// Appends so many rows without entries.
+    pub fn end_empty_rows(&mut self, rows: usize) {
+        self.keys.end_empty_rows(rows);
+        self.values.end_empty_rows(rows);
+    }
+
     pub fn leaves(&mut self) -> [&mut dyn Leaf; 2] {
         [&mut self.keys, &mut self.values]
     }
 
     /// The names whose numbers are of the dictionary that there is.
+    #[inline]
     fn names(&mut self) -> &mut Names {
         if self.names.generation != self.keys.generation() {
             self.names = Names {
@@ -127,14 +139,20 @@ impl MapColumn {
 
 impl Names {
     /// The number of a name, if it was met before in this spelling.
+    #[inline]
     fn find(&mut self, name: &[u8]) -> Option<u32> {
         let guess = self.spellings.get(self.last as usize)?.next;
-        if let Some(spelling) = self.spellings.get(guess as usize)
-            && *spelling.name == *name
-        {
-            self.last = guess;
-            return Some(spelling.id);
+        match self.spellings.get(guess as usize) {
+            Some(spelling) if *spelling.name == *name => {
+                self.last = guess;
+                Some(spelling.id)
+            }
+            _ => self.search(name),
         }
+    }
+
+    #[cold]
+    fn search(&mut self, name: &[u8]) -> Option<u32> {
         let found = *self.numbers.get(name)?;
         self.follow(found);
         self.spellings.get(found as usize).map(|spelling| spelling.id)

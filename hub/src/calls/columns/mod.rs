@@ -11,7 +11,7 @@ mod numbers;
 mod texts;
 mod words;
 
-pub(super) use chunk::Leaf;
+pub(super) use chunk::{Leaf, PartFile};
 pub(super) use map::MapColumn;
 pub(super) use numbers::{ListColumn, NumberColumn, Ordered};
 pub(super) use words::WordColumn;

@@ -1,16 +1,15 @@
 //! Numbers and times: as differences, packed into as few bits as a block of them needs (Parquet's
 //! `DELTA_BINARY_PACKED`). Smaller than what a general compressor makes of them, and made faster.
 
-use bytes::Bytes;
 use datafusion::parquet::basic::{BoundaryOrder, Compression, Encoding, Type};
-use datafusion::parquet::column::writer::ColumnCloseResult;
 use datafusion::parquet::errors::Result;
 use datafusion::parquet::file::metadata::ColumnIndexBuilder;
 use datafusion::parquet::file::statistics::Statistics;
+use datafusion::parquet::file::writer::SerializedRowGroupWriter;
 use datafusion::parquet::schema::types::ColumnDescPtr;
 
 use super::PAGE_ROWS;
-use super::chunk::{Chunk, Known, Leaf};
+use super::chunk::{Chunk, Known, Leaf, PartFile};
 use super::levels::{Levels, pack, varint, zigzag};
 
 /// Values of a block, which shares its smallest difference; and of each of its parts, which share a width. The sizes
@@ -78,6 +77,12 @@ impl NumberColumn {
         self.defined.push(value.is_some());
     }
 
+    /// Appends the lack of a number so many times.
+    pub fn push_none(&mut self, rows: usize) {
+        self.rows += rows;
+        self.defined.extend(false, rows);
+    }
+
     fn end_page(&mut self) {
         self.body.clear();
         let nulls = self.defined.zeros();
@@ -134,12 +139,16 @@ impl Leaf for NumberColumn {
         }
     }
 
-    fn finish(&mut self, column: ColumnDescPtr) -> Result<(Bytes, ColumnCloseResult)> {
+    fn finish(
+        &mut self,
+        column: ColumnDescPtr,
+        group: &mut SerializedRowGroupWriter<'_, PartFile>,
+    ) -> Result<()> {
         if self.rows > 0 {
             self.end_page();
         }
         let known = self.known()?;
-        self.chunk.finish(column, known)
+        self.chunk.finish(column, known, group)
     }
 
     fn memory(&self) -> usize {
@@ -195,11 +204,15 @@ impl Leaf for ListColumn {
         }
     }
 
-    fn finish(&mut self, column: ColumnDescPtr) -> Result<(Bytes, ColumnCloseResult)> {
+    fn finish(
+        &mut self,
+        column: ColumnDescPtr,
+        group: &mut SerializedRowGroupWriter<'_, PartFile>,
+    ) -> Result<()> {
         if self.rows > 0 {
             self.end_page();
         }
-        self.chunk.finish(column, Known::default())
+        self.chunk.finish(column, Known::default(), group)
     }
 
     fn memory(&self) -> usize {

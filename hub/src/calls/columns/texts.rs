@@ -1,13 +1,12 @@
 //! Texts as they are, one after the other, each behind its length (Parquet's `PLAIN`).
 
-use bytes::Bytes;
 use datafusion::parquet::basic::{Compression, Encoding};
-use datafusion::parquet::column::writer::ColumnCloseResult;
 use datafusion::parquet::errors::Result;
+use datafusion::parquet::file::writer::SerializedRowGroupWriter;
 use datafusion::parquet::schema::types::ColumnDescPtr;
 
 use super::PAGE_BYTES;
-use super::chunk::{Chunk, Known, Leaf};
+use super::chunk::{Chunk, Known, Leaf, PartFile};
 use super::levels::Levels;
 
 /// Entries of a map's values: texts that seldom repeat.
@@ -43,6 +42,12 @@ impl TextColumn {
         self.rows += 1;
     }
 
+    /// Ends so many rows, which have no entries.
+    pub fn end_empty_rows(&mut self, rows: usize) {
+        Levels::empty_rows(&mut self.repeated, &mut self.defined, rows);
+        self.rows += rows;
+    }
+
     fn end_page(&mut self) {
         self.body.clear();
         let entries = self.defined.len();
@@ -62,11 +67,15 @@ impl Leaf for TextColumn {
         }
     }
 
-    fn finish(&mut self, column: ColumnDescPtr) -> Result<(Bytes, ColumnCloseResult)> {
+    fn finish(
+        &mut self,
+        column: ColumnDescPtr,
+        group: &mut SerializedRowGroupWriter<'_, PartFile>,
+    ) -> Result<()> {
         if self.rows > 0 {
             self.end_page();
         }
-        self.chunk.finish(column, Known::default())
+        self.chunk.finish(column, Known::default(), group)
     }
 
     fn memory(&self) -> usize {

@@ -1,17 +1,16 @@
 //! Words: texts that repeat, kept once in a dictionary and numbered (Parquet's `RLE_DICTIONARY`); as they are, once too
 //! many of them do not repeat.
 
-use bytes::Bytes;
 use datafusion::parquet::basic::{Compression, Encoding};
-use datafusion::parquet::column::writer::ColumnCloseResult;
 use datafusion::parquet::data_type::ByteArray;
 use datafusion::parquet::errors::Result;
 use datafusion::parquet::file::statistics::Statistics;
+use datafusion::parquet::file::writer::SerializedRowGroupWriter;
 use datafusion::parquet::schema::types::ColumnDescPtr;
 use rustc_hash::FxHashMap;
 
-use super::chunk::{Chunk, Known, Leaf};
-use super::levels::{Levels, hybrid, width_of};
+use super::chunk::{Chunk, Known, Leaf, PartFile};
+use super::levels::{Levels, hybrid, run, width_of};
 use super::texts::append;
 use super::{PAGE_BYTES, PAGE_ROWS};
 
@@ -24,8 +23,10 @@ const DICTIONARY_BYTES: usize = 512 << 10;
 /// A column of words: one a row, or a map's keys.
 pub(crate) struct WordColumn {
     dictionary: Dictionary,
-    /// Numbers in the page under way.
+    /// Numbers in the page under way, before those of the run.
     ids: Vec<u32>,
+    /// The number of the latest rows, and how many have it: mostly all of a page.
+    run: (u32, usize),
     /// Texts in the page under way, once the dictionary is given up.
     texts: Vec<u8>,
     plain: bool,
@@ -60,7 +61,8 @@ impl WordColumn {
     pub fn new(compared: bool) -> Self {
         Self {
             dictionary: Dictionary::default(),
-            ids: Vec::with_capacity(PAGE_ROWS),
+            ids: Vec::new(),
+            run: (0, 0),
             texts: Vec::new(),
             plain: false,
             generation: 0,
@@ -84,33 +86,50 @@ impl WordColumn {
 
     /// Appends a word as a row.
     pub fn push(&mut self, word: &str) {
-        self.rows += 1;
+        self.push_rows(word, 1);
+    }
+
+    /// Appends a word as so many rows.
+    pub fn push_rows(&mut self, word: &str, rows: usize) {
+        self.rows += rows;
+        if self.plain {
+            (0..rows).for_each(|_| self.add_text(word));
+            return;
+        }
         // What is not known of a call: most columns of most calls.
-        match self.dictionary.none.filter(|_| word.is_empty() && !self.plain) {
-            Some(id) => {
-                self.words += 1;
-                self.ids.push(id);
-            }
-            None => {
-                self.add(word);
-            }
+        let id = match self.dictionary.none.filter(|_| word.is_empty()) {
+            Some(id) => id,
+            None => self.number(word),
+        };
+        self.words += rows;
+        if self.run.0 == id {
+            self.run.1 += rows;
+        } else {
+            self.end_run();
+            self.run = (id, rows);
         }
     }
 
     /// Appends the word of the row before as a row, if its number is at hand; whether it was.
     pub fn push_again(&mut self) -> bool {
-        let last = self.ids.last().copied().filter(|_| !self.plain);
-        if let Some(id) = last {
+        let at_hand = self.run.1 > 0;
+        if at_hand {
             self.rows += 1;
             self.words += 1;
-            self.ids.push(id);
+            self.run.1 += 1;
         }
-        last.is_some()
+        at_hand
     }
 
     /// Appends a key to the row under way; gives its number, if it has one.
     pub fn push_key(&mut self, key: &str) -> Option<u32> {
-        self.add(key)
+        if self.plain {
+            self.add_text(key);
+            return None;
+        }
+        let id = self.number(key);
+        self.push_id(id);
+        Some(id)
     }
 
     /// Appends a key by its number in the dictionary.
@@ -127,27 +146,40 @@ impl WordColumn {
         }
     }
 
+    /// Ends so many rows, which have no keys.
+    pub fn end_empty_rows(&mut self, rows: usize) {
+        self.rows += rows;
+        if let Some((repeated, defined)) = &mut self.nested {
+            Levels::empty_rows(repeated, defined, rows);
+        }
+    }
+
     /// The dictionary that [`push_id`](Self::push_id) numbers by; another one, when that has ended.
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Appends a word to the page; gives its number, if it has one.
-    fn add(&mut self, word: &str) -> Option<u32> {
-        self.words += 1;
-        if !self.plain {
-            let (id, new) = self.dictionary.number(word);
-            self.ids.push(id);
-            if new && self.compared {
-                self.compare(word);
-            }
-            return Some(id);
+    /// A word's number in the dictionary.
+    fn number(&mut self, word: &str) -> u32 {
+        let (id, new) = self.dictionary.number(word);
+        if new && self.compared {
+            self.compare(word);
         }
+        id
+    }
+
+    /// Appends a word to the page as it is.
+    fn add_text(&mut self, word: &str) {
+        self.words += 1;
         append(word.as_bytes(), &mut self.texts);
         if self.compared {
             self.compare(word);
         }
-        None
+    }
+
+    fn end_run(&mut self) {
+        let (id, count) = std::mem::take(&mut self.run);
+        self.ids.resize(self.ids.len() + count, id);
     }
 
     fn compare(&mut self, word: &str) {
@@ -168,13 +200,19 @@ impl WordColumn {
             defined.write(&mut self.body);
         }
         // A page of rows without keys has no numbers, and needs no dictionary for them.
-        let encoding = if self.plain || self.ids.is_empty() {
+        let encoding = if self.plain || (self.ids.is_empty() && self.run.1 == 0) {
             self.body.extend_from_slice(&self.texts);
             Encoding::PLAIN
         } else {
             let width = width_of(self.dictionary.numbers.len()).max(1);
             self.body.push(width as u8);
-            hybrid(&self.ids, width, &mut self.body);
+            if self.ids.is_empty() {
+                let (id, count) = std::mem::take(&mut self.run);
+                run(count, id, width, &mut self.body);
+            } else {
+                self.end_run();
+                hybrid(&self.ids, width, &mut self.body);
+            }
             Encoding::RLE_DICTIONARY
         };
         self.chunk.page(&self.body, values, self.rows, encoding);
@@ -206,7 +244,11 @@ impl Leaf for WordColumn {
         }
     }
 
-    fn finish(&mut self, column: ColumnDescPtr) -> Result<(Bytes, ColumnCloseResult)> {
+    fn finish(
+        &mut self,
+        column: ColumnDescPtr,
+        group: &mut SerializedRowGroupWriter<'_, PartFile>,
+    ) -> Result<()> {
         if self.rows > 0 {
             self.end_page();
         }
@@ -224,7 +266,7 @@ impl Leaf for WordColumn {
                 .then(|| Statistics::byte_array(least.map(bytes), greatest.map(bytes), None, Some(0), false)),
             index: None,
         };
-        self.chunk.finish(column, known)
+        self.chunk.finish(column, known, group)
     }
 
     fn memory(&self) -> usize {

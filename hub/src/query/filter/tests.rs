@@ -15,8 +15,10 @@ use wiretape_tape::{Name, Nanos};
 
 use super::super::entries::Asked;
 use super::super::functions::{cookies, query_parameters};
+use super::super::predicate::Predicate;
 use super::super::row::Row;
 use super::*;
+use crate::calls::parts::Parts;
 use crate::calls::{Names, NodeName, PartWriter, Rows, session};
 
 mod random;
@@ -161,6 +163,7 @@ async fn as_many_conditions_as_are_allowed() {
 struct Stored {
     batch: RecordBatch,
     session: SessionContext,
+    parts: Parts,
     _folder: TempDir,
 }
 
@@ -176,6 +179,7 @@ impl Stored {
         Self {
             batch: reader.build().unwrap().next().unwrap().unwrap(),
             session: session::open(folder.path(), &none, &none, &none).unwrap(),
+            parts: Parts::open(folder.path()).unwrap(),
             _folder: folder,
         }
     }
@@ -195,7 +199,22 @@ impl Stored {
             .map(|row| usize::try_from(row.id("stream")).unwrap())
             .collect();
         numbers.sort_unstable();
+        assert_eq!(self.by_row_group(filter)?, numbers, "by the row group: {filter}");
         Ok(numbers)
+    }
+
+    /// The same, as calls are looked through.
+    fn by_row_group(&self, filter: &Filter) -> datafusion::error::Result<Vec<usize>> {
+        let Some(condition) = condition(filter, &GaveUp::default()).unwrap() else {
+            return Ok((0..self.batch.num_rows()).collect());
+        };
+        let predicate = Predicate::new(&self.session, condition)?;
+        let group = &self.parts.groups()[0];
+        if !predicate.may_match(group) {
+            return Ok(Vec::new());
+        }
+        let matching = predicate.matching(group)?;
+        Ok(matching.set_indices().collect())
     }
 }
 

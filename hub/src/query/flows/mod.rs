@@ -108,9 +108,6 @@ pub struct FlowsPage {
     /// What is to be said about how the filter was run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Packets that the recorders lost, so that numbers are too small; absent when none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lost_packets: Option<u64>,
 }
 
 /// The flows that match.
@@ -152,7 +149,6 @@ pub async fn flows(db: &Database, query: &FlowsQuery) -> Result<FlowsPage, Query
     let mut page = FlowsPage {
         total,
         warnings: scoped.warnings(),
-        lost_packets: Some(db.summary().lost_packets).filter(|lost| *lost > 0),
         ..FlowsPage::default()
     };
     let mut room = query.max_bytes.unwrap_or(usize::MAX);
@@ -246,6 +242,13 @@ struct Handshakes {
     server: Latencies,
 }
 
+impl Handshakes {
+    fn coarsen(&mut self) {
+        self.client.coarsen();
+        self.server.coarsen();
+    }
+}
+
 /// The handshakes of the flows of these keys.
 async fn handshakes(
     connections: &DataFrame,
@@ -258,32 +261,45 @@ async fn handshakes(
         .in_list(keys.iter().map(|key| lit(*key)).collect(), false);
     let mut batches = connections
         .clone()
-        .filter(wanted.and(col("handshake_us").is_not_null()))?
-        .select(vec![key.alias(table::KEY), col("side"), col("handshake_us")])?
+        .filter(
+            wanted.and(
+                col("handshake_us")
+                    .is_not_null()
+                    .or(col("handshake_at_server_us").is_not_null()),
+            ),
+        )?
+        .select(vec![
+            key.alias(table::KEY),
+            col("side"),
+            col("handshake_us"),
+            col("handshake_at_server_us"),
+        ])?
         .execute_stream()
         .await?;
     let mut all: HashMap<String, Handshakes> = HashMap::new();
-    let mut kept = 0_usize;
+    let (mut kept, mut exact) = (0_usize, true);
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         for row in Row::each(std::slice::from_ref(&batch)) {
-            let Some(took) = row.int("handshake_us").and_then(|us| u64::try_from(us).ok()) else {
-                continue;
-            };
+            let took = |column| row.int(column).and_then(|us| u64::try_from(us).ok());
             let of = all.entry(row.text(table::KEY).to_owned()).or_default();
-            // Of a connection that both ends recorded, the table has the client's view.
-            let side = if row.text("side") == "server" {
-                &mut of.server
-            } else {
-                &mut of.client
-            };
-            side.add(took);
-            kept += 1;
-            if kept == EXACT_LATENCIES {
-                for of in all.values_mut() {
-                    of.client.coarsen();
-                    of.server.coarsen();
+            // Of a connection that the server alone recorded, what the table has is the server's view.
+            let at_server = row.text("side") == "server";
+            let client = took("handshake_us").filter(|_| !at_server);
+            let server =
+                took("handshake_at_server_us").or_else(|| took("handshake_us").filter(|_| at_server));
+            if !exact {
+                of.coarsen();
+            }
+            for (side, took) in [(&mut of.client, client), (&mut of.server, server)] {
+                if let Some(took) = took {
+                    side.add(took);
+                    kept += 1;
                 }
+            }
+            if exact && kept >= EXACT_LATENCIES {
+                exact = false;
+                all.values_mut().for_each(Handshakes::coarsen);
             }
         }
     }

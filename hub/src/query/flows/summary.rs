@@ -42,8 +42,12 @@ pub async fn flows_summary(db: &Database, query: &FlowsQuery) -> Result<Value, Q
         .await?;
     for transport in ["tcp", "udp"] {
         let of = Row::each(&by_transport).find(|row| row.text("transport") == transport);
-        let number = |name: &str| of.and_then(|row| row.int(name)).unwrap_or_default();
-        answer.insert(format!("{transport}_flows"), json!(number("flows")));
+        let flows = of.and_then(|row| row.int("flows")).unwrap_or_default();
+        answer.insert(format!("{transport}_flows"), json!(flows));
+    }
+    // Those of other transports are among all.
+    for row in Row::each(&by_transport) {
+        let number = |name: &str| row.int(name).unwrap_or_default();
         total += number("flows");
         bytes += number("bytes");
         pkts += number("pkts");
@@ -76,10 +80,6 @@ pub async fn flows_summary(db: &Database, query: &FlowsQuery) -> Result<Value, Q
     let warnings = scoped.warnings();
     if !warnings.is_empty() {
         answer.insert("warnings".to_owned(), json!(warnings));
-    }
-    let lost = db.summary().lost_packets;
-    if lost > 0 {
-        answer.insert("lost_packets".to_owned(), json!(lost));
     }
     Ok(Value::Object(answer))
 }

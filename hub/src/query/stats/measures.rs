@@ -1,6 +1,5 @@
 //! What is counted about a group of calls.
 
-use datafusion::arrow::array::StringViewArray;
 use datafusion::arrow::record_batch::RecordBatch;
 use serde_json::{Map, Value, json};
 use wiretape_dissect::Outcome;
@@ -68,9 +67,8 @@ impl Measures {
         bytes_out: u64,
     ) {
         self.count += 1;
-        let at = OUTCOMES.iter().position(|known| *known == outcome);
-        if let Some(count) = at.and_then(|at| self.outcomes.get_mut(at)) {
-            *count += 1;
+        for (known, count) in OUTCOMES.iter().zip(&mut self.outcomes) {
+            *count += u64::from(*known == outcome);
         }
         if let Some(latency) = latency {
             self.latencies.add(latency);
@@ -184,7 +182,7 @@ pub(in crate::query) fn rate(count: u64, seconds: f64) -> Option<f64> {
 
 /// The counted columns of a batch.
 pub(super) struct Counted<'b> {
-    outcomes: &'b StringViewArray,
+    outcomes: Vec<Outcome>,
     latencies: Ints<'b>,
     requests: Ints<'b>,
     responses: Ints<'b>,
@@ -192,8 +190,10 @@ pub(super) struct Counted<'b> {
 
 impl<'b> Counted<'b> {
     pub(super) fn of(batch: &'b RecordBatch) -> Result<Self, QueryError> {
+        let mut outcomes = Vec::new();
+        texts(batch, "outcome")?.map(batch.num_rows(), outcome, &mut outcomes);
         Ok(Self {
-            outcomes: texts(batch, "outcome")?,
+            outcomes,
             latencies: ints(batch, "elapsed_ns")?,
             requests: ints(batch, "req_bytes")?,
             responses: ints(batch, "resp_bytes")?,
@@ -203,7 +203,7 @@ impl<'b> Counted<'b> {
     /// Counts the call of a row.
     pub(super) fn add(&self, row: usize, to: &mut Measures) {
         to.add(
-            outcome(self.outcomes.value(row)),
+            self.outcomes.get(row).copied().unwrap_or_default(),
             self.latencies.count(row),
             self.requests.count(row).unwrap_or_default(),
             self.responses.count(row).unwrap_or_default(),

@@ -200,9 +200,6 @@ pub async fn stats(db: &Database, query: &StatsQuery) -> Result<Value, QueryErro
     if !warnings.is_empty() {
         put("warnings", json!(warnings));
     }
-    if db.summary().lost_packets > 0 {
-        put("lost_packets", json!(db.summary().lost_packets));
-    }
     Ok(Value::Object(answer))
 }
 

@@ -42,7 +42,9 @@ impl Kept {
 /// Counts by group.
 pub(super) struct ByGroup {
     values: Vec<Values>,
-    slots: FxHashMap<Slot, Measures>,
+    slots: Slots,
+    /// Groups in which something was counted.
+    met: usize,
     kept: Kept,
     exact: bool,
     /// Written over for each batch.
@@ -55,7 +57,8 @@ impl ByGroup {
         let kept = Kept::default();
         move || Self {
             values: keys.iter().map(|key| Values::new(db, *key)).collect(),
-            slots: FxHashMap::default(),
+            slots: Slots::default(),
+            met: 0,
             kept: kept.clone(),
             exact: true,
             numbers: vec![Vec::new(); keys.len()],
@@ -66,7 +69,7 @@ impl ByGroup {
     pub(super) fn merge(tasks: Vec<Self>) -> Result<(BTreeMap<Key, Group>, bool), QueryError> {
         let mut groups = BTreeMap::<Key, Group>::new();
         for task in tasks {
-            for (slot, measures) in task.slots {
+            for (slot, measures) in task.slots.all() {
                 let named = || task.values.iter().zip(slot);
                 let key = named()
                     .map(|(values, number)| values.words.text(number).into())
@@ -100,17 +103,63 @@ impl Fold for ByGroup {
         let exact = self.kept.exact(batch.num_rows());
         if self.exact && !exact {
             self.exact = false;
-            self.slots.values_mut().for_each(Measures::coarsen);
+            self.slots.measures.iter_mut().for_each(Measures::coarsen);
         }
         for row in 0..batch.num_rows() {
-            let slot = slot(&self.numbers, row);
-            let measures = self.slots.entry(slot).or_default();
-            if !exact && measures.count == 0 {
-                measures.coarsen();
+            let measures = self.slots.of(&self.numbers, row);
+            if measures.count == 0 {
+                self.met += 1;
+                if !exact {
+                    measures.coarsen();
+                }
             }
             counted.add(row, measures);
         }
-        too_many(self.slots.len())
+        too_many(self.met)
+    }
+}
+
+/// What is counted about each group, by the numbers of its values.
+#[derive(Default)]
+struct Slots {
+    /// In the order in which they were met.
+    measures: Vec<Measures>,
+    slots: Vec<Slot>,
+    /// Where each slot is; with a single key, its numbers say that themselves.
+    places: FxHashMap<Slot, usize>,
+}
+
+impl Slots {
+    /// Those of a row's group.
+    fn of(&mut self, numbers: &[Vec<u32>], row: usize) -> &mut Measures {
+        let at = match numbers {
+            [] => 0,
+            [only] => only
+                .get(row)
+                .and_then(|number| usize::try_from(*number).ok())
+                .unwrap_or_default(),
+            _ => {
+                let next = self.slots.len();
+                *self.places.entry(slot(numbers, row)).or_insert(next)
+            }
+        };
+        while self.slots.len() <= at {
+            let next = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            let mut slot = slot(numbers, row);
+            if let ([_], [number, ..]) = (numbers, &mut slot) {
+                *number = next;
+            }
+            self.slots.push(slot);
+            self.measures.push(Measures::default());
+        }
+        // It was made just now, if it was not there.
+        &mut self.measures[at]
+    }
+
+    /// Those in which something was counted.
+    fn all(self) -> impl Iterator<Item = (Slot, Measures)> {
+        let all = self.slots.into_iter().zip(self.measures);
+        all.filter(|(_, measures)| measures.count > 0)
     }
 }
 

@@ -118,9 +118,6 @@ pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, Que
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);
     }
-    if db.summary().lost_packets > 0 {
-        answer["lost_packets"] = json!(db.summary().lost_packets);
-    }
     Ok(answer)
 }
 

@@ -2,21 +2,25 @@
 
 use std::fs::{self, File};
 use std::io::{Read, sink};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde_json::json;
 use wiretape_figures::{Figure, Goal, median};
-use wiretape_hub::snapshots::{Export, Manifest, SEGMENTS, Wanted};
+use wiretape_hub::snapshots::{Connections, Export, Manifest, SEGMENTS, Wanted};
 use wiretape_tape::{Cut, Nanos};
 
-use super::{FIRST_PORT, PORTS};
+use super::{CLIENT_PORT, FIRST_PORT, PORTS};
 use crate::scratch::Scratch;
+use crate::usage::Cpu;
 
-/// Runs of each side, in turn; the median is told.
+/// Runs of each side, in turn; the best is told of what waits for the disk, since a virtual machine's host takes back
+/// memory that was just forgotten and gives it again at its leisure, and the median of CPU time.
 const RUNS: usize = 5;
 
 /// Read at once, as an export does.
@@ -64,7 +68,8 @@ pub fn measure(dir: &Scratch, cut: &Cut) -> Result<Vec<Figure>> {
         );
         ours.push(megabytes / seconds);
     }
-    let (ours, disk) = (median(ours), median(disk));
+    let best = |speeds: Vec<f64>| speeds.into_iter().fold(0.0, f64::max);
+    let (ours, disk) = (best(ours), best(disk));
     let unfiltered = Figure::new("unfiltered export, from disk", ours, "MB/s")
         .peer("reading the files", disk)
         .goal(Goal::AtLeast(0.8 * disk));
@@ -79,31 +84,53 @@ pub fn measure(dir: &Scratch, cut: &Cut) -> Result<Vec<Figure>> {
     };
     Export::prepare(&snapshot, &manifest, &wanted)?.write(File::create(&whole)?)?;
     eprintln!("exporting `{filter}`, from memory");
-    let (mut ours, mut tcpdump) = (Vec::new(), Vec::new());
-    let (mut taken, mut taken_by_tcpdump) = (0, 0);
-    for _ in 0..RUNS {
-        let wanted = Wanted {
-            pcapng: true,
-            bpf: Some(filter.clone()),
-            ..Wanted::default()
-        };
-        let (packets, seconds) =
-            timed(|| Ok(Export::prepare(&snapshot, &manifest, &wanted)?.write(sink())?))?;
-        ours.push(megabytes / seconds);
-        taken = packets;
-        let (packets, seconds) = timed(|| by_tcpdump(&whole, &filter))?;
-        tcpdump.push(megabytes / seconds);
-        taken_by_tcpdump = packets;
-    }
-    ensure!(
-        taken > 0 && taken == taken_by_tcpdump,
-        "we take {taken} packets, tcpdump {taken_by_tcpdump}"
+    let by_bpf = Wanted {
+        pcapng: true,
+        bpf: Some(filter.clone()),
+        ..Wanted::default()
+    };
+    // What a KFL expression comes to: the connections of the calls that it takes.
+    let mut connections = Connections::default();
+    let end = |host, port| SocketAddr::from(([10, 0, 0, host], port));
+    connections.add(
+        false,
+        (end(1, CLIENT_PORT), end(2, FIRST_PORT + PORTS / 2)),
+        (0, Nanos::MAX),
     );
-    let (ours, tcpdump) = (median(ours), median(tcpdump));
-    let filtered = Figure::new("export by libpcap filter, from memory", ours, "MB/s")
-        .peer("tcpdump -r", tcpdump)
-        .goal(Goal::AtLeast(tcpdump));
-    Ok(vec![unfiltered, filtered])
+    let by_kfl = Wanted {
+        pcapng: true,
+        connections: Some(Arc::new(connections)),
+        ..Wanted::default()
+    };
+    let (mut bpf, mut kfl, mut tcpdump) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let (theirs, seconds) = by_tcpdump(&whole, &filter)?;
+        tcpdump.push(megabytes / seconds);
+        for (wanted, speeds) in [(&by_bpf, &mut bpf), (&by_kfl, &mut kfl)] {
+            let before = own_cpu()?;
+            let taken = Export::prepare(&snapshot, &manifest, wanted)?.write(sink())?;
+            speeds.push(megabytes / (own_cpu()? - before));
+            ensure!(
+                taken > 0 && taken == theirs,
+                "we take {taken} packets, tcpdump {theirs}"
+            );
+        }
+    }
+    let tcpdump = median(tcpdump);
+    let filtered = |name, speeds| {
+        Figure::new(name, median(speeds), "MB/CPU-s")
+            .peer("tcpdump -r", tcpdump)
+            .goal(Goal::AtLeast(tcpdump))
+    };
+    Ok(vec![
+        unfiltered,
+        filtered("export by libpcap filter, from memory", bpf),
+        filtered("export by KFL's connections, from memory", kfl),
+    ])
+}
+
+fn own_cpu() -> Result<f64> {
+    Ok(Cpu::of_this_process()?.total())
 }
 
 fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
@@ -129,8 +156,9 @@ fn read(files: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// tcpdump's own pass over the file; gives the packets that it took, by what it wrote of them.
-fn by_tcpdump(file: &Path, filter: &str) -> Result<u64> {
+/// tcpdump's own pass over the file; gives the packets that it took, by what it wrote of them, and its CPU seconds.
+fn by_tcpdump(file: &Path, filter: &str) -> Result<(u64, f64)> {
+    let before = Cpu::of_children()?;
     let mut tcpdump = Command::new("tcpdump")
         .args(["-n", "-r"])
         .arg(file)
@@ -148,5 +176,8 @@ fn by_tcpdump(file: &Path, filter: &str) -> Result<u64> {
         "tcpdump cannot read {}",
         file.display()
     );
-    Ok(reader.counters().packets)
+    Ok((
+        reader.counters().packets,
+        Cpu::of_children()?.since(before).total(),
+    ))
 }

@@ -33,7 +33,8 @@ pub enum End {
 }
 
 impl End {
-    fn name(self) -> &'static str {
+    /// Of its namespace and its cgroup.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Sender => "sender",
             Self::Receiver => "receiver",
@@ -70,7 +71,6 @@ impl Scene {
             ip(&["netns", "add", &self.names.namespace(end)])?;
         }
         fs::create_dir_all(self.cgroup("recorder"))?;
-        fs::write(STATS, "1").context("asking the kernel to count the time of programs")?;
         let (sender, receiver) = (
             self.names.namespace(End::Sender),
             self.names.namespace(End::Receiver),
@@ -136,6 +136,34 @@ impl Scene {
     /// A cgroup of this scene: `sender`, `receiver` or `recorder`.
     pub fn cgroup(&self, name: &str) -> PathBuf {
         self.names.cgroup.join(name)
+    }
+
+    /// The cgroup above them.
+    pub fn root(&self) -> PathBuf {
+        self.names.cgroup.clone()
+    }
+
+    /// Has the kernel count the run time of programs, or not: that costs some ten nanoseconds for each run.
+    pub fn count_programs(&self, on: bool) -> Result<()> {
+        fs::write(STATS, if on { "1" } else { "0" })
+            .context("asking the kernel to count the time of programs")
+    }
+
+    /// Has the veth take packets of so many bytes.
+    pub fn set_mtu(&self, bytes: u32) -> Result<()> {
+        for end in [End::Sender, End::Receiver] {
+            let namespace = self.names.namespace(end);
+            ip(&[
+                "-n",
+                &namespace,
+                "link",
+                "set",
+                INTERFACE,
+                "mtu",
+                &bytes.to_string(),
+            ])?;
+        }
+        Ok(())
     }
 
     /// Moves a process into one.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use wiretape_tape::{Chunk, LinkType};
 
+use super::stenographer;
 use super::workload::MAGIC;
 
 /// Header bytes before the UDP payload: IPv4 without options, and UDP.
@@ -23,6 +24,9 @@ pub struct Tally {
     pub lost: u64,
     /// Bytes on disk.
     pub bytes: u64,
+    /// All packets in them, and their bytes.
+    pub packets: u64,
+    pub captured: u64,
 }
 
 /// Reads all files and looks for the numbers 0 to `sent`.
@@ -32,30 +36,43 @@ pub fn tally(files: &[PathBuf], sent: u64) -> Result<Tally> {
     let mut chunk = Chunk::default();
     for file in files {
         tally.bytes += file.metadata()?.len();
+        if stenographer::is_file_of(file) {
+            stenographer::each_packet(file, |packet| {
+                tally.take(LinkType::ETHERNET, packet, sent, &mut seen)
+            })?;
+            continue;
+        }
         let mut reader = wiretape_tape::open(file).with_context(|| format!("opening {}", file.display()))?;
         while reader
             .next_chunk(&mut chunk)
             .with_context(|| format!("reading {}", file.display()))?
         {
             for packet in &chunk.packets {
-                let range = packet.data.start as usize..packet.data.end as usize;
-                let bytes = chunk.bytes().get(range).unwrap_or_default();
-                let Some(number) = number(packet.link, bytes) else {
-                    continue;
-                };
-                match seen.get_mut((number / 64) as usize).filter(|_| number < sent) {
-                    None => tally.foreign += 1,
-                    Some(word) if *word & (1 << (number % 64)) != 0 => tally.twice += 1,
-                    Some(word) => {
-                        *word |= 1 << (number % 64);
-                        tally.recorded += 1;
-                    }
-                }
+                tally.take(packet.link, chunk.data(packet), sent, &mut seen);
             }
         }
         tally.lost += reader.losses();
     }
     Ok(tally)
+}
+
+impl Tally {
+    /// One packet; `seen` has a bit for each number.
+    fn take(&mut self, link: LinkType, bytes: &[u8], sent: u64, seen: &mut [u64]) {
+        self.packets += 1;
+        self.captured += bytes.len() as u64;
+        let Some(number) = number(link, bytes) else {
+            return;
+        };
+        match seen.get_mut((number / 64) as usize).filter(|_| number < sent) {
+            None => self.foreign += 1,
+            Some(word) if *word & (1 << (number % 64)) != 0 => self.twice += 1,
+            Some(word) => {
+                *word |= 1 << (number % 64);
+                self.recorded += 1;
+            }
+        }
+    }
 }
 
 /// The number in a packet of the sender's; `None` for any other packet.

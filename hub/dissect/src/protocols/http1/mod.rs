@@ -4,6 +4,8 @@ mod probe;
 
 mod parse;
 
+mod usual;
+
 mod body;
 
 mod pair;

@@ -7,6 +7,7 @@ use httparse::{ParserConfig, Status};
 
 use super::body::{Body, Doubt, Framing, Then};
 use super::pair::Asked;
+use super::usual::{self, FirstLine};
 use super::{Frame, Lane, Start, State};
 use crate::Counters;
 use crate::call::Headers;
@@ -282,6 +283,9 @@ pub(super) struct Malformed;
 impl Head {
     /// Parses a head; `None` when it is not whole.
     pub fn parse(from: Side, bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+        if let Some(head) = Self::usual(from, bytes) {
+            return Ok(Some(head));
+        }
         let mut few = [const { MaybeUninit::uninit() }; 64];
         match Self::parse_with(from, bytes, &mut few) {
             Err(httparse::Error::TooManyHeaders) => {
@@ -302,6 +306,22 @@ impl Head {
         }
     }
 
+    /// The head, if it is as nearly all are.
+    fn usual(from: Side, bytes: &[u8]) -> Option<Self> {
+        let mut said = Said::default();
+        let head = usual::read(from, bytes, |name, value| said.take(name, value))?;
+        let line = match head.line {
+            FirstLine::Request { method, target } => {
+                let text = |ascii| std::str::from_utf8(ascii).ok();
+                Line::request(text(method)?, text(target)?, said.host)
+            }
+            FirstLine::Response { status } => Line::Response { status },
+        };
+        let headers = Headers::of_ascii(bytes.get(..head.len)?, head.fields);
+        let version = u8::from(!head.old);
+        Self::new(from, head.len, line, version, headers, &said)
+    }
+
     fn parse_with<'b>(
         from: Side,
         bytes: &'b [u8],
@@ -313,105 +333,128 @@ impl Head {
             .allow_multiple_spaces_in_response_status_delimiters(true)
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true);
-        match from {
-            Side::Client => {
-                let mut request = httparse::Request::new(&mut []);
-                let Status::Complete(len) =
-                    config.parse_request_with_uninit_headers(&mut request, bytes, fields)?
-                else {
-                    return Ok(None);
-                };
-                let method = method_of(request.method.unwrap_or_default());
-                let host = request
-                    .headers
-                    .iter()
-                    .find(|field| field.name.len() == 4 && field.name.eq_ignore_ascii_case("host"));
-                let host = host.map(|host| String::from_utf8_lossy(host.value.trim_ascii()));
-                let target = request.path.unwrap_or_default();
-                let (path, query, authority) =
-                    split_target(target, &method, host.as_deref().unwrap_or_default());
-                let line = Line::Request {
-                    method,
-                    path: path.to_owned(),
-                    query: query.to_owned(),
-                    authority: authority.to_owned(),
-                };
-                Self::new(bytes, len, line, request.version, request.headers)
-            }
-            Side::Server => {
-                let mut response = httparse::Response::new(&mut []);
-                let Status::Complete(len) =
-                    config.parse_response_with_uninit_headers(&mut response, bytes, fields)?
-                else {
-                    return Ok(None);
-                };
-                let line = Line::Response {
-                    status: response.code.unwrap_or_default().into(),
-                };
-                Self::new(bytes, len, line, response.version, response.headers)
-            }
+        let mut request = httparse::Request::new(&mut []);
+        let mut response = httparse::Response::new(&mut []);
+        let (parsed, fields, version) = match from {
+            Side::Client => (
+                config.parse_request_with_uninit_headers(&mut request, bytes, fields)?,
+                &*request.headers,
+                request.version,
+            ),
+            Side::Server => (
+                config.parse_response_with_uninit_headers(&mut response, bytes, fields)?,
+                &*response.headers,
+                response.version,
+            ),
+        };
+        let Status::Complete(len) = parsed else {
+            return Ok(None);
+        };
+        let mut said = Said::default();
+        for field in fields {
+            said.take(field.name.as_bytes(), field.value);
         }
-    }
-
-    fn new(
-        bytes: &[u8],
-        len: usize,
-        line: Line,
-        version: Option<u8>,
-        fields: &[httparse::Header<'_>],
-    ) -> Result<Option<Self>, httparse::Error> {
+        let line = match from {
+            Side::Client => {
+                let (method, target) = (
+                    request.method.unwrap_or_default(),
+                    request.path.unwrap_or_default(),
+                );
+                Line::request(method, target, said.host)
+            }
+            Side::Server => Line::Response {
+                status: response.code.unwrap_or_default().into(),
+            },
+        };
         let kept = fields
             .get(..HEADERS)
             .unwrap_or(fields)
             .iter()
             .map(|field| (field.name, field.value));
-        let mut head = Self {
-            len,
-            version: if version == Some(0) {
-                "HTTP/1.0"
-            } else {
-                "HTTP/1.1"
-            },
-            headers: Headers::of_head(bytes.get(..len).unwrap_or_default(), kept),
-            headers_cut: fields.len() > HEADERS,
-            framing: Framing::None,
-            upgrade: None,
-            tap: None,
-            line,
-        };
-        let mut length = Length::Absent;
-        let mut coding = None;
-        let mut coded = false;
-        for field in fields {
-            // The few fields that matter here are told apart by their length first.
-            match field.name.len() {
-                7 if field.name.eq_ignore_ascii_case("upgrade") => {
-                    head.upgrade = Some(String::from_utf8_lossy(field.value.trim_ascii()).into_owned());
-                }
-                12 if field.name.eq_ignore_ascii_case("content-type") => {
-                    let from = match head.line {
-                        Line::Request { .. } => Side::Client,
-                        Line::Response { .. } => Side::Server,
-                    };
-                    head.tap = Tap::of(field.value, from);
-                }
-                16 if field.name.eq_ignore_ascii_case("content-encoding") => {
-                    coded |= !field.value.trim_ascii().eq_ignore_ascii_case(b"identity");
-                }
-                14 if field.name.eq_ignore_ascii_case("content-length") => length = length.and(field.value),
-                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => coding = Some(field.value),
-                _ => {}
-            }
-        }
-        head.tap = head.tap.filter(|tap| !coded || tap.sees_coded());
-        head.framing = framing(&head.line, coding, length).ok_or(httparse::Error::HeaderValue)?;
+        let headers = Headers::of_head(bytes.get(..len).unwrap_or_default(), kept);
+        let mut head = Self::new(from, len, line, version.unwrap_or(1), headers, &said)
+            .ok_or(httparse::Error::HeaderValue)?;
+        head.headers_cut = fields.len() > HEADERS;
         Ok(Some(head))
+    }
+
+    /// Puts a head together; `None` if it cannot be told how its body is delimited.
+    fn new(
+        from: Side,
+        len: usize,
+        line: Line,
+        version: u8,
+        headers: Headers,
+        said: &Said<'_>,
+    ) -> Option<Self> {
+        let text = |value: &[u8]| String::from_utf8_lossy(value.trim_ascii()).into_owned();
+        let tap = said.content_type.and_then(|content| Tap::of(content, from));
+        Some(Self {
+            len,
+            framing: framing(&line, said.coding, said.length)?,
+            line,
+            version: if version == 0 { "HTTP/1.0" } else { "HTTP/1.1" },
+            headers,
+            headers_cut: false,
+            upgrade: said.upgrade.map(text),
+            tap: tap.filter(|tap| !said.coded || tap.sees_coded()),
+        })
+    }
+}
+
+impl Line {
+    fn request(method: &str, target: &str, host: Option<&[u8]>) -> Self {
+        let method = method_of(method);
+        let host = host.map(|host| String::from_utf8_lossy(host.trim_ascii()));
+        let (path, query, authority) = split_target(target, &method, host.as_deref().unwrap_or_default());
+        Self::Request {
+            path: path.to_owned(),
+            query: query.to_owned(),
+            authority: authority.to_owned(),
+            method,
+        }
+    }
+}
+
+/// The few fields that matter here.
+#[derive(Default)]
+struct Said<'h> {
+    /// The first.
+    host: Option<&'h [u8]>,
+    upgrade: Option<&'h [u8]>,
+    content_type: Option<&'h [u8]>,
+    /// Whether the content is coded.
+    coded: bool,
+    length: Length,
+    coding: Option<&'h [u8]>,
+}
+
+impl<'h> Said<'h> {
+    fn take(&mut self, name: &[u8], value: &'h [u8]) {
+        // Told apart by their length and first letter first.
+        let first = name.first().map_or(0, u8::to_ascii_lowercase);
+        match (name.len(), first) {
+            (4, b'h') if name.eq_ignore_ascii_case(b"host") => {
+                self.host.get_or_insert(value);
+            }
+            (7, b'u') if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = Some(value),
+            (12, b'c') if name.eq_ignore_ascii_case(b"content-type") => self.content_type = Some(value),
+            (14, b'c') if name.eq_ignore_ascii_case(b"content-length") => {
+                self.length = self.length.and(value);
+            }
+            (16, b'c') if name.eq_ignore_ascii_case(b"content-encoding") => {
+                self.coded |= !value.trim_ascii().eq_ignore_ascii_case(b"identity");
+            }
+            (17, b't') if name.eq_ignore_ascii_case(b"transfer-encoding") => self.coding = Some(value),
+            _ => {}
+        }
     }
 }
 
 /// What the Content-Length fields say together.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Length {
+    #[default]
     Absent,
     Known(u64),
     /// Not a number, or two different ones.
@@ -421,6 +464,9 @@ enum Length {
 impl Length {
     /// Takes one field, which may hold a list of the same number (RFC 9110, section 8.6).
     fn and(self, value: &[u8]) -> Self {
+        if let (Self::Absent, Some(number)) = (self, digits(value)) {
+            return Self::Known(number);
+        }
         let mut length = self;
         for part in value.split(|byte| *byte == b',') {
             let number = std::str::from_utf8(part.trim_ascii())
@@ -435,6 +481,16 @@ impl Length {
         }
         length
     }
+}
+
+/// A number of so few digits that it fits.
+fn digits(text: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.checked_sub(b'0').filter(|digit| *digit < 10).map(u64::from);
+    if text.is_empty() || text.len() > 18 {
+        return None;
+    }
+    text.iter()
+        .try_fold(0, |number, byte| Some(number * 10 + digit(byte)?))
 }
 
 /// A method. Those that RFC 9110 and RFC 5789 define are nearly all there are.

@@ -230,9 +230,12 @@ impl Streams {
                 }
             }
         }
-        self.with(stream, counters, |open| open.headers(from, block, span));
-        if let Some(open) = self.open.get_mut(&stream)
-            && open.begins_tunnel()
+        let begins_tunnel = self.with(stream, counters, |open| {
+            open.headers(from, block, span);
+            open.begins_tunnel()
+        });
+        if begins_tunnel == Some(true)
+            && let Some(open) = self.open.get_mut(&stream)
         {
             self.bytes -= open.cost();
             out.push(open.hand_over(stream));
@@ -340,14 +343,20 @@ impl Streams {
     }
 
     /// Does something with a stream that is open; what comes for one that is not is counted.
-    fn with(&mut self, stream: u32, counters: &mut Counters, act: impl FnOnce(&mut Stream)) {
+    fn with<T>(
+        &mut self,
+        stream: u32,
+        counters: &mut Counters,
+        act: impl FnOnce(&mut Stream) -> T,
+    ) -> Option<T> {
         let Some(open) = self.open.get_mut(&stream) else {
             counters.streams_unknown += 1;
-            return;
+            return None;
         };
         self.bytes -= open.cost();
-        act(open);
+        let done = act(open);
         self.bytes += open.cost();
+        Some(done)
     }
 
     /// Gives the oldest stream as it is; whether there was one.

@@ -148,6 +148,6 @@ fn family(arrival: &Arrival<'_>) -> Option<Family> {
     match arrival.transport {
         Transport::Icmp => Some(Family::V4),
         Transport::Icmp6 => Some(Family::V6),
-        Transport::Udp => None,
+        Transport::Udp | Transport::Other(_) => None,
     }
 }

@@ -6,6 +6,8 @@ mod probe;
 
 mod statement;
 
+mod shown;
+
 mod frontend;
 
 mod backend;

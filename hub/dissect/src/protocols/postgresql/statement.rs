@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::shown::{comment_len, shown};
 use crate::Counters;
 use crate::call::text_of;
 use crate::limits::{PORTALS, STATEMENT_BYTES, STATEMENT_LOOKED, STATEMENTS_BYTES};
@@ -114,105 +115,6 @@ fn upper(word: &str) -> Cow<'static, str> {
     usual.map_or_else(|| word.to_ascii_uppercase().into(), |usual| Cow::Borrowed(*usual))
 }
 
-/// A text with one space where there are many, and without the passwords in it.
-fn shown(text: &str) -> String {
-    let mut rest = text.trim();
-    let mut shown = String::with_capacity(rest.len());
-    while let Some(first) = rest.chars().next() {
-        if let Some(behind) = behind_password(&shown, rest) {
-            rest = behind;
-            shown.push_str("'(redacted)'");
-            continue;
-        }
-        let (part, behind) = rest.split_at(part_len(rest, first));
-        rest = behind;
-        if !first.is_whitespace() {
-            shown.push_str(part);
-        } else if !shown.ends_with(' ') {
-            shown.push(' ');
-        }
-    }
-    shown
-}
-
-/// Bytes that belong together at the begin of a text: what is in quotes, one blank, or what stands between these.
-fn part_len(text: &str, first: char) -> usize {
-    let len = first.len_utf8();
-    let behind = text.as_bytes().get(len..).unwrap_or_default();
-    match first {
-        '\'' | '"' => {
-            let end = behind.iter().position(|byte| char::from(*byte) == first);
-            end.map_or(text.len(), |at| at + 2)
-        }
-        _ if first.is_whitespace() => len,
-        _ => {
-            // Blanks are not larger than a space, or not ASCII.
-            let plain = |byte: &&u8| byte.is_ascii() && **byte > b' ' && !matches!(byte, b'\'' | b'"');
-            len + behind.iter().take_while(plain).count()
-        }
-    }
-}
-
-/// What stands behind a password, if one comes next: a literal behind that word, of any of PostgreSQL's kinds.
-fn behind_password<'a>(shown: &str, rest: &'a str) -> Option<&'a str> {
-    if !rest.starts_with(['\'', '$']) {
-        return None;
-    }
-    let mut before = shown.as_bytes().trim_ascii_end();
-    let prefix = [&b" e"[..], b" n", b" u&"].into_iter().find(|prefix| {
-        let end = before
-            .len()
-            .checked_sub(prefix.len())
-            .and_then(|at| before.get(at..));
-        end.is_some_and(|end| end.eq_ignore_ascii_case(prefix))
-    });
-    if let Some(prefix) = prefix {
-        before = before.get(..before.len() - prefix.len())?.trim_ascii_end();
-    }
-    let word = before.last_chunk::<8>()?;
-    if !word.eq_ignore_ascii_case(b"password") {
-        return None;
-    }
-    let escapes = prefix == Some(b" e");
-    let len = Some(literal_len(rest, escapes)).filter(|len| *len > 0)?;
-    let mut behind = rest.get(len..)?;
-    // Literals with nothing but blanks between them are one.
-    while behind.trim_start().starts_with('\'') {
-        let next = behind.trim_start();
-        behind = next.get(literal_len(next, escapes)..)?;
-    }
-    Some(behind)
-}
-
-/// Bytes of the literal that a text begins with, or of all the text if it does not end in it; 0 if none begins.
-fn literal_len(text: &str, escapes: bool) -> usize {
-    if text.starts_with('$') {
-        // `$tag$…$tag$`; a parameter, such as `$1`, is none.
-        let name = text
-            .bytes()
-            .skip(1)
-            .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-        let (tag, content) = text.split_at_checked(name.count() + 2).unwrap_or_default();
-        if !tag.ends_with('$') || tag.as_bytes().get(1).is_some_and(u8::is_ascii_digit) {
-            return 0;
-        }
-        return content
-            .find(tag)
-            .map_or(text.len(), |at| tag.len() + at + tag.len());
-    }
-    let mut bytes = text.bytes().enumerate().skip(1).peekable();
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'\\' if escapes => {
-                bytes.next();
-            }
-            b'\'' if bytes.next_if(|(_, next)| *next == b'\'').is_none() => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
 /// Words of a statement that are looked at: what is longer is values.
 const WORDS: usize = 1024;
 
@@ -242,7 +144,6 @@ impl<'a> Iterator for Words<'a> {
         self.left = self.left.checked_sub(1)?;
         while let Some(first) = self.rest.chars().next() {
             let rest = self.rest;
-            let until = |end: &str| rest.find(end).map_or(rest.len(), |at| at + end.len());
             let len = match first {
                 '(' => {
                     self.depth += 1;
@@ -258,8 +159,7 @@ impl<'a> Iterator for Words<'a> {
                         .and_then(|rest| rest.find('\''))
                         .map_or(rest.len() - 1, |at| at + 1)
                 }
-                '/' if rest.starts_with("/*") => until("*/"),
-                '-' if rest.starts_with("--") => until("\n"),
+                '/' | '-' => comment_len(rest).max(1),
                 _ if is_word(first) => {
                     let mut quoted = false;
                     let end = rest.find(|char| {
@@ -392,53 +292,11 @@ mod tests {
         check("CREATE TABLE IF NOT EXISTS t (a int)", "CREATE", "t");
         check("COPY t FROM STDIN", "COPY", "t");
         check("TRUNCATE TABLE t", "TRUNCATE", "t");
+        check("/* a /* b */ c */ SELECT 1 FROM d", "SELECT", "d");
         check("BEGIN", "BEGIN", "");
         check("SHOW search_path", "SHOW", "");
         check("", "", "");
         check("'", "", "");
-    }
-
-    #[test]
-    fn space_and_passwords_are_not_shown() {
-        let text = |text: &str| Statement::new(text.as_bytes(), &mut Counters::default()).text;
-        assert_eq!(text(" SELECT\n\t 'a  b'  ,  1 "), "SELECT 'a  b' , 1");
-        assert_eq!(
-            text("ALTER ROLE a PASSWORD 'x y' LOGIN"),
-            "ALTER ROLE a PASSWORD '(redacted)' LOGIN"
-        );
-        // Of every kind of literal, whole.
-        for literal in [
-            "'se''cret'",
-            "'se'\n  'cret'",
-            r"E'se\'cret'",
-            r"e'se\\'",
-            "N'secret'",
-            r"U&'se\0063ret'",
-            "$$se'cret$$",
-            "$a$se$$cret$a$",
-            "'secret",
-            "$$secret",
-        ] {
-            let shown = text(&format!("ALTER ROLE a PASSWORD {literal}"));
-            assert!(shown.ends_with("'(redacted)'"), "{literal}: {shown}");
-            assert!(
-                !shown.contains("se") && !shown.contains("cret"),
-                "{literal}: {shown}"
-            );
-            if !literal.ends_with("secret") {
-                let shown = text(&format!("ALTER ROLE a password {literal} LOGIN"));
-                assert!(shown.ends_with("'(redacted)' LOGIN"), "{literal}: {shown}");
-            }
-        }
-        for same in [
-            "SELECT password, $1, 'x'",
-            "SELECT password $1, $2",
-            "SELECT password $",
-            "PASSWORD",
-        ] {
-            assert_eq!(text(same), same);
-        }
-        assert_eq!(text("WHERE password = 'it''s'"), "WHERE password = 'it''s'");
     }
 
     #[test]

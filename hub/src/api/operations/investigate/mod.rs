@@ -2,6 +2,8 @@
 
 mod overview;
 
+mod findings;
+
 use serde_json::{Value, json};
 
 use super::calls::{self, Opened};

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::findings;
 use crate::api::ApiError;
 use crate::api::operations::calls::Opened;
 use crate::query::{
@@ -95,13 +96,20 @@ pub(super) async fn overview(
         answer["workload"] = json!(workload);
     }
     match ask.timeline(&both).await {
-        Ok((events, happened)) => {
-            answer["events"] = events;
-            answer["happened"] = happened;
+        Ok(mut timeline) => {
+            answer["findings"] = json!(findings::of(&timeline));
+            let mut events = timeline["events"].take();
+            if let Value::Array(events) = &mut events {
+                events.truncate(EVENTS);
+            }
+            answer["events"] = if events.is_null() { json!([]) } else { events };
+            answer["happened"] = timeline["happened"].take();
         }
         // Of a million calls and more there is a timeline only by parts.
         Err(error) => answer["warnings"] = json!([format!("no timeline: {}", error.message())]),
     }
+    let span = span.map_or((None, None), |(start, end)| (Some(start), Some(end)));
+    opened.tell(span, &mut answer);
     answer["summary"] = json!(summary(&answer, filters));
     if let Some(explanation) = outcomes.get("explanation") {
         answer["explanation"] = explanation.clone();
@@ -141,7 +149,7 @@ impl Ask<'_> {
     }
 
     /// What changed in the calls, and what happened beside them.
-    async fn timeline(&self, kfl: &str) -> Result<(Value, Value), ApiError> {
+    async fn timeline(&self, kfl: &str) -> Result<Value, ApiError> {
         let question = TimelineQuery {
             scope: self.scope(kfl),
             by: Lines::Peers,
@@ -149,13 +157,7 @@ impl Ask<'_> {
             retry_within: RETRY_WITHIN,
             max_bytes: 0,
         };
-        let mut timeline = query::timeline(&self.opened.database, &question).await?;
-        let mut events = timeline["events"].take();
-        if let Value::Array(events) = &mut events {
-            events.truncate(EVENTS);
-        }
-        let events = if events.is_null() { json!([]) } else { events };
-        Ok((events, timeline["happened"].take()))
+        Ok(query::timeline(&self.opened.database, &question).await?)
     }
 
     async fn calls(&self, kfl: &str, order: Order) -> Result<Vec<Value>, ApiError> {
@@ -190,7 +192,9 @@ fn total_of(group: &Value) -> Map<String, Value> {
     }
     for (name, of) in [("p50_ms", "p50"), ("p99_ms", "p99"), ("max_ms", "max")] {
         if let Some(value) = group.pointer(&format!("/latency_ms/{of}")) {
-            row.insert(name.to_owned(), value.clone());
+            // A hundredth of a millisecond is enough for a first look, and costs half of the tokens.
+            let rounded = value.as_f64().map(|ms| (ms * 100.0).round() / 100.0);
+            row.insert(name.to_owned(), json!(rounded));
         }
     }
     row
@@ -240,7 +244,11 @@ fn summary(answer: &Value, filters: &Filters) -> String {
         None => String::new(),
         Some(p99) => format!("; p50 {:.1} ms, p99 {p99:.1} ms", number("p50_ms")),
     };
-    format!("{calls} calls{whose}, {failed}{latency}")
+    let lost = match answer["lost_packets"].as_u64() {
+        None => String::new(),
+        Some(lost) => format!("; the recorders lost {lost} packets, so calls may be missing (`losses`)"),
+    };
+    format!("{calls} calls{whose}, {failed}{latency}{lost}")
 }
 
 /// What is worth asking now, out of what was found.
@@ -259,8 +267,9 @@ fn next(answer: &Value, filters: &Filters) -> String {
     {
         let kfl = and(&filters.both(), "error");
         return format!(
-            "list_api_calls {} for all that failed; get_api_call_details with the id of one of `failing`; export_pcap \
+            "{}list_api_calls {} for all that failed; get_api_call_details with the id of one of `failing`; export_pcap \
              with the same filter for the packets",
+            downstream(answer, db),
             json!({ "db": db, "kfl": kfl })
         );
     }
@@ -268,4 +277,24 @@ fn next(answer: &Value, filters: &Filters) -> String {
         "get_api_call_details with the id of one of `slowest`; list_api_calls {} for more",
         json!({ "db": db, "kfl": filters.both(), "order": "latency" })
     )
+}
+
+/// Failures come from below more often than not. Of those asked that failed, the one that failed most is looked at next;
+/// first among those that had nobody below to blame.
+fn downstream(answer: &Value, db: &str) -> String {
+    let errors = |row: &&Value| row["errors"].as_u64().unwrap_or_default();
+    let failing = |list: &str| {
+        answer[list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|row| errors(row) > 0)
+    };
+    let has_below = |row: &&Value| failing("callers").any(|caller| caller["src"] == row["dst"]);
+    let worst = failing("callees").max_by_key(|row| (!has_below(row), errors(row)));
+    let Some(worst) = worst.and_then(|row| row["dst"].as_str()) else {
+        return String::new();
+    };
+    let asked = json!({ "db": db, "workload": worst });
+    format!("investigate {asked} goes on where calls of it failed; ")
 }

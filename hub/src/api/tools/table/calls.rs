@@ -60,11 +60,6 @@ pub(super) static TOOLS: &[Tool] = &[
             always("truncated", "boolean", "Whether there are more"),
             member("cursor", "string", "Ask again with this for more"),
             member("explanation", "string", "Why there is none, when there is none"),
-            member(
-                "lost_packets",
-                "integer",
-                "Packets that were not recorded, so that calls may be missing",
-            ),
             CALL_DB,
         ],
         effect: Reads,

@@ -97,11 +97,6 @@ pub(super) static TOOLS: &[Tool] = &[
             always("total", "integer", "How many there are"),
             always("truncated", "boolean", "Whether there are more"),
             member("explanation", "string", "Why there is none, when there is none"),
-            member(
-                "lost_packets",
-                "integer",
-                "Packets that were not recorded, so that numbers are too small",
-            ),
             CALL_DB,
         ],
         effect: Reads,

@@ -55,6 +55,12 @@ pub(super) static TOOLS: &[Tool] = &[
                 "object",
                 "Calls, failed calls, error rate, latencies in ms",
             ),
+            member(
+                "findings",
+                "array",
+                "What stands out, a sentence each: failures, shifts, retries, connections, waiting; with the filter (kfl) \
+                 or the calls that prove it",
+            ),
             member("outcomes", "object", "Calls by outcome"),
             member("statuses", "object", "Calls by status"),
             member(
@@ -149,7 +155,11 @@ pub(super) static TOOLS: &[Tool] = &[
                 "capture, filter, rules, since_ts, left_out_packets and shortened_packets of each node; shedding where it \
                  records less than was asked for; error where one does not answer",
             ),
-            member("explanation", "string", "Why there is nothing, when there is nothing"),
+            member(
+                "explanation",
+                "string",
+                "Why there is nothing, when there is nothing",
+            ),
         ],
         effect: Reads,
         rows: "nodes",

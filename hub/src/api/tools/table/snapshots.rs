@@ -69,6 +69,11 @@ pub(super) static TOOLS: &[Tool] = &[
                 "integer",
                 "Packets that passed and were not recorded",
             ),
+            member(
+                "losses",
+                "array",
+                "Of these: node, stage, from when to when, packets",
+            ),
             always("nodes", "array", "What each node gave"),
             always("problems", "array", "What is missing, one sentence each"),
             always("dissections", "array", "Its dissections"),

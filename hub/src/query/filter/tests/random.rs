@@ -103,7 +103,7 @@ impl Random {
                 "{} + {} {} {}",
                 self.text(),
                 self.literal(),
-                self.comparison(),
+                self.of(&["==", "!=", "<", ">=", "contains", "startsWith", "endsWith"]),
                 self.text()
             ),
             2 => format!("{} contains {}.lowerAscii()", self.text(), self.text()),

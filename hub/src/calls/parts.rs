@@ -1,0 +1,435 @@
+//! The parts of a table of calls, read a row group at a time: whole columns, or some rows of them.
+//!
+//! Questions that look at every call go through here, and not through the engine's plans: what a plan costs, and texts
+//! that are made out of a dictionary's numbers before anybody asks for them, is most of what such a question takes.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf, Bytes};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, new_empty_array, new_null_array};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::{concat, filter};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use datafusion::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
+use datafusion::parquet::basic::Encoding;
+use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
+use datafusion::parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use datafusion::parquet::file::reader::{ChunkReader, Length};
+use datafusion::parquet::file::statistics::Statistics;
+
+use super::schema;
+
+/// Footers of parts kept in memory, in bytes, over all dissections. Those asked for longest ago go first.
+const FOOTER_MEMORY: usize = 64 << 20;
+
+/// If fewer of a row group's rows are wanted than one in so many, only their pages are read.
+const FEW: usize = 8;
+
+/// The parts of one table, opened.
+pub struct Parts {
+    groups: Vec<Group>,
+    /// What the footers take in memory.
+    bytes: usize,
+}
+
+/// A row group of a part.
+#[derive(Clone)]
+pub struct Group {
+    part: Arc<Part>,
+    at: usize,
+}
+
+struct Part {
+    file: File,
+    path: PathBuf,
+    /// To read texts as they are.
+    plain: ArrowReaderMetadata,
+    /// To read them as numbers of a dictionary.
+    words: ArrowReaderMetadata,
+}
+
+/// How texts are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texts {
+    /// As [`schema::reading_schema`] has them.
+    Plain,
+    /// As numbers of a dictionary, where they are kept like that. Of a map, the keys.
+    Words,
+}
+
+impl Parts {
+    /// The parts in a folder (the one that holds them). Those of the same owner are opened once, as long as their
+    /// footers have room: an owner's parts never change.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn of(owner: u64, folder: &Path) -> Result<Arc<Self>> {
+        static OPEN: Mutex<Vec<(u64, Arc<Parts>)>> = Mutex::new(Vec::new());
+        // The list is whole even if a thread died while it held it.
+        let open = || OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = {
+            let mut open = open();
+            let at = open.iter().position(|(known, _)| *known == owner);
+            at.map(|at| open.remove(at).1)
+        };
+        let parts = match known {
+            Some(parts) => parts,
+            None => Arc::new(Self::open(folder)?),
+        };
+        let mut open = open();
+        open.retain(|(known, _)| *known != owner);
+        open.push((owner, Arc::clone(&parts)));
+        let mut bytes: usize = open.iter().map(|(_, parts)| parts.bytes).sum();
+        while bytes > FOOTER_MEMORY && open.len() > 1 {
+            bytes -= open.remove(0).1.bytes;
+        }
+        Ok(parts)
+    }
+
+    /// Opens the parts in a folder.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "parquet") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut parts = Self {
+            groups: Vec::new(),
+            bytes: 0,
+        };
+        for path in paths {
+            let part = Arc::new(Part::open(path)?);
+            let metadata = part.plain.metadata();
+            parts.bytes += metadata.memory_size();
+            parts
+                .groups
+                .extend((0..metadata.num_row_groups()).map(|at| Group {
+                    part: Arc::clone(&part),
+                    at,
+                }));
+        }
+        // Whoever wants the first calls in time finds them at once.
+        parts
+            .groups
+            .sort_by_cached_key(|group| group.range("ts").map(|(least, _)| least));
+        Ok(parts)
+    }
+
+    /// All row groups, in order of the time of their first call.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+}
+
+impl Part {
+    fn open(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path)?;
+        let options = ArrowReaderOptions::new()
+            .with_skip_arrow_metadata(true)
+            .with_column_index_policy(PageIndexPolicy::Skip)
+            .with_offset_index_policy(PageIndexPolicy::Optional);
+        let metadata = Arc::clone(ArrowReaderMetadata::load(&Pages(&file), options)?.metadata());
+        let stored = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None)?;
+        let read_as = |texts| {
+            let schema = Arc::new(stored_as(&stored, texts));
+            ArrowReaderMetadata::try_new(
+                Arc::clone(&metadata),
+                ArrowReaderOptions::new().with_schema(schema),
+            )
+        };
+        Ok(Self {
+            plain: read_as(Texts::Plain)?,
+            words: read_as(Texts::Words)?,
+            file,
+            path,
+        })
+    }
+}
+
+/// A part's own schema, with its texts as they are wanted.
+fn stored_as(stored: &Schema, texts: Texts) -> Schema {
+    let words = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let fields = stored.fields().iter().map(|field| {
+        let wanted = match (field.data_type(), texts) {
+            (DataType::Utf8, Texts::Plain) => DataType::Utf8View,
+            (DataType::Utf8, Texts::Words) => words(),
+            (DataType::Map(entries, sorted), Texts::Words) => match entries.data_type() {
+                DataType::Struct(pair) => {
+                    let types = [words(), DataType::Utf8View];
+                    let pair: Fields = pair
+                        .iter()
+                        .zip(types)
+                        .map(|(field, of)| field.as_ref().clone().with_data_type(of))
+                        .collect();
+                    let entries = entries.as_ref().clone().with_data_type(DataType::Struct(pair));
+                    DataType::Map(Arc::new(entries), *sorted)
+                }
+                _ => field.data_type().clone(),
+            },
+            (other, _) => other.clone(),
+        };
+        field.as_ref().clone().with_data_type(wanted)
+    });
+    Schema::new(fields.collect::<Vec<Field>>())
+}
+
+impl Group {
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        usize::try_from(self.metadata().num_rows()).unwrap_or_default()
+    }
+
+    /// The least and the greatest value of a column of times or whole numbers, where that is known.
+    pub fn range(&self, column: &str) -> Option<(i64, i64)> {
+        let chunks = self.metadata().columns();
+        let chunk = chunks
+            .iter()
+            .find(|chunk| chunk.column_path().string() == column)?;
+        match chunk.statistics()? {
+            Statistics::Int64(known) => Some((*known.min_opt()?, *known.max_opt()?)),
+            Statistics::Int32(known) => Some(((*known.min_opt()?).into(), (*known.max_opt()?).into())),
+            _ => None,
+        }
+    }
+
+    /// The least and the greatest value of a column, each as an array of one; NULL where it is not known.
+    pub fn bounds(&self, column: &str) -> Option<[ArrayRef; 2]> {
+        let schema = self.part.plain.schema();
+        let converter =
+            StatisticsConverter::try_new(column, schema, self.part.plain.parquet_schema()).ok()?;
+        let of = [self.metadata()];
+        Some([
+            converter.row_group_mins(of).ok()?,
+            converter.row_group_maxes(of).ok()?,
+        ])
+    }
+
+    /// A column of the rows that are set in `among`, which is as long as the row group.
+    ///
+    /// # Errors
+    /// The part cannot be read, or the table has no such column.
+    pub fn read(&self, column: &str, texts: Texts, among: &BooleanBuffer) -> Result<ArrayRef> {
+        let wanted = among.count_set_bits();
+        if wanted * FEW < among.len() {
+            let slices = among.set_slices().map(|(from, to)| from..to);
+            let selection = RowSelection::from_consecutive_ranges(slices, among.len());
+            return self.column(column, texts, wanted, Some(selection));
+        }
+        let whole = self.column(column, texts, among.len(), None)?;
+        if wanted == among.len() {
+            return Ok(whole);
+        }
+        Ok(filter(&whole, &BooleanArray::new(among.clone(), None))?)
+    }
+
+    fn column(&self, name: &str, texts: Texts, rows: usize, some: Option<RowSelection>) -> Result<ArrayRef> {
+        let part = &self.part;
+        let Ok(root) = part.plain.schema().index_of(name) else {
+            // What came after the part was written is known of none of its calls.
+            let schema = schema::reading_schema();
+            return Ok(new_null_array(schema.field_with_name(name)?.data_type(), rows));
+        };
+        let read_as = if texts == Texts::Words && self.is_of_words(root) {
+            &part.words
+        } else {
+            &part.plain
+        };
+        let mask = ProjectionMask::roots(part.plain.parquet_schema(), [root]);
+        let read = |batches: &mut dyn Iterator<Item = _>| -> Result<ArrayRef> {
+            let mut arrays: Vec<ArrayRef> = Vec::new();
+            for batch in batches {
+                let batch: std::result::Result<datafusion::arrow::record_batch::RecordBatch, _> = batch;
+                arrays.push(Arc::clone(batch?.column(0)));
+            }
+            match arrays.as_slice() {
+                [] => Ok(new_empty_array(read_as.schema().field(root).data_type())),
+                [one] => Ok(Arc::clone(one)),
+                [..] => Ok(concat(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
+            }
+        };
+        let array = match some {
+            None => {
+                let chunks = Chunks::read(part, self.metadata(), root)?;
+                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, read_as.clone());
+                let reader = reader
+                    .with_row_groups(vec![self.at])
+                    .with_projection(mask)
+                    .with_batch_size(rows.max(1));
+                read(&mut reader.build()?)?
+            }
+            Some(selection) => {
+                let pages = PartPages(Arc::clone(part));
+                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pages, read_as.clone());
+                let reader = reader
+                    .with_row_groups(vec![self.at])
+                    .with_projection(mask)
+                    .with_row_selection(selection)
+                    .with_batch_size(rows.max(1));
+                read(&mut reader.build()?)?
+            }
+        };
+        if array.len() == rows {
+            Ok(array)
+        } else {
+            Err(DataFusionError::Execution(format!(
+                "{}: {name} has {} rows where there should be {rows}",
+                part.path.display(),
+                array.len()
+            )))
+        }
+    }
+
+    /// Whether all texts of a column, or a map's keys, are in a dictionary.
+    fn is_of_words(&self, root: usize) -> bool {
+        let schema = self.part.plain.parquet_schema();
+        let first = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == root);
+        let chunk = first.and_then(|leaf| self.metadata().columns().get(leaf));
+        chunk.is_some_and(|chunk| {
+            let mut encodings = chunk.encodings();
+            chunk.dictionary_page_offset().is_some() && encodings.all(|of| of != Encoding::PLAIN)
+        })
+    }
+
+    fn metadata(&self) -> &RowGroupMetaData {
+        self.part.plain.metadata().row_group(self.at)
+    }
+}
+
+/// A file, read in place: several threads may do so at a time.
+struct Pages<'f>(&'f File);
+
+/// The same of a part that is kept open.
+struct PartPages(Arc<Part>);
+
+impl Length for Pages<'_> {
+    fn len(&self) -> u64 {
+        self.0.metadata().map_or(0, |metadata| metadata.len())
+    }
+}
+
+impl ChunkReader for Pages<'_> {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        let length = usize::try_from(self.len().saturating_sub(start)).unwrap_or_default();
+        Ok(read_at(self.0, start, length)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        Ok(read_at(self.0, start, length)?)
+    }
+}
+
+impl Length for PartPages {
+    fn len(&self) -> u64 {
+        Pages(&self.0.file).len()
+    }
+}
+
+impl ChunkReader for PartPages {
+    type T = BufReader<Tail>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(BufReader::new(Tail {
+            part: Arc::clone(&self.0),
+            at: start,
+        }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        Ok(read_at(&self.0.file, start, length)?)
+    }
+}
+
+/// A part from some place on.
+struct Tail {
+    part: Arc<Part>,
+    at: u64,
+}
+
+impl Read for Tail {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.part.file.read_at(into, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+fn read_at(file: &File, start: u64, length: usize) -> io::Result<Bytes> {
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, start)?;
+    Ok(bytes.into())
+}
+
+/// The chunks of one column in one row group, read at once; they lie one after the other.
+struct Chunks {
+    from: u64,
+    bytes: Bytes,
+}
+
+impl Chunks {
+    fn read(part: &Part, group: &RowGroupMetaData, root: usize) -> Result<Self> {
+        let schema = part.plain.parquet_schema();
+        let (mut from, mut to) = (u64::MAX, 0);
+        for (leaf, chunk) in group.columns().iter().enumerate() {
+            if schema.get_column_root_idx(leaf) == root {
+                let (start, length) = chunk.byte_range();
+                from = from.min(start);
+                to = to.max(start.saturating_add(length));
+            }
+        }
+        let most = part.file.metadata()?.len();
+        if to > most {
+            let path = part.path.display();
+            return Err(DataFusionError::Execution(format!("{path} is cut off")));
+        }
+        let length = usize::try_from(to.saturating_sub(from)).unwrap_or_default();
+        Ok(Self {
+            from,
+            bytes: read_at(&part.file, from, length)?,
+        })
+    }
+
+    fn at(&self, start: u64) -> ParquetResult<usize> {
+        let at = start
+            .checked_sub(self.from)
+            .and_then(|at| usize::try_from(at).ok());
+        at.filter(|at| *at <= self.bytes.len())
+            .ok_or_else(|| ParquetError::EOF(format!("{start} is outside of the column")))
+    }
+}
+
+impl Length for Chunks {
+    fn len(&self) -> u64 {
+        self.from + self.bytes.len() as u64
+    }
+}
+
+impl ChunkReader for Chunks {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(self.bytes.slice(self.at(start)?..).reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        let from = self.at(start)?;
+        let to = self.at(start + length as u64)?;
+        Ok(self.bytes.slice(from..to))
+    }
+}

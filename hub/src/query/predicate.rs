@@ -1,0 +1,356 @@
+//! A condition on calls, decided for a row group at a time.
+//!
+//! It is taken apart at its `and`, `or` and `not`. What is left is decided by the engine's own expressions, over as few
+//! rows as there are left to decide, and what is asked of words over the words and not over the rows: a service's name is
+//! compared once in a row group, whoever called it how often.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatchOptions,
+};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::{cast, prep_null_mask_filter, take};
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{ColumnarValue, Expr, Operator};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, NotExpr};
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
+use datafusion::prelude::SessionContext;
+
+use crate::calls::parts::{Group, Texts};
+use crate::calls::schema::{self, Kind};
+
+/// A condition, ready to be decided.
+pub(super) struct Predicate {
+    node: Node,
+    /// Tells row groups in which nothing can match.
+    prunes: Option<Arc<PruningPredicate>>,
+}
+
+enum Node {
+    /// The cheapest first.
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Leaf(Leaf),
+}
+
+/// What the engine decides.
+struct Leaf {
+    expr: Arc<dyn PhysicalExpr>,
+    /// The columns that it takes, in the order in which it counts them.
+    columns: Vec<&'static schema::Column>,
+}
+
+impl Predicate {
+    /// # Errors
+    /// It is none on the table of calls.
+    pub(super) fn new(session: &SessionContext, expr: Expr) -> Result<Self> {
+        let schema = schema::reading_schema();
+        let columns = Arc::new(DFSchema::try_from(Arc::clone(&schema))?);
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&columns))
+            .build();
+        // Some of the engine's functions stand for others, until they are simplified.
+        let simplifier = ExprSimplifier::new(context);
+        let expr = simplifier.simplify(simplifier.coerce(expr, &columns)?)?;
+        let expr = session.create_physical_expr(expr, &columns)?;
+        Ok(Self {
+            node: Node::new(&expr, &schema)?,
+            prunes: PruningPredicateBuilder::new()
+                .with_file_schema(schema)
+                .build(expr),
+        })
+    }
+
+    /// Whether calls of a row group may match.
+    pub(super) fn may_match(&self, group: &Group) -> bool {
+        let kept = self.prunes.as_ref().map(|prunes| prunes.prune(&Bounds(group)));
+        // What cannot be told apart is looked at.
+        !matches!(kept, Some(Ok(kept)) if kept == [false])
+    }
+
+    /// Which calls of a row group match.
+    pub(super) fn matching(&self, group: &Group) -> Result<BooleanBuffer> {
+        self.node.decide(group, &BooleanBuffer::new_set(group.rows()))
+    }
+}
+
+impl Node {
+    fn new(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Self> {
+        if let Some(both) = expr.downcast_ref::<BinaryExpr>()
+            && matches!(both.op(), Operator::And | Operator::Or)
+        {
+            let mut nodes = Vec::new();
+            flatten(expr, *both.op(), schema, &mut nodes)?;
+            nodes.sort_by_key(Self::cost);
+            return Ok(match both.op() {
+                Operator::And => Self::All(nodes),
+                _ => Self::Any(nodes),
+            });
+        }
+        // What is NULL counts as false, which `not` must not turn around.
+        if let Some(not) = expr.downcast_ref::<NotExpr>()
+            && !not.arg().nullable(schema)?
+        {
+            return Ok(Self::Not(Box::new(Self::new(not.arg(), schema)?)));
+        }
+        let names = collect_columns(expr);
+        let taken = |column: &&schema::Column| names.iter().any(|taken| taken.name() == column.name);
+        let columns: Vec<_> = schema::COLUMNS.iter().filter(taken).collect();
+        let fields = columns
+            .iter()
+            .map(|column| schema.field_with_name(column.name).cloned());
+        let own = Schema::new(fields.collect::<std::result::Result<Vec<Field>, _>>()?);
+        Ok(Self::Leaf(Leaf {
+            expr: reassign_expr_columns(Arc::clone(expr), &own)?,
+            columns,
+        }))
+    }
+
+    /// What deciding it takes, roughly, by row.
+    fn cost(&self) -> u32 {
+        match self {
+            Self::All(nodes) | Self::Any(nodes) => nodes.iter().map(Self::cost).sum(),
+            Self::Not(node) => node.cost(),
+            Self::Leaf(leaf) => leaf.columns.iter().map(|column| cost(column.kind)).sum(),
+        }
+    }
+
+    /// Those of the rows in `among` for which it holds.
+    fn decide(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
+        match self {
+            Self::All(nodes) => {
+                let mut left = among.clone();
+                for node in nodes {
+                    if left.count_set_bits() == 0 {
+                        break;
+                    }
+                    left = node.decide(group, &left)?;
+                }
+                Ok(left)
+            }
+            Self::Any(nodes) => {
+                let (mut found, mut left) = (BooleanBuffer::new_unset(among.len()), among.clone());
+                for node in nodes {
+                    if left.count_set_bits() == 0 {
+                        break;
+                    }
+                    let more = node.decide(group, &left)?;
+                    left = &left & &!&more;
+                    found = &found | &more;
+                }
+                Ok(found)
+            }
+            Self::Not(node) => Ok(among & &!&node.decide(group, among)?),
+            Self::Leaf(leaf) => leaf.decide(group, among),
+        }
+    }
+}
+
+/// The sides of a chain of `and` or `or`.
+fn flatten(
+    expr: &Arc<dyn PhysicalExpr>,
+    operator: Operator,
+    schema: &Schema,
+    nodes: &mut Vec<Node>,
+) -> Result<()> {
+    match expr.downcast_ref::<BinaryExpr>() {
+        Some(both) if *both.op() == operator => {
+            flatten(both.left(), operator, schema, nodes)?;
+            flatten(both.right(), operator, schema, nodes)
+        }
+        _ => {
+            nodes.push(Node::new(expr, schema)?);
+            Ok(())
+        }
+    }
+}
+
+fn cost(kind: Kind) -> u32 {
+    match kind {
+        Kind::Word => 1,
+        Kind::Time | Kind::MaybeTime | Kind::Int | Kind::MaybeInt | Kind::Small | Kind::MaybeSmall => 2,
+        Kind::Id => 4,
+        Kind::Text => 16,
+        Kind::Locations => 32,
+        Kind::Map => 128,
+    }
+}
+
+impl Leaf {
+    fn decide(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
+        let rows = among.count_set_bits();
+        // Maps of which one is chosen have to be laid out alike.
+        let maps = self.columns.iter().filter(|column| column.kind == Kind::Map);
+        let texts = if maps.count() > 1 {
+            Texts::Plain
+        } else {
+            Texts::Words
+        };
+        let arrays: Vec<ArrayRef> = self
+            .columns
+            .iter()
+            .map(|column| group.read(column.name, texts, among))
+            .collect::<Result<_>>()?;
+        let decided = match Words::of(&arrays, rows) {
+            Some(words) => words.decided(|arrays, count| self.evaluate(arrays, count))?,
+            None => self.evaluate(arrays, rows)?,
+        };
+        if rows == among.len() {
+            return Ok(decided);
+        }
+        // Put back where they came from.
+        let mut decided = decided.iter();
+        Ok(BooleanBuffer::collect_bool(among.len(), |row| {
+            among.value(row) && decided.next().unwrap_or(false)
+        }))
+    }
+
+    /// Whether it holds for each of some rows.
+    fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanBuffer> {
+        let mut fields = Vec::new();
+        let mut columns = Vec::new();
+        for (column, array) in self.columns.iter().zip(arrays) {
+            let array = match array.data_type() {
+                DataType::Dictionary(..) | DataType::Utf8 => cast(&array, &DataType::Utf8View)?,
+                _ => array,
+            };
+            fields.push(Field::new(column.name, array.data_type().clone(), true));
+            columns.push(array);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        Ok(match self.expr.evaluate(&batch)? {
+            ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))) => BooleanBuffer::new_set(rows),
+            ColumnarValue::Scalar(_) => BooleanBuffer::new_unset(rows),
+            ColumnarValue::Array(decided) => match decided.as_boolean() {
+                decided if decided.null_count() == 0 => decided.values().clone(),
+                decided => prep_null_mask_filter(decided).values().clone(),
+            },
+        })
+    }
+}
+
+/// Columns of words: the numbers of each row, and what they are the numbers of.
+struct Words<'a> {
+    columns: Vec<&'a DictionaryArray<Int32Type>>,
+    /// How many different rows there could be.
+    combinations: usize,
+}
+
+impl<'a> Words<'a> {
+    /// `None` for columns of other kinds, and where there may be as many different rows as rows.
+    fn of(arrays: &'a [ArrayRef], rows: usize) -> Option<Self> {
+        let columns: Vec<_> = arrays
+            .iter()
+            .map(|array| {
+                array
+                    .as_dictionary_opt::<Int32Type>()
+                    .filter(|words| words.null_count() == 0)
+            })
+            .collect::<Option<_>>()?;
+        let mut sizes = columns.iter().map(|words| words.values().len());
+        let combinations = sizes.try_fold(1_usize, usize::checked_mul)?;
+        (!columns.is_empty() && combinations <= rows).then_some(Self {
+            columns,
+            combinations,
+        })
+    }
+
+    /// Decides each combination of words once, and each row by the combination that it has.
+    fn decided(
+        &self,
+        decide: impl FnOnce(Vec<ArrayRef>, usize) -> Result<BooleanBuffer>,
+    ) -> Result<BooleanBuffer> {
+        let numbers = |words: &DictionaryArray<Int32Type>| words.keys().values().clone();
+        if let [words] = self.columns.as_slice() {
+            let decided = decide(vec![Arc::clone(words.values())], self.combinations)?;
+            return Ok(looked_up(&numbers(words), &decided.iter().collect::<Vec<_>>()));
+        }
+        let mut combined = vec![0_i32; self.columns.first().map_or(0, |words| words.len())];
+        for words in &self.columns {
+            // There are no more combinations than rows, which 32 bits can count.
+            let size = words.values().len() as i32;
+            for (combined, number) in combined.iter_mut().zip(words.keys().values()) {
+                *combined = *combined * size + number;
+            }
+        }
+        // Only what occurs is decided: a filter may take long for what does not.
+        let mut place = vec![false; self.combinations];
+        for combination in &combined {
+            if let Some(occurs) = usize::try_from(*combination)
+                .ok()
+                .and_then(|at| place.get_mut(at))
+            {
+                *occurs = true;
+            }
+        }
+        let mut left: Vec<i32> = (0_i32..)
+            .zip(&place)
+            .filter(|(_, occurs)| **occurs)
+            .map(|(at, _)| at)
+            .collect();
+        let occurring = left.clone();
+        let mut arrays = Vec::new();
+        for words in self.columns.iter().rev() {
+            let size = (words.values().len() as i32).max(1);
+            let of: Int32Array = left.iter().map(|combination| combination % size).collect();
+            left.iter_mut().for_each(|combination| *combination /= size);
+            arrays.push(take(words.values(), &of, None)?);
+        }
+        arrays.reverse();
+        let decided = decide(arrays, occurring.len())?;
+        for (combination, holds) in occurring.into_iter().zip(&decided) {
+            if let Some(place) = usize::try_from(combination).ok().and_then(|at| place.get_mut(at)) {
+                *place = holds;
+            }
+        }
+        Ok(looked_up(&combined, &place))
+    }
+}
+
+/// The truth of each number.
+fn looked_up(numbers: &[i32], truths: &[bool]) -> BooleanBuffer {
+    BooleanBuffer::collect_bool(numbers.len(), |row| {
+        let at = numbers.get(row).and_then(|number| usize::try_from(*number).ok());
+        at.and_then(|at| truths.get(at)).copied().unwrap_or(false)
+    })
+}
+
+/// What is known of one row group's columns.
+struct Bounds<'g>(&'g Group);
+
+impl PruningStatistics for Bounds<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.0.bounds(&column.name).map(|[least, _]| least)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.0.bounds(&column.name).map(|[_, greatest]| greatest)
+    }
+
+    fn num_containers(&self) -> usize {
+        1
+    }
+
+    fn null_counts(&self, _: &Column) -> Option<ArrayRef> {
+        None
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        None
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}

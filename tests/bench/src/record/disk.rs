@@ -1,0 +1,97 @@
+//! As many bytes as the disk takes nine tenths of: whether all of them come onto the tape.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use wiretape_figures::{Figure, Goal, median};
+
+use super::Options;
+use super::numbered::{Datagrams, one};
+use super::recorder::Who;
+use super::scene::Scene;
+use crate::scratch::Scratch;
+
+/// Bytes of payload: no more than what is recorded whole at any rate, with its headers.
+const PAYLOAD: u64 = 3968;
+/// IPv4 and UDP.
+const HEADERS: u64 = 28;
+/// So that such a datagram is one packet; and what it is otherwise.
+const JUMBO: u32 = 9000;
+const USUAL: u32 = 1500;
+
+/// Runs it.
+pub fn measure(scene: &Scene, scratch: &Scratch, options: &Options) -> Result<Vec<Figure>> {
+    let speeds: Vec<f64> = (0..3).map(|_| direct(scratch.path())).collect::<Result<_>>()?;
+    let speed = median(speeds);
+    scene.set_mtu(JUMBO)?;
+    let what = Datagrams {
+        seconds: options.seconds,
+        rate: (0.9 * speed / (PAYLOAD + HEADERS) as f64) as u64,
+        payload: PAYLOAD,
+    };
+    let mut runs = Vec::new();
+    for number in 1..=options.runs {
+        let folder = format!("disk-{number}");
+        runs.push(one(Who::Wiretape, &folder, scene, scratch, what, &options.agent)?);
+    }
+    scene.set_mtu(USUAL)?;
+    let packet = (PAYLOAD + HEADERS) as f64;
+    let offered = median(
+        runs.iter()
+            .map(|run| run.sender.packets as f64 * packet / run.sender.seconds),
+    );
+    let worst = |value: &dyn Fn(&super::numbered::Run) -> f64| runs.iter().map(value).fold(0.0, f64::max);
+    Ok(vec![
+        Figure::new("disk: direct write rate (dd)", speed / 1e6, "MB/s"),
+        Figure::new("disk: sent", offered / 1e6, "MB/s"),
+        Figure::new("disk: the same of the direct rate", 100.0 * offered / speed, "%")
+            .goal(Goal::AtLeast(89.0)),
+        Figure::new(
+            "disk: lost, worst run",
+            worst(&|run| 100.0 * run.lost() as f64 / run.sender.packets.max(1) as f64),
+            "%",
+        )
+        .goal(Goal::AtMost(0.0)),
+        Figure::new(
+            "disk: without their end, worst run",
+            worst(&|run| {
+                100.0 - 100.0 * run.tally.captured as f64 / packet / run.tally.packets.max(1) as f64
+            }),
+            "% of bytes",
+        )
+        .goal(Goal::AtMost(0.1)),
+        Figure::new(
+            "disk: unaccounted for, worst run",
+            worst(&|run| run.unaccounted().abs()),
+            "packets",
+        )
+        .goal(Goal::AtMost(0.0)),
+    ])
+}
+
+/// Bytes per second that go past the page cache, by `dd`.
+fn direct(dir: &Path) -> Result<f64> {
+    const BLOCK: u64 = 4 << 20;
+    const BLOCKS: u64 = 128;
+    let file = dir.join("dd");
+    let begun = Instant::now();
+    let out = Command::new("dd")
+        .args(["if=/dev/zero", "oflag=direct"])
+        .args([
+            format!("bs={BLOCK}"),
+            format!("count={BLOCKS}"),
+            format!("of={}", file.display()),
+        ])
+        .output()
+        .context("starting dd")?;
+    let seconds = begun.elapsed().as_secs_f64();
+    ensure!(
+        out.status.success(),
+        "dd cannot write: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    std::fs::remove_file(&file)?;
+    Ok((BLOCK * BLOCKS) as f64 / seconds)
+}
