@@ -8,8 +8,8 @@ use crate::headers::Bytes;
 /// Instructions of a filter. As jumps go forward only, no more are executed.
 pub const MAX_INSTRUCTIONS: usize = 128;
 
-/// Words of memory that a filter may use. libpcap takes some only for arithmetic with several terms; classic BPF has 16.
-pub const MEMORY_WORDS: u32 = 4;
+/// Words of memory that a filter may use.
+pub const MEMORY_WORDS: usize = 16;
 
 /// One instruction of classic BPF.
 #[repr(C)]
@@ -146,17 +146,9 @@ impl<'a, B: Bytes + ?Sized> Frame<'a, B> {
 }
 
 /// Whether a filter lets a packet through. What reads beyond the end of the packet does not, as in libpcap.
-///
-/// `zero` is 0; the kernel's verifier is not to know, lest it follow the filter's first instructions for each of their
-/// possible outcomes.
-#[inline(always)]
-pub fn passes<B: Bytes + ?Sized>(
-    filter: &[Instruction; MAX_INSTRUCTIONS],
-    frame: &Frame<'_, B>,
-    zero: u32,
-) -> bool {
-    let (mut a, mut x, mut at) = (zero, zero, zero);
-    let mut memory = Memory([zero; MEMORY_WORDS as usize]);
+pub fn passes<B: Bytes + ?Sized>(filter: &[Instruction; MAX_INSTRUCTIONS], frame: &Frame<'_, B>) -> bool {
+    let (mut a, mut x, mut at) = (0_u32, 0_u32, 0_u32);
+    let mut memory = [0_u32; MEMORY_WORDS];
     for _ in 0..MAX_INSTRUCTIONS {
         let index = at as usize % MAX_INSTRUCTIONS;
         let Instruction {
@@ -173,7 +165,7 @@ pub fn passes<B: Bytes + ?Sized>(
                     IMM => Some(k),
                     ABS => frame.number(k, code & SIZE),
                     IND => frame.number(k.wrapping_add(x), code & SIZE),
-                    MEM => Some(memory.get(k)),
+                    MEM => memory.get(k as usize).copied(),
                     LEN => Some(frame.length.wrapping_add(ETHERNET)),
                     MSH => frame.number(k, SIZE_B).map(|byte| (byte & 0x0f) * 4),
                     _ => None,
@@ -185,8 +177,12 @@ pub fn passes<B: Bytes + ?Sized>(
                     x = loaded;
                 }
             }
-            ST => memory.set(k, a),
-            STX => memory.set(k, x),
+            class @ (ST | STX) => {
+                let Some(word) = memory.get_mut(k as usize) else {
+                    return false;
+                };
+                *word = if class == ST { a } else { x };
+            }
             ALU => {
                 let Some(result) = calculate(code & OPERATION, a, operand) else {
                     return false;
@@ -239,31 +235,4 @@ fn calculate(operation: u16, a: u32, operand: u32) -> Option<u32> {
         NEG => a.wrapping_neg(),
         _ => return None,
     })
-}
-
-/// Each word by a name of its own: older kernels' verifiers let no program write to its stack at an index.
-struct Memory([u32; MEMORY_WORDS as usize]);
-
-impl Memory {
-    #[inline(always)]
-    fn get(&self, index: u32) -> u32 {
-        let [a, b, c, d] = self.0;
-        match index {
-            0 => a,
-            1 => b,
-            2 => c,
-            _ => d,
-        }
-    }
-
-    #[inline(always)]
-    fn set(&mut self, index: u32, value: u32) {
-        let [a, b, c, d] = self.0;
-        self.0 = [
-            if index == 0 { value } else { a },
-            if index == 1 { value } else { b },
-            if index == 2 { value } else { c },
-            if index == 3 { value } else { d },
-        ];
-    }
 }

@@ -134,7 +134,7 @@ const _: () = assert!(size_of::<Exclusion>() == 16);
 
 /// What the kernel programs count, per CPU.
 ///
-/// `seen = handed over + excluded + filtered + ruled_out + sampled_out + shed_flows + ring_full + load_failed`, always.
+/// `seen = handed over + excluded + ruled_out + sampled_out + shed_flows + ring_full + load_failed`, always.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounters {
@@ -153,8 +153,6 @@ pub struct KernelCounters {
     pub truncated: u64,
     /// Packets whose end was left out because the ring filled, or to keep the budget.
     pub shed: u64,
-    /// Packets left out by the filter.
-    pub filtered: u64,
     /// Packets left out by the rule for their workload.
     pub ruled_out: u64,
     /// Packets of flows that are not of the share that was asked for.
@@ -163,7 +161,7 @@ pub struct KernelCounters {
     pub shed_flows: u64,
 }
 
-const _: () = assert!(size_of::<KernelCounters>() == 88);
+const _: () = assert!(size_of::<KernelCounters>() == 80);
 
 /// Bytes of a process's name, as the kernel keeps it.
 pub const COMM_BYTES: usize = 16;

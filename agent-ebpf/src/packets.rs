@@ -185,8 +185,8 @@ fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner) -> V
 #[inline(always)]
 fn left_out_by(why: LeftOut) -> usize {
     match why {
-        LeftOut::Filter => offset_of!(KernelCounters, filtered),
-        LeftOut::Rule => offset_of!(KernelCounters, ruled_out),
+        // The filter is not run here.
+        LeftOut::Filter | LeftOut::Rule => offset_of!(KernelCounters, ruled_out),
         LeftOut::Sample => offset_of!(KernelCounters, sampled_out),
         LeftOut::Budget => offset_of!(KernelCounters, shed_flows),
     }
@@ -211,6 +211,8 @@ impl Bytes for Passing<'_> {
 }
 
 impl Packet for Passing<'_> {
+    const FILTERS: bool = false;
+
     #[inline(always)]
     fn rule(&self) -> Option<Rule> {
         // SAFETY: the value is copied at once.

@@ -69,6 +69,7 @@ impl Recording {
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = channel();
+        status.records(chosen.chooser.recording().clone(), wall_clock());
         let recorder = Recorder {
             capture,
             tape,
@@ -331,10 +332,6 @@ impl Recorder {
     /// Tells it again in every segment, unless everything is recorded whole.
     fn retell_recording(&mut self) -> Result<(), TapeError> {
         let sealed = self.tape.shelf().counters().sealed;
-        if self.told_in.is_none() {
-            self.status
-                .records(self.chosen.chooser.recording().clone(), wall_clock());
-        }
         if self.chosen.chooser.recording().is_everything() {
             self.told_in.get_or_insert(sealed);
             return Ok(());

@@ -157,6 +157,8 @@ impl Bytes for Passing<'_> {
 }
 
 impl Judged for Passing<'_> {
+    const FILTERS: bool = true;
+
     fn rule(&self) -> Option<Rule> {
         self.rule
     }

@@ -84,7 +84,8 @@ mod programs {
     use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
     use nix::sys::time::TimeValLike;
     use nix::time::{ClockId, clock_gettime};
-    use wiretape_agent_ebpf::choice::{Carried, Choices, MAX_CONNECTIONS, MAX_RULES};
+    use wiretape_agent_ebpf::choice::{Carried, Choices, MAX_CONNECTIONS, MAX_RULES, asks};
+    use wiretape_agent_ebpf::filter::{self, Frame};
     use wiretape_agent_ebpf::{
         Exclusion, InterfaceKey, KernelCounters, MAX_EXCLUSIONS, PACKET_RECORD_BYTES, PacketRecord, kind,
     };
@@ -119,6 +120,8 @@ mod programs {
         chosen: Box<Choices>,
         meter: Meter,
         ring_bytes: u32,
+        /// Packets that came out of the ring and that the filter did not let through.
+        filtered: u64,
         logger: EbpfLogger<ToTracing>,
         wait: Wait,
         clock: WallClock,
@@ -208,6 +211,7 @@ mod programs {
                 chosen,
                 meter,
                 ring_bytes: scope.ring_bytes,
+                filtered: 0,
                 logger,
                 wait,
                 clock,
@@ -405,6 +409,15 @@ mod programs {
                 let Some((record, data)) = parse(&item) else {
                     continue;
                 };
+                handed += 1;
+                if !passes(
+                    &self.chosen.banks[self.chosen.current as usize & 1],
+                    &record,
+                    data,
+                ) {
+                    self.filtered += 1;
+                    continue;
+                }
                 sink(&Packet {
                     ts: self.clock.wall(record.time),
                     data,
@@ -423,7 +436,6 @@ mod programs {
                     cgroup: record.cgroup,
                     cookie: record.cookie,
                 });
-                handed += 1;
             }
             self.behind = handed == MAX_BATCH;
             if self.meter.is_due() {
@@ -438,8 +450,8 @@ mod programs {
         fn mark(&mut self) -> Result<Mark, CaptureError> {
             // Read in this order, since packets come by meanwhile: too many only makes the wait longer, and
             // ends it at an empty ring.
-            let none = self.counters()?;
-            let seen = self.counters()?.seen;
+            let none = self.in_kernel()?;
+            let seen = self.in_kernel()?.seen;
             Ok(Mark {
                 at: Instant::now(),
                 packets: seen.saturating_sub(none.not_handed_over()),
@@ -451,21 +463,9 @@ mod programs {
         }
 
         fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
-            let mut sum = CaptureCounters::default();
-            for Counters(cpu) in self.counters.get(&0, 0)?.iter() {
-                sum.seen += cpu.seen;
-                sum.seen_bytes += cpu.seen_bytes;
-                sum.excluded += cpu.excluded;
-                sum.lost_buffer_full += cpu.ring_full;
-                sum.lost_unreadable += cpu.load_failed;
-                sum.truncated += cpu.truncated;
-                sum.shed += cpu.shed;
-                sum.left_out.filter += cpu.filtered;
-                sum.left_out.rule += cpu.ruled_out;
-                sum.left_out.sample += cpu.sampled_out;
-                sum.left_out.budget += cpu.shed_flows;
-            }
-            Ok(sum)
+            let mut counters = self.in_kernel()?;
+            counters.left_out.filter = self.filtered;
+            Ok(counters)
         }
 
         /// Indices count anew in every network namespace, and packets come from all of them; only the
@@ -477,6 +477,26 @@ mod programs {
         fn stop(&mut self) {
             self.links.clear();
             self.programs = None;
+        }
+    }
+
+    impl EbpfCapture {
+        /// What the programs have counted.
+        fn in_kernel(&self) -> Result<CaptureCounters, CaptureError> {
+            let mut sum = CaptureCounters::default();
+            for Counters(cpu) in self.counters.get(&0, 0)?.iter() {
+                sum.seen += cpu.seen;
+                sum.seen_bytes += cpu.seen_bytes;
+                sum.excluded += cpu.excluded;
+                sum.lost_buffer_full += cpu.ring_full;
+                sum.lost_unreadable += cpu.load_failed;
+                sum.truncated += cpu.truncated;
+                sum.shed += cpu.shed;
+                sum.left_out.rule += cpu.ruled_out;
+                sum.left_out.sample += cpu.sampled_out;
+                sum.left_out.budget += cpu.shed_flows;
+            }
+            Ok(sum)
         }
     }
 
@@ -506,6 +526,20 @@ mod programs {
             u64::from(self.ring_bytes) + TABLES
         }
     }
+
+    /// Whether the filter, if there is one, lets a packet through.
+    fn passes(choice: &Choice, record: &PacketRecord, data: &[u8]) -> bool {
+        if choice.asks & asks::FILTER == 0 {
+            return true;
+        }
+        let framed = matches!(record.kind, kind::FRAME_IN | kind::FRAME_OUT);
+        let network = if framed { ETHERNET_BYTES } else { 0 };
+        let length = record.orig_len.saturating_sub(network);
+        filter::passes(&choice.filter, &Frame::new(data, network, framed, length))
+    }
+
+    /// Before a frame that is not IP.
+    const ETHERNET_BYTES: u32 = 14;
 
     /// Whether the ring holds nothing, not even a record that a program is still writing, at which reading stops.
     fn is_empty(ring: &RingBuf<MapData>) -> Result<bool, CaptureError> {
