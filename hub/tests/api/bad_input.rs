@@ -393,4 +393,5 @@ async fn a_hub_without_nodes_or_tape_says_so() {
         boundaries["cluster"],
         json!({ "oldest_ts": null, "newest_ts": null })
     );
+    assert!(boundaries["explanation"].is_string(), "{boundaries}");
 }

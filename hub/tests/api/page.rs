@@ -242,7 +242,14 @@ async fn dissections_are_stopped_deleted_and_listed() {
         (gone.0, &gone.1["success"], &gone.1["name"]),
         (200, &json!(true), &json!("a"))
     );
-    assert_eq!(ask.get("/mcp/snapshots").await, json!({ "snapshots": [] }));
+    let none = ask.get("/mcp/snapshots").await;
+    assert_eq!(none["snapshots"], json!([]));
+    assert!(
+        none["explanation"]
+            .as_str()
+            .is_some_and(|told| told.contains("no snapshots yet")),
+        "{none}"
+    );
     assert_eq!(
         std::fs::read_dir(hub.dir.path().join("snapshots"))
             .expect("the folder")

@@ -14,6 +14,8 @@ use crate::snapshots::{SnapshotError, window};
 struct Answer {
     cluster: Span,
     nodes: Vec<Node>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +55,14 @@ pub async fn get(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     let surveyed = app.hub.nodes.survey().await.map_err(SnapshotError::Find)?;
     let now = crate::now();
     let span = window::span(surveyed.iter().filter_map(|node| node.boundaries.as_ref().ok()));
+    let explanation = match (surveyed.as_slice(), span) {
+        ([], _) => Some(
+            "the hub knows no agents, so nothing is recorded: start it with --node or --nodes-dns; snapshots that are there \
+             can be asked",
+        ),
+        (_, None) => Some("no node has recorded anything yet, or none answers: see the `error` of each"),
+        (_, Some(_)) => None,
+    };
     let nodes = surveyed.into_iter().map(|node| {
         let url = node.agent.url().to_owned();
         match node.boundaries {
@@ -105,5 +115,6 @@ pub async fn get(app: &App, _: &mut Params) -> Result<Value, ApiError> {
             newest_ts: span.map(|span| millis(span.1)),
         },
         nodes: nodes.collect(),
+        explanation,
     })
 }

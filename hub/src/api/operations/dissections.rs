@@ -53,7 +53,13 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         None => None,
     };
     let all = app.hub.jobs.list(snapshot.as_deref()).await?;
-    Ok(json!({ "dissections": all.iter().map(entry).collect::<Vec<_>>() }))
+    let mut answer = json!({ "dissections": all.iter().map(entry).collect::<Vec<_>>() });
+    if all.is_empty() {
+        answer["explanation"] = json!(
+            "nothing is dissected: POST /mcp/dissections {\"snapshot\": …} turns a snapshot into calls"
+        );
+    }
+    Ok(answer)
 }
 
 /// Starts one.

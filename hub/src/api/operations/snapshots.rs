@@ -148,7 +148,14 @@ pub(super) fn asked(params: &mut Params) -> Result<Asked, ApiError> {
 pub async fn list(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     let snapshots = app.hub.snapshots.list().await?;
     let snapshots: Vec<Entry> = snapshots.into_iter().map(|entry| show(app, entry)).collect();
-    Ok(json!({ "snapshots": snapshots }))
+    let mut answer = json!({ "snapshots": snapshots });
+    if snapshots.is_empty() {
+        answer["explanation"] = json!(
+            "there are no snapshots yet: POST /mcp/snapshots {\"name\": …, \"duration\": \"1h\"} cuts the last hour out of \
+             every tape"
+        );
+    }
+    Ok(answer)
 }
 
 /// One snapshot.

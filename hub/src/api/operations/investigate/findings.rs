@@ -1,11 +1,13 @@
 //! What a timeline comes to, in sentences: what one would say of it at night, each with what proves it.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use crate::snapshots::window;
 
 /// Most findings of each kind.
-const EACH: usize = 3;
+const EACH: usize = 4;
 
 /// Fewer failures among the calls of an endpoint are not worth a sentence.
 const SHARE: f64 = 0.001;
@@ -47,7 +49,10 @@ fn percent(share: f64) -> String {
 /// The calls that a peer of an answer was asked, by whichever name it goes.
 fn asked(peer: &str) -> String {
     let name = json!(peer);
-    format!("(dst.svc == {name} or dst.pod == {name} or dst.ip == {name})")
+    match peer.parse::<IpAddr>() {
+        Ok(_) => format!("dst.ip == {name}"),
+        Err(_) => format!("(dst.svc == {name} or dst.pod == {name})"),
+    }
 }
 
 fn failures(timeline: &Value) -> Vec<Value> {
@@ -74,22 +79,20 @@ fn failures(timeline: &Value) -> Vec<Value> {
 fn shifts(timeline: &Value) -> Vec<Value> {
     rows(timeline, "/events")
         .filter_map(|event| {
-            let (what, unit, member) = match text(event, "kind") {
-                "latency_shift" => ("median latency", " ms", "p50_ms"),
-                "error_rate_shift" => ("share of errors", "", "error_rate"),
-                "rate_shift" => ("rate", " calls/s", "rate"),
+            let (what, level): (_, fn(&Value) -> String) = match text(event, "kind") {
+                "latency_shift" => ("median latency", |of| format!("{:.1} ms", number(of, "p50_ms"))),
+                "error_rate_shift" => ("share of errors", |of| percent(number(of, "error_rate"))),
+                "rate_shift" => ("rate", |of| format!("{:.1} calls/s", number(of, "rate"))),
                 _ => return None,
             };
-            let level = |when: &str| format!("{:.3}", number(&event[when], member));
-            let level = |when: &str| level(when).trim_end_matches('0').trim_end_matches('.').to_owned();
             let peers = [text(event, "src"), text(event, "dst"), text(event, "endpoint")];
             let peers: Vec<&str> = peers.into_iter().filter(|peer| !peer.is_empty()).collect();
             Some(json!({
                 "kind": text(event, "kind"),
                 "ts": event["ts"],
                 "text": format!(
-                    "{}: {what} of {} went from {} to {}{unit}",
-                    at(event), peers.join(" -> "), level("before"), level("after")
+                    "{}: {what} of {} went from {} to {}",
+                    at(event), peers.join(" -> "), level(&event["before"]), level(&event["after"])
                 ),
                 "calls": event["calls"],
             }))
@@ -195,7 +198,7 @@ mod tests {
             "events": [
                 { "kind": "first_failure", "ts": 1 },
                 { "kind": "latency_shift", "ts": 1_706_746_978_500_u64, "src": "payment", "dst": "gateway",
-                  "before": { "p50_ms": 200.0 }, "after": { "p50_ms": 4412.25 }, "calls": ["node-2/1/7"] },
+                  "before": { "p50_ms": 200.0 }, "after": { "p50_ms": 4412.0 }, "calls": ["node-2/1/7"] },
             ],
             "retries": {
                 "within_ms": 1000,
@@ -217,7 +220,7 @@ mod tests {
             told,
             [
                 "2.3 % of POST /api/v1/checkout at frontend fail with 503: 127 of 5522",
-                "2024-02-01T00:22:58Z: median latency of payment -> gateway went from 200 to 4412.25 ms",
+                "2024-02-01T00:22:58Z: median latency of payment -> gateway went from 200.0 ms to 4412.0 ms",
                 "cart sends POST /x to frontend again within 1000 ms: 381 retries, 127 times three attempts or more",
                 "catalogue opens 847 connections a minute to db, with 1.0 calls on each",
                 "checkout waits for payment in 93.0 % of the time that its calls take",
@@ -226,7 +229,7 @@ mod tests {
         );
         assert_eq!(
             found[0]["kfl"],
-            "(dst.svc == \"frontend\" or dst.pod == \"frontend\" or dst.ip == \"frontend\") and status == 503"
+            "(dst.svc == \"frontend\" or dst.pod == \"frontend\") and status == 503"
         );
         assert_eq!(found[1]["calls"], json!(["node-2/1/7"]));
         assert_eq!(of(&json!({ "calls": 0 })), Vec::<Value>::new());

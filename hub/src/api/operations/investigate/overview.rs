@@ -1,5 +1,7 @@
 //! What there is to know of a workload at first sight, by questions that anybody could ask one by one.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value, json};
 
 use super::findings;
@@ -43,10 +45,14 @@ impl Filters {
                 shown(workload)
             )));
         }
+        let is_address = workload.parse::<IpAddr>().is_ok();
         let side = |side: &str| {
+            if is_address {
+                return format!("{side}.ip == \"{workload}\"");
+            }
             format!(
                 "({side}.name contains \"{workload}\" or {side}.svc contains \"{workload}\" or {side}.ns == \
-                 \"{workload}\" or {side}.ip == \"{workload}\")"
+                 \"{workload}\")"
             )
         };
         Ok(Self {
