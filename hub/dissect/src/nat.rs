@@ -12,16 +12,19 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::flow::FlowKey;
 use crate::limits::{SERVICES, TRANSLATED, TRANSLATION_WAIT, UNTRANSLATED};
 use crate::segment::Flags;
-use crate::{Nanos, RouterCounters};
+use crate::{Direction, Nanos, RouterCounters};
 
 /// Address and port, as a packet has them.
 pub(crate) type Place = ([u8; 16], u16);
+
+/// Where a packet was seen: tape, direction, interface. The two sides of a connection are not seen at one place.
+pub(crate) type Vantage = (u16, Direction, u32);
 
 /// Who is reached under two addresses.
 #[derive(Default)]
 pub(crate) struct Translations {
     /// Where connections that have begun went, by their client and its initial sequence number.
-    begun: FxHashMap<(Place, u32), (Place, Nanos)>,
+    begun: FxHashMap<(Place, u32), Begun>,
     /// The same, the oldest first.
     oldest: VecDeque<(Place, u32)>,
     /// Connections that are known under two addresses, by each of them.
@@ -33,11 +36,25 @@ pub(crate) struct Translations {
 }
 
 #[derive(Clone, Copy)]
+struct Begun {
+    server: Place,
+    at: Nanos,
+    seen: Vantage,
+}
+
+#[derive(Clone, Copy)]
 struct Known {
     /// The client, and the server's address that stands for both.
     client: Place,
     server: Place,
     last: Nanos,
+}
+
+impl Begun {
+    /// Whether this is what a connection looked like that was seen elsewhere, too.
+    fn is_other_side(&self, other: &Self) -> bool {
+        self.seen != other.seen && self.at.abs_diff(other.at) <= TRANSLATION_WAIT
+    }
 }
 
 /// What a segment's ends are taken for.
@@ -54,12 +71,17 @@ impl Translations {
         &mut self,
         (source, destination): (Place, Place),
         (flags, seq): (Flags, u32),
-        now: Nanos,
+        (now, seen): (Nanos, Vantage),
         counters: &mut RouterCounters,
     ) -> Ends {
         let opening = flags.has(Flags::SYN) && !flags.has(Flags::ACK);
         if opening {
-            self.begin(source, destination, seq, now, counters);
+            let begun = Begun {
+                server: destination,
+                at: now,
+                seen,
+            };
+            self.begin(source, seq, begun, counters);
         }
         if self.services.is_empty() {
             return Ends {
@@ -92,17 +114,17 @@ impl Translations {
     }
 
     /// A client opens a connection.
-    fn begin(&mut self, client: Place, server: Place, seq: u32, now: Nanos, counters: &mut RouterCounters) {
+    fn begin(&mut self, client: Place, seq: u32, begun: Begun, counters: &mut RouterCounters) {
         let key = (client, seq);
-        match self.begun.get(&key) {
-            Some((first, _)) if *first == server => {}
-            Some((first, at)) if now.saturating_sub(*at) <= TRANSLATION_WAIT => {
-                let first = *first;
-                self.enter(client, [first, server], first, now, counters);
+        match self.begun.get(&key).copied() {
+            Some(first) if first.server == begun.server => {}
+            Some(first) if first.is_other_side(&begun) => {
+                let under = [first.server, begun.server];
+                self.enter(client, under, first.server, begun.at, counters);
             }
             _ => {
                 // Its ports are used again, and for somewhere else: not what they were.
-                let (flow, _) = FlowKey::new(client, server);
+                let (flow, _) = FlowKey::new(client, begun.server);
                 self.known.remove(&flow);
                 while self.begun.len() >= UNTRANSLATED {
                     let Some(oldest) = self.oldest.pop_front() else {
@@ -110,7 +132,7 @@ impl Translations {
                     };
                     self.begun.remove(&oldest);
                 }
-                if self.begun.insert(key, (server, now)).is_none() {
+                if self.begun.insert(key, begun).is_none() {
                     self.oldest.push_back(key);
                 }
             }
@@ -167,6 +189,8 @@ mod tests {
     const SYN: Flags = Flags::SYN;
     const DATA: Flags = Flags::ACK;
     const S: Nanos = 1_000_000_000;
+    const HERE: Vantage = (0, Direction::Out, 2);
+    const THERE: Vantage = (1, Direction::In, 2);
 
     fn place(last: u8, port: u16) -> Place {
         (
@@ -179,8 +203,14 @@ mod tests {
     fn both_sides_of_a_service_are_one_connection_under_the_first_address() {
         let (mut all, mut counters) = (Translations::default(), RouterCounters::default());
         let (client, service, pod) = (place(1, 40000), place(96, 80), place(2, 8080));
+        // The service's address is seen at the client, the pod's at the server.
         let mut ends = |from, to, flags, at| {
-            let ends = all.ends((from, to), (flags, 7), at, &mut counters);
+            let seen = if from == service || to == service {
+                HERE
+            } else {
+                THERE
+            };
+            let ends = all.ends((from, to), (flags, 7), (at, seen), &mut counters);
             (ends.source, ends.destination, ends.two)
         };
         assert_eq!(ends(client, service, SYN, S), (client, service, false));
@@ -202,7 +232,8 @@ mod tests {
         let (mut all, mut counters) = (Translations::default(), RouterCounters::default());
         let (client, service, pod) = (place(1, 40000), place(96, 80), place(2, 8080));
         let mut open = |to, seq, at| {
-            let ends = all.ends((client, to), (SYN, seq), at, &mut counters);
+            let seen = if to == service { HERE } else { THERE };
+            let ends = all.ends((client, to), (SYN, seq), (at, seen), &mut counters);
             (ends.destination, ends.two)
         };
         open(service, 7, S);
@@ -213,17 +244,26 @@ mod tests {
     }
 
     #[test]
+    fn two_connections_of_one_observer_are_two_though_they_begin_alike() {
+        let (mut all, mut counters) = (Translations::default(), RouterCounters::default());
+        for server in [place(96, 80), place(2, 8080)] {
+            let ends = all.ends((place(1, 40000), server), (SYN, 7), (S, HERE), &mut counters);
+            assert_eq!((ends.destination, ends.two), (server, false));
+        }
+    }
+
+    #[test]
     fn more_than_there_is_room_for() {
         let (mut all, mut counters) = (Translations::default(), RouterCounters::default());
         let at = |n: usize| ((n as u128).to_be_bytes(), 80);
         for n in 0..UNTRANSLATED + 5 {
-            all.ends((at(n), place(96, 80)), (SYN, 7), S, &mut counters);
+            all.ends((at(n), place(96, 80)), (SYN, 7), (S, HERE), &mut counters);
         }
         assert_eq!((all.begun.len(), all.oldest.len()), (UNTRANSLATED, UNTRANSLATED));
         for n in 0..TRANSLATED / 2 + 5 {
             let at = at(1_000_000 + n);
-            all.ends((at, place(96, 80)), (SYN, 7), S, &mut counters);
-            all.ends((at, (at.0, 81)), (SYN, 7), S, &mut counters);
+            all.ends((at, place(96, 80)), (SYN, 7), (S, HERE), &mut counters);
+            all.ends((at, (at.0, 81)), (SYN, 7), (S, THERE), &mut counters);
         }
         assert_eq!(all.services.len(), SERVICES);
         assert_eq!((all.known.len(), counters.translations_dropped), (TRANSLATED, 10));

@@ -248,13 +248,12 @@ impl Router {
             (ip.destination, tcp.destination_port()),
         );
         let opened = (flags, tcp.sequence_number());
+        let seen = (packet.ts, (packet.tape, packet.direction, interface));
         let Ends {
             source,
             destination,
             two,
-        } = self
-            .translations
-            .ends(ends, opened, packet.ts, &mut self.counters);
+        } = self.translations.ends(ends, opened, seen, &mut self.counters);
         let (flow, from) = FlowKey::new(source, destination);
         let (observer, twin) = self.observer(packet, ip, from, seen);
         let twin = twin || two;

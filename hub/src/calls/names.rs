@@ -248,15 +248,28 @@ impl Names {
         let nobody = IpAddr::from([0, 0, 0, 0]);
         let local = event.local.map_or(nobody, |local| local.ip());
         if event.cgroup != 0 || event.local.is_some() {
-            return self.resolve(Some(node), event.cgroup, local, event.at);
+            let mut who = self.resolve(Some(node), event.cgroup, local, event.at);
+            // The node's agent knows the pod; services are told by addresses.
+            if who.service.is_empty()
+                && let Some(address) = self.address_of(who.pod, who.namespace, event.at)
+            {
+                who.service = self.resolve(None, 0, address, event.at).service;
+            }
+            return who;
         }
-        let named = self.pods.get(&event.pod).into_iter().flatten().rev();
-        let mut named = named.filter_map(|&index| self.names.get(index));
-        let same =
-            |known: &&NodeName| known.name.namespace == event.namespace && known.name.since <= event.at;
-        let address = named.find(same).and_then(|known| known.name.addresses.first());
-        let who = address.map(|address| self.resolve(None, 0, *address, event.at));
+        let address = self.address_of(&event.pod, &event.namespace, event.at);
+        let who = address.map(|address| self.resolve(None, 0, address, event.at));
         who.filter(|who| who.pod == event.pod).unwrap_or_default()
+    }
+
+    /// The address that a pod had last by then.
+    fn address_of(&self, pod: &str, namespace: &str, at: Nanos) -> Option<IpAddr> {
+        let named = self.pods.get(pod).into_iter().flatten().rev();
+        let mut named = named.filter_map(|&index| self.names.get(index)).filter(|known| {
+            let name = &known.name;
+            name.namespace == namespace && name.since <= at
+        });
+        named.find_map(|known| known.name.addresses.first().copied())
     }
 
     /// A cgroup's id is not given twice, so the nearest name in time is right even a little outside its own time: of

@@ -20,14 +20,12 @@ pub(super) const COMPACT: &[&str] = &[
     "src_namespace",
     "src_service",
     "src_node",
-    "src_dns",
     "dst_ip",
     "dst_port",
     "dst_pod",
     "dst_namespace",
     "dst_service",
     "dst_node",
-    "dst_dns",
     "method",
     "path",
     "status",
@@ -199,11 +197,6 @@ fn endpoint(row: Row<'_>, side: &str) -> Map<String, Value> {
         if !text.is_empty() {
             endpoint.insert(member.to_owned(), json!(text));
         }
-    }
-    // What has a better name is told it in the full form only.
-    let dns = row.text(&column("dns"));
-    if !dns.is_empty() && !endpoint.contains_key("pod") && !endpoint.contains_key("svc") {
-        endpoint.insert("dns".to_owned(), json!(dns));
     }
     endpoint
 }

@@ -203,7 +203,7 @@ fn name_told_again_with_its_end_stands() {
 }
 
 /// What the hub was told by the API server.
-fn told(service: &str, pod: &str, addresses: &[&str], ports: &[u16]) -> NodeName {
+fn of_api(service: &str, pod: &str, addresses: &[&str], ports: &[u16]) -> NodeName {
     NodeName {
         node: CLUSTER.to_owned(),
         name: Name {
@@ -225,34 +225,53 @@ fn at_port<'n>(names: &'n Names, place: &str) -> (&'n str, &'n str) {
 #[test]
 fn port_tells_which_of_several_services_is_meant() {
     let names = Names::new(vec![
-        told("admin", "", &["10.1.0.5"], &[9090]),
-        told("cart", "", &["10.1.0.5"], &[8080, 8443]),
-        told("any", "", &["10.1.0.5"], &[]),
+        of_api("admin", "", &["10.1.0.5"], &[9090]),
+        of_api("cart", "", &["10.1.0.5"], &[8080, 8443]),
+        of_api("any", "", &["10.1.0.5"], &[]),
     ]);
     assert_eq!(at_port(&names, "10.1.0.5:8443").0, "cart");
     assert_eq!(at_port(&names, "10.1.0.5:9090").0, "admin");
     assert_eq!(at_port(&names, "10.1.0.5:1234").0, "any");
     let names = Names::new(vec![
-        told("cart", "", &["10.1.0.5"], &[8080]),
-        told("admin", "", &["10.1.0.5"], &[9090]),
+        of_api("cart", "", &["10.1.0.5"], &[8080]),
+        of_api("admin", "", &["10.1.0.5"], &[9090]),
     ]);
     assert_eq!(at_port(&names, "10.1.0.5:1234").0, "admin", "the first by name");
 }
 
 #[test]
 fn port_of_a_node_leads_to_its_service_or_to_who_is_there() {
-    let mut node = told("", "", &["192.168.0.4", "fd00::4"], &[]);
+    let mut node = of_api("", "", &["192.168.0.4", "fd00::4"], &[]);
     (node.name.namespace, node.name.node) = (String::new(), "n1".to_owned());
     let names = Names::new(vec![
         node,
-        told("cart", "", &[], &[30080]),
+        of_api("cart", "", &[], &[30080]),
         // Pods of the host's network.
-        told("exporter", "", &["192.168.0.4"], &[9100]),
-        told("", "exporter-x", &["192.168.0.4"], &[9100]),
+        of_api("exporter", "", &["192.168.0.4"], &[9100]),
+        of_api("", "exporter-x", &["192.168.0.4"], &[9100]),
     ]);
     assert_eq!(at_port(&names, "192.168.0.4:30080"), ("cart", ""));
     assert_eq!(at_port(&names, "[fd00::4]:30080"), ("cart", ""));
     assert_eq!(at_port(&names, "192.168.0.4:9100"), ("exporter", "exporter-x"));
     assert_eq!(at_port(&names, "192.168.0.4:22"), ("", ""));
     assert_eq!(at_port(&names, "10.1.0.5:30080"), ("", ""), "no node");
+}
+
+#[test]
+fn event_of_a_container_has_its_pods_service() {
+    let mut container = name("n1", "cart-1", 7, "10.1.0.5", 0, None);
+    container.name.addresses.clear();
+    container.name.namespace = "shop".to_owned();
+    let names = Names::new(vec![
+        container,
+        of_api("", "cart-1", &["10.1.0.5"], &[8080]),
+        of_api("cart", "", &["10.1.0.5"], &[8080]),
+    ]);
+    let event = Event {
+        at: S,
+        cgroup: 7,
+        ..Event::default()
+    };
+    let who = names.of_event("n1", &event);
+    assert_eq!((who.pod, who.service, who.node), ("cart-1", "cart", "n1"));
 }
