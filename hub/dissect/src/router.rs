@@ -248,12 +248,12 @@ impl Router {
             (ip.destination, tcp.destination_port()),
         );
         let opened = (flags, tcp.sequence_number());
-        let seen = (packet.ts, (packet.tape, packet.direction, interface));
+        let here = (packet.ts, (packet.tape, packet.direction, seen.interface));
         let Ends {
             source,
             destination,
             two,
-        } = self.translations.ends(ends, opened, seen, &mut self.counters);
+        } = self.translations.ends(ends, opened, here, &mut self.counters);
         let (flow, from) = FlowKey::new(source, destination);
         let (observer, twin) = self.observer(packet, ip, from, seen);
         let twin = twin || two;
