@@ -125,6 +125,7 @@ async fn names_do_not_depend_on_the_number_of_threads() {
         let job = Job {
             sources: vec![source.clone()],
             names: Vec::new(),
+            losses: Vec::new(),
             window: None,
             out: out.clone(),
             threads,

@@ -25,7 +25,6 @@ pub fn get(agent: SocketAddr, path: &str) -> Result<String> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accounts {
     pub seen: f64,
-    pub seen_bytes: f64,
     pub on_tape: f64,
     pub excluded: f64,
     pub lost: f64,
@@ -50,7 +49,6 @@ impl Accounts {
         };
         let accounts = Self {
             seen: metric("seen")?,
-            seen_bytes: metric("seen_bytes")?,
             on_tape: metric("tape_packets")?,
             excluded: metric("excluded")?,
             lost: metric("lost")?,
