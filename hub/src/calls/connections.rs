@@ -8,7 +8,8 @@ use wiretape_dissect::{ConnectionRecord, Sent};
 
 use super::columns::{Leaf, NumberColumn, Ordered, WordColumn};
 use super::names::Names;
-use super::rows::{AddressTexts, JSON_BITS, PeerColumns, ROWS, asking, flow_id, node, number};
+use super::peers::{AddressTexts, PeerColumns, asking};
+use super::rows::{JSON_BITS, ROWS, flow_id, node, number};
 use super::schema::{self, COLUMNS as CALLS, Column, Kind, column};
 use super::writer::{Table, TakeLeaf};
 

@@ -9,6 +9,8 @@ pub mod schema;
 
 mod columns;
 
+mod peers;
+
 mod rows;
 
 pub mod connections;

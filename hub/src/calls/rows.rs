@@ -1,36 +1,19 @@
 //! Calls become rows: each value goes to its column, in the order of [`COLUMNS`](super::schema::COLUMNS).
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet::errors::ParquetError;
-use rustc_hash::FxHashMap;
-use wiretape_dissect::{Call, Headers, Message, Observation, Peer, Value};
+use wiretape_dissect::{Call, Headers, Message, Observation, Value};
 use wiretape_tape::Nanos;
 
 use super::columns::{Leaf, ListColumn, MapColumn, NumberColumn, Ordered, WordColumn};
-use super::dns::{Asking, DnsName, said};
+use super::dns::{DnsName, said};
 use super::names::{Identity, Names};
+use super::peers::{AddressTexts, PeerColumns, asking};
 use super::schema::schema;
 use super::writer::{Table, TakeLeaf};
-
-/// Most addresses whose text is remembered. More clients than that cost time, not memory.
-const ADDRESS_TEXTS: usize = 16 * 1024;
-
-/// Addresses as text.
-#[derive(Default)]
-pub(super) struct AddressTexts(FxHashMap<IpAddr, String>);
-
-impl AddressTexts {
-    fn of(&mut self, ip: IpAddr) -> &str {
-        if self.0.len() >= ADDRESS_TEXTS {
-            self.0.clear();
-        }
-        self.0.entry(ip).or_insert_with(|| ip.to_string())
-    }
-}
 
 /// Rows after which it is looked whether a page is full.
 pub(super) const ROWS: usize = 256;
@@ -353,19 +336,6 @@ fn headers(column: &mut MapColumn, headers: Option<&Headers>) {
     }
 }
 
-/// A pod's labels or annotations as so many rows.
-fn texts_by_name(column: &mut MapColumn, texts: Option<&BTreeMap<String, String>>, rows: usize) {
-    let Some(texts) = texts.filter(|texts| !texts.is_empty()) else {
-        return column.end_empty_rows(rows);
-    };
-    for _ in 0..rows {
-        for (key, value) in texts {
-            column.entry(key, value);
-        }
-        column.end_row();
-    }
-}
-
 /// A protocol's own fields as a row.
 fn fields(column: &mut MapColumn, fields: &[(&'static str, Value)]) {
     for (key, value) in fields {
@@ -401,105 +371,6 @@ pub(super) fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
     }
     add(&server.port().to_be_bytes());
     (hash & JSON_BITS).cast_signed()
-}
-
-/// Which name `client` had for an address where it went at a time, and said `said`.
-pub(super) fn asking<'a>(client: &Peer, address: IpAddr, at: Nanos, said: &'a str) -> Asking<'a> {
-    Asking {
-        client: (client.address.ip().to_canonical(), client.tape),
-        address,
-        at,
-        said,
-    }
-}
-
-/// `src_…` or `dst_…`.
-pub(super) struct PeerColumns {
-    ip: WordColumn,
-    /// Whose address the row before has: calls of one connection come together.
-    last: Option<IpAddr>,
-    port: NumberColumn,
-    pod: WordColumn,
-    namespace: WordColumn,
-    service: WordColumn,
-    node: WordColumn,
-    process: WordColumn,
-    labels: MapColumn,
-    /// Container, kind of owner, owner, resolution.
-    told: [WordColumn; 4],
-    annotations: MapColumn,
-    /// Name, source.
-    dns: [WordColumn; 2],
-}
-
-impl PeerColumns {
-    pub(super) fn new() -> Self {
-        let word = || WordColumn::new(false);
-        Self {
-            ip: word(),
-            last: None,
-            port: NumberColumn::new(true, false, Ordered::Chunk),
-            pod: word(),
-            namespace: word(),
-            service: word(),
-            node: word(),
-            process: word(),
-            labels: MapColumn::new(),
-            told: std::array::from_fn(|_| word()),
-            annotations: MapColumn::new(),
-            dns: std::array::from_fn(|_| word()),
-        }
-    }
-
-    /// Appends an address and its name as a row, whose identity is to follow.
-    pub(super) fn push(&mut self, peer: &Peer, ip: IpAddr, texts: &mut AddressTexts, dns: DnsName<'_>) {
-        if self.last != Some(ip) || !self.ip.push_again() {
-            self.ip.push(texts.of(ip));
-            self.last = Some(ip);
-        }
-        self.port.push(i64::from(peer.address.port()));
-        for (column, word) in self.dns.iter_mut().zip([dns.name, dns.source]) {
-            column.push(word);
-        }
-    }
-
-    /// Appends who so many rows' addresses are.
-    pub(super) fn push_identity(&mut self, who: &Identity<'_>, rows: usize) {
-        if rows == 0 {
-            return;
-        }
-        self.pod.push_rows(who.pod, rows);
-        self.namespace.push_rows(who.namespace, rows);
-        self.service.push_rows(who.service, rows);
-        self.node.push_rows(who.node, rows);
-        self.process.push_rows(who.process, rows);
-        texts_by_name(&mut self.labels, who.labels, rows);
-        let told = [who.container, who.owner_kind, who.owner, who.resolution];
-        for (column, word) in self.told.iter_mut().zip(told) {
-            column.push_rows(word, rows);
-        }
-        texts_by_name(&mut self.annotations, who.annotations, rows);
-    }
-
-    pub(super) fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
-        let words: [&mut dyn Leaf; 7] = [
-            &mut self.ip,
-            &mut self.port,
-            &mut self.pod,
-            &mut self.namespace,
-            &mut self.service,
-            &mut self.node,
-            &mut self.process,
-        ];
-        let told = self.told.iter_mut().map(|column| column as &mut dyn Leaf);
-        let dns = self.dns.iter_mut().map(|column| column as &mut dyn Leaf);
-        words
-            .into_iter()
-            .chain(self.labels.leaves())
-            .chain(told)
-            .chain(self.annotations.leaves())
-            .chain(dns)
-    }
 }
 
 /// `req_…bytes`, or the response's: all of them, head, body, missing.
