@@ -39,11 +39,10 @@ fn held_against_tcpdump() {
     let mut pause = Workload::start("serve 79", &left, Some(&link.left));
     pause.said("serving");
     let (left_tape, node_tape) = (dir.path().join("left"), dir.path().join("node"));
-    let of_left = Agent::start(
-        &left_tape,
-        &["--backend", "ebpf", "--cgroup", &left.to_string_lossy()],
-    );
-    let of_node = Agent::start(&node_tape, &["--backend", "ebpf"]);
+    let path = left.to_string_lossy();
+    let whole = ["--backend", "ebpf", "--bulk-rate", "1TiB"];
+    let of_left = Agent::start(&left_tape, &[&whole[..], &["--cgroup", &path]].concat());
+    let of_node = Agent::start(&node_tape, &whole);
     let Some(dump) = Dump::start(&link.left, &dir.path().join("wire.pcap")) else {
         return eprintln!("SKIPPED: tcpdump is not installed");
     };

@@ -177,12 +177,11 @@ fn a_share_of_the_flows_is_recorded_whole_at_both_ends_and_the_rest_not_at_all()
         flows.len()
     );
     if lost == 0 {
-        assert!(
-            flows
-                .values()
-                .all(|[received, sent]| received == sent && *sent >= 4),
-            "one end alone"
-        );
+        let halves: Vec<_> = flows
+            .iter()
+            .filter(|(_, [received, sent])| received != sent || *sent < 4)
+            .collect();
+        assert!(halves.is_empty(), "one end alone of {}: {halves:?}", flows.len());
     }
     assert!(
         agent
@@ -198,7 +197,15 @@ fn a_filter_is_changed_while_it_records_and_nothing_is_lost_by_that() {
         return;
     }
     let scene = Scene::new();
-    let agent = scene.agent(&["--filter", "tcp"]);
+    // Room for all that passes, so that the first change is still there at the end.
+    let agent = scene.agent(&[
+        "--filter",
+        "tcp",
+        "--tape-size",
+        "2GiB",
+        "--segment-size",
+        "64MiB",
+    ]);
     scene.run("datagrams 50 100");
     scene.run("exchange 10000");
     let (seen, lost) = agent.accounts();

@@ -88,10 +88,9 @@ fn gso_packets_are_whole() {
     }
     const LEN: usize = 10_000_000;
     let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
+    let path = cgroup.path.to_string_lossy();
+    let flags = ["--backend", "ebpf", "--cgroup", &path, "--bulk-rate", "1TiB"];
+    let agent = Agent::start(dir.path(), &flags);
     let mut server = Workload::start("serve 80", &cgroup.child("server"), Some(&link.right));
     server.said("serving");
     let client = cgroup.child("client");
@@ -266,8 +265,8 @@ fn bulk_that_lasts_is_recorded_in_heads_and_a_burst_whole() {
     }
     let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
     let path = cgroup.path.to_string_lossy();
-    // A burst is half of the ring, some hundred of these packets; then the rate allows for 26 in a second.
-    let flags = ["--buffer-size", "1MiB", "--bulk-rate", "128KiB"];
+    // A burst is half of the ring, some four hundred of these packets; then the rate allows for 26 in a second.
+    let flags = ["--buffer-size", "4MiB", "--bulk-rate", "128KiB"];
     let agent = Agent::start(
         dir.path(),
         &[&["--backend", "ebpf", "--cgroup", &path], &flags[..]].concat(),
