@@ -2,6 +2,8 @@
 
 pub mod ebpf;
 
+mod clock;
+
 pub mod interfaces;
 
 pub mod pcap;
