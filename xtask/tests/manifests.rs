@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -35,6 +35,7 @@ fn every_field_is_one_of_the_api() {
             let again = match kind {
                 "ClusterRole" => kept::<ClusterRole>(&object),
                 "ClusterRoleBinding" => kept::<ClusterRoleBinding>(&object),
+                "ConfigMap" => kept::<ConfigMap>(&object),
                 "DaemonSet" => kept::<DaemonSet>(&object),
                 "Deployment" => kept::<Deployment>(&object),
                 "Namespace" => kept::<Namespace>(&object),
