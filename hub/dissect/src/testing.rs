@@ -363,7 +363,7 @@ impl Chat {
 }
 
 /// A packet of a capture without directions, Raw link.
-fn record(packets: &mut Vec<Recorded>, ts: Nanos, data: Vec<u8>) {
+pub fn record(packets: &mut Vec<Recorded>, ts: Nanos, data: Vec<u8>) {
     packets.push(Recorded {
         ts,
         orig_len: data.len() as u32,

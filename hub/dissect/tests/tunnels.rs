@@ -1,8 +1,8 @@
 //! Packets inside of packets, and those of transports that are not dissected.
 
 use etherparse::{IpNumber, PacketBuilder};
-use wiretape_dissect::testing::{Chat, Dissected, Recorded, Talk, dissect};
-use wiretape_dissect::{Direction, Link};
+use wiretape_dissect::Direction;
+use wiretape_dissect::testing::{Chat, Dissected, Recorded, Talk, dissect, record};
 
 /// Where a node's end of a tunnel is.
 const NODES: [[u8; 4]; 2] = [[192, 168, 0, 1], [192, 168, 0, 2]];
@@ -260,17 +260,7 @@ fn other_transports_have_flows() {
             PacketBuilder::ipv4(NODES[from], NODES[to], 64)
                 .write(&mut data, IpNumber(number), &payload)
                 .unwrap();
-            packets.push(Recorded {
-                ts: 1_000_000_000 * (n as u64 + 1),
-                orig_len: data.len() as u32,
-                data,
-                link: Link::Raw,
-                direction: Direction::Unknown,
-                tape: 0,
-                interface: 0,
-                cgroup: 0,
-                at: n as u64,
-            });
+            record(&mut packets, 1_000_000_000 * (n as u64 + 1), data);
         }
     }
     let dissected = dissect(&packets);

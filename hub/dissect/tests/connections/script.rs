@@ -1,8 +1,8 @@
 //! Connections written segment by segment.
 
 use etherparse::{PacketBuilder, TcpOptionElement};
-use wiretape_dissect::testing::{Recorded, Who, dissect};
-use wiretape_dissect::{ConnectionRecord, Direction, Link, Nanos, Sent};
+use wiretape_dissect::testing::{Recorded, Who, dissect, record};
+use wiretape_dissect::{ConnectionRecord, Nanos, Sent};
 
 pub const MS: Nanos = 1_000_000;
 pub const START: Nanos = 1_700_000_000_000_000_000;
@@ -58,17 +58,7 @@ impl Script {
         }
         let mut data = Vec::new();
         builder.write(&mut data, &vec![b'.'; segment.len]).unwrap();
-        self.packets.push(Recorded {
-            ts: START + ms * MS,
-            orig_len: data.len() as u32,
-            data,
-            link: Link::Raw,
-            direction: Direction::Unknown,
-            tape: 0,
-            interface: 0,
-            cgroup: 0,
-            at: self.packets.len() as u64,
-        });
+        record(&mut self.packets, START + ms * MS, data);
         self
     }
 
