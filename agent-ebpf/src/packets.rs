@@ -19,11 +19,11 @@ use aya_ebpf::helpers::{
     bpf_skb_load_bytes,
 };
 use aya_ebpf::macros::{cgroup_skb, map};
-use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use aya_ebpf::programs::SkBuffContext;
 use wiretape_agent_ebpf::{
-    BULK_BYTES, Exclusion, HEAD_BYTES, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord,
-    SMALL_BYTES, kind,
+    BULK_BYTES, Exclusion, HEAD_BYTES, Handover, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES,
+    PacketRecord, SMALL_BYTES, kind,
 };
 
 use crate::interfaces;
@@ -36,6 +36,10 @@ static PACKETS: RingBuf = RingBuf::with_byte_size(64 * 1024 * 1024, 0);
 /// One entry: the counters of this CPU.
 #[map]
 static COUNTERS: PerCpuArray<KernelCounters> = PerCpuArray::with_max_entries(1, 0);
+
+/// One entry, of agents only. It is made with the ring and lives as long.
+#[map]
+static HANDOVER: Array<Handover> = Array::with_max_entries(1, 0);
 
 /// Set by the loader before the programs are verified, so that unused entries cost nothing.
 #[unsafe(no_mangle)]

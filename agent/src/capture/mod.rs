@@ -2,6 +2,12 @@
 
 pub mod ebpf;
 
+mod clock;
+
+mod ring;
+
+pub mod pins;
+
 pub mod interfaces;
 
 pub mod pcap;
@@ -17,7 +23,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use wiretape_tape::{Packet, ReadError};
+use wiretape_tape::{Nanos, Packet, Place, ReadError};
 
 use crate::config::{Backend, Config, Interfaces};
 use crate::own_cgroup::{CgroupError, CgroupId, SubTree};
@@ -53,8 +59,38 @@ pub trait Capture: Send {
     /// poll.
     fn new_interfaces(&mut self) -> Vec<(u32, String)>;
 
-    /// Takes no more packets in. Those that wait can still be had by `poll`.
+    /// Takes no more packets in, unless it is kept. Those that wait can still be had by `poll`.
     fn stop(&mut self);
+
+    /// What an earlier agent has left, if there was one and it recorded anything.
+    fn inherited(&self) -> Option<Inherited> {
+        None
+    }
+
+    /// Leaves out so many packets that are on the tape already. Before the first poll.
+    fn skip(&mut self, _packets: u64) {}
+
+    /// Whether it goes on without the agent, so that [`keep`](Self::keep) is to be called.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    /// All packets handed over so far are in the tape's files, up to `place`: the next agent need not have them.
+    ///
+    /// # Errors
+    /// When that cannot be told to whoever comes.
+    fn keep(&mut self, _place: Place, _now: Nanos) -> Result<(), CaptureError> {
+        Ok(())
+    }
+}
+
+/// What an earlier agent has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// When it was last known to be well.
+    pub at: Nanos,
+    /// Up to where it had recorded then. A packet or two of what the source holds may be behind that already.
+    pub place: Place,
 }
 
 /// What a poll came to.
@@ -270,12 +306,16 @@ fn open_any(config: &Config, own: Option<CgroupId>, waker: &Waker) -> Result<Ope
 pub struct Scope {
     /// The sub-tree of cgroups, by its directory.
     pub recorded: PathBuf,
+    /// Id of its top.
+    pub top: u64,
     /// What of it is left out.
     pub excluded: Vec<CgroupId>,
     /// On which interfaces packets are recorded that belong to no socket.
     pub interfaces: Interfaces,
     /// Size of the ring, a power of two.
     pub ring_bytes: u32,
+    /// Where to pin what outlives the agent, if anything is to.
+    pub pin: Option<PathBuf>,
 }
 
 fn open_ebpf(
@@ -286,9 +326,11 @@ fn open_ebpf(
     let tree = SubTree::of(config, own)?;
     let scope = Scope {
         recorded: tree.dir,
+        top: tree.top.id,
         excluded: tree.excluded,
         interfaces: config.interfaces,
         ring_bytes: config.buffer_size,
+        pin: config.pin(),
     };
     ebpf::EbpfCapture::open(scope, waker)
 }

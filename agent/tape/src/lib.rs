@@ -32,6 +32,6 @@ pub use read::{
     ReadError, SegmentIndex, head_names, index, open,
 };
 pub use tape::{
-    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Shelf, Tape, TapeCounters, TapeError,
+    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Place, Shelf, Tape, TapeCounters, TapeError,
     TapeOptions,
 };
