@@ -28,11 +28,11 @@ pub struct Pages {
     files: VecDeque<Part>,
 }
 
-/// A segment of which there are pages.
+/// A segment of which there are pages. Its file is opened for each look anew: one that is held open keeps its room on the
+/// disk when it is dropped, and on a full disk that is what it was dropped for.
 #[derive(Debug)]
 struct Part {
     name: String,
-    file: File,
     /// On their way to the disk up to here, and let go up to there.
     sent: u64,
     let_go: u64,
@@ -51,12 +51,9 @@ impl Pages {
     /// Goes on, when these are the newest segments, oldest first.
     pub(super) fn settle(&mut self, dir: &Path, newest: &[SegmentInfo]) {
         for segment in newest {
-            let newer = self.files.back().is_none_or(|last| last.name < segment.name);
-            // One that is gone has no pages.
-            if newer && let Ok(file) = File::open(dir.join(&segment.name)) {
+            if self.files.back().is_none_or(|last| last.name < segment.name) {
                 self.files.push_back(Part {
                     name: segment.name.clone(),
-                    file,
                     sent: 0,
                     let_go: 0,
                 });
@@ -64,7 +61,7 @@ impl Pages {
             if let Some(part) = self.files.iter_mut().rfind(|part| part.name == segment.name)
                 && (segment.sealed || segment.bytes.saturating_sub(part.sent) >= STEP)
             {
-                advise(&part.file, part.sent, segment.bytes);
+                advise(dir, part, part.sent, segment.bytes);
                 // Someone may have cut it short.
                 part.sent = part.sent.max(segment.bytes);
             }
@@ -81,7 +78,7 @@ impl Pages {
             };
             let to = oldest.sent.min(oldest.let_go.saturating_add(surplus));
             // What is still on its way is passed over, and left to the kernel.
-            advise(&oldest.file, oldest.let_go, to);
+            advise(dir, oldest, oldest.let_go, to);
             kept -= to - oldest.let_go;
             oldest.let_go = to;
             if oldest.let_go == oldest.sent && self.files.len() > 1 {
@@ -92,11 +89,13 @@ impl Pages {
 }
 
 /// Has the kernel write pages that are not on the disk yet, and forget those that are. It is advice: where it is not
-/// taken, nothing is lost.
-fn advise(file: &File, from: u64, to: u64) {
-    if from < to {
+/// taken, nothing is lost. A file that is gone has no pages.
+fn advise(dir: &Path, part: &Part, from: u64, to: u64) {
+    if from < to
+        && let Ok(file) = File::open(dir.join(&part.name))
+    {
         let (from, length) = (from.cast_signed(), (to - from).cast_signed());
-        let _ = posix_fadvise(file, from, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let _ = posix_fadvise(&file, from, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 }
 
@@ -161,6 +160,23 @@ mod tests {
             pages.settle(dir.path(), &[segment(&name, 4096, true)]);
             assert!(pages.files.len() <= MAX_FILES + 1);
         }
+    }
+
+    #[test]
+    fn a_dropped_segment_takes_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pages = Pages::default();
+        let path = dir.path().join("1.pcapng");
+        File::create(&path).unwrap();
+        pages.settle(dir.path(), &[segment("1.pcapng", STEP, true)]);
+        std::fs::remove_file(&path).unwrap();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let held = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        assert!(
+            held.into_iter()
+                .all(|file| !file.to_string_lossy().starts_with(&*path.to_string_lossy())),
+            "a file that is gone is still held"
+        );
     }
 
     #[test]
