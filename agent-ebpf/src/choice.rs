@@ -104,6 +104,14 @@ pub struct Choices {
     pub banks: [Choice; 2],
 }
 
+impl Choices {
+    /// The one that holds, as whoever writes them knows.
+    pub fn holding(&self) -> &Choice {
+        let [even, odd] = &self.banks;
+        if self.current & 1 == 0 { even } else { odd }
+    }
+}
+
 /// Cgroups that rules can be for: as many as are named.
 pub const MAX_RULES: u32 = 16 * 1024;
 

@@ -18,8 +18,8 @@ use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sk_fullsock, bpf_sk_lookup_tcp, bpf_sk_lookup_udp,
-    bpf_sk_release, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_sk_fullsock, bpf_sk_lookup_tcp,
+    bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
 };
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::HashMap;
@@ -33,7 +33,7 @@ use crate::packets::{Owner, excluded, take};
 #[map]
 static OWNERS: HashMap<InterfaceKey, u64> = HashMap::with_max_entries(MAX_INTERFACES, 0);
 
-/// Cookies of the namespaces on whose interfaces these programs are.
+/// The namespaces, by their number (see [`NAMESPACE_AT`]), on whose interfaces these programs are.
 #[map]
 static COVERED: HashMap<u64, u8> = HashMap::with_max_entries(MAX_INTERFACES, 0);
 
@@ -41,6 +41,14 @@ static COVERED: HashMap<u64, u8> = HashMap::with_max_entries(MAX_INTERFACES, 0);
 /// are not recorded. Few qdiscs (GRED) read the field, so it is cleared on the way out.
 #[unsafe(no_mangle)]
 static MARK: u32 = 0;
+
+/// Where a namespace's number is: the offset of `skc_net` in a `sock_common`, and of `ns.inum` in a `net`. Both 0 where the
+/// kernel tells these programs a namespace's cookie (Linux 6.15): then that is its number. Set by the loader.
+#[unsafe(no_mangle)]
+static NAMESPACE_AT: [u32; 2] = [0; 2];
+
+/// Bytes of a `sock_common` among which `skc_net` is.
+const SOCK_HEAD: usize = 64;
 
 /// The verdict "let it pass to the next program": the only one there is here (`TCX_NEXT`).
 const NEXT: i32 = -1;
@@ -109,9 +117,33 @@ pub fn will_record(ctx: &SkBuffContext) -> bool {
     if mark() == 0 || !is_kernels_own(ctx) {
         return false;
     }
-    // SAFETY: the helper is given this program's own context; the value is not kept.
+    // SAFETY: a field of this program's own context; the value is not kept.
     unsafe {
-        (*ctx.skb.skb).ifindex != LOOPBACK && COVERED.get(bpf_get_netns_cookie(ctx.skb.skb.cast())).is_some()
+        (*ctx.skb.skb).ifindex != LOOPBACK
+            && namespace(ctx).is_some_and(|namespace| COVERED.get(namespace).is_some())
+    }
+}
+
+/// The number of the namespace of the socket that sends this.
+#[inline(always)]
+fn namespace(ctx: &SkBuffContext) -> Option<u64> {
+    // SAFETY: in bounds; volatile, because the loader changes the global after compilation. The helpers are given this
+    // program's own context, its socket, and addresses that they check themselves.
+    unsafe {
+        let at = addr_of!(NAMESPACE_AT).cast::<u32>();
+        let (in_sock, in_net) = (at.read_volatile(), at.add(1).read_volatile());
+        if in_sock == 0 {
+            return Some(bpf_get_netns_cookie(ctx.skb.skb.cast()));
+        }
+        let socket = socket(ctx);
+        if socket.is_null() {
+            return None;
+        }
+        // No arithmetic is allowed on a socket's address, so all of its head is read.
+        let head: [u64; SOCK_HEAD / 8] = bpf_probe_read_kernel(socket.cast()).ok()?;
+        let net = head[(in_sock as usize / 8) & (SOCK_HEAD / 8 - 1)];
+        let number: u32 = bpf_probe_read_kernel((net + u64::from(in_net)) as *const u32).ok()?;
+        Some(u64::from(number))
     }
 }
 

@@ -163,6 +163,34 @@ pub struct KernelCounters {
 
 const _: () = assert!(size_of::<KernelCounters>() == 80);
 
+/// What an agent leaves to the next one, in a map that outlives it: up to where the ring is on the tape, and what was
+/// counted up to there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handover {
+    /// The bit by which programs on interfaces and on sockets tell each other what is recorded. Programs of both agents
+    /// run side by side for a moment, so the next one goes on with it.
+    pub mark: u64,
+    /// Position in the ring up to which all is on the tape.
+    pub position: u64,
+    /// Which place of the tape that is. The agent's own numbers.
+    pub tape: [u64; 3],
+    /// UTC in nanoseconds when that was so; 0 if it never was.
+    pub at: u64,
+    /// What was counted by then. Of `seen`, what is accounted for: on the tape, excluded or told as lost.
+    pub told: KernelCounters,
+}
+
+const _: () = assert!(size_of::<Handover>() == 48 + size_of::<KernelCounters>());
+
+/// To be raised whenever records, counters or maps mean something else than before, though they may be as long: an
+/// agent takes over the ring of one with the same version and lengths, and replaces all of another.
+const LAYOUT: usize = 1;
+
+/// What tells layouts apart: the version and the lengths of what is shared.
+pub const LAYOUT_VERSION: usize =
+    LAYOUT * 1_000_000 + size_of::<PacketRecord>() * 1_000 + size_of::<KernelCounters>();
+
 /// Bytes of a process's name, as the kernel keeps it.
 pub const COMM_BYTES: usize = 16;
 

@@ -27,7 +27,7 @@ use wiretape_agent_ebpf::choice::{
 };
 use wiretape_agent_ebpf::headers::{Bytes, Headers};
 use wiretape_agent_ebpf::{
-    Exclusion, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind, room_for,
+    Exclusion, Handover, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind, room_for,
 };
 
 use crate::interfaces;
@@ -52,6 +52,10 @@ static RULES: HashMap<u64, Rule> = HashMap::with_max_entries(MAX_RULES, 0);
 /// What connections have carried so far, by the socket's cookie or, without one and for all but TCP, by the flow.
 #[map]
 static CONNECTIONS: LruHashMap<u64, Carried> = LruHashMap::with_max_entries(MAX_CONNECTIONS, 0);
+
+/// One entry, of agents only. It is made with the ring and lives as long.
+#[map]
+static HANDOVER: Array<Handover> = Array::with_max_entries(1, 0);
 
 /// Set by the loader before the programs are verified, so that unused entries cost nothing.
 #[unsafe(no_mangle)]

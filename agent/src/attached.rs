@@ -2,6 +2,7 @@
 //! cgroup. The kernel says so in the link's `fdinfo` (Linux 5.8).
 
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// The links of this process to cgroups from which the kernel, or someone else, has taken the cgroup.
 pub fn detached_links() -> usize {
@@ -11,15 +12,33 @@ pub fn detached_links() -> usize {
     infos.filter(|info| is_detached(info)).count()
 }
 
+/// Whether this is a link to a cgroup that is there.
+pub fn is_to_cgroup(link: impl AsFd) -> bool {
+    let info = info(link);
+    field(&info, "link_type") == Some("cgroup") && !is_detached(&info)
+}
+
+/// Whether this is a link at all.
+pub fn is_link(pinned: impl AsFd) -> bool {
+    field(&info(pinned), "link_type").is_some()
+}
+
+fn info(link: impl AsFd) -> String {
+    let file = format!("/proc/self/fdinfo/{}", link.as_fd().as_raw_fd());
+    // One that cannot be read says nothing.
+    fs::read_to_string(file).unwrap_or_default()
+}
+
 /// By the lines of `bpf_cgroup_link_show_fdinfo`: a link without a cgroup has its id 0.
 fn is_detached(info: &str) -> bool {
-    let field = |name: &str| {
-        let mut lines = info.lines();
-        lines
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(str::trim)
-    };
-    field("link_type") == Some("cgroup") && field("cgroup_id") == Some("0")
+    field(info, "link_type") == Some("cgroup") && field(info, "cgroup_id") == Some("0")
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = info.lines();
+    lines
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 #[cfg(test)]

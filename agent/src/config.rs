@@ -11,6 +11,8 @@ use wiretape_tape::{Capture, Recording, Rule};
 
 use crate::choice::budget::Budget;
 
+use crate::capture::pins::is_bpf_file_system;
+
 /// Records every packet of this node's sockets onto a tape of fixed length, and serves cuts of it.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "wiretape-agent", version, args_conflicts_with_subcommands = true)]
@@ -37,6 +39,12 @@ pub enum Command {
         #[command(flatten)]
         config: Config,
     },
+    /// Take away what agents that ran here have left in the kernel and nobody uses: programs, rings, pins
+    Cleanup {
+        /// Folder of the BPF file system in which it is pinned
+        #[arg(long, value_name = "DIR", default_value = PIN, env = "WIRETAPE_PIN")]
+        pin: PathBuf,
+    },
 }
 
 /// How to record.
@@ -55,7 +63,7 @@ pub struct Config {
     pub exclude_cgroup: Vec<PathBuf>,
 
     /// Interfaces on which packets are recorded that no socket sends or receives, such as resets from closed
-    /// ports, ICMP and ARP (eBPF, Linux 6.15)
+    /// ports, ICMP and ARP (eBPF)
     #[arg(long, value_enum, default_value_t = Interfaces::Pods, env = "WIRETAPE_INTERFACES")]
     pub interfaces: Interfaces,
 
@@ -155,6 +163,11 @@ pub struct Config {
     #[arg(long, value_name = "SIZE", value_parser = size, env = "WIRETAPE_BULK_RATE")]
     pub bulk_rate: Option<u64>,
 
+    /// Folder of the BPF file system in which programs and ring are pinned, so that they go on recording when the agent
+    /// goes, for the next one to take over; none for nothing. Where there is no such file system, nothing is (eBPF)
+    #[arg(long, value_name = "DIR", default_value = PIN, env = "WIRETAPE_PIN")]
+    pub pin: PathBuf,
+
     /// YAML file that says which cgroup, address or process is which workload; read again on SIGHUP
     #[arg(long, value_name = "FILE", env = "WIRETAPE_WORKLOADS")]
     pub workloads: Option<PathBuf>,
@@ -218,6 +231,12 @@ impl Config {
             "" => bail!("the host has no name, give one by --node-name"),
             name => Ok(name.to_owned()),
         }
+    }
+
+    /// Where to pin what outlives the agent, if anything is to: what is the default is left out where it cannot be.
+    pub fn pin(&self) -> Option<PathBuf> {
+        let there = |dir: &Path| dir != Path::new(PIN) || dir.parent().is_some_and(is_bpf_file_system);
+        Some(self.pin.clone()).filter(|dir| dir != Path::new(NO_PINS) && there(dir))
     }
 
     /// Refuses what each flag allows but what does not fit together.
@@ -307,6 +326,12 @@ const MAX_RULES_BYTES: u64 = 1 << 20;
 
 /// The least that an agent can do with: its own memory, the programs' tables and a buffer.
 const LEAST_MEMORY: u64 = 32 << 20;
+
+/// Said in the place of a folder when nothing is to be pinned.
+pub const NO_PINS: &str = "none";
+
+/// Where pins are when nothing else is said.
+const PIN: &str = "/sys/fs/bpf/wiretape";
 
 /// The least time that a tape can keep: sixteen segments of a flush each.
 const LEAST_KEPT: Duration = Duration::from_secs(16);

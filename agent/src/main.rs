@@ -20,7 +20,7 @@ use wiretape_agent::attribution::kubernetes::{self, Kubernetes};
 use wiretape_agent::attribution::survey::Survey;
 use wiretape_agent::attribution::workloads::Workloads;
 use wiretape_agent::attribution::{Attributed, Teller};
-use wiretape_agent::capture::{self, Opened, Waker};
+use wiretape_agent::capture::{self, Inherited, Opened, Waker, pins};
 use wiretape_agent::choice::budget::{self, Level};
 use wiretape_agent::choice::desk::Desk;
 use wiretape_agent::choice::{Chooser, Prepared};
@@ -50,8 +50,13 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    if let Some(Command::Doctor { json, config }) = command {
-        return doctor::run(&config, json);
+    match command {
+        Some(Command::Doctor { json, config }) => return doctor::run(&config, json),
+        Some(Command::Cleanup { pin }) => {
+            tracing::info!(cgroups = pins::sweep(&pin, true), "taken away what nobody uses");
+            return ExitCode::SUCCESS;
+        }
+        None => {}
     }
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,7 +84,7 @@ fn run(config: &Config) -> Result<()> {
 
     let waker = Waker::new().context("no event can be waited for")?;
     let Opened {
-        capture,
+        mut capture,
         backend,
         why,
     } = capture::open(config, own_id, &prepared.choice(Level::default()), &waker)?;
@@ -102,6 +107,13 @@ fn run(config: &Config) -> Result<()> {
     )
     .context("the tape cannot be opened")?;
 
+    let inherited = capture.inherited();
+    if let Some(Inherited { at, place }) = inherited {
+        let twice = tape.packets_since(place);
+        let since = Duration::from_nanos(wall_clock().saturating_sub(at));
+        tracing::info!(?since, twice, "going on where an earlier agent ended");
+        capture.skip(twice);
+    }
     let shelf = tape.shelf();
     let waiting = Attributed::wait();
     let teller = waiting.teller();
@@ -119,11 +131,11 @@ fn run(config: &Config) -> Result<()> {
     let mut status = Status::new(node, backend, why, steady_clock());
     (status.kubernetes, status.events) = (kubernetes, events);
     let status = Arc::new(status);
-    // A replayed file is older than its names.
-    let since = if config.backend == Backend::Replay {
-        0
-    } else {
-        wall_clock()
+    let since = match inherited {
+        // A replayed file is older than its names, and what was inherited older than this agent.
+        _ if config.backend == Backend::Replay => 0,
+        Some(Inherited { at, .. }) => at,
+        None => wall_clock(),
     };
     let attributed = waiting.start(survey, since)?;
     let (desk, orders) = Desk::new(prepared.recording().clone(), waker.clone());

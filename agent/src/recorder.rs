@@ -71,6 +71,10 @@ impl Recording {
         let (end, ended) = channel();
         status.records(chosen.chooser.recording().clone(), wall_clock());
         let recorder = Recorder {
+            // What was lost since an earlier agent has counted.
+            counted_at: capture
+                .inherited()
+                .map_or_else(wall_clock, |inherited| inherited.at),
             capture,
             tape,
             attributed,
@@ -83,7 +87,6 @@ impl Recording {
             counted: None,
             lost_buffer_full: 0,
             lost_unreadable: 0,
-            counted_at: wall_clock(),
             tape_lost: 0,
             dropped_disk_full: 0,
             tape_failed: false,
@@ -181,6 +184,13 @@ impl Recorder {
         while !stop.load(Ordering::Relaxed) {
             self.round(POLL)?;
         }
+        if self.capture.is_kept() {
+            // What waits, and what is still to come, is the next agent's.
+            self.round(Duration::ZERO)?;
+            self.count(wall_clock())?;
+            self.capture.stop();
+            return self.keep(wall_clock());
+        }
         let begun = Instant::now();
         // What libpcap has not handed over before it stops is gone.
         let mark = self.capture.mark()?;
@@ -253,6 +263,9 @@ impl Recorder {
             outcome = outcome.and(self.retell_recording());
         }
         outcome = outcome.and(self.tape.tick(now));
+        if self.capture.is_kept() {
+            self.keep(now)?;
+        }
         self.status
             .took(begun.elapsed().saturating_sub(timeout), steady_clock());
         self.report(outcome);
@@ -340,6 +353,13 @@ impl Recorder {
             return Ok(());
         }
         self.tell_recording("Recording")
+    }
+
+    /// Brings what was handed over into the files, so that the source need not have it any longer.
+    fn keep(&mut self, now: Nanos) -> Result<(), CaptureError> {
+        // Write errors are counted by the tape, and told.
+        let _ = self.tape.flush();
+        self.capture.keep(self.tape.place(), now)
     }
 
     /// How long the next poll may wait, when cuts may be waiting.

@@ -3,19 +3,22 @@
 #[cfg(ebpf_programs)]
 mod programs;
 
-#[cfg(not(ebpf_programs))]
-pub use absent::EbpfCapture;
 #[cfg(ebpf_programs)]
 pub use programs::EbpfCapture;
+
+#[cfg(not(ebpf_programs))]
+pub use absent::EbpfCapture;
 
 #[cfg(not(ebpf_programs))]
 mod absent {
     use std::time::Duration;
 
     use wiretape_agent_ebpf::choice::{Choice, Rule};
-    use wiretape_tape::Packet;
+    use wiretape_tape::{Nanos, Packet, Place};
 
-    use super::super::{Capture, CaptureCounters, CaptureError, Mark, Polled, Scope, Source, Waker};
+    use super::super::{
+        Capture, CaptureCounters, CaptureError, Inherited, Mark, Polled, Scope, Source, Waker,
+    };
 
     /// Stands for the backend in an agent that was built without the kernel programs: cannot be made.
     pub enum EbpfCapture {}
@@ -52,6 +55,22 @@ mod absent {
         }
 
         fn stop(&mut self) {
+            match *self {}
+        }
+
+        fn inherited(&self) -> Option<Inherited> {
+            match *self {}
+        }
+
+        fn skip(&mut self, _: u64) {
+            match *self {}
+        }
+
+        fn is_kept(&self) -> bool {
+            match *self {}
+        }
+
+        fn keep(&mut self, _: Place, _: Nanos) -> Result<(), CaptureError> {
             match *self {}
         }
     }

@@ -20,14 +20,26 @@ use super::CaptureError;
 
 /// What records on an interface.
 pub trait Tap: Send + 'static {
-    /// Keeps it there; dropped, it is gone.
+    /// Keeps it there. Whether it is gone when this is dropped is the tap's to say.
     type Hold: Send;
 
     /// Puts it onto an interface of the network namespace that the calling thread is in.
     ///
     /// # Errors
     /// When the kernel refuses, as when the interface has gone meanwhile.
-    fn attach(&mut self, interface: &str) -> Result<Self::Hold, CaptureError>;
+    fn attach(&mut self, place: &Place<'_>) -> Result<Self::Hold, CaptureError>;
+
+    /// Takes it from an interface for good. The calling thread may be in any namespace.
+    fn release(&mut self, hold: Self::Hold);
+
+    /// Whether it stays on interfaces when the agent ends, though it should not.
+    fn stays(&self) -> bool;
+
+    /// Takes it from an interface of the network namespace that the calling thread is in.
+    fn take_off(&mut self, interface: &str);
+
+    /// All interfaces that there were when the agent started have been attached to.
+    fn seen_to(&mut self);
 
     /// Says whose the packets without a socket are on an interface; nobody's, when it is gone.
     ///
@@ -35,11 +47,30 @@ pub trait Tap: Send + 'static {
     /// When the kernel refuses.
     fn own(&mut self, interface: InterfaceKey, cgroup: Option<u64>) -> Result<(), CaptureError>;
 
-    /// Says whether what the kernel itself sends in the namespace with this cookie is recorded on its interfaces.
+    /// Says whether what the kernel itself sends in a namespace is recorded on its interfaces.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn cover(&mut self, namespace: u64, covered: bool) -> Result<(), CaptureError>;
+    fn cover(&mut self, namespace: NamespaceId, covered: bool) -> Result<(), CaptureError>;
+}
+
+/// Where an interface is.
+pub struct Place<'a> {
+    /// Its name.
+    pub interface: &'a str,
+    /// Its index.
+    pub ifindex: u32,
+    /// Its network namespace.
+    pub namespace: NamespaceId,
+}
+
+/// A network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceId {
+    /// Never used again; the inode where the kernel does not tell (before Linux 5.14).
+    pub cookie: u64,
+    /// Inode number, which a later namespace may have again.
+    pub inode: u64,
 }
 
 /// How often it is looked which namespaces and interfaces there are. Every process of the recorded sub-tree is
@@ -71,7 +102,7 @@ impl Follower {
     pub fn start(recorded: PathBuf, home: bool, tap: impl Tap) -> io::Result<Self> {
         let own = File::open("/proc/thread-self/ns/net")?;
         let (stop, stopped) = sync_channel(0);
-        let (begun, first) = sync_channel(1);
+        let (begun, first) = sync_channel::<()>(0);
         let interfaces = Interfaces {
             recorded,
             left_out: (!home).then(|| own.metadata().map(|own| own.ino())).transpose()?,
@@ -81,8 +112,8 @@ impl Follower {
         };
         let thread = thread::Builder::new()
             .name("interfaces".to_owned())
-            .spawn(move || interfaces.follow(&begun, &stopped))?;
-        // It ends without a word only if it panics, and then the log says so.
+            .spawn(move || interfaces.follow(begun, &stopped))?;
+        // Also when it panics, and then the log says so.
         let _ = first.recv();
         Ok(Self {
             stop: Some(stop),
@@ -113,8 +144,7 @@ struct Interfaces<T: Tap> {
 
 /// A namespace whose interfaces are recorded.
 struct Namespace<H> {
-    /// Never used again, as the inode number is.
-    cookie: u64,
+    id: NamespaceId,
     /// By index. `None` where nothing can be attached.
     interfaces: HashMap<u32, Option<Held<H>>>,
     /// What they were called when the namespace was entered last.
@@ -129,7 +159,7 @@ struct Held<H> {
     key: InterfaceKey,
     /// Whose it was said to be.
     owner: u64,
-    _hold: H,
+    hold: H,
 }
 
 /// A namespace as the processes show it.
@@ -142,7 +172,8 @@ struct Found {
 }
 
 impl<T: Tap> Interfaces<T> {
-    fn follow(mut self, begun: &SyncSender<()>, stopped: &Receiver<()>) {
+    fn follow(mut self, begun: SyncSender<()>, stopped: &Receiver<()>) {
+        let mut begun = Some(begun);
         loop {
             if let Err(error) = self.look() {
                 // The thread may be in another's namespace: it must not go on.
@@ -151,9 +182,34 @@ impl<T: Tap> Interfaces<T> {
                 );
                 return;
             }
-            let _ = begun.try_send(());
+            if let Some(begun) = begun.take() {
+                self.tap.seen_to();
+                // This is what whoever waits hears.
+                drop(begun);
+            }
             if stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
-                return;
+                return self.end();
+            }
+        }
+    }
+
+    /// Leaves nothing behind that is not to stay.
+    fn end(mut self) {
+        if !self.tap.stays() {
+            return;
+        }
+        let mut found = HashMap::new();
+        survey(&self.recorded, 0, &mut found);
+        found.retain(|inode, _| self.namespaces.contains_key(inode));
+        for (inode, found) in found {
+            let outcome = self.inside(inode, &found, |this| {
+                for name in names("/proc/thread-self/net/dev") {
+                    this.tap.take_off(&name);
+                }
+                Ok(())
+            });
+            if let Err(error) = outcome {
+                return tracing::warn!("programs stay behind on interfaces: {error}");
             }
         }
     }
@@ -180,16 +236,13 @@ impl<T: Tap> Interfaces<T> {
             self.give(inode, &found);
         }
         let tap = &mut self.tap;
-        self.namespaces.retain(|_, namespace| {
-            let stays = now.duration_since(namespace.inhabited) < EMPTY;
-            if !stays {
-                tell(tap.cover(namespace.cookie, false));
-                for held in namespace.interfaces.values().flatten() {
-                    tell(tap.own(held.key, None));
-                }
-            }
-            stays
-        });
+        let left = self
+            .namespaces
+            .extract_if(|_, namespace| now.duration_since(namespace.inhabited) >= EMPTY);
+        for (_, namespace) in left {
+            tell(tap.cover(namespace.id, false));
+            let_go(tap, namespace.interfaces);
+        }
         Ok(())
     }
 
@@ -205,6 +258,19 @@ impl<T: Tap> Interfaces<T> {
     /// # Errors
     /// When there is no way back.
     fn enter(&mut self, inode: u64, found: &Found) -> io::Result<()> {
+        self.inside(inode, found, |this| this.attach_to_new(inode))
+    }
+
+    /// Does something in the namespace, if it is still there.
+    ///
+    /// # Errors
+    /// When there is no way back.
+    fn inside(
+        &mut self,
+        inode: u64,
+        found: &Found,
+        what: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
         // The process may have ended meanwhile, or be in another namespace now.
         let Some(there) = File::open(format!("/proc/{}/ns/net", found.process))
             .ok()
@@ -216,7 +282,7 @@ impl<T: Tap> Interfaces<T> {
             tracing::warn!("a network namespace cannot be entered: {error}");
             return Ok(());
         }
-        let outcome = self.attach_to_new(inode);
+        let outcome = what(self);
         setns(&self.own, CloneFlags::CLONE_NEWNET)?;
         if let Err(error) = outcome {
             tracing::warn!("the interfaces of a network namespace cannot be read: {error}");
@@ -226,12 +292,13 @@ impl<T: Tap> Interfaces<T> {
 
     fn attach_to_new(&mut self, inode: u64) -> io::Result<()> {
         let asked = UnixDatagram::unbound()?;
-        let (cookie, now) = (namespace_cookie(&asked)?, Instant::now());
+        let cookie = namespace_cookie(&asked).unwrap_or(inode);
+        let (id, now) = (NamespaceId { cookie, inode }, Instant::now());
         let namespace = match self.namespaces.entry(inode) {
-            Entry::Occupied(entry) if entry.get().cookie == cookie => entry.into_mut(),
+            Entry::Occupied(entry) if entry.get().id == id => entry.into_mut(),
             entry => entry
                 .insert_entry(Namespace {
-                    cookie,
+                    id,
                     interfaces: HashMap::new(),
                     names: Vec::new(),
                     entered: now,
@@ -250,16 +317,21 @@ impl<T: Tap> Interfaces<T> {
             let held = match namespace.interfaces.remove(&ifindex) {
                 Some(held) => held,
                 None => match ethernet_address(&asked, name) {
-                    Ok(Some(address)) => attach(&mut self.tap, name, ifindex, address),
+                    Ok(Some(address)) => {
+                        let place = Place {
+                            interface: name,
+                            ifindex,
+                            namespace: id,
+                        };
+                        attach(&mut self.tap, &place, address)
+                    }
                     Ok(None) | Err(_) => None,
                 },
             };
             there.insert(ifindex, held);
         }
         let gone = std::mem::replace(&mut namespace.interfaces, there);
-        for held in gone.values().flatten() {
-            tell(self.tap.own(held.key, None));
-        }
+        let_go(&mut self.tap, gone);
         Ok(())
     }
 
@@ -278,13 +350,25 @@ impl<T: Tap> Interfaces<T> {
             }
         }
         if first {
-            tell(self.tap.cover(namespace.cookie, true));
+            tell(self.tap.cover(namespace.id, true));
         }
     }
 }
 
-fn attach<T: Tap>(tap: &mut T, name: &str, ifindex: u32, address: [u8; 6]) -> Option<Held<T::Hold>> {
-    let hold = match tap.attach(name) {
+fn let_go<T: Tap>(tap: &mut T, interfaces: HashMap<u32, Option<Held<T::Hold>>>) {
+    for held in interfaces.into_values().flatten() {
+        tell(tap.own(held.key, None));
+        tap.release(held.hold);
+    }
+}
+
+fn attach<T: Tap>(tap: &mut T, place: &Place<'_>, address: [u8; 6]) -> Option<Held<T::Hold>> {
+    let Place {
+        interface: name,
+        ifindex,
+        ..
+    } = *place;
+    let hold = match tap.attach(place) {
         Ok(hold) => hold,
         Err(error) => {
             tracing::warn!(interface = name, "not recorded on: {}", super::causes(&error));
@@ -299,7 +383,7 @@ fn attach<T: Tap>(tap: &mut T, name: &str, ifindex: u32, address: [u8; 6]) -> Op
             ifindex: u64::from(ifindex),
         },
         owner: 0,
-        _hold: hold,
+        hold,
     })
 }
 

@@ -4,6 +4,10 @@ pub mod ebpf;
 
 mod clock;
 
+mod ring;
+
+pub mod pins;
+
 pub mod interfaces;
 
 pub mod pcap;
@@ -23,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use wiretape_agent_ebpf::choice::{Choice, Rule};
-use wiretape_tape::{Packet, ReadError};
+use wiretape_tape::{Nanos, Packet, Place, ReadError};
 
 use crate::config::{Backend, Config, Interfaces};
 use crate::own_cgroup::{CgroupError, CgroupId, SubTree};
@@ -60,8 +64,38 @@ pub trait Source: Send {
     /// poll.
     fn new_interfaces(&mut self) -> Vec<(u32, String)>;
 
-    /// Takes no more packets in. Those that wait can still be had by `poll`.
+    /// Takes no more packets in, unless it is kept. Those that wait can still be had by `poll`.
     fn stop(&mut self);
+
+    /// What an earlier agent has left, if there was one and it recorded anything.
+    fn inherited(&self) -> Option<Inherited> {
+        None
+    }
+
+    /// Leaves out so many packets that are on the tape already. Before the first poll.
+    fn skip(&mut self, _packets: u64) {}
+
+    /// Whether it goes on without the agent, so that [`keep`](Self::keep) is to be called.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    /// All packets handed over so far are in the tape's files, up to `place`: the next agent need not have them.
+    ///
+    /// # Errors
+    /// When that cannot be told to whoever comes.
+    fn keep(&mut self, _place: Place, _now: Nanos) -> Result<(), CaptureError> {
+        Ok(())
+    }
+}
+
+/// What an earlier agent has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// When it was last known to be well.
+    pub at: Nanos,
+    /// Up to where it had recorded then. A packet or two of what the source holds may be behind that already.
+    pub place: Place,
 }
 
 /// A source of which a part is recorded, by choice.
@@ -347,6 +381,8 @@ fn open_any(
 pub struct Scope {
     /// The sub-tree of cgroups, by its directory.
     pub recorded: PathBuf,
+    /// Id of its top.
+    pub top: u64,
     /// What of it is left out.
     pub excluded: Vec<CgroupId>,
     /// On which interfaces packets are recorded that belong to no socket.
@@ -357,6 +393,8 @@ pub struct Scope {
     pub bulk_rate: u64,
     /// What is recorded from the first packet on.
     pub choice: Choice,
+    /// Where to pin what outlives the agent, if anything is to.
+    pub pin: Option<PathBuf>,
 }
 
 fn open_ebpf(
@@ -368,11 +406,13 @@ fn open_ebpf(
     let tree = SubTree::of(config, own)?;
     let scope = Scope {
         recorded: tree.dir,
+        top: tree.top.id,
         excluded: tree.excluded,
         interfaces: config.interfaces,
         ring_bytes: config.ring_bytes(),
         bulk_rate: config.bulk_rate.unwrap_or_else(usual_bulk_rate),
         choice: *choice,
+        pin: config.pin(),
     };
     ebpf::EbpfCapture::open(scope, waker)
 }

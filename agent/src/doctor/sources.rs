@@ -4,7 +4,7 @@ use super::{Finding, Verdict};
 use wiretape_agent_ebpf::choice::Choice;
 
 use crate::capture::{self, Waker};
-use crate::config::{Backend, Config};
+use crate::config::{Backend, Config, Interfaces, NO_PINS};
 
 /// Enough for a moment.
 const BUFFER: u32 = 1 << 20;
@@ -48,6 +48,9 @@ fn open(config: &Config, backend: Backend, name: &'static str, advice: &str) -> 
     let config = Config {
         backend,
         buffer_size: BUFFER,
+        // What an agent that runs has there, or one that ran has left, is not to be touched.
+        pin: NO_PINS.into(),
+        interfaces: Interfaces::None,
         ..config.clone()
     };
     let opened = match Waker::new() {

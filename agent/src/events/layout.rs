@@ -90,6 +90,14 @@ pub fn read(btf: &[u8]) -> Result<[u32; place::FIELDS]> {
     Ok(places)
 }
 
+/// Where a field is in a structure; by how many bytes, if the kernel has it.
+///
+/// # Errors
+/// When it is not BTF.
+pub fn offset(btf: &[u8], structure: &str, field: &str) -> Result<Option<u32>> {
+    Ok(Types::parse(btf)?.offset(structure, field))
+}
+
 fn set(places: &mut [u32], at: usize, value: u32) {
     if let Some(place) = places.get_mut(at) {
         *place = value;

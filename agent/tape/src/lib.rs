@@ -38,6 +38,6 @@ pub use recording::{
     RecordingError, Rule,
 };
 pub use tape::{
-    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Pages, Shelf, Tape, TapeCounters, TapeError,
-    TapeOptions,
+    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Pages, Place, Shelf, Tape, TapeCounters,
+    TapeError, TapeOptions,
 };

@@ -62,6 +62,10 @@ fn command(tape: &Path, flags: &[&str]) -> Command {
     if !flags.contains(&"--flush") {
         command.args(["--flush", "200ms"]);
     }
+    // Nothing is to outlive a test that does not ask for it.
+    if !flags.contains(&"--pin") {
+        command.args(["--pin", "none"]);
+    }
     // Small, for tests that run side by side on one disk; flags may say otherwise.
     if !flags.contains(&"--tape-size") {
         command.args(["--tape-size", "256MiB", "--segment-size", "64MiB"]);

@@ -231,6 +231,15 @@ impl Shared {
     }
 }
 
+/// A place on a tape between two packets. It holds when the tape is opened anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The segment: when it begins, and its number.
+    pub segment: [u64; 2],
+    /// How many of its packets come before.
+    pub packets: u64,
+}
+
 impl Tape {
     /// Opens the tape in its folder. What a killed run left open is cut back to its last whole block and sealed; its
     /// cuts are held on.
@@ -347,6 +356,16 @@ impl Tape {
     pub fn flush(&mut self) -> Result<(), TapeError> {
         self.shared.ring().flush();
         Ok(())
+    }
+
+    /// The place that the files have come to.
+    pub fn place(&self) -> Place {
+        self.shared.ring().place()
+    }
+
+    /// Packets in the files from a place on.
+    pub fn packets_since(&self, place: Place) -> u64 {
+        self.shared.ring().packets_since(place)
     }
 
     /// Stops cleanly: what is buffered is written and the open segment sealed.

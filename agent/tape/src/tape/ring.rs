@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
 use super::segment::{OpenSegment, is_full};
-use super::{TapeCounters, TapeError, TapeOptions};
+use super::{Place, TapeCounters, TapeError, TapeOptions};
 use super::{disk, losses};
 use crate::format::MAX_CAPTURED;
 use crate::names::Names;
@@ -226,6 +226,27 @@ impl Ring {
             lost: all().map(|info| info.lost).sum::<u64>() + self.untold,
             losses: self.losses(),
         }
+    }
+
+    /// The end of what is in the files.
+    pub fn place(&self) -> Place {
+        let open = self.open.as_ref().map(OpenSegment::written);
+        let last = open.or_else(|| self.sealed.infos().last());
+        last.and_then(place_in).unwrap_or_default()
+    }
+
+    /// Packets in the files from a place on.
+    pub fn packets_since(&self, place: Place) -> u64 {
+        let ends = self.segments().filter_map(place_in);
+        let after = ends.filter(|end| end.segment >= place.segment).map(|end| {
+            let before = if end.segment == place.segment {
+                place.packets
+            } else {
+                0
+            };
+            end.packets.saturating_sub(before)
+        });
+        after.sum()
     }
 
     fn losses(&self) -> Vec<Loss> {
@@ -462,6 +483,15 @@ impl Ring {
             .into_iter()
             .for_each(|oldest| self.names.forget_before(oldest));
     }
+}
+
+/// The end of a segment.
+fn place_in(info: &SegmentInfo) -> Option<Place> {
+    let SegmentName { start, sequence } = SegmentName::parse(&info.name)?;
+    Some(Place {
+        segment: [start, sequence],
+        packets: info.packets,
+    })
 }
 
 /// Name of a segment's file: sorts by time, and is never used twice.

@@ -10,52 +10,66 @@ mod shared;
 
 mod tap;
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::CgroupSkbAttachType;
-use aya::programs::cgroup_skb::CgroupSkbLink;
 use aya_log::EbpfLogger;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use wiretape_agent_ebpf::choice::{Choice, Choices, Rule};
-use wiretape_agent_ebpf::{MAX_EXCLUSIONS, kind};
-use wiretape_tape::{Direction, LinkType, Packet};
+use wiretape_agent_ebpf::{Handover, KernelCounters, MAX_EXCLUSIONS, kind};
+use wiretape_tape::{Direction, LinkType, Nanos, Packet, Place};
 
 use super::super::clock::WallClock;
 use super::super::interfaces::Follower;
+use super::super::pins::Pins;
+use super::super::ring::Ring;
 use super::super::wake::Wait;
 use super::super::{
-    Capture, CaptureCounters, CaptureError, MAX_BATCH, Mark, Polled, Scope, Source, Waker, causes,
+    Capture, CaptureCounters, CaptureError, Inherited, LeftOut, MAX_BATCH, Mark, Polled, Scope, Source, Waker,
 };
 use crate::config::Interfaces;
-use loading::{Loaded, MARKS, Programs, attach, load, set, take_map};
+use loading::{
+    Hook, Loaded, MARKS, OLD_RING, Programs, RING, attach, inherited, load, open_ring, put_old_ring_aside,
+    ring_map, take_map, take_pins, tap_interfaces,
+};
 use meter::{Meter, TABLES};
 use records::{parse, passes};
-use shared::{CgroupRule, Chosen, Counters};
-use tap::InterfaceTap;
+use shared::{CgroupRule, Chosen, Counters, Handed};
+use tap::set;
 
 /// The loopback interface has this index in every network namespace.
 const LOOPBACK: u32 = 1;
+
+/// No poll reads more than this part of the ring, as a shift: what is read stays in it until it is on the tape.
+const READ_PART: u32 = 4;
+
+/// How long programs of an earlier agent may still be running after they were replaced: none runs for a millisecond.
+const LAST_RUNS: Duration = Duration::from_millis(50);
 
 /// The programs, attached, and the ring they write into.
 pub struct EbpfCapture {
     /// `None` once stopped.
     programs: Option<Programs>,
-    links: Vec<CgroupSkbLink>,
-    ring: RingBuf<MapData>,
+    hooks: Vec<Hook>,
+    /// The last is the one that is written to; those before it are read to their end, and let go.
+    rings: VecDeque<Ring>,
     counters: PerCpuArray<MapData, Counters>,
+    handover: Array<MapData, Handed>,
     choices: Array<MapData, Chosen>,
     rules: HashMap<MapData, u64, CgroupRule>,
     /// What is in `choices`.
     chosen: Box<Choices>,
     meter: Meter,
-    ring_bytes: u32,
     /// Packets that came out of the ring and that the filter did not let through.
     filtered: u64,
+    pins: Option<Arc<Pins>>,
+    /// What an earlier agent has accounted for.
+    inherited: Handover,
     logger: EbpfLogger<ToTracing>,
     wait: Wait,
     clock: WallClock,
@@ -63,13 +77,19 @@ pub struct EbpfCapture {
     interfaces: Vec<(u32, String)>,
     /// Records taken out of the ring since the start.
     taken: u64,
+    /// Of those, how many the tape had before.
+    skipped: u64,
+    /// What was counted when the counters were last asked for, as it is told by now.
+    told: CaptureCounters,
     /// The last poll left packets in the ring, so the next need not wait.
     behind: bool,
+    begun: Instant,
 }
 
 impl EbpfCapture {
     /// Loads the programs and attaches them to the cgroup of `scope`, and to interfaces where the kernel lets
-    /// them.
+    /// them. Where an earlier agent has left its ring and its programs, goes on with that ring and puts its own programs
+    /// in their place.
     ///
     /// # Errors
     /// When the kernel refuses, or more is to be excluded than the programs check.
@@ -85,25 +105,39 @@ impl EbpfCapture {
         // the limit cannot be raised and matters, the load says so.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 
-        let mut tapped = None;
-        if scope.interfaces != Interfaces::None {
-            match load(&scope, 1 << (std::process::id() % MARKS)).and_then(InterfaceTap::new) {
-                Ok(tap) => tapped = Some(tap),
-                Err(refusal) => tracing::warn!(
-                    "packets that no socket sends or receives are not recorded, which needs Linux 6.15: {}",
-                    causes(&refusal)
-                ),
-            }
-        }
+        let pins = take_pins(&scope);
+        let pins = pins.as_ref();
+        let left = inherited(pins).unwrap_or_default();
+        let old = pins
+            .map(|pins| put_old_ring_aside(pins, scope.ring_bytes))
+            .transpose()?;
+
+        let mark = match u32::try_from(left.mark) {
+            Ok(mark) if mark != 0 => mark,
+            _ => 1 << (std::process::id() % MARKS),
+        };
+        let tapped = if scope.interfaces == Interfaces::None {
+            None
+        } else {
+            tap_interfaces(&scope, mark, pins)
+        };
         let mut loaded = match tapped {
             Some(tap) => Loaded::WithInterfaces(tap),
-            None => Loaded::SocketsOnly(load(&scope, 0)?),
+            None => Loaded::SocketsOnly(load(&scope, 0, [0; 2], pins)?),
         };
         let ebpf = loaded.ebpf();
         let logger = EbpfLogger::init_with_logger(ebpf, ToTracing)
             .map_err(|_| CaptureError::Missing("the map AYA_LOGS"))?;
-        let ring = RingBuf::try_from(take_map(ebpf, "PACKETS")?)?;
+        // The programs name it by this descriptor until they are loaded.
+        let ring_map = ring_map(take_map(ebpf, RING)?)?;
+        let ring = open_ring(&ring_map)?;
         let counters = PerCpuArray::try_from(take_map(ebpf, "COUNTERS")?)?;
+        let mut handover: Array<_, Handed> = Array::try_from(take_map(ebpf, "HANDOVER")?)?;
+        let started = Handover {
+            mark: u64::from(mark),
+            ..left
+        };
+        handover.set(0, Handed(started), 0)?;
         let mut choices = Array::try_from(take_map(ebpf, "CHOICES")?)?;
         let rules = HashMap::try_from(take_map(ebpf, "RULES")?)?;
         let chosen = Box::new(Choices {
@@ -115,15 +149,20 @@ impl EbpfCapture {
         // Edge-triggered: the ring counts as readable whenever it holds anything, but the agent is to
         // sleep until the programs wake it.
         let wait = Wait::new(&ring, EpollFlags::EPOLLIN | EpollFlags::EPOLLET, waker)?;
+        let mut rings: VecDeque<_> = old.flatten().into_iter().chain([ring]).collect();
+        if let Some(ring) = rings.front_mut() {
+            ring.skip_to(left.position);
+        }
 
         let cgroup = File::open(&scope.recorded)?;
-        let mut links = Vec::new();
+        let mut hooks = Vec::new();
         for (name, hook) in [
             ("packet_in", CgroupSkbAttachType::Ingress),
             ("packet_out", CgroupSkbAttachType::Egress),
         ] {
-            links.push(attach(ebpf, name, &cgroup, hook)?);
+            hooks.push(attach(ebpf, name, &cgroup, hook, pins)?);
         }
+        drop(ring_map);
         let meter = Meter::of(ebpf);
         let programs = match loaded {
             Loaded::SocketsOnly(ebpf) => Programs::Sockets { _ebpf: ebpf },
@@ -134,25 +173,70 @@ impl EbpfCapture {
                 }
             }
         };
+        if let Some(pins) = pins {
+            pins.settle();
+        }
         let (clock, interfaces) = (WallClock::read()?, vec![(LOOPBACK, "lo".to_owned())]);
         Ok(Self {
             programs: Some(programs),
-            links,
-            ring,
+            hooks,
+            rings,
             counters,
+            handover,
             choices,
             rules,
             chosen,
             meter,
-            ring_bytes: scope.ring_bytes,
             filtered: 0,
+            pins: pins.cloned(),
+            inherited: started,
             logger,
             wait,
             clock,
             interfaces,
             taken: 0,
-            behind: false,
+            skipped: 0,
+            told: CaptureCounters::default(),
+            behind: true,
+            begun: Instant::now(),
         })
+    }
+
+    /// All that was counted, by all agents that had these counters.
+    fn counted(&self) -> Result<KernelCounters, CaptureError> {
+        let mut sum = KernelCounters::default();
+        for Counters(cpu) in self.counters.get(&0, 0)?.iter() {
+            sum.seen += cpu.seen;
+            sum.seen_bytes += cpu.seen_bytes;
+            sum.excluded += cpu.excluded;
+            sum.ring_full += cpu.ring_full;
+            sum.load_failed += cpu.load_failed;
+            sum.truncated += cpu.truncated;
+            sum.shed += cpu.shed;
+            sum.ruled_out += cpu.ruled_out;
+            sum.sampled_out += cpu.sampled_out;
+            sum.shed_flows += cpu.shed_flows;
+        }
+        Ok(sum)
+    }
+
+    /// Lets a ring go that is read to its end, on the tape, and not written to any more.
+    fn leave_old_ring(&mut self) -> Result<(), CaptureError> {
+        let (Some(old), Some(next)) = (self.rings.front(), self.rings.get(1)) else {
+            return Ok(());
+        };
+        if self.begun.elapsed() <= LAST_RUNS || !old.is_empty() || old.held() > 0 {
+            return Ok(());
+        }
+        // Before the old one goes: positions are those of the ring that is read.
+        let Handed(word) = self.handover.get(&0, 0)?;
+        let position = next.position();
+        self.handover.set(0, Handed(Handover { position, ..word }), 0)?;
+        self.rings.pop_front();
+        if let Some(pins) = &self.pins {
+            pins.remove(OLD_RING);
+        }
+        Ok(())
     }
 }
 
@@ -163,19 +247,20 @@ impl Source for EbpfCapture {
         }
         self.logger.flush();
         self.clock.refresh()?;
+        self.leave_old_ring()?;
+        let Some(ring) = self.rings.front_mut() else {
+            return Ok(Polled::Ended);
+        };
+        let most = ring.size() >> READ_PART;
         let mut handed = 0;
-        while handed < MAX_BATCH {
-            let Some(item) = self.ring.next() else { break };
+        while handed < MAX_BATCH && ring.held() < most {
+            let Some(item) = ring.next() else { break };
             self.taken += 1;
-            let Some((record, data)) = parse(&item) else {
+            let Some((record, data)) = parse(item) else {
                 continue;
             };
             handed += 1;
-            if !passes(
-                &self.chosen.banks[self.chosen.current as usize & 1],
-                &record,
-                data,
-            ) {
+            if !passes(self.chosen.holding(), &record, data) {
                 self.filtered += 1;
                 continue;
             }
@@ -198,9 +283,12 @@ impl Source for EbpfCapture {
                 cookie: record.cookie,
             });
         }
-        self.behind = handed == MAX_BATCH;
+        self.behind = handed == MAX_BATCH || ring.held() >= most || self.rings.len() > 1;
+        if self.pins.is_none() {
+            self.give_back();
+        }
         if self.meter.is_due() {
-            let seen = self.counters()?.seen;
+            let seen = self.counted()?.seen;
             self.meter.read(seen);
         }
         Ok(Polled::Packets(handed))
@@ -220,7 +308,7 @@ impl Source for EbpfCapture {
     }
 
     fn is_past(&mut self, mark: &Mark) -> Result<bool, CaptureError> {
-        Ok(self.taken >= mark.packets || is_empty(&self.ring)?)
+        Ok(self.taken >= mark.packets || self.rings.iter().all(Ring::is_empty))
     }
 
     fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
@@ -236,28 +324,101 @@ impl Source for EbpfCapture {
     }
 
     fn stop(&mut self) {
-        self.links.clear();
+        self.hooks.clear();
         self.programs = None;
+    }
+
+    fn inherited(&self) -> Option<Inherited> {
+        let Handover { at, tape, .. } = self.inherited;
+        let [start, sequence, packets] = tape;
+        (at != 0).then_some(Inherited {
+            at,
+            place: Place {
+                segment: [start, sequence],
+                packets,
+            },
+        })
+    }
+
+    fn skip(&mut self, packets: u64) {
+        let mut left = packets;
+        while left > 0 {
+            let Some(item) = self.rings.front_mut().and_then(Ring::next) else {
+                return;
+            };
+            match parse(item) {
+                Some((record, data)) if passes(self.chosen.holding(), &record, data) => {
+                    self.skipped += 1;
+                    left -= 1;
+                }
+                // It is not on the tape.
+                _ => self.taken += 1,
+            }
+        }
+    }
+
+    fn is_kept(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    fn keep(&mut self, place: Place, now: Nanos) -> Result<(), CaptureError> {
+        let Some(ring) = self.rings.front() else {
+            return Ok(());
+        };
+        let (told, before) = (&self.told, &self.inherited.told);
+        let [start, sequence] = place.segment;
+        let accounted = self.taken + self.skipped + told.not_handed_over();
+        let handover = Handover {
+            mark: self.inherited.mark,
+            position: ring.position(),
+            tape: [start, sequence, place.packets],
+            at: now,
+            told: KernelCounters {
+                seen: before.seen + accounted,
+                seen_bytes: before.seen_bytes + told.seen_bytes,
+                excluded: before.excluded + told.excluded,
+                ring_full: before.ring_full + told.lost_buffer_full,
+                load_failed: before.load_failed + told.lost_unreadable,
+                truncated: before.truncated + told.truncated,
+                shed: before.shed + told.shed,
+                ruled_out: before.ruled_out + told.left_out.rule,
+                sampled_out: before.sampled_out + told.left_out.sample,
+                shed_flows: before.shed_flows + told.left_out.budget,
+            },
+        };
+        // In this order: who takes over in between goes on at the position that was told.
+        self.handover.set(0, Handed(handover), 0)?;
+        self.give_back();
+        Ok(())
     }
 }
 
 impl EbpfCapture {
-    /// What the programs have counted.
-    fn in_kernel(&self) -> Result<CaptureCounters, CaptureError> {
-        let mut sum = CaptureCounters::default();
-        for Counters(cpu) in self.counters.get(&0, 0)?.iter() {
-            sum.seen += cpu.seen;
-            sum.seen_bytes += cpu.seen_bytes;
-            sum.excluded += cpu.excluded;
-            sum.lost_buffer_full += cpu.ring_full;
-            sum.lost_unreadable += cpu.load_failed;
-            sum.truncated += cpu.truncated;
-            sum.shed += cpu.shed;
-            sum.left_out.rule += cpu.ruled_out;
-            sum.left_out.sample += cpu.sampled_out;
-            sum.left_out.budget += cpu.shed_flows;
+    /// What the programs have counted since the earlier agent, if there was one, has told of it.
+    fn in_kernel(&mut self) -> Result<CaptureCounters, CaptureError> {
+        let (all, before) = (self.counted()?, self.inherited.told);
+        self.told = CaptureCounters {
+            seen: all.seen.saturating_sub(before.seen + self.skipped),
+            seen_bytes: all.seen_bytes.saturating_sub(before.seen_bytes),
+            excluded: all.excluded.saturating_sub(before.excluded),
+            lost_buffer_full: all.ring_full.saturating_sub(before.ring_full),
+            lost_unreadable: all.load_failed.saturating_sub(before.load_failed),
+            truncated: all.truncated.saturating_sub(before.truncated),
+            shed: all.shed.saturating_sub(before.shed),
+            left_out: LeftOut {
+                filter: 0,
+                rule: all.ruled_out.saturating_sub(before.ruled_out),
+                sample: all.sampled_out.saturating_sub(before.sampled_out),
+                budget: all.shed_flows.saturating_sub(before.shed_flows),
+            },
+        };
+        Ok(self.told)
+    }
+
+    fn give_back(&mut self) {
+        if let Some(ring) = self.rings.front_mut() {
+            ring.give_back();
         }
-        Ok(sum)
     }
 }
 
@@ -279,20 +440,13 @@ impl Capture for EbpfCapture {
     }
 
     fn beside(&mut self) -> Result<Duration, CaptureError> {
-        let seen = self.counters()?.seen;
+        let seen = self.counted()?.seen;
         Ok(self.meter.taken(seen))
     }
 
     fn memory(&self) -> u64 {
-        u64::from(self.ring_bytes) + TABLES
+        self.rings.iter().map(Ring::size).sum::<u64>() + TABLES
     }
-}
-
-/// Whether the ring holds nothing, not even a record that a program is still writing, at which reading stops.
-fn is_empty(ring: &RingBuf<MapData>) -> Result<bool, CaptureError> {
-    let mut readable = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
-    let ready = poll(&mut readable, PollTimeout::ZERO).map_err(std::io::Error::from)?;
-    Ok(ready == 0)
 }
 
 /// Hands the programs' messages on to the agent's own log.

@@ -2,7 +2,7 @@
 
 use aya::Pod;
 use wiretape_agent_ebpf::choice::{Choices, Rule};
-use wiretape_agent_ebpf::{Exclusion, InterfaceKey, KernelCounters};
+use wiretape_agent_ebpf::{Exclusion, Handover, KernelCounters};
 
 /// [`KernelCounters`] as aya may read them.
 #[derive(Clone, Copy)]
@@ -12,6 +12,15 @@ pub(super) struct Counters(pub(super) KernelCounters);
 // SAFETY: `u64`s only, any bytes are a value.
 #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
 unsafe impl Pod for Counters {}
+
+/// [`Handover`] as aya may read and write it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Handed(pub(super) Handover);
+
+// SAFETY: nothing but `u64`, any bytes are a value.
+#[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
+unsafe impl Pod for Handed {}
 
 /// [`Exclusion`] as aya may write it.
 #[derive(Clone, Copy)]
@@ -39,12 +48,3 @@ pub(super) struct CgroupRule(pub(super) Rule);
 // SAFETY: two `u32`, any bytes are a value.
 #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
 unsafe impl Pod for CgroupRule {}
-
-/// [`InterfaceKey`] as aya may write it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct Interface(pub(super) InterfaceKey);
-
-// SAFETY: two `u64`, any bytes are a value.
-#[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
-unsafe impl Pod for Interface {}

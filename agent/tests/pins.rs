@@ -1,0 +1,231 @@
+//! Programs and ring that outlive the agent: what passes between two agents is on the tape, once.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use common::agent::Agent;
+use common::packets::{self, Recorded};
+use common::places::{Cgroup, Link, RIGHT, cgroup_id};
+use common::workload::{self, Workload};
+use wiretape_agent::recorder::wall_clock;
+use wiretape_tape::Direction;
+
+#[test]
+fn workload_process() {
+    workload::main();
+}
+
+/// A BPF file system of its own, unmounted when dropped: what is pinned goes with it.
+struct BpfFs(PathBuf);
+
+impl BpfFs {
+    fn new(dir: &Path) -> Self {
+        let place = dir.join("bpf");
+        fs::create_dir(&place).expect("a folder");
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "bpf", "bpf"]).arg(&place).status();
+        assert!(
+            mounted.expect("mount is installed").success(),
+            "a BPF file system is mounted"
+        );
+        Self(place)
+    }
+
+    /// All that is pinned.
+    fn pins(&self) -> Vec<PathBuf> {
+        fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    files(&entry.path(), found);
+                } else {
+                    found.push(entry.path());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        files(&self.0.join("wiretape"), &mut found);
+        found
+    }
+
+    fn cleanup(&self) {
+        let cleaned = Command::new(env!("CARGO_BIN_EXE_wiretape-agent"))
+            .args(["cleanup", "--pin"])
+            .arg(self.0.join("wiretape"))
+            .status();
+        assert!(cleaned.expect("the agent starts").success());
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// How often each number was recorded, as sent.
+fn times_sent(packets: &[Recorded]) -> BTreeMap<u64, usize> {
+    let mut times = BTreeMap::new();
+    for packet in packets.iter().filter(|packet| packet.direction == Direction::Out) {
+        let number = packet.data.get(28..36).expect("a numbered datagram");
+        *times
+            .entry(u64::from_be_bytes(number.try_into().expect("eight bytes")))
+            .or_default() += 1;
+    }
+    times
+}
+
+#[test]
+fn no_number_is_missing_or_there_twice_however_the_agent_goes_and_comes() {
+    if common::cannot_record() {
+        return;
+    }
+    const SENT: u64 = 40_000;
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
+    let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
+    let pin = pin.to_string_lossy();
+    let flags = ["--backend", "ebpf", "--cgroup", &path, "--pin", &pin];
+    let larger = [&flags[..], &["--buffer-size", "32MiB"]].concat();
+    let mut agent = Agent::start(&tape, &flags);
+    let traffic = Workload::start(&format!("numbered {SENT} 4000 200"), &cgroup.child("shop"), None);
+    for round in 0..6 {
+        agent.wait_for("packets", |agent| {
+            agent.metric("wiretape_agent_tape_packets_total") > 500
+        });
+        // No moment that the agent's own rhythm meets.
+        thread::sleep(Duration::from_millis(37 * round));
+        if round % 2 == 0 {
+            agent.kill();
+        } else {
+            assert!(agent.stop().success());
+        }
+        thread::sleep(Duration::from_millis(300));
+        // In the end with another ring, and then with the first one again.
+        agent = Agent::start(&tape, if round == 4 { &larger } else { &flags });
+    }
+    traffic.finish();
+    let (_, lost) = agent.accounts();
+    assert_eq!(lost, 0);
+    assert_eq!(agent.conditions(), Vec::<String>::new());
+    let times = times_sent(&agent.recorded("all"));
+    let wrong: Vec<_> = (0..SENT)
+        .map(|number| (number, times.get(&number).copied().unwrap_or(0)))
+        .filter(|(_, times)| *times != 1)
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {SENT} not once: {:?} …",
+        wrong.len(),
+        &wrong[..wrong.len().min(20)]
+    );
+    assert!(agent.stop().success());
+    assert!(!bpf.pins().is_empty(), "what waits for the next agent stays");
+    bpf.cleanup();
+    assert_eq!(bpf.pins(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_the_ring_could_not_hold_while_nobody_read_is_told_with_its_time() {
+    if common::cannot_record() {
+        return;
+    }
+    const SENT: u64 = 4_000;
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
+    let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
+    let pin = pin.to_string_lossy();
+    let flags = [
+        "--backend",
+        "ebpf",
+        "--cgroup",
+        &path,
+        "--pin",
+        &pin,
+        "--buffer-size",
+        "256KiB",
+    ];
+    let agent = Agent::start(&tape, &flags);
+    agent.settle();
+    agent.kill();
+    let killed = wall_clock();
+    Workload::start(&format!("numbered {SENT} 4000 400"), &cgroup.child("shop"), None).finish();
+    let agent = Agent::start(&tape, &flags);
+    let back = wall_clock();
+    let (seen, lost) = agent.accounts();
+    assert_eq!(seen, 2 * SENT);
+    assert!(lost > 1000, "only {lost} lost");
+    let boundaries = agent.boundaries();
+    assert_eq!((boundaries.lost, boundaries.packets), (lost, seen - lost));
+    let second = 1_000_000_000;
+    for loss in &boundaries.losses {
+        assert!(
+            loss.since + 2 * second > killed && loss.until < back + 2 * second,
+            "{loss:?}, killed {killed}, back {back}"
+        );
+    }
+    assert!(agent.stop().success());
+    bpf.cleanup();
+}
+
+#[test]
+fn interfaces_go_on_too_and_pins_of_what_is_gone_are_let_go() {
+    if common::cannot_record() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let (bpf, link) = (BpfFs::new(dir.path()), Link::new());
+    let (cgroup, tape) = (Cgroup::new(), dir.path().join("tape"));
+    let (left, right) = (cgroup.child("left"), cgroup.child("right"));
+    let mut pause = Workload::start("serve 79", &left, Some(&link.left));
+    pause.said("serving");
+    let (path, pin) = (left.to_string_lossy(), bpf.0.join("wiretape"));
+    let pin = pin.to_string_lossy();
+    let flags = ["--backend", "ebpf", "--cgroup", &path, "--pin", &pin];
+    let agent = Agent::start(&tape, &flags);
+    // One that would share the ring records without it.
+    let other = Agent::start(&dir.path().join("other"), &flags);
+    agent.kill();
+    // The answer to it is what the interface alone sees.
+    let knock = format!("knock {}:81", common::places::LEFT);
+    Workload::start(&knock, &right, Some(&link.right)).finish();
+    let agent = Agent::start(&tape, &flags);
+    Workload::start(&knock, &right, Some(&link.right)).finish();
+    agent.settle();
+    let refused: Vec<_> = agent
+        .recorded("all")
+        .into_iter()
+        .filter(|packet| {
+            packet
+                .segment()
+                .is_some_and(|segment| segment.flags & packets::RST != 0)
+        })
+        .map(|packet| packet.cgroup)
+        .collect();
+    assert_eq!(refused, [cgroup_id(&left); 2], "resets to {RIGHT}");
+    let has_programs = |kind: &str| bpf.pins().iter().any(|pin| pin.to_string_lossy().contains(kind));
+    assert!(has_programs("interface-") && has_programs("packet_in"));
+    assert!(agent.stop().success() && other.stop().success());
+
+    // The recorded cgroup goes; the next agent, of another one, lets go what was its.
+    pause.finish();
+    fs::remove_dir(&left).expect("removed");
+    let next = cgroup.child("next");
+    let path = next.to_string_lossy();
+    let flags = ["--backend", "ebpf", "--cgroup", &path, "--pin", &pin];
+    // The kernel takes its time to let a cgroup go.
+    for _ in 0..20 {
+        assert!(Agent::start(&tape, &flags).stop().success());
+        if !has_programs("interface-") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(!has_programs("interface-"), "{:?}", bpf.pins());
+    bpf.cleanup();
+}
