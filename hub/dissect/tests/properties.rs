@@ -112,10 +112,14 @@ fn frame(bytes: &mut Vec<u8>, body: &[u8], chunked: bool, framed: bool) {
 }
 
 /// Whether data begins with a message that a body quotes: where that is the first ever seen, nothing tells that it is
-/// the middle of a body.
+/// the middle of a body. A request is known by its method and the first byte of its target, as a capture may hold no more
+/// of it; so it is enough that a chunk ends there.
 fn is_quoted(data: &[u8]) -> bool {
     let data = data.trim_ascii_start();
-    data.starts_with(b"GET /fake") || data.starts_with(b"HTTP/1.1 299")
+    let request = data
+        .strip_prefix(b"GET /")
+        .is_some_and(|path| !path.first().is_some_and(u8::is_ascii_digit));
+    request || data.starts_with(b"HTTP/1.1 299")
 }
 
 /// The same, from a byte of what was said on.
