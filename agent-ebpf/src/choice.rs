@@ -1,7 +1,7 @@
 //! What of a packet is recorded: decided by the same code in the kernel, where its programs record, and in the agent,
 //! where libpcap does.
 
-use crate::filter::{self, Frame, Instruction, MAX_INSTRUCTIONS};
+use crate::filter::{Instruction, MAX_INSTRUCTIONS};
 use crate::headers::{Bytes, Headers, headers};
 use crate::{BULK_BYTES, HEAD_BYTES, SMALL_BYTES};
 
@@ -163,9 +163,9 @@ pub enum Verdict {
 
 /// A packet to decide about, and what is known beside it.
 pub trait Packet: Bytes {
-    /// Whether the filter is run here. In the kernel it is not: its verifier follows an interpreter of 128 instructions for
-    /// 600,000 steps of the million that it allows, which takes seconds.
-    const FILTERS: bool;
+    /// Whether the filter lets it through; also when it is not run here. From the network's header on there are
+    /// `length` bytes.
+    fn passes(&self, filter: &[Instruction; MAX_INSTRUCTIONS], span: Span, length: u32) -> bool;
 
     /// The rule for its cgroup, if there is one.
     fn rule(&self) -> Option<Rule>;
@@ -213,17 +213,11 @@ pub fn decide<P: Packet>(choice: &Choice, packet: &P, span: Span) -> Verdict {
 #[inline(always)]
 fn chosen<P: Packet>(choice: &Choice, packet: &P, span: Span) -> Result<u32, LeftOut> {
     let Span {
-        from,
-        len,
-        network,
-        ethernet,
+        from, len, network, ..
     } = span;
     let payload_end = len.saturating_sub(network - from);
-    if P::FILTERS && choice.asks & asks::FILTER != 0 {
-        let frame = Frame::new(packet, network, ethernet, payload_end);
-        if !filter::passes(&choice.filter, &frame) {
-            return Err(LeftOut::Filter);
-        }
+    if choice.asks & asks::FILTER != 0 && !packet.passes(&choice.filter, span, payload_end) {
+        return Err(LeftOut::Filter);
     }
     let mut rule = choice.rule;
     if choice.asks & asks::RULES != 0 {

@@ -1,4 +1,5 @@
-//! A filter in libpcap's language, as libpcap compiles it: classic BPF for Ethernet, interpreted.
+//! A filter in libpcap's language, as libpcap compiles it: classic BPF for Ethernet, interpreted. The same steps are
+//! taken in the kernel and in the agent.
 //!
 //! What sockets send and receive begins at its IP header; an Ethernet header is made up for it, of which only the type
 //! is not 0.
@@ -38,7 +39,6 @@ pub mod code {
     pub const ALU: u16 = 0x04;
     pub const JMP: u16 = 0x05;
     pub const RET: u16 = 0x06;
-    pub const MISC: u16 = 0x07;
     pub const CLASS: u16 = 0x07;
 
     pub const SIZE_W: u16 = 0x00;
@@ -80,8 +80,8 @@ pub mod code {
 
 use code::{
     ABS, ADD, ALU, AND, BY_X, CLASS, DIV, IMM, IND, JA, JEQ, JGE, JGT, JMP, JSET, LD, LDX, LEN, LSH, MEM,
-    MISC, MOD, MODE, MSH, MUL, NEG, OPERATION, OR, RET, RETURN_A, RSH, SIZE, SIZE_B, SIZE_H, ST, STX, SUB,
-    TXA, XOR,
+    MOD, MODE, MSH, MUL, NEG, OPERATION, OR, RET, RETURN_A, RSH, SIZE, SIZE_B, SIZE_H, ST, STX, SUB, TXA,
+    XOR,
 };
 
 /// The length of an Ethernet header.
@@ -147,71 +147,91 @@ impl<'a, B: Bytes + ?Sized> Frame<'a, B> {
 
 /// Whether a filter lets a packet through. What reads beyond the end of the packet does not, as in libpcap.
 pub fn passes<B: Bytes + ?Sized>(filter: &[Instruction; MAX_INSTRUCTIONS], frame: &Frame<'_, B>) -> bool {
-    let (mut a, mut x, mut at) = (0_u32, 0_u32, 0_u32);
-    let mut memory = [0_u32; MEMORY_WORDS];
-    for _ in 0..MAX_INSTRUCTIONS {
-        let index = at as usize % MAX_INSTRUCTIONS;
+    let mut machine = Machine::default();
+    // As jumps go forward only, it ends by then.
+    (0..MAX_INSTRUCTIONS)
+        .find_map(|_| machine.step(filter, frame))
+        .unwrap_or(false)
+}
+
+/// What executes a filter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine {
+    a: u32,
+    x: u32,
+    /// The next instruction.
+    at: u32,
+    memory: [u32; MEMORY_WORDS],
+}
+
+impl Machine {
+    /// Executes one instruction. `Some` is the end: whether the packet passes.
+    #[inline(always)]
+    pub fn step<B: Bytes + ?Sized>(
+        &mut self,
+        filter: &[Instruction; MAX_INSTRUCTIONS],
+        frame: &Frame<'_, B>,
+    ) -> Option<bool> {
+        const REFUSED: Option<bool> = Some(false);
+        let index = self.at as usize % MAX_INSTRUCTIONS;
         let Instruction {
             code,
             jump_true,
             jump_false,
             k,
         } = filter[index];
-        at = index as u32 + 1;
-        let operand = if code & BY_X != 0 { x } else { k };
+        self.at = index as u32 + 1;
+        let word = k as usize % MEMORY_WORDS;
+        let operand = if code & BY_X != 0 { self.x } else { k };
         match code & CLASS {
             LD | LDX => {
                 let loaded = match code & MODE {
-                    IMM => Some(k),
-                    ABS => frame.number(k, code & SIZE),
-                    IND => frame.number(k.wrapping_add(x), code & SIZE),
-                    MEM => memory.get(k as usize).copied(),
-                    LEN => Some(frame.length.wrapping_add(ETHERNET)),
-                    MSH => frame.number(k, SIZE_B).map(|byte| (byte & 0x0f) * 4),
-                    _ => None,
+                    IMM => k,
+                    MEM => self.memory[word],
+                    LEN => frame.length.wrapping_add(ETHERNET),
+                    mode => {
+                        let (at, size) = match mode {
+                            ABS => (k, code & SIZE),
+                            IND => (k.wrapping_add(self.x), code & SIZE),
+                            MSH => (k, SIZE_B),
+                            _ => return REFUSED,
+                        };
+                        let Some(number) = frame.number(at, size) else {
+                            return REFUSED;
+                        };
+                        if mode == MSH { (number & 0x0f) * 4 } else { number }
+                    }
                 };
-                let Some(loaded) = loaded else { return false };
                 if code & CLASS == LD {
-                    a = loaded;
+                    self.a = loaded;
                 } else {
-                    x = loaded;
+                    self.x = loaded;
                 }
             }
-            class @ (ST | STX) => {
-                let Some(word) = memory.get_mut(k as usize) else {
-                    return false;
-                };
-                *word = if class == ST { a } else { x };
-            }
-            ALU => {
-                let Some(result) = calculate(code & OPERATION, a, operand) else {
-                    return false;
-                };
-                a = result;
-            }
+            ST => self.memory[word] = self.a,
+            STX => self.memory[word] = self.x,
+            ALU => match calculate(code & OPERATION, self.a, operand) {
+                Some(result) => self.a = result,
+                None => return REFUSED,
+            },
             JMP => {
                 let jump = match code & OPERATION {
                     JA => k,
-                    JEQ => choose(a == operand, jump_true, jump_false),
-                    JGT => choose(a > operand, jump_true, jump_false),
-                    JGE => choose(a >= operand, jump_true, jump_false),
-                    JSET => choose(a & operand != 0, jump_true, jump_false),
-                    _ => return false,
+                    JEQ => choose(self.a == operand, jump_true, jump_false),
+                    JGT => choose(self.a > operand, jump_true, jump_false),
+                    JGE => choose(self.a >= operand, jump_true, jump_false),
+                    JSET => choose(self.a & operand != 0, jump_true, jump_false),
+                    _ => return REFUSED,
                 };
-                at = at.wrapping_add(jump);
+                self.at = self.at.wrapping_add(jump);
             }
-            RET => return if code & RETURN_A != 0 { a != 0 } else { k != 0 },
-            MISC => {
-                if code & TXA != 0 {
-                    a = x;
-                } else {
-                    x = a;
-                }
-            }
-            _ => return false,
+            RET => return Some(if code & RETURN_A != 0 { self.a != 0 } else { k != 0 }),
+            // What is left is MISC.
+            _ if code & TXA != 0 => self.a = self.x,
+            _ => self.x = self.a,
         }
+        None
     }
-    false
 }
 
 #[inline(always)]

@@ -19,14 +19,14 @@ use core::ptr::addr_of;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
 use aya_ebpf::helpers::{
     bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_sk_fullsock, bpf_sk_lookup_tcp,
-    bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
+    bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
 };
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::{SkBuffContext, TcContext};
 use wiretape_agent_ebpf::{InterfaceKey, MAX_INTERFACES, kind};
 
-use crate::packets::{Owner, excluded, take};
+use crate::packets::{Owner, excluded, load, take};
 
 /// Whose the packets without a socket are: id of the cgroup. By interface, because the kernel tells these programs
 /// the namespace of a socket only.
@@ -322,13 +322,4 @@ fn set_mark(ctx: &SkBuffContext, on: bool) {
 fn mark() -> u32 {
     // SAFETY: a plain global; volatile, because the loader changes it after compilation.
     unsafe { addr_of!(MARK).read_volatile() }
-}
-
-/// The packet's bytes from `from` on; `None` if there are fewer.
-#[inline(always)]
-fn load<const N: usize>(ctx: &SkBuffContext, from: u32) -> Option<[u8; N]> {
-    let mut bytes = [0_u8; N];
-    // SAFETY: the helper is given this program's own context, and room for what it writes.
-    let loaded = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), from, bytes.as_mut_ptr().cast(), N as u32) };
-    (loaded == 0).then_some(bytes)
 }

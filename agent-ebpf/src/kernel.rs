@@ -10,7 +10,7 @@ use core::ptr::addr_of;
 
 use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use wiretape_agent_ebpf::counted::{COUNTERS, LOST, SEEN};
 use wiretape_agent_ebpf::{EventRecord, MAX_EXCLUSIONS, layout};
 
@@ -22,6 +22,15 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 static EVENT_COUNTERS: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 
+/// One entry: the number of the agent whose programs tell. Those of an earlier agent run beside those of the next one for
+/// a moment.
+#[map]
+static TELLING: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The number of the agent that loads these. Set by the loader.
+#[unsafe(no_mangle)]
+static AGENT: u64 = 0;
+
 /// Where the kernel keeps what is read here. Set by the loader.
 #[unsafe(no_mangle)]
 static LAYOUT: [u32; layout::FIELDS] = [0; layout::FIELDS];
@@ -29,6 +38,17 @@ static LAYOUT: [u32; layout::FIELDS] = [0; layout::FIELDS];
 /// The recorded sub-tree's top (id and level), then those that are left out; an id of 0 ends the list. Set by the loader.
 #[unsafe(no_mangle)]
 static TREES: [[u64; 2]; 1 + MAX_EXCLUSIONS] = [[0; 2]; 1 + MAX_EXCLUSIONS];
+
+/// Whether these programs are those that tell.
+#[inline(always)]
+pub fn is_telling() -> bool {
+    // SAFETY: a plain global; volatile, because the loader changes it after compilation.
+    let own = unsafe { addr_of!(AGENT).read_volatile() };
+    TELLING.get(0).is_some_and(|telling| {
+        // SAFETY: a live value; volatile, because the agent changes it.
+        unsafe { core::ptr::from_ref(telling).read_volatile() == own }
+    })
+}
 
 /// An address in the kernel's memory.
 pub type Address = u64;
@@ -106,9 +126,12 @@ pub fn tell(mut record: EventRecord) {
     entry.submit(0);
 }
 
-/// Room for one record, counted as seen; where there is none, it is counted as lost.
+/// Room for one record, counted as seen; where there is none, it is counted as lost. None where others tell.
 #[inline(always)]
 pub fn reserve<T: 'static>() -> Option<aya_ebpf::maps::ring_buf::RingBufEntry<T>> {
+    if !is_telling() {
+        return None;
+    }
     count(SEEN);
     let entry = EVENTS.reserve::<T>(0);
     if entry.is_none() {

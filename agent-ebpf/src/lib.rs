@@ -134,7 +134,7 @@ const _: () = assert!(size_of::<Exclusion>() == 16);
 
 /// What the kernel programs count, per CPU.
 ///
-/// `seen = handed over + excluded + ruled_out + sampled_out + shed_flows + ring_full + load_failed`, always.
+/// `seen = handed over + excluded + filtered_out + ruled_out + sampled_out + shed_flows + ring_full + load_failed`, always.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounters {
@@ -153,6 +153,8 @@ pub struct KernelCounters {
     pub truncated: u64,
     /// Packets whose end was left out because the ring filled, or to keep the budget.
     pub shed: u64,
+    /// Packets that the filter did not let through.
+    pub filtered_out: u64,
     /// Packets left out by the rule for their workload.
     pub ruled_out: u64,
     /// Packets of flows that are not of the share that was asked for.
@@ -161,7 +163,7 @@ pub struct KernelCounters {
     pub shed_flows: u64,
 }
 
-const _: () = assert!(size_of::<KernelCounters>() == 80);
+const _: () = assert!(size_of::<KernelCounters>() == 88);
 
 /// What an agent leaves to the next one, in a map that outlives it: up to where the ring is on the tape, and what was
 /// counted up to there.

@@ -6,6 +6,9 @@
 mod packets;
 
 #[cfg(target_arch = "bpf")]
+mod filtering;
+
+#[cfg(target_arch = "bpf")]
 mod interfaces;
 
 /// The kernel lets only programs under a GPL-compatible licence call some helpers, `bpf_ktime_get_boot_ns`

@@ -25,12 +25,13 @@ use wiretape_agent_ebpf::choice::{
     Carried, Choices, FLOW_SILENCE, LeftOut, MAX_CONNECTIONS, MAX_RULES, Packet, Rule, Span, Verdict, decide,
     shed,
 };
+use wiretape_agent_ebpf::filter::{Instruction, MAX_INSTRUCTIONS};
 use wiretape_agent_ebpf::headers::{Bytes, Headers};
 use wiretape_agent_ebpf::{
     Exclusion, Handover, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind, room_for,
 };
 
-use crate::interfaces;
+use crate::{filtering, interfaces};
 
 /// One ring for all CPUs, so that records come out in the order in which they were made. The loader sets its
 /// size.
@@ -189,8 +190,8 @@ fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner) -> V
 #[inline(always)]
 fn left_out_by(why: LeftOut) -> usize {
     match why {
-        // The filter is not run here.
-        LeftOut::Filter | LeftOut::Rule => offset_of!(KernelCounters, ruled_out),
+        LeftOut::Filter => offset_of!(KernelCounters, filtered_out),
+        LeftOut::Rule => offset_of!(KernelCounters, ruled_out),
         LeftOut::Sample => offset_of!(KernelCounters, sampled_out),
         LeftOut::Budget => offset_of!(KernelCounters, shed_flows),
     }
@@ -206,16 +207,24 @@ struct Passing<'a> {
 impl Bytes for Passing<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        let mut bytes = [0_u8; N];
-        // SAFETY: the helper is given this program's own context, and room for what it writes.
-        let loaded =
-            unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
-        (loaded == 0).then_some(bytes)
+        load(self.ctx, at)
     }
 }
 
+/// The packet's bytes from `from` on; `None` if there are fewer.
+#[inline(always)]
+pub fn load<const N: usize>(ctx: &SkBuffContext, from: u32) -> Option<[u8; N]> {
+    let mut bytes = [0_u8; N];
+    // SAFETY: the helper is given this program's own context, and room for what it writes.
+    let loaded = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), from, bytes.as_mut_ptr().cast(), N as u32) };
+    (loaded == 0).then_some(bytes)
+}
+
 impl Packet for Passing<'_> {
-    const FILTERS: bool = false;
+    #[inline(always)]
+    fn passes(&self, filter: &[Instruction; MAX_INSTRUCTIONS], span: Span, length: u32) -> bool {
+        filtering::passes(self.ctx, filter, span, length)
+    }
 
     #[inline(always)]
     fn rule(&self) -> Option<Rule> {

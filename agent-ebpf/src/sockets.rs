@@ -6,7 +6,7 @@ use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::RawTracePointContext;
 use wiretape_agent_ebpf::{COMM_BYTES, EventRecord, kind, layout};
 
-use crate::kernel::{Address, field, offset, read, recorded, tell};
+use crate::kernel::{Address, field, is_telling, offset, read, recorded, tell};
 
 const TCP_SYN_SENT: i32 = 2;
 const TCP_CLOSE: i32 = 7;
@@ -28,6 +28,10 @@ struct Owner {
 /// `inet_sock_set_state(sock, before, after)`: before the state is changed, and after the error is set.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub fn socket_state(ctx: RawTracePointContext) -> i32 {
+    // Who connects is remembered, and forgotten, once.
+    if !is_telling() {
+        return 0;
+    }
     let (sock, before, after): (Address, i32, i32) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
     if after == TCP_SYN_SENT {
         // `connect` is called by the process that connects.

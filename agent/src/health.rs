@@ -32,6 +32,8 @@ pub enum Condition {
     NoPackets,
     /// The programs are attached no longer.
     ProgramDetached,
+    /// Someone else has taken programs from an interface, or put one before them.
+    InterfaceDisturbed,
     /// The buffer between kernel and agent was full.
     RingOverrun,
     /// Less is recorded than was asked for, because the buffer fills or to keep the budget.
@@ -54,11 +56,12 @@ pub enum Condition {
 
 impl Condition {
     /// All of them, in the order in which a packet meets them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RecordingEnded,
         Self::RecorderStalled,
         Self::NoPackets,
         Self::ProgramDetached,
+        Self::InterfaceDisturbed,
         Self::RingOverrun,
         Self::Shedding,
         Self::TapeNotGrowing,
@@ -90,6 +93,7 @@ impl Condition {
             Self::RecorderStalled => "recorder_stalled",
             Self::NoPackets => "no_packets",
             Self::ProgramDetached => "program_detached",
+            Self::InterfaceDisturbed => "interface_disturbed",
             Self::RingOverrun => "ring_overrun",
             Self::Shedding => "shedding",
             Self::TapeNotGrowing => "tape_not_growing",
@@ -170,6 +174,24 @@ impl Health {
                     .to_owned(),
             );
         }
+        let recently = |at: Nanos| now.saturating_sub(at) <= TAMPERING_REMEMBERED;
+        if signs.behind > 0 {
+            say(
+                Condition::InterfaceDisturbed,
+                format!(
+                    "on {} interfaces another's program comes before the agent's: packets that it takes are not recorded \
+                     there",
+                    signs.behind
+                ),
+            );
+        } else if signs.put_back.is_some_and(recently) {
+            say(
+                Condition::InterfaceDisturbed,
+                "someone else has taken the agent's programs from an interface: what belongs to no socket is missing \
+                 until they were put back"
+                    .to_owned(),
+            );
+        }
         let lately = |sign: Option<Nanos>| sign.is_some_and(|at| now.saturating_sub(at) <= LOSS_REMEMBERED);
         if lately(signs.overrun) {
             say(
@@ -219,7 +241,6 @@ impl Health {
                 ),
             );
         }
-        let recently = |at: Nanos| now.saturating_sub(at) <= TAMPERING_REMEMBERED;
         if signs.vanished.is_some_and(recently) {
             say(
                 Condition::FilesVanished,
@@ -301,7 +322,7 @@ mod tests {
     use wiretape_tape::TapeCounters;
 
     use super::*;
-    use crate::capture::CaptureCounters;
+    use crate::capture::{CaptureCounters, Disturbed};
 
     const SECOND: Nanos = 1_000_000_000;
     /// The wall's clock, when the steady one is at 0.
@@ -311,6 +332,7 @@ mod tests {
     struct Recorder {
         status: Status,
         capture: CaptureCounters,
+        disturbed: Disturbed,
         tape: TapeCounters,
         second: u64,
         wall: Nanos,
@@ -322,6 +344,7 @@ mod tests {
             Self {
                 status,
                 capture: CaptureCounters::default(),
+                disturbed: Disturbed::default(),
                 tape: TapeCounters::default(),
                 second: 100,
                 wall: WALL,
@@ -336,7 +359,7 @@ mod tests {
             self.tape.written_bytes += written;
             self.status.came_round(packets, packets * 100, now);
             self.status
-                .counted(self.capture, &self.tape, self.wall + now, now);
+                .counted(self.capture, self.disturbed, &self.tape, self.wall + now, now);
         }
 
         fn conditions(&self) -> Vec<Condition> {
@@ -458,6 +481,21 @@ mod tests {
         recorder.pass(10, 1000);
         assert_eq!(recorder.conditions(), [Condition::FilesVanished]);
         assert_eq!(recorder.after(301), []);
+    }
+
+    #[test]
+    fn programs_taken_from_an_interface_are_told_of_longer_and_one_before_them_while_it_is_there() {
+        let mut recorder = well();
+        recorder.disturbed.put_back += 1;
+        recorder.pass(10, 1000);
+        assert_eq!(recorder.conditions(), [Condition::InterfaceDisturbed]);
+        (0..301).for_each(|_| recorder.pass(10, 1000));
+        assert_eq!(recorder.conditions(), []);
+        recorder.disturbed.behind = 1;
+        (0..301).for_each(|_| recorder.pass(10, 1000));
+        assert_eq!(recorder.conditions(), [Condition::InterfaceDisturbed]);
+        recorder.disturbed.behind = 0;
+        assert_eq!(recorder.after(1), []);
     }
 
     #[test]

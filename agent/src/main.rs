@@ -20,7 +20,7 @@ use wiretape_agent::attribution::kubernetes::{self, Kubernetes};
 use wiretape_agent::attribution::survey::Survey;
 use wiretape_agent::attribution::workloads::Workloads;
 use wiretape_agent::attribution::{Attributed, Teller};
-use wiretape_agent::capture::{self, Inherited, Opened, Waker, pins};
+use wiretape_agent::capture::{self, Inherited, Opened, Source, Waker, pins};
 use wiretape_agent::choice::budget::{self, Level};
 use wiretape_agent::choice::desk::Desk;
 use wiretape_agent::choice::{Chooser, Prepared};
@@ -121,7 +121,7 @@ fn run(config: &Config) -> Result<()> {
         .then(|| SubTree::of(config, own_id))
         .transpose()?;
     // Before the cgroups are looked at: those that are made from now on are told of.
-    let events = record_events(tree.as_ref(), &teller);
+    let events = record_events(tree.as_ref(), &teller, &*capture);
     let kubernetes = watch_pods(config, &node, &teller)?;
     let survey = Survey {
         cgroups: tree.map(|tree| Cgroups::new(tree.root, tree.dir)),
@@ -274,11 +274,12 @@ fn enter_own_cgroup(config: &Config) -> Option<Result<OwnCgroup>> {
 
 /// Starts to record what happens beside the packets, where the kernel takes programs at all. Without, packets are still
 /// recorded.
-fn record_events(tree: Option<&SubTree>, teller: &Teller) -> Arc<Events> {
+fn record_events(tree: Option<&SubTree>, teller: &Teller, source: &dyn Source) -> Arc<Events> {
     let Some(tree) = tree else {
         return Arc::new(Events::none("only the kernel programs see them".to_owned()));
     };
-    match Events::start(tree.dir.clone(), tree.top, &tree.excluded, teller.clone()) {
+    let (dir, teller) = (tree.dir.clone(), teller.clone());
+    match Events::start(dir, tree.top, &tree.excluded, teller, source) {
         Ok(events) => events,
         Err(error) => {
             tracing::warn!("events are not recorded: {error:#}");

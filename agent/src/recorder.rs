@@ -405,7 +405,9 @@ impl Recorder {
         }
         self.counted_at = now;
         let tape = self.tape.shelf().counters();
-        self.status.counted(counters, &tape, now, steady_clock());
+        let disturbed = self.capture.disturbed();
+        self.status
+            .counted(counters, disturbed, &tape, now, steady_clock());
         let tape_lost = tape.lost_disk_full + tape.lost_write_error;
         if tape_lost > self.tape_lost {
             tracing::error!(

@@ -10,7 +10,7 @@ use wiretape_tape::{Nanos, Recorded, Recording, TapeCounters};
 
 use crate::attached;
 use crate::attribution::kubernetes::Kubernetes;
-use crate::capture::CaptureCounters;
+use crate::capture::{CaptureCounters, Disturbed};
 use crate::choice::budget::{Level, Shares};
 use crate::events::Events;
 
@@ -59,6 +59,7 @@ struct Told {
 struct State {
     capture: CaptureCounters,
     tape: TapeCounters,
+    disturbed: Disturbed,
     packets: u64,
     counted: Nanos,
     /// The wall's clock minus the steady one.
@@ -89,6 +90,10 @@ pub struct Signs {
     pub shed: Option<Nanos>,
     /// Programs that are no longer attached, though the agent has not let go of them.
     pub detached: usize,
+    /// Programs on interfaces that someone else had taken off were put back.
+    pub put_back: Option<Nanos>,
+    /// Interfaces on which another's program comes before ours.
+    pub behind: u64,
     /// Bytes written per second.
     pub rate: f64,
 }
@@ -218,7 +223,14 @@ impl Status {
     }
 
     /// The counters were read, in a round in which nothing is left waiting.
-    pub(crate) fn counted(&self, capture: CaptureCounters, tape: &TapeCounters, wall: Nanos, now: Nanos) {
+    pub(crate) fn counted(
+        &self,
+        capture: CaptureCounters,
+        disturbed: Disturbed,
+        tape: &TapeCounters,
+        wall: Nanos,
+        now: Nanos,
+    ) {
         let packets = self.packets();
         let waiting = capture.seen.saturating_sub(capture.not_handed_over() + packets) > 0;
         if !waiting {
@@ -236,6 +248,11 @@ impl Status {
             }
             state.signs.detached = detached;
         }
+        if disturbed.put_back > state.disturbed.put_back {
+            state.signs.put_back = Some(now);
+        }
+        state.signs.behind = disturbed.behind;
+        state.disturbed = disturbed;
         state.look(capture, tape, packets, wall, now);
     }
 

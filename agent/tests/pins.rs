@@ -4,14 +4,13 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use common::agent::Agent;
 use common::packets::{self, Recorded};
-use common::places::{Cgroup, Link, RIGHT, cgroup_id};
+use common::places::{BpfFs, Cgroup, Link, RIGHT, cgroup_id};
 use common::workload::{self, Workload};
 use wiretape_agent::recorder::wall_clock;
 use wiretape_tape::Direction;
@@ -19,53 +18,6 @@ use wiretape_tape::Direction;
 #[test]
 fn workload_process() {
     workload::main();
-}
-
-/// A BPF file system of its own, unmounted when dropped: what is pinned goes with it.
-struct BpfFs(PathBuf);
-
-impl BpfFs {
-    fn new(dir: &Path) -> Self {
-        let place = dir.join("bpf");
-        fs::create_dir(&place).expect("a folder");
-        let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "bpf", "bpf"]).arg(&place).status();
-        assert!(
-            mounted.expect("mount is installed").success(),
-            "a BPF file system is mounted"
-        );
-        Self(place)
-    }
-
-    /// All that is pinned.
-    fn pins(&self) -> Vec<PathBuf> {
-        fn files(dir: &Path, found: &mut Vec<PathBuf>) {
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                if entry.path().is_dir() {
-                    files(&entry.path(), found);
-                } else {
-                    found.push(entry.path());
-                }
-            }
-        }
-        let mut found = Vec::new();
-        files(&self.0.join("wiretape"), &mut found);
-        found
-    }
-
-    fn cleanup(&self) {
-        let cleaned = Command::new(env!("CARGO_BIN_EXE_wiretape-agent"))
-            .args(["cleanup", "--pin"])
-            .arg(self.0.join("wiretape"))
-            .status();
-        assert!(cleaned.expect("the agent starts").success());
-    }
-}
-
-impl Drop for BpfFs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 /// How often each number was recorded, as sent.
@@ -171,6 +123,42 @@ fn what_the_ring_could_not_hold_while_nobody_read_is_told_with_its_time() {
     }
     assert!(agent.stop().success());
     bpf.cleanup();
+}
+
+#[test]
+fn what_processes_do_while_there_is_no_agent_is_told_by_the_next_one_once() {
+    if common::cannot_record() {
+        return;
+    }
+    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
+    let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
+    let pin = pin.to_string_lossy();
+    let flags = ["--backend", "ebpf", "--cgroup", &path, "--pin", &pin];
+    let shop = cgroup.child("shop");
+    let exit = |code: i32| Workload::start(&format!("run exit {code}"), &shop, None).finish();
+    let mut agent = Agent::start(&tape, &flags);
+    for (code, kill) in [(11, true), (12, false)] {
+        if kill {
+            agent.kill();
+        } else {
+            assert!(agent.stop().success());
+        }
+        exit(code);
+        agent = Agent::start(&tape, &flags);
+    }
+    exit(13);
+    let codes = |agent: &Agent| -> Vec<i32> {
+        let events = agent.events().into_iter();
+        events
+            .filter_map(|event| event.exit_code.filter(|code| *code > 10))
+            .collect()
+    };
+    agent.wait_for("the last exit", |agent| codes(agent).contains(&13));
+    assert_eq!(codes(&agent), [11, 12, 13]);
+    assert!(agent.stop().success());
+    bpf.cleanup();
+    assert_eq!(bpf.pins(), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use wiretape_agent_ebpf::choice::{
     Carried, Choice, FLOW_SILENCE, LeftOut, MAX_CONNECTIONS, MAX_RULES, Packet as Judged, Rule, Span,
     Verdict, decide, shed,
 };
+use wiretape_agent_ebpf::filter::{self, Frame, Instruction, MAX_INSTRUCTIONS};
 use wiretape_agent_ebpf::headers::{Bytes, Headers};
 use wiretape_tape::{Direction, LinkType, Packet};
 
@@ -157,7 +158,9 @@ impl Bytes for Passing<'_> {
 }
 
 impl Judged for Passing<'_> {
-    const FILTERS: bool = true;
+    fn passes(&self, filter: &[Instruction; MAX_INSTRUCTIONS], span: Span, length: u32) -> bool {
+        filter::passes(filter, &Frame::new(self, span.network, span.ethernet, length))
+    }
 
     fn rule(&self) -> Option<Rule> {
         self.rule

@@ -23,6 +23,7 @@ pub use wake::Waker;
 use std::io;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -32,6 +33,8 @@ use wiretape_tape::{Nanos, Packet, Place, ReadError};
 use crate::config::{Backend, Config, Interfaces};
 use crate::own_cgroup::{CgroupError, CgroupId, SubTree};
 use choosing::Choosing;
+use interfaces::Notices;
+use pins::Pins;
 
 /// A source of packets. Belongs to one thread, the recorder's.
 pub trait Source: Send {
@@ -64,6 +67,21 @@ pub trait Source: Send {
     /// poll.
     fn new_interfaces(&mut self) -> Vec<(u32, String)>;
 
+    /// What others have done to what records on interfaces.
+    fn disturbed(&self) -> Disturbed {
+        Disturbed::default()
+    }
+
+    /// Where its programs are pinned, if they are.
+    fn pins(&self) -> Option<Arc<Pins>> {
+        None
+    }
+
+    /// For whoever knows that processes have started, if that is asked for.
+    fn notices(&self) -> Option<Notices> {
+        None
+    }
+
     /// Takes no more packets in, unless it is kept. Those that wait can still be had by `poll`.
     fn stop(&mut self);
 
@@ -87,6 +105,15 @@ pub trait Source: Send {
     fn keep(&mut self, _place: Place, _now: Nanos) -> Result<(), CaptureError> {
         Ok(())
     }
+}
+
+/// What others have done to what records on interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disturbed {
+    /// Times that programs were put back which someone had taken off, since the start.
+    pub put_back: u64,
+    /// Interfaces on which another's program comes before ours now.
+    pub behind: u64,
 }
 
 /// What an earlier agent has left.

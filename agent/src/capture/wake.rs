@@ -34,16 +34,25 @@ impl Waker {
 pub(super) struct Wait(Epoll);
 
 impl Wait {
-    /// Waits for `source`, as `when` says.
+    /// Waits for `source`, as `when` says, and for the waker.
     pub fn new(source: impl AsFd, when: EpollFlags, waker: &Waker) -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(source, EpollEvent::new(when, 0))?;
+        let wait = Self::for_wakes(waker)?;
+        wait.add(source, when)?;
+        Ok(wait)
+    }
+
+    /// Waits for the waker alone.
+    pub fn for_wakes(waker: &Waker) -> io::Result<Self> {
+        let wait = Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
         // Edge-triggered, so that one wake ends one wait.
-        epoll.add(
-            &*waker.0,
-            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 1),
-        )?;
-        Ok(Self(epoll))
+        wait.add(&*waker.0, EpollFlags::EPOLLIN | EpollFlags::EPOLLET)?;
+        Ok(wait)
+    }
+
+    /// Waits for this too.
+    pub fn add(&self, source: impl AsFd, when: EpollFlags) -> io::Result<()> {
+        // Nobody asks which it was.
+        Ok(self.0.add(source, EpollEvent::new(when, 0))?)
     }
 
     /// Waits, `timeout` at most. A signal ends it too.

@@ -24,6 +24,8 @@ use anyhow::{Context, Result};
 use wiretape_tape::{Event, EventKind, Nanos};
 
 use crate::attribution::Teller;
+use crate::capture::Source;
+use crate::capture::interfaces::Notices;
 use crate::own_cgroup::CgroupId;
 use crate::recorder::wall_clock;
 use limit::Limit;
@@ -67,12 +69,19 @@ impl Events {
         }
     }
 
-    /// Starts to watch the recorded sub-tree, at `dir` with the id `top`, on a thread of its own.
+    /// Starts to watch the recorded sub-tree, at `dir` with the id `top`, on a thread of its own, beside the `source` of
+    /// packets.
     ///
     /// # Errors
     /// When the kernel refuses the programs, or says not enough of itself for them.
-    pub fn start(dir: PathBuf, top: CgroupId, excluded: &[CgroupId], teller: Teller) -> Result<Arc<Self>> {
-        let programs = Programs::load(top, excluded)?;
+    pub fn start(
+        dir: PathBuf,
+        top: CgroupId,
+        excluded: &[CgroupId],
+        teller: Teller,
+        source: &dyn Source,
+    ) -> Result<Arc<Self>> {
+        let programs = Programs::load(top, excluded, source.pins().as_deref())?;
         let events = Arc::new(Self {
             teller: Some(teller.clone()),
             ..Self::default()
@@ -82,6 +91,7 @@ impl Events {
             pressure: Pressure::of(dir),
             limit: Limit::default(),
             teller,
+            notices: source.notices(),
             events: Arc::clone(&events),
         };
         thread::Builder::new()
@@ -121,6 +131,7 @@ struct Watch {
     pressure: Pressure,
     limit: Limit,
     teller: Teller,
+    notices: Option<Notices>,
     events: Arc<Events>,
 }
 
@@ -163,6 +174,9 @@ impl Watch {
     fn keep(&mut self, mut event: Event) {
         if event.process.is_empty() && event.pid != 0 {
             event.process = comm(event.pid);
+        }
+        if let (Some(notices), EventKind::ProcessStart) = (&self.notices, event.kind) {
+            notices.started(event.pid);
         }
         if event.cgroup != 0 && event.kind == EventKind::ProcessStart {
             self.teller.started(event.cgroup, event.process.clone());

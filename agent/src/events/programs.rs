@@ -13,6 +13,7 @@ mod without {
 
     use anyhow::{Result, bail};
 
+    use crate::capture::pins::Pins;
     use crate::own_cgroup::CgroupId;
 
     /// None.
@@ -23,7 +24,7 @@ mod without {
         ///
         /// # Errors
         /// Always.
-        pub fn load(_: CgroupId, _: &[CgroupId]) -> Result<Self> {
+        pub fn load(_: CgroupId, _: &[CgroupId], _: Option<&Pins>) -> Result<Self> {
             bail!("this agent was built without the kernel programs")
         }
 
@@ -55,8 +56,9 @@ mod with {
     use std::time::Duration;
 
     use anyhow::{Context, Result};
-    use aya::maps::{MapData, PerCpuArray, RingBuf};
+    use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
     use aya::programs::RawTracePoint;
+    use aya::programs::links::FdLink;
     use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
     use nix::errno::Errno;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -65,6 +67,7 @@ mod with {
     use wiretape_agent_ebpf::{MAX_EXCLUSIONS, counted};
 
     use super::super::layout;
+    use crate::capture::pins::Pins;
     use crate::own_cgroup::CgroupId;
 
     /// The programs, as `build.rs` built them.
@@ -79,6 +82,18 @@ mod with {
         ("socket_state", "inet_sock_set_state"),
     ];
 
+    /// Maps that outlive the agent, by their names in the programs and among the pins.
+    const KEPT: [&str; 3] = ["EVENTS", "CONNECTING", "TELLING"];
+
+    /// The pin of a program's link: of the one that tells, and of the next one until it does.
+    fn pin(name: &str) -> String {
+        format!("event-{name}")
+    }
+
+    fn next_pin(name: &str) -> String {
+        format!("next-{}", pin(name))
+    }
+
     /// The programs, attached, and the ring they write into.
     pub struct Programs {
         /// Holds programs and links in the kernel.
@@ -88,11 +103,12 @@ mod with {
     }
 
     impl Programs {
-        /// Loads and attaches them, for the sub-tree at `top` without the `excluded` ones.
+        /// Loads and attaches them, for the sub-tree at `top` without the `excluded` ones. With `pins` they outlive the
+        /// agent, and come in the place of an earlier one's.
         ///
         /// # Errors
         /// When the kernel refuses, or does not describe its types.
-        pub fn load(top: CgroupId, excluded: &[CgroupId]) -> Result<Self> {
+        pub fn load(top: CgroupId, excluded: &[CgroupId], pins: Option<&Pins>) -> Result<Self> {
             let btf = std::fs::read(layout::KERNEL).with_context(|| {
                 format!(
                     "{} (a kernel built with CONFIG_DEBUG_INFO_BTF has it)",
@@ -104,9 +120,19 @@ mod with {
             for (tree, cgroup) in trees.iter_mut().zip([&top].into_iter().chain(excluded)) {
                 *tree = [cgroup.id, u64::from(cgroup.level)];
             }
-            let mut ebpf = EbpfLoader::new()
+            // No two agents have started at the same nanosecond.
+            let agent = since_boot()?;
+            let mut loader = EbpfLoader::new();
+            loader
+                .override_global("AGENT", &agent, true)
                 .override_global("LAYOUT", &places[..], true)
-                .override_global("TREES", &trees[..], true)
+                .override_global("TREES", &trees[..], true);
+            for name in KEPT {
+                if let Some(pins) = pins {
+                    loader.map_pin_path(name, pins.path(name));
+                }
+            }
+            let mut ebpf = loader
                 .load(PROGRAMS)
                 .context("the kernel programs cannot be loaded")?;
             let map = |ebpf: &mut Ebpf, name| ebpf.take_map(name).with_context(|| format!("no map {name}"));
@@ -120,9 +146,25 @@ mod with {
                 program
                     .load()
                     .with_context(|| format!("the kernel refuses the program {name}"))?;
-                program
-                    .attach(tracepoint)
-                    .with_context(|| format!("the program {name} cannot be attached to {tracepoint}"))?;
+                let attached = || format!("the program {name} cannot be attached to {tracepoint}");
+                let link = program.attach(tracepoint).with_context(attached)?;
+                if let Some(pins) = pins {
+                    let link = FdLink::from(program.take_link(link).with_context(attached)?);
+                    // Of an agent that ended in the middle of this.
+                    pins.remove(&next_pin(name));
+                    link.pin(pins.path(&next_pin(name))).with_context(attached)?;
+                }
+            }
+            // One word, at which an earlier agent's programs fall silent, and these begin.
+            let mut telling: Array<_, u64> = Array::try_from(map(&mut ebpf, "TELLING")?)?;
+            telling
+                .set(0, agent, 0)
+                .context("the programs cannot be told to begin")?;
+            if let Some(pins) = pins {
+                for (name, _) in TRACEPOINTS {
+                    pins.rename(&next_pin(name), &pin(name))
+                        .with_context(|| format!("the program {name} has no name to be found by"))?;
+                }
             }
             Ok(Self {
                 _ebpf: ebpf,

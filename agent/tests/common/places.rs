@@ -97,6 +97,54 @@ impl Drop for Disk {
     }
 }
 
+/// A BPF file system of its own, unmounted when dropped: what is pinned goes with it.
+pub struct BpfFs(pub PathBuf);
+
+impl BpfFs {
+    pub fn new(dir: &Path) -> Self {
+        let place = dir.join("bpf");
+        fs::create_dir(&place).expect("a folder");
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "bpf", "bpf"]).arg(&place).status();
+        assert!(
+            mounted.expect("mount is installed").success(),
+            "a BPF file system is mounted"
+        );
+        Self(place)
+    }
+
+    /// All that agents have pinned below `wiretape` in it.
+    pub fn pins(&self) -> Vec<PathBuf> {
+        fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    files(&entry.path(), found);
+                } else {
+                    found.push(entry.path());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        files(&self.0.join("wiretape"), &mut found);
+        found
+    }
+
+    /// Has the agent take away what nobody uses.
+    pub fn cleanup(&self) {
+        let cleaned = Command::new(env!("CARGO_BIN_EXE_wiretape-agent"))
+            .args(["cleanup", "--pin"])
+            .arg(self.0.join("wiretape"))
+            .status();
+        assert!(cleaned.expect("the agent starts").success());
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// Two network namespaces, `left` 10.99.0.1 and `right` 10.99.0.2, joined by a veth pair whose ends are both
 /// called `wire`.
 pub struct Link {

@@ -20,22 +20,23 @@ use aya::programs::CgroupSkbAttachType;
 use aya_log::EbpfLogger;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use wiretape_agent_ebpf::choice::{Choice, Choices, Rule};
+use wiretape_agent_ebpf::choice::{Choice, Choices, Rule, asks};
 use wiretape_agent_ebpf::{Handover, KernelCounters, MAX_EXCLUSIONS, kind};
 use wiretape_tape::{Direction, LinkType, Nanos, Packet, Place};
 
 use super::super::clock::WallClock;
-use super::super::interfaces::Follower;
+use super::super::interfaces::{Follower, Notices};
 use super::super::pins::Pins;
 use super::super::ring::Ring;
 use super::super::wake::Wait;
 use super::super::{
-    Capture, CaptureCounters, CaptureError, Inherited, LeftOut, MAX_BATCH, Mark, Polled, Scope, Source, Waker,
+    Capture, CaptureCounters, CaptureError, Disturbed, Inherited, LeftOut, MAX_BATCH, Mark, Polled, Scope,
+    Source, Waker,
 };
 use crate::config::Interfaces;
 use loading::{
-    Hook, Loaded, MARKS, OLD_RING, Programs, RING, attach, inherited, load, open_ring, put_old_ring_aside,
-    ring_map, take_map, take_pins, tap_interfaces,
+    Hook, Loaded, MARKS, OLD_RING, Programs, RING, attach, filters_in_kernel, inherited, load, open_ring,
+    put_old_ring_aside, ring_map, take_map, take_pins, tap_interfaces,
 };
 use meter::{Meter, TABLES};
 use records::{parse, passes};
@@ -65,7 +66,9 @@ pub struct EbpfCapture {
     /// What is in `choices`.
     chosen: Box<Choices>,
     meter: Meter,
-    /// Packets that came out of the ring and that the filter did not let through.
+    /// Whether the programs leave the filter to the agent.
+    filters_here: bool,
+    /// Packets that came out of the ring and that the filter then did not let through.
     filtered: u64,
     pins: Option<Arc<Pins>>,
     /// What an earlier agent has accounted for.
@@ -169,7 +172,7 @@ impl EbpfCapture {
             Loaded::WithInterfaces(tap) => {
                 let home = scope.interfaces == Interfaces::All;
                 Programs::Interfaces {
-                    _follower: Follower::start(scope.recorded, home, tap)?,
+                    follower: Follower::start(scope.recorded, home, tap)?,
                 }
             }
         };
@@ -177,7 +180,7 @@ impl EbpfCapture {
             pins.settle();
         }
         let (clock, interfaces) = (WallClock::read()?, vec![(LOOPBACK, "lo".to_owned())]);
-        Ok(Self {
+        let capture = Self {
             programs: Some(programs),
             hooks,
             rings,
@@ -187,6 +190,7 @@ impl EbpfCapture {
             rules,
             chosen,
             meter,
+            filters_here: !filters_in_kernel(&scope.choice),
             filtered: 0,
             pins: pins.cloned(),
             inherited: started,
@@ -199,7 +203,17 @@ impl EbpfCapture {
             told: CaptureCounters::default(),
             behind: true,
             begun: Instant::now(),
-        })
+        };
+        capture.tell_of_filter(&scope.choice);
+        Ok(capture)
+    }
+
+    fn tell_of_filter(&self, choice: &Choice) {
+        if self.filters_here && choice.asks & asks::FILTER != 0 {
+            tracing::info!(
+                "the filter is run by the agent, before it writes: the kernel runs one that an agent starts with, since Linux 5.17"
+            );
+        }
     }
 
     /// All that was counted, by all agents that had these counters.
@@ -213,6 +227,7 @@ impl EbpfCapture {
             sum.load_failed += cpu.load_failed;
             sum.truncated += cpu.truncated;
             sum.shed += cpu.shed;
+            sum.filtered_out += cpu.filtered_out;
             sum.ruled_out += cpu.ruled_out;
             sum.sampled_out += cpu.sampled_out;
             sum.shed_flows += cpu.shed_flows;
@@ -260,7 +275,7 @@ impl Source for EbpfCapture {
                 continue;
             };
             handed += 1;
-            if !passes(self.chosen.holding(), &record, data) {
+            if self.filters_here && !passes(self.chosen.holding(), &record, data) {
                 self.filtered += 1;
                 continue;
             }
@@ -313,7 +328,7 @@ impl Source for EbpfCapture {
 
     fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
         let mut counters = self.in_kernel()?;
-        counters.left_out.filter = self.filtered;
+        counters.left_out.filter += self.filtered;
         Ok(counters)
     }
 
@@ -321,6 +336,18 @@ impl Source for EbpfCapture {
     /// loopback interface is the same everywhere.
     fn new_interfaces(&mut self) -> Vec<(u32, String)> {
         std::mem::take(&mut self.interfaces)
+    }
+
+    fn disturbed(&self) -> Disturbed {
+        self.follower().map(Follower::disturbed).unwrap_or_default()
+    }
+
+    fn pins(&self) -> Option<Arc<Pins>> {
+        self.pins.clone()
+    }
+
+    fn notices(&self) -> Option<Notices> {
+        self.follower().map(Follower::notices)
     }
 
     fn stop(&mut self) {
@@ -347,7 +374,9 @@ impl Source for EbpfCapture {
                 return;
             };
             match parse(item) {
-                Some((record, data)) if passes(self.chosen.holding(), &record, data) => {
+                Some((record, data))
+                    if !self.filters_here || passes(self.chosen.holding(), &record, data) =>
+                {
                     self.skipped += 1;
                     left -= 1;
                 }
@@ -381,6 +410,7 @@ impl Source for EbpfCapture {
                 load_failed: before.load_failed + told.lost_unreadable,
                 truncated: before.truncated + told.truncated,
                 shed: before.shed + told.shed,
+                filtered_out: before.filtered_out + told.left_out.filter,
                 ruled_out: before.ruled_out + told.left_out.rule,
                 sampled_out: before.sampled_out + told.left_out.sample,
                 shed_flows: before.shed_flows + told.left_out.budget,
@@ -394,6 +424,13 @@ impl Source for EbpfCapture {
 }
 
 impl EbpfCapture {
+    fn follower(&self) -> Option<&Follower> {
+        match &self.programs {
+            Some(Programs::Interfaces { follower }) => Some(follower),
+            _ => None,
+        }
+    }
+
     /// What the programs have counted since the earlier agent, if there was one, has told of it.
     fn in_kernel(&mut self) -> Result<CaptureCounters, CaptureError> {
         let (all, before) = (self.counted()?, self.inherited.told);
@@ -406,7 +443,7 @@ impl EbpfCapture {
             truncated: all.truncated.saturating_sub(before.truncated),
             shed: all.shed.saturating_sub(before.shed),
             left_out: LeftOut {
-                filter: 0,
+                filter: all.filtered_out.saturating_sub(before.filtered_out),
                 rule: all.ruled_out.saturating_sub(before.ruled_out),
                 sample: all.sampled_out.saturating_sub(before.sampled_out),
                 budget: all.shed_flows.saturating_sub(before.shed_flows),
@@ -426,6 +463,7 @@ impl Capture for EbpfCapture {
     /// Writes into the bank that does not hold, then has that one hold. A program that is at work in it by then began
     /// two changes ago.
     fn choose(&mut self, choice: &Choice) -> Result<(), CaptureError> {
+        self.tell_of_filter(choice);
         let next = self.chosen.current ^ 1;
         let [even, odd] = &mut self.chosen.banks;
         *(if next == 0 { even } else { odd }) = *choice;

@@ -14,7 +14,7 @@ use wiretape_agent_ebpf::InterfaceKey;
 
 use super::loading::{attach_error, pinned, take_map};
 use crate::capture::CaptureError;
-use crate::capture::interfaces::{NamespaceId, Place, Tap};
+use crate::capture::interfaces::{NamespaceId, Place, Standing, Tap};
 use crate::capture::pins::{self, Pins};
 
 /// What these pins' names begin with.
@@ -95,7 +95,12 @@ impl InterfaceTap {
             // Of an interface that is gone, or from which someone has detached it.
             pins.remove(&pin);
         }
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        // On the way in before all others, which may take packets away.
+        let order = match hook {
+            TcAttachType::Ingress => LinkOrder::first(),
+            _ => LinkOrder::last(),
+        };
+        let options = TcAttachOptions::TcxOrder(order);
         let link = program
             .attach_with_options(place.interface, hook, options)
             .and_then(|link| program.take_link(link))
@@ -159,6 +164,33 @@ impl Tap for InterfaceTap {
     fn attach(&mut self, place: &Place<'_>) -> Result<Self::Hold, CaptureError> {
         let [received, sent] = TAPS;
         Ok([self.attach_one(place, received)?, self.attach_one(place, sent)?])
+    }
+
+    fn standing(&mut self, interface: &str, _: &Self::Hold) -> Standing {
+        if self.filters.is_some() {
+            return Standing::Well;
+        }
+        for (name, _, hook) in TAPS {
+            // Without the right to ask (`CAP_SYS_ADMIN`), nothing is known.
+            let (Ok((_, programs)), Ok(own)) = (
+                SchedClassifier::query_tcx(interface, hook),
+                classifier(&mut self.ebpf, name).and_then(|own| own.info().map_err(attach_error(name))),
+            ) else {
+                return Standing::Well;
+            };
+            let Some(place) = programs.iter().position(|program| program.id() == own.id()) else {
+                return Standing::TakenOff;
+            };
+            // Those of other agents take nothing away.
+            let before = programs.iter().take(place);
+            let mut others = before.filter(|program| program.name_as_str() != Some(name));
+            if hook == TcAttachType::Ingress
+                && let Some(other) = others.next()
+            {
+                return Standing::Behind(other.name_as_str().unwrap_or("without a name").to_owned());
+            }
+        }
+        Standing::Well
     }
 
     fn release(&mut self, hold: Self::Hold) {
