@@ -24,3 +24,4 @@ mod restart;
 mod stdio;
 mod switches;
 mod tools;
+mod under_way;

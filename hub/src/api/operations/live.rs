@@ -58,6 +58,7 @@ pub(super) async fn open(app: &App) -> Result<Opened, ApiError> {
         db: LIVE_DB.to_owned(),
         snapshot: None,
         database: app.hub.databases.get(&round.folder)?,
+        progress: None,
     })
 }
 

@@ -86,7 +86,7 @@ pub(super) async fn overview(
     let callees = ask.stats(&filters.asking, "dst", StatsOrder::Count).await?;
     let total = &outcomes["total"];
     let mut answer = json!({
-        "status": "completed",
+        "status": if opened.progress.is_some() { "in_progress" } else { "completed" },
         "db": opened.db,
         "window": outcomes["window"],
         "totals": total_of(total),
