@@ -2,6 +2,7 @@
 
 mod agent;
 mod hub;
+mod session;
 
 mod bad_input;
 mod captures;
@@ -18,9 +19,11 @@ mod losses;
 mod mcp;
 mod page;
 mod parameters;
+mod proxy;
 mod questions;
 mod recording;
 mod restart;
 mod stdio;
+mod stream;
 mod switches;
 mod tools;
