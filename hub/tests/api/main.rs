@@ -16,6 +16,7 @@ mod investigate;
 mod live;
 mod load;
 mod losses;
+mod lost;
 mod mcp;
 mod page;
 mod parameters;
