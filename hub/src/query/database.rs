@@ -1,5 +1,6 @@
 //! A dissection, opened for questions.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -60,6 +61,8 @@ impl From<DataFusionError> for QueryError {
 pub struct Database {
     inner: Arc<Inner>,
     descriptors: Arc<Descriptors>,
+    /// What its files live as long as.
+    _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 struct Inner {
@@ -151,6 +154,7 @@ impl Database {
         Self {
             inner: Arc::new(inner),
             descriptors: Arc::default(),
+            _held: None,
         }
     }
 
@@ -158,6 +162,15 @@ impl Database {
     #[must_use]
     pub fn named_by(self, descriptors: Arc<Descriptors>) -> Self {
         Self { descriptors, ..self }
+    }
+
+    /// The same, which keeps what its files live as long as: who asks a question of it has them until the answer.
+    #[must_use]
+    pub fn holding(self, held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self {
+            _held: Some(held),
+            ..self
+        }
     }
 
     /// Names for the bodies of gRPC.
@@ -316,7 +329,7 @@ impl Databases {
             return Ok(database.clone());
         }
         drop(open);
-        let database = Database::open(dir)?.named_by(Arc::clone(&self.descriptors));
+        let database = self.open(dir)?;
         Self::keep(&mut self.lock(), &database);
         Ok(database)
     }
@@ -345,6 +358,14 @@ impl Databases {
             open.remove(0);
         }
         open.push(database.clone());
+    }
+
+    /// The database of that folder for one owner, who keeps it: it is none of those that are open here.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open(&self, dir: &Path) -> Result<Database, QueryError> {
+        Ok(Database::open(dir)?.named_by(Arc::clone(&self.descriptors)))
     }
 
     /// Lets go of a folder that is deleted, and of the segments that are open for it.

@@ -14,7 +14,7 @@ use crate::api::{ApiError, App};
 use crate::catalogue::SnapshotEntry;
 use crate::jobs::{JobStatus, State as Job};
 use crate::query::{self, ANSWER_BYTES, CallsGroup, CallsQuery, Database, Format, Order, Scope};
-use crate::snapshots::{DISSECTIONS, shown};
+use crate::snapshots::{DISSECTIONS, Status, shown};
 
 /// Bytes per body of a call's details when the request does not say (contract 1.6).
 const PAYLOAD: i64 = 65_536;
@@ -337,7 +337,11 @@ async fn job(app: &App, db: &str) -> Result<(SnapshotEntry, Job), ApiError> {
         },
     };
     let Some(job) = found else {
-        return Err(unknown(format!("there is no database `{}`", shown(db))).await?);
+        let why = format!("there is no database `{}`", shown(db));
+        return Err(match dissection {
+            None => ApiError::not_found(format!("{why}: {}", undissected(&snapshot))),
+            Some(_) => unknown(why).await?,
+        });
     };
     Ok((snapshot, job))
 }
@@ -421,6 +425,21 @@ pub(in crate::api) fn coverage(opened: &Opened, with_losses: bool) -> Value {
         coverage["problems"] = summary.problems.iter().take(PROBLEMS).cloned().collect();
     }
     coverage
+}
+
+/// What to do with a snapshot that has no dissection.
+fn undissected(snapshot: &SnapshotEntry) -> String {
+    let name = &snapshot.name;
+    match snapshot.status {
+        Status::Completed => format!(
+            "the snapshot `{name}` is not dissected yet; POST /mcp/dissections {{\"snapshot\": \"{name}\"}} \
+             (start_snapshot_dissection) does that"
+        ),
+        status => format!(
+            "the snapshot `{name}` is {}, and not dissected; GET /mcp/snapshots/{name} (get_snapshot) tells how it goes",
+            status.as_str()
+        ),
+    }
 }
 
 fn databases(jobs: &[Job]) -> String {
