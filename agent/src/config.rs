@@ -37,7 +37,7 @@ pub enum Command {
 
         /// How one would record
         #[command(flatten)]
-        config: Config,
+        config: Box<Config>,
     },
     /// Take away what agents that ran here have left in the kernel and nobody uses: programs, rings, pins
     Cleanup {

@@ -108,7 +108,7 @@ pub(super) enum Programs {
 /// Loaded, and attached to nothing yet.
 pub(super) enum Loaded {
     SocketsOnly(Ebpf),
-    WithInterfaces(InterfaceTap),
+    WithInterfaces(Box<InterfaceTap>),
 }
 
 impl Loaded {
