@@ -15,7 +15,7 @@ use wiretape_agent_ebpf::choice::Span;
 use wiretape_agent_ebpf::filter::{Frame, Instruction, MAX_INSTRUCTIONS, Machine};
 use wiretape_agent_ebpf::headers::Bytes;
 
-use crate::packets::load;
+use crate::interfaces::load;
 
 /// Whether the filter is run here; 0 leaves it to the agent. Set by the loader.
 #[unsafe(no_mangle)]

@@ -125,7 +125,7 @@ impl EbpfCapture {
             tap_interfaces(&scope, mark, pins)
         };
         let mut loaded = match tapped {
-            Some(tap) => Loaded::WithInterfaces(tap),
+            Some(tap) => Loaded::WithInterfaces(Box::new(tap)),
             None => Loaded::SocketsOnly(load(&scope, 0, [0; 2], pins)?),
         };
         let ebpf = loaded.ebpf();
@@ -172,7 +172,7 @@ impl EbpfCapture {
             Loaded::WithInterfaces(tap) => {
                 let home = scope.interfaces == Interfaces::All;
                 Programs::Interfaces {
-                    follower: Follower::start(scope.recorded, home, tap)?,
+                    follower: Follower::start(scope.recorded, home, *tap)?,
                 }
             }
         };
