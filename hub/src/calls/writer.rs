@@ -19,7 +19,7 @@ use super::columns::{Leaf, PartFile};
 const ROW_GROUP_ROWS: usize = 64 * 1024;
 
 /// Rows after which it is looked how much memory they take.
-const LOOK: usize = 1024;
+const LOOK: usize = 256;
 
 /// Bytes collected before they are written to the file.
 const FILE_BUFFER: usize = 256 << 10;
