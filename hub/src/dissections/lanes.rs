@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use wiretape_dissect::{Datagram, SHARDS, Segment};
+use wiretape_tape::Nanos;
 
 use super::chunks::Lease;
 use super::crew::{Crew, Seat};
@@ -27,6 +28,8 @@ pub(super) struct Batch {
     chunks: Vec<Arc<Lease>>,
     /// Bytes that were put together from fragments.
     wholes: Vec<Vec<u8>>,
+    /// The reader is that far: earlier packets of these shards are in this batch, or in one before it.
+    until: Nanos,
 }
 
 struct Item {
@@ -42,6 +45,13 @@ pub(super) enum Unit {
 }
 
 impl Unit {
+    fn ts(&self) -> Nanos {
+        match self {
+            Self::Segment(segment) => segment.ts,
+            Self::Datagram(datagram) => datagram.ts,
+        }
+    }
+
     fn payload<'a>(&self, data: &'a [u8]) -> &'a [u8] {
         match self {
             Self::Segment(segment) => segment.payload(data),
@@ -77,7 +87,18 @@ impl Batch {
         }
     }
 
+    /// How far the reader is.
+    pub(super) fn until(&self) -> Nanos {
+        self.until
+    }
+
+    /// Whether it says nothing.
+    fn is_empty(&self) -> bool {
+        self.segments == 0 && self.until == 0
+    }
+
     fn push(&mut self, shard: u16, item: Item) {
+        self.until = self.until.max(item.unit.ts());
         let shard = usize::from(shard);
         if self.shards.len() <= shard {
             self.shards.resize_with(SHARDS, Vec::new);
@@ -93,6 +114,7 @@ impl Batch {
             items.clear();
         }
         self.segments = 0;
+        self.until = 0;
         self.chunks.clear();
         self.wholes.clear();
     }
@@ -214,6 +236,14 @@ impl<'j> Lanes<'j> {
         usize::from(shard) % self.lanes.len()
     }
 
+    /// Sends whatever there is, and how far the reader is, also to workers that nothing is for.
+    pub(super) fn tell(&mut self, until: Nanos) -> Result<(), WorkerGone> {
+        for lane in &mut self.lanes {
+            lane.batch.batch.until = until;
+        }
+        self.flush()
+    }
+
     fn filling(&mut self, shard: u16) -> &mut Filling {
         let lane = self.lane(shard);
         &mut self.lanes[lane].batch
@@ -287,7 +317,7 @@ pub(super) struct Place<'c> {
 impl Lane {
     /// What was filled so far, if there is any; begins the next batch.
     fn take(&mut self) -> Option<Batch> {
-        if self.batch.batch.segments == 0 {
+        if self.batch.batch.is_empty() {
             return None;
         }
         let next = self.emptied.try_recv().unwrap_or_default();
