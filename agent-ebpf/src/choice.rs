@@ -47,6 +47,12 @@ pub mod shed {
     pub const BODIES: u32 = 2;
 }
 
+/// The rate at which all of bulk is recorded whole.
+pub const ALL_BULK: u32 = u32::MAX;
+
+/// Time for which [`Choice::bulk`] says how many bytes, as a shift: about a millisecond.
+pub const BULK_TICK: u32 = 20;
+
 /// The share of flows that stands for all of them.
 pub const ALL_FLOWS: u32 = u32::MAX;
 
@@ -64,8 +70,10 @@ pub struct Choice {
     pub budget_flows: u32,
     /// One of [`shed`].
     pub shed: u32,
+    /// Bytes of bulk that are recorded whole in `1 << BULK_TICK` nanoseconds, once it lasts; or [`ALL_BULK`].
+    pub bulk: u32,
     /// Unused, for alignment.
-    pub reserved: [u32; 2],
+    pub reserved: u32,
     /// See [`asks::FILTER`].
     pub filter: [Instruction; MAX_INSTRUCTIONS],
 }
@@ -81,7 +89,8 @@ impl Choice {
         flows: ALL_FLOWS,
         budget_flows: ALL_FLOWS,
         shed: shed::NOTHING,
-        reserved: [0; 2],
+        bulk: ALL_BULK,
+        reserved: 0,
         filter: [Instruction {
             code: 0,
             jump_true: 0,
@@ -176,8 +185,8 @@ pub trait Packet: Bytes {
     /// How urgently the ring asks for less: one of [`shed`].
     fn pressure(&self) -> u32;
 
-    /// Whether bulk has had its share of the machine; if not, these bytes take of it.
-    fn bulk_is_spent(&self, bytes: u32) -> bool;
+    /// Whether bulk has had what it may have at this [rate](Choice::bulk); if not, these bytes take of it.
+    fn bulk_is_spent(&self, bytes: u32, rate: u32) -> bool;
 }
 
 /// Where a packet is in the bytes that are at hand.
@@ -203,7 +212,7 @@ pub fn decide<P: Packet>(choice: &Choice, packet: &P, span: Span) -> Verdict {
             Err(why) => return Verdict::LeaveOut(why),
         }
     }
-    let shed = wanted > HEAD_BYTES && is_shed(choice.shed, packet, span.len, wanted);
+    let shed = wanted > HEAD_BYTES && is_shed(choice, packet, span.len, wanted);
     Verdict::Record {
         wanted: if shed { HEAD_BYTES } else { wanted },
         shed,
@@ -269,16 +278,133 @@ fn chosen<P: Packet>(choice: &Choice, packet: &P, span: Span) -> Result<u32, Lef
 /// Of bulk also when it has had its share, however empty the ring is: to copy 64 KiB takes as long as all else that the
 /// kernel does with such a packet, so a transfer that is recorded whole runs at half its speed.
 #[inline(always)]
-fn is_shed<P: Packet>(budget: u32, packet: &P, len: u32, wanted: u32) -> bool {
+fn is_shed<P: Packet>(choice: &Choice, packet: &P, len: u32, wanted: u32) -> bool {
     if len <= SMALL_BYTES {
         return false;
     }
     let bulk = len > BULK_BYTES;
     let least = if bulk { shed::BULK } else { shed::BODIES };
-    budget >= least || packet.pressure() >= least || bulk && packet.bulk_is_spent(wanted)
+    choice.shed >= least
+        || packet.pressure() >= least
+        || bulk && choice.bulk != ALL_BULK && packet.bulk_is_spent(wanted, choice.bulk)
 }
 
 /// The largest place of the flows of which one in `parts` is recorded.
 pub fn one_in(parts: u32) -> u32 {
     ALL_FLOWS / if parts == 0 { 1 } else { parts }
+}
+
+/// How much of bulk was recorded whole of late. Bursts are, and what lasts goes on in heads until half of a burst fits
+/// again: pieces that hang together tell more than packets here and there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lately {
+    /// Bytes that the rate has not made up for yet.
+    pub debt: u64,
+    /// When that was so, in nanoseconds.
+    pub at: u64,
+    /// Whether it is too much: 0 or 1.
+    pub spent: u64,
+}
+
+impl Lately {
+    /// What is known when `bytes` more are recorded whole; `None` when they may not be. A debt of more than `burst` is too
+    /// much.
+    #[inline(always)]
+    pub fn with(self, bytes: u32, now: u64, rate: u32, burst: u64) -> Option<Self> {
+        /// A quarter of an hour: longer than any debt lasts, and short enough for the product.
+        const LONGEST: u64 = 1 << 40;
+        let passed = now.saturating_sub(self.at);
+        let passed = if passed < LONGEST { passed } else { LONGEST };
+        let left = self
+            .debt
+            .saturating_sub((passed >> (BULK_TICK - 10)) * u64::from(rate) >> 10);
+        if self.spent != 0 && left > burst / 2 {
+            return None;
+        }
+        let debt = left + u64::from(bytes);
+        Some(Self {
+            debt,
+            at: now,
+            spent: u64::from(debt > burst),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BURST: u64 = 32 << 20;
+    const PACKET: u32 = 64 << 10;
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Sends so many packets a second for some seconds; gives the bytes that are recorded whole in each.
+    fn follow(lately: &mut Lately, from: u64, seconds: u64, packets: u64, rate: u32) -> Vec<u64> {
+        let mut whole = Vec::new();
+        for second in from..from + seconds {
+            let taken = (0..packets).filter(|number| {
+                let now = second * SECOND + number * SECOND / packets;
+                let next = lately.with(PACKET, now, rate, BURST);
+                *lately = next.unwrap_or(*lately);
+                next.is_some()
+            });
+            whole.push(taken.count() as u64 * u64::from(PACKET));
+        }
+        whole
+    }
+
+    /// So many MiB in a second.
+    fn rate(mib: u64) -> u32 {
+        ((mib << 20 << BULK_TICK) / SECOND) as u32
+    }
+
+    #[test]
+    fn a_burst_is_whole_and_what_lasts_comes_to_the_rate() {
+        let mut lately = Lately::default();
+        let whole = follow(&mut lately, 100, 60, 40_000, rate(48));
+        assert!((BURST..BURST + (48 << 20)).contains(&whole[0]), "{whole:?}");
+        let mean = whole[1..].iter().sum::<u64>() / 59;
+        assert!((44 << 20..=52 << 20).contains(&mean), "{mean}");
+        // After a while without, a burst again.
+        assert!(follow(&mut lately, 200, 1, 40_000, rate(48))[0] >= BURST);
+    }
+
+    #[test]
+    fn what_is_sent_at_less_than_the_rate_is_whole() {
+        let mut lately = Lately::default();
+        let whole = follow(&mut lately, 0, 30, 500, rate(48));
+        assert!(
+            whole.iter().all(|bytes| *bytes == 500 * u64::from(PACKET)),
+            "{whole:?}"
+        );
+    }
+
+    #[test]
+    fn another_rate_makes_no_new_burst() {
+        let mut lately = Lately::default();
+        follow(&mut lately, 0, 10, 40_000, rate(48));
+        let less = follow(&mut lately, 10, 20, 40_000, rate(3));
+        assert!(
+            less[1..].iter().sum::<u64>() <= 19 * (3 << 20) + BURST,
+            "{less:?}"
+        );
+    }
+
+    #[test]
+    fn clocks_of_processors_that_differ_and_long_silence_spoil_nothing() {
+        let lately = Lately {
+            debt: BURST,
+            at: 1000,
+            spent: 0,
+        };
+        assert_eq!(
+            lately.with(1, 900, u32::MAX, BURST).map(|next| next.debt),
+            Some(BURST + 1)
+        );
+        assert_eq!(
+            lately.with(1, u64::MAX, u32::MAX, BURST).map(|next| next.debt),
+            Some(1)
+        );
+    }
 }

@@ -129,10 +129,7 @@ fn transport<B: Bytes + ?Sized>(
         end = length + 8;
         if protocol == TCP {
             // The header's length in words, then the flags.
-            let [words, flags] = match bytes.load::<2>(at + 12) {
-                Some(found) => found,
-                None => [0x50, 0],
-            };
+            let [words, flags] = bytes.load::<2>(at + 12).unwrap_or([0x50, 0]);
             end = length + u32::from(words >> 4) * 4;
             // SYN without ACK, or with it: this way it begins.
             opens = flags & 0x02 != 0;

@@ -13,10 +13,14 @@
 )]
 
 use core::arch::asm;
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 use core::ptr::addr_of;
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Ipv4Ends,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as Ipv6Ends,
+};
 use aya_ebpf::helpers::{
     bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_sk_fullsock, bpf_sk_lookup_tcp,
     bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id, bpf_skb_load_bytes,
@@ -181,35 +185,38 @@ fn is_left_to_socket(ctx: &SkBuffContext) -> bool {
         if head[0] != 0x45 || head[6] & 0x3f != 0 || head[7] != 0 {
             return false;
         }
-        // SAFETY: all of a tuple is numbers.
-        let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-        tuple.__bindgen_anon_1.ipv4.saddr = u32::from_ne_bytes([head[12], head[13], head[14], head[15]]);
-        tuple.__bindgen_anon_1.ipv4.daddr = u32::from_ne_bytes([head[16], head[17], head[18], head[19]]);
-        tuple.__bindgen_anon_1.ipv4.sport = u16::from_ne_bytes([head[20], head[21]]);
-        tuple.__bindgen_anon_1.ipv4.dport = u16::from_ne_bytes([head[22], head[23]]);
-        return has_socket(ctx, head[9], &mut tuple, 12);
+        let ipv4 = Ipv4Ends {
+            saddr: u32::from_ne_bytes([head[12], head[13], head[14], head[15]]),
+            daddr: u32::from_ne_bytes([head[16], head[17], head[18], head[19]]),
+            sport: u16::from_ne_bytes([head[20], head[21]]),
+            dport: u16::from_ne_bytes([head[22], head[23]]),
+        };
+        return has_socket(ctx, head[9], ipv4);
     }
     if protocol == ETH_P_IPV6 {
         let Some(head) = load::<44>(ctx, ETHERNET_BYTES) else {
             return false;
         };
-        // SAFETY: all of a tuple is numbers.
-        let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
         let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        tuple.__bindgen_anon_1.ipv6.saddr = [word(8), word(12), word(16), word(20)];
-        tuple.__bindgen_anon_1.ipv6.daddr = [word(24), word(28), word(32), word(36)];
-        tuple.__bindgen_anon_1.ipv6.sport = u16::from_ne_bytes([head[40], head[41]]);
-        tuple.__bindgen_anon_1.ipv6.dport = u16::from_ne_bytes([head[42], head[43]]);
-        return has_socket(ctx, head[6], &mut tuple, 36);
+        let ipv6 = Ipv6Ends {
+            saddr: [word(8), word(12), word(16), word(20)],
+            daddr: [word(24), word(28), word(32), word(36)],
+            sport: u16::from_ne_bytes([head[40], head[41]]),
+            dport: u16::from_ne_bytes([head[42], head[43]]),
+        };
+        return has_socket(ctx, head[6], ipv6);
     }
     false
 }
 
 /// Whether there is a socket for this packet; one that is in TIME_WAIT is none. Whose it is these programs may
 /// not ask: that of a cgroup which is not recorded is left to a hook that is not called for it.
+///
+/// `tuple` is one of the two forms that a `bpf_sock_tuple` has; which, the helpers know by its length.
 #[inline(always)]
-fn has_socket(ctx: &SkBuffContext, protocol: u8, tuple: &mut bpf_sock_tuple, bytes: u32) -> bool {
+fn has_socket<T>(ctx: &SkBuffContext, protocol: u8, mut tuple: T) -> bool {
     let skb = ctx.skb.skb.cast();
+    let (tuple, bytes) = ((&raw mut tuple).cast::<bpf_sock_tuple>(), size_of::<T>() as u32);
     let here = BPF_F_CURRENT_NETNS as i64 as u64;
     // SAFETY: the helpers are given this program's own context and a tuple of the length told; the socket is
     // let go again.
@@ -326,9 +333,12 @@ fn mark() -> u32 {
 
 /// The packet's bytes from `from` on; `None` if there are fewer.
 #[inline(always)]
-fn load<const N: usize>(ctx: &SkBuffContext, from: u32) -> Option<[u8; N]> {
-    let mut bytes = [0_u8; N];
-    // SAFETY: the helper is given this program's own context, and room for what it writes.
-    let loaded = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), from, bytes.as_mut_ptr().cast(), N as u32) };
-    (loaded == 0).then_some(bytes)
+pub fn load<const N: usize>(ctx: &SkBuffContext, from: u32) -> Option<[u8; N]> {
+    // Not filled before: there it would be done byte by byte.
+    let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+    // SAFETY: the helper is given this program's own context, and room for what it writes, which it then has.
+    unsafe {
+        let loaded = bpf_skb_load_bytes(ctx.skb.skb.cast(), from, bytes.as_mut_ptr().cast(), N as u32);
+        (loaded == 0).then(|| bytes.assume_init())
+    }
 }

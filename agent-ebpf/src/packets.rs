@@ -22,8 +22,8 @@ use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::SkBuffContext;
 use wiretape_agent_ebpf::choice::{
-    Carried, Choices, FLOW_SILENCE, LeftOut, MAX_CONNECTIONS, MAX_RULES, Packet, Rule, Span, Verdict, decide,
-    shed,
+    Carried, Choices, FLOW_SILENCE, Lately, LeftOut, MAX_CONNECTIONS, MAX_RULES, Packet, Rule, Span, Verdict,
+    decide, shed,
 };
 use wiretape_agent_ebpf::headers::{Bytes, Headers};
 use wiretape_agent_ebpf::{
@@ -71,18 +71,16 @@ static EXCLUDED: [Exclusion; MAX_EXCLUSIONS] = [Exclusion {
 #[unsafe(no_mangle)]
 static WAKE_SHIFT: u32 = 20;
 
-/// What a byte of bulk costs of the time in which bulk is recorded whole, in 256ths of a nanosecond: the inverse of a
-/// rate. 0 is no limit. Set by the loader.
-#[unsafe(no_mangle)]
-static BULK_COST: u64 = 0;
-
-/// For so many nanoseconds may be borrowed ahead: the longest burst. Set by the loader.
+/// The longest burst of bulk that is recorded whole, in bytes. Set by the loader.
 #[unsafe(no_mangle)]
 static BULK_BURST: u64 = 0;
 
-/// Until when bulk has used its time up, and from when on it may have some again.
-static mut BULK_PAID: u64 = 0;
-static mut BULK_AGAIN: u64 = 0;
+/// Of all processors. Two at once may spoil what they write: it is a rate, not an account.
+static mut BULK: Lately = Lately {
+    debt: 0,
+    at: 0,
+    spent: 0,
+};
 
 /// The verdict "let it pass": the only one there is here.
 const PASS: i32 = 1;
@@ -144,7 +142,9 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
     if excluded {
         return count(counters, offset_of!(KernelCounters, excluded), 1);
     }
-    let (wanted, shed) = match judge(ctx, kind, from, len, owner) {
+    // SAFETY: the helper takes nothing.
+    let time = unsafe { bpf_ktime_get_boot_ns() };
+    let (wanted, shed) = match judge(ctx, kind, from, len, owner, time) {
         Verdict::Record { wanted, shed } => (wanted, shed),
         Verdict::LeaveOut(why) => return count(counters, left_out_by(why), 1),
     };
@@ -153,6 +153,7 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
     }
     let head = Head {
         kind,
+        time,
         from,
         len,
         wanted,
@@ -163,7 +164,7 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
 
 /// What of a packet is recorded, by the choice that holds now.
 #[inline(always)]
-fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner) -> Verdict {
+fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner, time: u64) -> Verdict {
     let whole = Verdict::Record {
         wanted: len,
         shed: false,
@@ -183,7 +184,13 @@ fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner) -> V
         ethernet: framed || from != 0,
     };
     let inward = matches!(kind, kind::PACKET_IN | kind::FRAME_IN);
-    decide(choice, &Passing { ctx, owner, inward }, span)
+    let passing = Passing {
+        ctx,
+        owner,
+        inward,
+        time,
+    };
+    decide(choice, &passing, span)
 }
 
 #[inline(always)]
@@ -201,16 +208,14 @@ struct Passing<'a> {
     ctx: &'a SkBuffContext,
     owner: Owner,
     inward: bool,
+    /// See [`PacketRecord::time`].
+    time: u64,
 }
 
 impl Bytes for Passing<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        let mut bytes = [0_u8; N];
-        // SAFETY: the helper is given this program's own context, and room for what it writes.
-        let loaded =
-            unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
-        (loaded == 0).then_some(bytes)
+        interfaces::load(self.ctx, at)
     }
 }
 
@@ -232,8 +237,7 @@ impl Packet for Passing<'_> {
         } else {
             headers.flow
         };
-        // SAFETY: the helper takes nothing.
-        let now = unsafe { bpf_ktime_get_boot_ns() };
+        let now = self.time;
         if let Some(known) = CONNECTIONS.get_ptr_mut(key) {
             // SAFETY: the kernel lends the value for as long as the program runs.
             let known = unsafe { &mut *known };
@@ -272,31 +276,18 @@ impl Packet for Passing<'_> {
         }
     }
 
-    /// Bursts are recorded whole, and what is long goes on in heads until half of a burst fits again: pieces that hang
-    /// together tell more than packets here and there. Two CPUs at once may take the same time: it is a rate, not an
-    /// account.
+    /// While bulk is spent, nothing is written, so that processors need not wait for each other's memory.
     #[inline(always)]
-    fn bulk_is_spent(&self, bytes: u32) -> bool {
-        // SAFETY: plain globals, of which the loader changes two after compilation, and the others are this program's.
+    fn bulk_is_spent(&self, bytes: u32, rate: u32) -> bool {
+        // SAFETY: plain globals, of which the loader changes one after compilation, and the other is this program's.
         unsafe {
-            let (cost, burst) = (
-                addr_of!(BULK_COST).read_volatile(),
-                addr_of!(BULK_BURST).read_volatile(),
-            );
-            if cost == 0 {
-                return false;
+            let burst = addr_of!(BULK_BURST).read_volatile();
+            match addr_of!(BULK).read_volatile().with(bytes, self.time, rate, burst) {
+                Some(lately) => addr_of_mut!(BULK).write_volatile(lately),
+                None => return true,
             }
-            let now = bpf_ktime_get_boot_ns();
-            if now < addr_of!(BULK_AGAIN).read_volatile() {
-                return true;
-            }
-            let paid = addr_of!(BULK_PAID).read_volatile().max(now) + (u64::from(bytes) * cost >> 8);
-            addr_of_mut!(BULK_PAID).write_volatile(paid);
-            if paid > now + burst {
-                addr_of_mut!(BULK_AGAIN).write_volatile(paid - burst / 2);
-            }
-            false
         }
+        false
     }
 }
 
@@ -304,6 +295,8 @@ impl Packet for Passing<'_> {
 #[derive(Clone, Copy)]
 struct Head {
     kind: u32,
+    /// See [`PacketRecord::time`].
+    time: u64,
     /// Where it begins in the context's bytes.
     from: u32,
     /// Its length from there on.
@@ -318,13 +311,12 @@ struct Head {
 fn hand_over(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
     let Head {
         kind,
+        time,
         from,
         len,
         wanted,
         owner,
     } = head;
-    // SAFETY: the helper takes nothing.
-    let time = unsafe { bpf_ktime_get_boot_ns() };
     // From here on the verifier knows nothing of how this came about, so it looks at the rest once for each size, and not
     // again for every way that leads here.
     let wanted = (unforeseen(u64::from(wanted) ^ time) ^ time) as u32;

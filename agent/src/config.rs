@@ -37,7 +37,7 @@ pub enum Command {
 
         /// How one would record
         #[command(flatten)]
-        config: Config,
+        config: Box<Config>,
     },
     /// Take away what agents that ran here have left in the kernel and nobody uses: programs, rings, pins
     Cleanup {
@@ -158,8 +158,8 @@ pub struct Config {
     #[arg(default_value = "64MiB", value_parser = buffer_size)]
     pub buffer_size: u32,
 
-    /// Bytes in a second that are recorded whole of bulk transfers once they last; 24MiB for each processor when not
-    /// given (eBPF)
+    /// Bytes in a second that are recorded whole of bulk transfers once they last. When not given, 24MiB for each
+    /// processor, 192MiB at most, and less, down to a sixteenth, while less than half of the processors are idle (eBPF)
     #[arg(long, value_name = "SIZE", value_parser = size, env = "WIRETAPE_BULK_RATE")]
     pub bulk_rate: Option<u64>,
 

@@ -21,7 +21,8 @@ use wiretape_agent::attribution::survey::Survey;
 use wiretape_agent::attribution::workloads::Workloads;
 use wiretape_agent::attribution::{Attributed, Teller};
 use wiretape_agent::capture::{self, Inherited, Opened, Waker, pins};
-use wiretape_agent::choice::budget::{self, Level};
+use wiretape_agent::choice::budget;
+use wiretape_agent::choice::bulk::BulkRate;
 use wiretape_agent::choice::desk::Desk;
 use wiretape_agent::choice::{Chooser, Prepared};
 use wiretape_agent::config::{Arguments, Backend, Command, Config, UseKubernetes, read_rules};
@@ -80,15 +81,18 @@ fn run(config: &Config) -> Result<()> {
         ..config.clone()
     };
     let workloads = Workloads::open(config.workloads.as_deref())?;
-    let prepared = Prepared::new(config.recording()?)?;
+    let chooser = Chooser::new(
+        Prepared::new(config.recording()?)?,
+        BulkRate::new(config.bulk_rate),
+    );
 
     let waker = Waker::new().context("no event can be waited for")?;
     let Opened {
         mut capture,
         backend,
         why,
-    } = capture::open(config, own_id, &prepared.choice(Level::default()), &waker)?;
-    tracing::info!("recording by {backend}: {why}; {}", prepared.recording());
+    } = capture::open(config, own_id, &chooser.choice(), &waker)?;
+    tracing::info!("recording by {backend}: {why}; {}", chooser.recording());
     if let (Some(Err(error)), "ebpf") = (&own, backend) {
         tracing::warn!("the agent's own traffic is recorded, because it has no cgroup of its own: {error:#}");
     }
@@ -138,9 +142,9 @@ fn run(config: &Config) -> Result<()> {
         None => wall_clock(),
     };
     let attributed = waiting.start(survey, since)?;
-    let (desk, orders) = Desk::new(prepared.recording().clone(), waker.clone());
+    let (desk, orders) = Desk::new(chooser.recording().clone(), waker.clone());
     let chosen = Chosen {
-        chooser: Chooser::new(prepared),
+        chooser,
         orders,
         keeper: budget::Keeper::new(config.budget()),
     };

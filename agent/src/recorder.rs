@@ -287,6 +287,9 @@ impl Recorder {
             order.done(changed.map_err(|error| format!("{:#}", anyhow::Error::from(error))));
         }
         let now = steady_clock();
+        if let Err(error) = self.chosen.chooser.spare(now, &mut *self.capture) {
+            tracing::error!("bulk is recorded as before: {:#}", anyhow::Error::from(error));
+        }
         if self.chosen.keeper.is_due(now)
             && let Some((level, limit)) = self.used().and_then(|used| self.chosen.keeper.look(used, now))
         {

@@ -157,11 +157,11 @@ impl Status {
         Recorded {
             recording: told.recording.clone(),
             since: told.since,
-            shedding: told
-                .level
-                .is_shedding()
-                .then(|| told.level.to_string())
-                .unwrap_or_default(),
+            shedding: if told.level.is_shedding() {
+                told.level.to_string()
+            } else {
+                String::new()
+            },
             left_out: capture.left_out.total(),
             shortened: capture.truncated,
         }

@@ -60,7 +60,7 @@ enum Told {
     Seen { cgroup: u64, at: Nanos },
     Made { cgroup: u64, path: String, at: Nanos },
     Started { cgroup: u64, process: String },
-    Happened(Event),
+    Happened(Box<Event>),
     PodsChanged,
     Reload,
 }
@@ -170,7 +170,7 @@ impl Teller {
 
     /// Something happened that is to go onto the tape.
     pub fn happened(&self, event: Event) {
-        self.tell(Told::Happened(event));
+        self.tell(Told::Happened(Box::new(event)));
     }
 
     /// What was told and could not be kept, and events that the recorder did not take.
@@ -216,7 +216,7 @@ fn attribute(mut survey: Survey, since: Nanos, wires: &Wires) {
                 Told::Made { cgroup, path, at } => survey.made(cgroup, &path, at),
                 Told::Started { cgroup, process } => survey.started(cgroup, &process),
                 Told::Happened(event) => {
-                    if !hand_on(event, &survey, wires) {
+                    if !hand_on(*event, &survey, wires) {
                         return;
                     }
                 }

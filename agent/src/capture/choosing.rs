@@ -173,7 +173,7 @@ impl Judged for Passing<'_> {
     }
 
     /// The source has copied it by now.
-    fn bulk_is_spent(&self, _: u32) -> bool {
+    fn bulk_is_spent(&self, _: u32, _: u32) -> bool {
         false
     }
 }

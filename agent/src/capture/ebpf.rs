@@ -94,7 +94,10 @@ mod tests {
     fn little_of_the_ring_is_left_empty() {
         for bytes in 1..=MAX_PACKET_BYTES as u32 {
             let room = room_for(bytes);
-            assert!(room >= bytes && room % 8 == 0, "{room} bytes for {bytes}");
+            assert!(
+                room >= bytes && room.is_multiple_of(8),
+                "{room} bytes for {bytes}"
+            );
             assert!(
                 room - bytes <= 40 || f64::from(room - bytes) <= 0.22 * f64::from(bytes),
                 "{room} bytes for {bytes}"

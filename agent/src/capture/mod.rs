@@ -21,7 +21,6 @@ mod wake;
 pub use wake::Waker;
 
 use std::io;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -389,8 +388,6 @@ pub struct Scope {
     pub interfaces: Interfaces,
     /// Size of the ring, a power of two.
     pub ring_bytes: u32,
-    /// Bytes of bulk in a second that are recorded whole in the long run.
-    pub bulk_rate: u64,
     /// What is recorded from the first packet on.
     pub choice: Choice,
     /// Where to pin what outlives the agent, if anything is to.
@@ -410,20 +407,10 @@ fn open_ebpf(
         excluded: tree.excluded,
         interfaces: config.interfaces,
         ring_bytes: config.ring_bytes(),
-        bulk_rate: config.bulk_rate.unwrap_or_else(usual_bulk_rate),
         choice: *choice,
         pin: config.pin(),
     };
     ebpf::EbpfCapture::open(scope, waker)
-}
-
-/// What recording bulk whole may take of each processor that the agent has: some three hundredths, kernel and disk
-/// included. At the rates at which bulk is sent, all of it would take more than sending it does.
-const BULK_RATE: u64 = 24 << 20;
-
-fn usual_bulk_rate() -> u64 {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    BULK_RATE * processors as u64
 }
 
 fn opened(capture: impl Capture + 'static, backend: &'static str, why: String) -> Opened {

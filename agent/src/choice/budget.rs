@@ -182,9 +182,7 @@ impl Keeper {
     /// Looks at what has been used by `now`, of the steady clock. Gives what is to be left out from now on, if that is
     /// another than before, and the limit that asks for it.
     pub fn look(&mut self, used: Used, now: Nanos) -> Option<(Level, &'static str)> {
-        let Some((then, before)) = self.last.replace((now, used)) else {
-            return None;
-        };
+        let (then, before) = self.last.replace((now, used))?;
         let passed = now.saturating_sub(then) as f64 / 1e9;
         if passed <= 0.0 {
             return None;

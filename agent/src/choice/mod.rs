@@ -7,16 +7,19 @@ mod rules;
 
 pub mod budget;
 
+pub mod bulk;
+
 pub mod desk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wiretape_agent_ebpf::choice::{ALL_FLOWS, Choice, Rule as KernelRule, asks, detail, one_in};
-use wiretape_tape::{Capture as HowMuch, Name, Record, Recording};
+use wiretape_tape::{Capture as HowMuch, Name, Nanos, Record, Recording};
 
 use crate::capture::{Capture, CaptureError};
 use budget::Level;
+use bulk::BulkRate;
 use filter::Filter;
 use rules::Rules;
 
@@ -46,8 +49,8 @@ impl Prepared {
         &self.recording
     }
 
-    /// As the programs take it, with what the budget asks for.
-    pub fn choice(&self, level: Level) -> Choice {
+    /// As the programs take it, with what the budget and the machine ask for.
+    fn choice(&self, level: Level, bulk: &BulkRate) -> Choice {
         let mut choice = Choice::EVERYTHING;
         let mut parts = 1;
         choice.rule = match self.recording.capture {
@@ -71,6 +74,7 @@ impl Prepared {
             choice.asks |= asks::RULES;
         }
         choice.shed = level.shed();
+        choice.bulk = bulk.of_tick();
         // A share of those that are asked for.
         choice.budget_flows = match level.parts() {
             1 => ALL_FLOWS,
@@ -95,16 +99,23 @@ fn rule(record: Record) -> KernelRule {
 pub struct Chooser {
     now: Prepared,
     level: Level,
+    bulk: BulkRate,
     rules: Rules,
 }
 
 impl Chooser {
     /// What holds from the beginning on.
-    pub fn new(now: Prepared) -> Self {
+    pub fn new(now: Prepared, bulk: BulkRate) -> Self {
         Self {
             now,
+            bulk,
             ..Self::default()
         }
+    }
+
+    /// What holds now, as the programs take it.
+    pub fn choice(&self) -> Choice {
+        self.now.choice(self.level, &self.bulk)
     }
 
     /// What is recorded.
@@ -126,7 +137,7 @@ impl Chooser {
         let (come, go): (BTreeMap<_, _>, BTreeMap<_, _>) =
             changes.into_iter().partition(|(_, rule)| rule.is_some());
         enter(come, capture)?;
-        capture.choose(&to.choice(self.level))?;
+        capture.choose(&to.choice(self.level, &self.bulk))?;
         enter(go, capture)?;
         self.now = to;
         Ok(())
@@ -137,8 +148,22 @@ impl Chooser {
     /// # Errors
     /// When the source cannot.
     pub fn shed(&mut self, level: Level, capture: &mut dyn Capture) -> Result<(), CaptureError> {
-        capture.choose(&self.now.choice(level))?;
+        capture.choose(&self.now.choice(level, &self.bulk))?;
         self.level = level;
+        Ok(())
+    }
+
+    /// Has as much of bulk recorded whole as the machine has to spare.
+    ///
+    /// # Errors
+    /// When the source cannot.
+    pub fn spare(&mut self, now: Nanos, capture: &mut dyn Capture) -> Result<(), CaptureError> {
+        if self.bulk.is_due(now)
+            && let Some(idle) = bulk::idle()
+            && self.bulk.look(idle, now)
+        {
+            capture.choose(&self.choice())?;
+        }
         Ok(())
     }
 

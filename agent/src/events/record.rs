@@ -15,6 +15,10 @@ const TCP_SYN_SENT: u16 = 2;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are events, and none is kept"
+)]
 pub enum Happened {
     /// A cgroup was made, at this path below the hierarchy's root.
     Made {

@@ -1,6 +1,6 @@
 //! More than can be held: sent = recorded + counted as lost, and the losses stand where and when they came about.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wiretape_tape::{LossStage, Nanos};
 
@@ -96,6 +96,66 @@ fn at_half_to_thirty_times_what_it_can_hold_every_datagram_is_on_the_tape_or_tol
                 agent.wait_for_condition("ring_overrun");
             }
             _ => {}
+        }
+    }
+}
+
+/// What bulk may have recorded whole in a second; a burst of it is half of the ring.
+const BULK_RATE: u64 = 1 << 20;
+const RING: u64 = 2 << 20;
+
+#[test]
+fn bulk_at_half_to_three_times_its_rate_is_on_the_tape_whole_or_in_heads_and_never_lost() {
+    if common::cannot_record() {
+        return;
+    }
+    const LENGTH: u64 = 5028;
+    let seconds = if long() { 30 } else { 6 };
+    for times in [0.5, 1.0, 2.0, 3.0] {
+        let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+        let (path, ring, bulk) = (
+            cgroup.path.to_string_lossy(),
+            RING.to_string(),
+            BULK_RATE.to_string(),
+        );
+        let flags = [
+            &["--backend", "ebpf", "--cgroup", &path][..],
+            &["--buffer-size", &ring, "--bulk-rate", &bulk],
+        ]
+        .concat();
+        let agent = Agent::start(dir.path(), &flags);
+        // Sent and received.
+        let rate = (BULK_RATE as f64 * times / 2.0 / LENGTH as f64) as u64;
+        let count = rate * seconds;
+        let begun = Instant::now();
+        Workload::start(
+            &format!("numbered {count} {rate} {}", LENGTH - 28),
+            &cgroup.child("shop"),
+            None,
+        )
+        .finish();
+        let took = begun.elapsed().as_secs_f64();
+        assert_eq!(agent.accounts(), (2 * count, 0), "each is sent and received");
+        let recorded = agent.recorded("all");
+        assert_eq!(recorded.len() as u64, 2 * count);
+        let whole = recorded
+            .iter()
+            .filter(|packet| packet.data.len() as u64 == LENGTH)
+            .count() as u64;
+        let heads = recorded.iter().filter(|packet| packet.data.len() == 128).count() as u64;
+        eprintln!("{times} times the rate of bulk: {whole} of {} whole", 2 * count);
+        assert_eq!(whole + heads, 2 * count);
+        assert_eq!(agent.metric("wiretape_agent_shed_total"), heads);
+        let most = RING as f64 / 2.0 + BULK_RATE as f64 * took + LENGTH as f64;
+        assert!(
+            (whole * LENGTH) as f64 <= most,
+            "{whole} packets are more than the rate"
+        );
+        if times <= 0.5 {
+            assert_eq!(heads, 0, "half of the rate is recorded whole");
+        }
+        if times >= 3.0 {
+            assert!(heads > 0, "three times the rate is too much");
         }
     }
 }

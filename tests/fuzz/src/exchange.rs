@@ -1,17 +1,19 @@
-//! What was said in the captures, without the packets it was said in.
+//! What was said in the captures and in exchanges of our own, without the packets it was said in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use wiretape_dissect::testing::{Recorded, Who, dissect};
 use wiretape_dissect::{End, FlowKey, Routed, Router};
 
+use crate::own;
+
 /// A connection or a flow of datagrams.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// The protocol of its first call, HTTP/2 told from HTTP/1; empty when it has none.
-    pub protocol: &'static str,
+    /// The protocols of its calls, HTTP/2 told from HTTP/1.
+    pub protocols: BTreeSet<&'static str>,
     /// Whether it goes over TCP.
     pub stream: bool,
     /// What each said, in turn. The client is whoever spoke first.
@@ -21,7 +23,7 @@ pub struct Exchange {
 /// Bytes kept of an exchange: the first ones are the most telling.
 const BYTES: usize = 64 << 10;
 
-/// Those of all captures, in the order of their files.
+/// Those of all captures, in the order of their files, and our own.
 pub fn read(corpora: &Path) -> Result<Vec<Exchange>> {
     let mut all = Vec::new();
     for file in wiretape_captures::captures(corpora, &["."])? {
@@ -29,6 +31,7 @@ pub fn read(corpora: &Path) -> Result<Vec<Exchange>> {
             wiretape_captures::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         all.extend(exchanges(&packets));
     }
+    all.extend(own::talks().iter().flat_map(|talk| exchanges(&talk.packets)));
     Ok(all)
 }
 
@@ -88,12 +91,13 @@ fn exchange(flow: Flow<'_>) -> Option<Exchange> {
         said.push((if end == client { Who::Client } else { Who::Server }, payload));
     }
     Some(Exchange {
-        protocol: calls
-            .first()
-            .map_or("", |call| match (call.protocol, call.version) {
+        protocols: calls
+            .iter()
+            .map(|call| match (call.protocol, call.version) {
                 ("http", "HTTP/2") => "http2",
                 (protocol, _) => protocol,
-            }),
+            })
+            .collect(),
         stream: flow.stream,
         said,
     })

@@ -1,10 +1,12 @@
-//! Exchanges of the captures in `../shared/corpora`, mutated, cut into other segments, with gaps, through the dissector.
+//! Exchanges of the captures in `../shared/corpora`, and some of our own, mutated, cut into other segments, with gaps,
+//! through the dissector.
 //!
 //! A case is a pure function of the captures, the seed and its number, so one that fails is run again by these. What
 //! crashes, takes more than a second of CPU time or more memory than its limit is written to a file as a capture, and fails.
 
 mod case;
 mod exchange;
+mod own;
 mod random;
 mod traits;
 mod watch;
@@ -30,7 +32,7 @@ struct Options {
     /// How long, in CPU time
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Only exchanges of this protocol, as calls name it, or http2; without it, all, those of no known protocol too
+    /// Only exchanges with calls of this protocol, as calls name it, or http2; without it, all, those without any too
     #[arg(long)]
     protocol: Option<String>,
     /// Other seeds give other cases
@@ -57,7 +59,7 @@ fn main() -> Result<()> {
     };
     let mut exchanges = exchange::read(&corpora)?;
     if let Some(protocol) = &options.protocol {
-        exchanges.retain(|exchange| exchange.protocol == protocol);
+        exchanges.retain(|exchange| exchange.protocols.contains(protocol.as_str()));
     }
     ensure!(
         !exchanges.is_empty(),

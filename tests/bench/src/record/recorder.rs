@@ -192,6 +192,9 @@ fn agent(scene: &Scene, tape: &Tape<'_>) -> Result<Recorder> {
         "bench",
         "--tape-size",
         TAPE_SIZE,
+        // Pinned, its programs would go on while others record.
+        "--pin",
+        "none",
     ]);
     if !tape
         .agent

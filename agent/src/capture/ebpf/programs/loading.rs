@@ -108,7 +108,7 @@ pub(super) enum Programs {
 /// Loaded, and attached to nothing yet.
 pub(super) enum Loaded {
     SocketsOnly(Ebpf),
-    WithInterfaces(InterfaceTap),
+    WithInterfaces(Box<InterfaceTap>),
 }
 
 impl Loaded {
@@ -172,13 +172,10 @@ pub(super) fn load(
         };
     }
     let wake_shift = scope.ring_bytes.ilog2() - WAKE_PART;
-    // 256ths of a nanosecond for a byte; a burst is what half of the ring holds.
-    let bulk_cost = ((256_000_000_000 / scope.bulk_rate.max(1)).max(1)).min(u64::from(u32::MAX));
-    let bulk_burst = (u64::from(scope.ring_bytes / 2) * bulk_cost) >> 8;
+    let bulk_burst = u64::from(scope.ring_bytes / 2);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("BULK_BURST", &bulk_burst, true)
-        .override_global("BULK_COST", &bulk_cost, true)
         .override_global("EXCLUDED", &exclusions[..], true)
         .override_global("MARK", &mark, true)
         .override_global("NAMESPACE_AT", &namespace_at[..], true)

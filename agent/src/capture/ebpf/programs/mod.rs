@@ -122,7 +122,7 @@ impl EbpfCapture {
             tap_interfaces(&scope, mark, pins)
         };
         let mut loaded = match tapped {
-            Some(tap) => Loaded::WithInterfaces(tap),
+            Some(tap) => Loaded::WithInterfaces(Box::new(tap)),
             None => Loaded::SocketsOnly(load(&scope, 0, [0; 2], pins)?),
         };
         let ebpf = loaded.ebpf();
@@ -169,7 +169,7 @@ impl EbpfCapture {
             Loaded::WithInterfaces(tap) => {
                 let home = scope.interfaces == Interfaces::All;
                 Programs::Interfaces {
-                    _follower: Follower::start(scope.recorded, home, tap)?,
+                    _follower: Follower::start(scope.recorded, home, *tap)?,
                 }
             }
         };

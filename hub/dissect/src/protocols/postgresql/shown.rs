@@ -19,9 +19,8 @@ pub(super) fn comment_len(text: &str) -> usize {
     }
     // Those of PostgreSQL may stand in each other.
     let mut depth = 0_usize;
-    let mut bytes = text.bytes().enumerate();
     let mut last = 0;
-    while let Some((at, byte)) = bytes.next() {
+    for (at, byte) in text.bytes().enumerate() {
         let pair = (last, byte);
         last = byte;
         match pair {
