@@ -7,6 +7,7 @@
 use crate::error::{Problem, Span};
 use crate::lexer::{Token, TokenKind, tokens};
 use crate::limits::{LIST_ENTRIES, NESTING};
+use crate::suggest::suggestion;
 use crate::syntax::{Node, NodeKind, Operator};
 
 /// Comparisons, and `in`.
@@ -38,7 +39,18 @@ pub(crate) fn parse(text: &str) -> Result<Option<Node>, Problem> {
     let node = parser.expression()?;
     match parser.peek() {
         TokenKind::End => Ok(Some(node)),
-        _ => Err(parser.expected("an operator or the end")),
+        found => {
+            let problem = parser.expected("an operator or the end");
+            let words = INFIX_WORDS.iter().copied().chain(["and", "or", "in"]);
+            let meant = match found {
+                TokenKind::Word(word) => suggestion(word, words),
+                _ => None,
+            };
+            Err(match meant {
+                Some(meant) => problem.hint(meant),
+                None => problem,
+            })
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! request of gRPC is told by its content type. The operations are those of the JSON; a message becomes their parameters,
 //! and their answer is read into a message.
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Version, header};
 use axum::middleware::Next;
@@ -15,7 +16,8 @@ use tonic::{Code, Status};
 use tonic_reflection::server::{Builder, Error};
 
 use super::operations::{Operation, operation, service};
-use super::params::{MAX_BODY, Params};
+use super::params::Params;
+use super::request::{self, MAX_BODY};
 use super::{ApiError, App};
 use messages::delayed_dissection_server::{DelayedDissection, DelayedDissectionServer};
 use messages::{DeleteResponse, Dissection, DissectionRequest, ListRequest, ListResponse};
@@ -38,7 +40,7 @@ pub(super) fn routes(app: App) -> Result<axum::Router, Error> {
     let routes = Routes::new(service)
         .add_service(described().build_v1()?)
         .add_service(described().build_v1alpha()?);
-    Ok(routes.prepare().into_axum_router())
+    Ok(routes.prepare().into_axum_router().fallback(no_method))
 }
 
 /// Takes the requests of gRPC, and leaves the others to the routes. Over HTTP/1 there are no trailers that its clients
@@ -55,6 +57,17 @@ pub(super) async fn or_else(
         Ok(answer) => answer.into_response(),
         Err(never) => match never {},
     }
+}
+
+/// A method that is not there. What was sent is read all the same: who is answered before that has its stream reset behind
+/// the answer (RFC 9113 section 8.1), and clients such as curl then lose the answer.
+async fn no_method(asked: Request) -> Response {
+    let path = crate::snapshots::shown(asked.uri().path());
+    if let Err(error) = request::read(asked.into_body()).await {
+        return error.into_status().into_http::<Body>();
+    }
+    let told = format!("there is no method {path}; reflection tells those that there are");
+    Status::unimplemented(told).into_http::<Body>()
 }
 
 /// How an answer of gRPC ended, where it is one that ended without a message.

@@ -3,11 +3,15 @@
 
 mod server;
 
+mod access;
+
 mod param;
 
 mod routes;
 
 mod params;
+
+mod request;
 
 mod operations;
 
@@ -36,11 +40,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
+pub use access::Access;
 pub use error::ApiError;
-pub use mcp::{Access, Remote};
+pub use mcp::Remote;
 pub use server::{serve, serve_stdio, serve_stdio_of};
 
 use crate::hub::Hub;
+use rest::Streams;
 use tools::Answers;
 
 /// Exports under way at the same time. Each keeps a thread and about 2 MiB per node.
@@ -53,6 +59,10 @@ pub struct App {
     requests: Arc<Requests>,
     exports: Arc<Semaphore>,
     answers: Arc<Answers>,
+    access: Arc<Access>,
+    streams: Arc<Streams>,
+    /// Ends what would go on for ever.
+    stop: CancellationToken,
 }
 
 /// Requests answered, by the class of their status.
@@ -66,9 +76,12 @@ struct Requests {
 }
 
 impl App {
-    fn new(hub: Arc<Hub>) -> Self {
+    fn new(hub: Arc<Hub>, access: &Access, stop: CancellationToken) -> Self {
         Self {
             hub,
+            access: Arc::new(access.clone()),
+            streams: Arc::default(),
+            stop,
             requests: Arc::default(),
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
             answers: Arc::default(),
@@ -86,12 +99,12 @@ impl App {
 }
 
 /// All routes, each with and without `/api` in front: the front of a cluster strips it, clients write either. `stop`
-/// ends the sessions of MCP.
+/// ends the sessions of MCP and the streams of live calls.
 pub fn router(hub: Arc<Hub>, access: &Access, stop: CancellationToken) -> io::Result<Router> {
-    let app = App::new(hub);
+    let app = App::new(hub, access, stop.clone());
     let routes = rest::routes()
         .merge(rpc::routes())
-        .merge(mcp::Door::new(app.clone(), access, stop).routes())
+        .merge(mcp::Door::new(app.clone(), stop).routes())
         .method_not_allowed_fallback(wrong_method);
     let grpc = grpc::routes(app.clone()).map_err(io::Error::other)?;
     Ok(Router::new()

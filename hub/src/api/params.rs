@@ -2,23 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::Body;
-use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
-use axum::http::{HeaderMap, header};
-use futures::StreamExt;
 use serde_json::Value;
 
 use super::ApiError;
 use super::operations::calls::Opened;
-use super::routes::{self, Route};
+use super::routes::Route;
 use crate::query::{Zone, nearest};
 use crate::snapshots::{shown, window};
-
-/// Longest body that is read. The largest request there is names a window, some nodes and a filter.
-pub const MAX_BODY: usize = 1 << 20;
-/// A longer body is thrown away up to here, so that its sender reads the answer instead of a broken connection.
-const MAX_DISCARDED: usize = 64 << 20;
 
 /// Every spelling of the parameter that names a time zone.
 const ZONE: &[&str] = &["time_zone", "timezone", "tz"];
@@ -31,7 +21,7 @@ const ZONE: &[&str] = &["time_zone", "timezone", "tz"];
 pub struct Params {
     given: BTreeMap<String, Value>,
     /// The route that they came by; tools have none.
-    route: Option<&'static Route>,
+    pub(super) route: Option<&'static Route>,
     /// Read when first asked for.
     zone: Option<Zone>,
     /// The dissection that is asked, once it has been looked for.
@@ -78,9 +68,13 @@ impl Params {
             _ => None,
         };
         let nanos = millis.and_then(|millis| millis.checked_mul(1_000_000));
-        nanos
-            .map(Some)
-            .ok_or_else(|| wrong(&name, "a time in Unix milliseconds", &value))
+        nanos.map(Some).ok_or_else(|| {
+            wrong(
+                &name,
+                "a time in Unix milliseconds or RFC 3339 (2026-03-29T01:00:00Z)",
+                &value,
+            )
+        })
     }
 
     /// A length of time such as `1h`; a bare number counts milliseconds. In nanoseconds here.
@@ -316,88 +310,6 @@ impl Params {
             .iter()
             .any(|name| self.given.get(*name).is_some_and(|value| !value.is_null()))
     }
-}
-
-impl<S: Send + Sync> FromRequest<S> for Params {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let mut params = Self::default();
-        let query: Query<Vec<(String, String)>> = Query::try_from_uri(request.uri()).map_err(|error| {
-            ApiError::bad_request(format!(
-                "the query cannot be read: {error}; percent-encode its values"
-            ))
-        })?;
-        for (name, value) in query.0 {
-            params.give(&name, Value::String(value));
-        }
-        let (mut head, body) = request.into_parts();
-        match RawPathParams::from_request_parts(&mut head, &()).await {
-            Ok(path) => {
-                for (name, value) in &path {
-                    params.give(name, Value::String(value.to_owned()));
-                }
-            }
-            Err(RawPathParamsRejection::InvalidUtf8InPathParam(error)) => {
-                return Err(ApiError::bad_request(format!("the path cannot be read: {error}")));
-            }
-            // The route has none.
-            Err(_) => {}
-        }
-        let body = read(body).await?;
-        if !body.is_empty() {
-            check_kind(&head.headers)?;
-            params.give_json(&body, "the body")?;
-        }
-        params.route = routes::of(&head.method, head.uri.path());
-        params.check()?;
-        Ok(params)
-    }
-}
-
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
-    let mut stream = body.into_data_stream();
-    let mut bytes = Vec::new();
-    let mut length = 0_usize;
-    while let Some(part) = stream.next().await {
-        let part = part.map_err(|error| ApiError::bad_request(format!("the body broke off: {error}")))?;
-        length += part.len();
-        if length > MAX_DISCARDED {
-            break;
-        }
-        if length <= MAX_BODY {
-            bytes.extend_from_slice(&part);
-        }
-    }
-    if length > MAX_BODY {
-        return Err(ApiError::too_large(format!(
-            "the body is longer than {MAX_BODY} bytes; no request here needs that"
-        )));
-    }
-    Ok(bytes)
-}
-
-/// JSON is read under any name (curl's default says it is a form), other encodings are told apart by theirs.
-fn check_kind(headers: &HeaderMap) -> Result<(), ApiError> {
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or_default();
-    if [
-        "application/proto",
-        "application/grpc",
-        "application/connect",
-        "multipart/",
-    ]
-    .iter()
-    .any(|not| kind.starts_with(not))
-    {
-        return Err(ApiError::wrong_kind(format!(
-            "a body of type {} is not read here; send application/json",
-            shown(kind)
-        )));
-    }
-    Ok(())
 }
 
 fn wrong(name: &str, wanted: &str, got: &Value) -> ApiError {

@@ -47,7 +47,8 @@ pub async fn serve(
 
 /// Speaks MCP over stdin and stdout about a hub in this process, until the other side ends or `stop`; then stops the hub.
 pub async fn serve_stdio(hub: Arc<Hub>, stop: CancellationToken) -> anyhow::Result<()> {
-    let spoken = speak(Backend::Here(App::new(Arc::clone(&hub))), stop).await;
+    let app = App::new(Arc::clone(&hub), &Access::default(), stop.clone());
+    let spoken = speak(Backend::Here(app), stop).await;
     hub.stop().await;
     spoken
 }

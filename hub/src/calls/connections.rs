@@ -11,6 +11,7 @@ use super::names::Names;
 use super::peers::{AddressTexts, PeerColumns, asking};
 use super::rows::{JSON_BITS, ROWS, flow_id, node, number};
 use super::schema::{self, COLUMNS as CALLS, Column, Kind, column};
+use super::session;
 use super::writer::{Table, TakeLeaf};
 
 /// What is told of a connection before its peers, which have the columns that calls' peers have.
@@ -281,6 +282,8 @@ impl ConnectionRows {
 
 impl Table for ConnectionRows {
     type Record = ConnectionRecord;
+
+    const NAME: &'static str = session::CONNECTIONS;
 
     /// Some 14,000 rows, of seventy numbers each.
     const MEMORY: usize = 8 << 20;

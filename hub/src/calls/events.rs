@@ -12,9 +12,11 @@ use wiretape_tape::{Event, Nanos};
 
 use super::WriteError;
 use super::columns::{Leaf, NumberColumn, Ordered, WordColumn};
+use super::growing::Growing;
 use super::names::Names;
 use super::rows::{ROWS, node, number};
 use super::schema::{self, Column, Kind, column};
+use super::session;
 use super::writer::{PartWriter, Table, TakeLeaf, Written};
 
 /// Most events remembered so that one that a restarted hub took down again is in the table once: 1 MB.
@@ -101,15 +103,16 @@ pub struct EventTable {
 }
 
 impl EventTable {
-    /// Creates the file of its only part. `nodes` are the nodes' names by number of tape.
+    /// Creates the file of its only part, one of the `tables`. `nodes` are the nodes' names by number of tape.
     pub fn create(
         path: &Path,
         names: Arc<Names>,
         nodes: Arc<[String]>,
         window: Option<(Nanos, Nanos)>,
+        tables: &Arc<Growing>,
     ) -> Result<Self, WriteError> {
         Ok(Self {
-            part: PartWriter::create(path, EventRows::new(names, nodes), 1)?,
+            part: PartWriter::create(path, EventRows::new(names, nodes), 1)?.growing(tables)?,
             window,
             told: FxHashSet::default(),
             stored: 0,
@@ -134,6 +137,9 @@ impl EventTable {
             }
             self.stored += 1;
             self.failed = self.part.push(&[TapeEvent { tape, event }]).err();
+        }
+        if self.failed.is_none() {
+            self.failed = self.part.show().err();
         }
     }
 
@@ -278,6 +284,8 @@ impl EventRows {
 
 impl Table for EventRows {
     type Record = TapeEvent;
+
+    const NAME: &'static str = session::EVENTS;
 
     /// Some ten thousand events.
     const MEMORY: usize = 4 << 20;

@@ -13,6 +13,7 @@ use super::dns::Resolved;
 use super::names::NodeName;
 use super::rows::{ROWS, number};
 use super::schema::{self, Column, Kind, column};
+use super::session;
 use super::writer::{Table, TakeLeaf};
 
 /// What stands between the addresses of a name.
@@ -183,6 +184,8 @@ impl NameRows {
 
 impl Table for NameRows {
     type Record = KnownName;
+
+    const NAME: &'static str = session::NAMES;
 
     /// Some thousand names with their labels.
     const MEMORY: usize = 4 << 20;

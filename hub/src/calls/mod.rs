@@ -21,6 +21,8 @@ pub mod events;
 
 mod writer;
 
+pub mod growing;
+
 pub mod packets;
 
 pub mod parts;

@@ -24,10 +24,11 @@ use datafusion::parquet::arrow::arrow_reader::{
 use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
 use datafusion::parquet::basic::Encoding;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
-use datafusion::parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use datafusion::parquet::file::reader::{ChunkReader, Length};
 use datafusion::parquet::file::statistics::Statistics;
 
+use super::growing::GrownPart;
 use super::schema::{self, Kind};
 
 /// Footers of parts kept in memory, in bytes, over all dissections. Those asked for longest ago go first.
@@ -51,7 +52,7 @@ pub struct Group {
 }
 
 struct Part {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     /// To read texts as they are.
     plain: ArrowReaderMetadata,
@@ -72,30 +73,29 @@ pub enum Texts {
 }
 
 impl Parts {
-    /// The parts in a folder (the one that holds them). Those of the same owner are opened once, as long as their
-    /// footers have room: an owner's parts never change.
+    /// The parts of an owner, which are opened once, as long as their footers have room: an owner's parts never change.
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn of(owner: u64, folder: &Path) -> Result<Arc<Self>> {
+    pub fn of(owner: u64, open: impl FnOnce() -> Result<Self>) -> Result<Arc<Self>> {
         static OPEN: Mutex<Vec<(u64, Arc<Parts>)>> = Mutex::new(Vec::new());
         // The list is whole even if a thread died while it held it.
-        let open = || OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = {
-            let mut open = open();
-            let at = open.iter().position(|(known, _)| *known == owner);
-            at.map(|at| open.remove(at).1)
+            let mut known = lock();
+            let at = known.iter().position(|(known, _)| *known == owner);
+            at.map(|at| known.remove(at).1)
         };
         let parts = match known {
             Some(parts) => parts,
-            None => Arc::new(Self::open(folder)?),
+            None => Arc::new(open()?),
         };
-        let mut open = open();
-        open.retain(|(known, _)| *known != owner);
-        open.push((owner, Arc::clone(&parts)));
-        let mut bytes: usize = open.iter().map(|(_, parts)| parts.bytes).sum();
-        while bytes > FOOTER_MEMORY && open.len() > 1 {
-            bytes -= open.remove(0).1.bytes;
+        let mut known = lock();
+        known.retain(|(known, _)| *known != owner);
+        known.push((owner, Arc::clone(&parts)));
+        let mut bytes: usize = known.iter().map(|(_, parts)| parts.bytes).sum();
+        while bytes > FOOTER_MEMORY && known.len() > 1 {
+            bytes -= known.remove(0).1.bytes;
         }
         Ok(parts)
     }
@@ -113,12 +113,27 @@ impl Parts {
             }
         }
         paths.sort();
+        Self::all(paths.into_iter().map(Part::open))
+    }
+
+    /// Opens parts that are still being written.
+    ///
+    /// # Errors
+    /// They are of no schema that can be read.
+    pub fn grown<'g>(parts: impl Iterator<Item = &'g GrownPart>) -> Result<Self> {
+        Self::all(parts.map(|part| {
+            let file = Arc::clone(part.file());
+            Part::new(part.path().to_owned(), file, Arc::clone(part.metadata()))
+        }))
+    }
+
+    fn all(opened: impl Iterator<Item = Result<Part>>) -> Result<Self> {
         let mut parts = Self {
             groups: Vec::new(),
             bytes: 0,
         };
-        for path in paths {
-            let part = Arc::new(Part::open(path)?);
+        for part in opened {
+            let part = Arc::new(part?);
             let metadata = part.plain.metadata();
             parts.bytes += metadata.memory_size();
             parts
@@ -149,6 +164,10 @@ impl Part {
             .with_column_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = Arc::clone(ArrowReaderMetadata::load(&Pages(&file), options)?.metadata());
+        Self::new(path, Arc::new(file), metadata)
+    }
+
+    fn new(path: PathBuf, file: Arc<File>, metadata: Arc<ParquetMetaData>) -> Result<Self> {
         let stored = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None)?;
         let read_as = |texts| {
             let schema = Arc::new(stored_as(&stored, texts));
@@ -405,7 +424,11 @@ impl Read for Tail {
     }
 }
 
-fn read_at(file: &File, start: u64, length: usize) -> io::Result<Bytes> {
+/// Bytes of a file.
+///
+/// # Errors
+/// It cannot be read, or ends before them.
+pub(super) fn read_at(file: &File, start: u64, length: usize) -> io::Result<Bytes> {
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, start)?;
     Ok(bytes.into())

@@ -13,6 +13,7 @@ use super::dns::{DnsName, said};
 use super::names::{Identity, Names};
 use super::peers::{AddressTexts, PeerColumns, asking};
 use super::schema::schema;
+use super::session;
 use super::writer::{Table, TakeLeaf};
 
 /// Rows after which it is looked whether a page is full.
@@ -244,6 +245,8 @@ impl Rows {
 
 impl Table for Rows {
     type Record = Call;
+
+    const NAME: &'static str = session::TABLE;
 
     /// Some 45,000 rows of usual calls.
     const MEMORY: usize = 24 << 20;

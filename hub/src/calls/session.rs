@@ -1,5 +1,7 @@
 //! The tables, opened for questions by DataFusion.
 
+mod growing;
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -10,6 +12,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use self::growing::GrownTable;
+use super::growing::Grown;
 use super::{connections, events, known, schema};
 
 /// Name of the table of calls in a session.
@@ -36,12 +40,7 @@ const BATCH_ROWS: usize = 4096;
 
 /// A session on the tables in these folders (those which hold the parts). Nothing is read yet.
 pub fn open(calls: &Path, connections: &Path, names: &Path, told: &Path) -> Result<SessionContext> {
-    let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
-    let parquet = &mut config.options_mut().execution.parquet;
-    // Filters run while columns are decoded, so that headers of calls that do not match are never read.
-    parquet.pushdown_filters = true;
-    parquet.reorder_filters = true;
-    let context = SessionContext::new_with_config_rt(config, runtime()?);
+    let context = session()?;
     register(&context, TABLE, calls, schema::reading_schema())?;
     for (name, folder, schema) in [
         (CONNECTIONS, connections, connections::reading_schema()),
@@ -53,6 +52,30 @@ pub fn open(calls: &Path, connections: &Path, names: &Path, told: &Path) -> Resu
         }
     }
     Ok(context)
+}
+
+/// A session on tables that are still being written.
+pub fn grown(tables: &Grown) -> Result<SessionContext> {
+    let context = session()?;
+    for (name, schema) in [
+        (TABLE, schema::reading_schema()),
+        (CONNECTIONS, connections::reading_schema()),
+        (NAMES, known::reading_schema()),
+        (EVENTS, events::reading_schema()),
+    ] {
+        let table = GrownTable::new(schema, tables.parts(name));
+        context.register_table(name, Arc::new(table))?;
+    }
+    Ok(context)
+}
+
+fn session() -> Result<SessionContext> {
+    let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
+    let parquet = &mut config.options_mut().execution.parquet;
+    // Filters run while columns are decoded, so that headers of calls that do not match are never read.
+    parquet.pushdown_filters = true;
+    parquet.reorder_filters = true;
+    Ok(SessionContext::new_with_config_rt(config, runtime()?))
 }
 
 fn register(context: &SessionContext, name: &str, folder: &Path, schema: SchemaRef) -> Result<()> {

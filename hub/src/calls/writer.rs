@@ -4,22 +4,28 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
 use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::metadata::FileMetaData;
 use datafusion::parquet::file::properties::{WriterProperties, WriterVersion};
 use datafusion::parquet::file::writer::SerializedFileWriter;
 use datafusion::parquet::schema::types::SchemaDescPtr;
 
 use super::WriteError;
 use super::columns::{Leaf, PartFile};
+use super::growing::{Growing, Teller};
 
 /// Most rows of a row group: the unit that a query skips by its statistics, and reads in parallel.
 const ROW_GROUP_ROWS: usize = 64 * 1024;
 
 /// Rows after which it is looked how much memory they take.
 const LOOK: usize = 1024;
+
+/// Longest time that rows wait in a row group under way, where somebody may ask for them already.
+const SHOWN_AFTER: Duration = Duration::from_secs(5);
 
 /// Bytes collected before they are written to the file.
 const FILE_BUFFER: usize = 256 << 10;
@@ -28,6 +34,9 @@ const FILE_BUFFER: usize = 256 << 10;
 pub trait Table {
     /// What becomes a row.
     type Record;
+
+    /// The table's name.
+    const NAME: &'static str;
 
     /// Bytes that all writers of a job together hold back in unfinished row groups. Each worker's share closes its row
     /// group early, so that memory does not grow with the number of workers.
@@ -65,6 +74,12 @@ pub struct PartWriter<T> {
     writer: SerializedFileWriter<PartFile>,
     columns: SchemaDescPtr,
     memory: usize,
+    /// Who tells of its row groups before it ends.
+    teller: Option<Teller>,
+    /// Row groups that are closed.
+    closed: usize,
+    /// When the last one was.
+    last: Instant,
 }
 
 /// A whole part, which the disk need not have yet.
@@ -89,10 +104,9 @@ impl Written {
 impl<T: Table> PartWriter<T> {
     /// Creates the file. `workers` is how many such parts are written at the same time.
     pub fn create(path: &Path, rows: T, workers: usize) -> Result<Self, WriteError> {
-        let file = File::create_new(path).map_err(|source| WriteError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).open(path);
+        let file = file.map_err(|source| WriteError::io(path, source))?;
         let file = BufWriter::with_capacity(FILE_BUFFER, file);
         let (columns, writer) = open(file, &T::schema()).map_err(|e| WriteError::format(path, e))?;
         let memory = T::MEMORY / workers.max(1);
@@ -102,7 +116,30 @@ impl<T: Table> PartWriter<T> {
             writer,
             columns,
             memory,
+            teller: None,
+            closed: 0,
+            last: Instant::now(),
         })
+    }
+
+    /// Lets its rows be asked for before it ends.
+    ///
+    /// # Errors
+    /// The file cannot be opened once more.
+    pub fn growing(mut self, tables: &Arc<Growing>) -> Result<Self, WriteError> {
+        let file = self.writer.inner().get_ref().try_clone();
+        let file = file.map_err(|source| WriteError::io(&self.path, source))?;
+        let properties = self.writer.properties();
+        let footer = FileMetaData::new(
+            properties.writer_version().as_num(),
+            0,
+            Some(properties.created_by().to_owned()),
+            properties.key_value_metadata().cloned(),
+            Arc::clone(&self.columns),
+            None,
+        );
+        self.teller = Some(tables.part(T::NAME, &self.path, file, footer));
+        Ok(self)
     }
 
     /// Appends rows, of which few at a time cost least.
@@ -117,11 +154,36 @@ impl<T: Table> PartWriter<T> {
         Ok(())
     }
 
+    /// Whether no row waits in a row group under way.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How many row groups are closed.
+    pub fn closed(&self) -> usize {
+        self.closed
+    }
+
+    /// Closes the row group under way if none was closed for long. To be called now and then.
+    pub fn show(&mut self) -> Result<(), WriteError> {
+        if self.last.elapsed() < SHOWN_AFTER {
+            return Ok(());
+        }
+        self.end_row_group()
+    }
+
+    /// Closes the row group under way, if there are rows in it.
+    pub fn end_row_group(&mut self) -> Result<(), WriteError> {
+        self.last = Instant::now();
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.write_row_group()
+    }
+
     /// Writes what is left, and the footer.
     pub fn finish(mut self) -> Result<Written, WriteError> {
-        if !self.rows.is_empty() {
-            self.write_row_group()?;
-        }
+        self.end_row_group()?;
         let path = self.path;
         let buffered = self
             .writer
@@ -129,10 +191,7 @@ impl<T: Table> PartWriter<T> {
             .map_err(|e| WriteError::format(&path, e))?;
         match buffered.into_inner() {
             Ok(file) => Ok(Written { path, file }),
-            Err(error) => Err(WriteError::Io {
-                path,
-                source: error.into_error(),
-            }),
+            Err(error) => Err(WriteError::io(&path, error.into_error())),
         }
     }
 
@@ -147,13 +206,28 @@ impl<T: Table> PartWriter<T> {
                     .ok_or_else(|| ParquetError::General("more columns than the schema has".to_owned()))?;
                 leaf.finish(Arc::clone(column), &mut group)
             })?;
-            group.close().map(drop)
+            group.close()
         };
-        write().map_err(|e| WriteError::format(&self.path, e))
+        let group = write().map_err(|e| WriteError::format(&self.path, e))?;
+        self.closed += 1;
+        self.last = Instant::now();
+        if let Some(teller) = &self.teller {
+            let flushed = self.writer.flush();
+            flushed.map_err(|source| WriteError::io(&self.path, source))?;
+            teller.closed(group);
+        }
+        Ok(())
     }
 }
 
 impl WriteError {
+    fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
     fn format(path: &Path, error: impl std::fmt::Display) -> Self {
         Self::Format {
             path: path.to_owned(),

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wiretape_tape::Nanos;
 
 use super::clocks::Clocks;
-use crate::calls::NodeName;
+use crate::calls::growing::{Growing, Grown};
+use crate::calls::{NodeName, schema, session};
 use crate::losses::Lost;
 
 /// Most files of one job: their number fills the upper 16 bits of a packet's location
@@ -55,6 +57,18 @@ pub struct Progress {
     packets: AtomicU64,
     calls: AtomicU64,
     cancelled: AtomicBool,
+    /// What is known of the job before its first packet.
+    begun: OnceLock<Summary>,
+    tables: Arc<Growing>,
+}
+
+/// A dissection under way, as far as it can be asked at one moment.
+#[derive(Clone, Debug)]
+pub struct Partial {
+    /// What can be told so far: of counts and times those of the tables.
+    pub summary: Summary,
+    /// The tables.
+    pub tables: Grown,
 }
 
 impl Progress {
@@ -98,8 +112,35 @@ impl Progress {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    pub(super) fn begin(&self, bytes_total: u64) {
-        self.bytes_total.store(bytes_total, Ordering::Relaxed);
+    /// The dissection as far as it is, or as it was after its first `age` row groups. `None` where it never was that far.
+    pub fn partial(&self, age: Option<usize>) -> Option<Partial> {
+        let tables = self.tables.after(age)?;
+        let begun = self.begun.get().cloned();
+        let calls = tables.span(session::TABLE);
+        let summary = Summary {
+            packets: self.packets(),
+            calls: tables.rows(session::TABLE),
+            connections: tables.rows(session::CONNECTIONS),
+            events: tables.rows(session::EVENTS),
+            first_call: calls.map(|(first, _)| first),
+            last_call: calls.map(|(_, last)| last),
+            ..begun.unwrap_or_else(|| Summary {
+                schema: schema::VERSION,
+                ..Summary::default()
+            })
+        };
+        Some(Partial { summary, tables })
+    }
+
+    /// The tables that it writes.
+    pub(super) fn tables(&self) -> &Arc<Growing> {
+        &self.tables
+    }
+
+    pub(super) fn begin(&self, begun: Summary) {
+        self.bytes_total.store(begun.bytes, Ordering::Relaxed);
+        // A progress is of one job.
+        let _ = self.begun.set(begun);
         self.bytes_done.store(0, Ordering::Relaxed);
         self.packets.store(0, Ordering::Relaxed);
         self.calls.store(0, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use wiretape_dissect::{Datagram, SHARDS, Segment};
+use wiretape_tape::Nanos;
 
 use super::chunks::Lease;
 use super::worker::Worker;
@@ -26,6 +27,8 @@ pub(super) struct Batch {
     chunks: Vec<Arc<Lease>>,
     /// Bytes that were put together from fragments.
     wholes: Vec<Vec<u8>>,
+    /// The reader is that far: earlier packets of these shards are in this batch, or in one before it.
+    until: Nanos,
 }
 
 struct Item {
@@ -41,6 +44,13 @@ pub(super) enum Unit {
 }
 
 impl Unit {
+    fn ts(&self) -> Nanos {
+        match self {
+            Self::Segment(segment) => segment.ts,
+            Self::Datagram(datagram) => datagram.ts,
+        }
+    }
+
     fn payload<'a>(&self, data: &'a [u8]) -> &'a [u8] {
         match self {
             Self::Segment(segment) => segment.payload(data),
@@ -76,7 +86,18 @@ impl Batch {
         }
     }
 
+    /// How far the reader is.
+    pub(super) fn until(&self) -> Nanos {
+        self.until
+    }
+
+    /// Whether it says nothing.
+    fn is_empty(&self) -> bool {
+        self.segments == 0 && self.until == 0
+    }
+
     fn push(&mut self, shard: u16, item: Item) {
+        self.until = self.until.max(item.unit.ts());
         let shard = usize::from(shard);
         if self.shards.len() <= shard {
             self.shards.resize_with(SHARDS, Vec::new);
@@ -92,6 +113,7 @@ impl Batch {
             items.clear();
         }
         self.segments = 0;
+        self.until = 0;
         self.chunks.clear();
         self.wholes.clear();
     }
@@ -209,6 +231,19 @@ impl<'j> Lanes<'j> {
         }
     }
 
+    /// Sends whatever there is, and how far the reader is, also to workers that nothing is for.
+    pub(super) fn tell(&mut self, until: Nanos) -> Result<(), WorkerGone> {
+        match self {
+            Self::Here(here) => here.batch.batch.until = until,
+            Self::Threads(lanes) => {
+                for lane in lanes {
+                    lane.batch.batch.until = until;
+                }
+            }
+        }
+        self.flush()
+    }
+
     fn filling(&mut self, shard: u16) -> &mut Filling {
         match self {
             Self::Here(here) => &mut here.batch,
@@ -259,7 +294,7 @@ impl Here<'_> {
 
 impl Lane {
     fn send(&mut self) -> Result<(), WorkerGone> {
-        if self.batch.batch.segments == 0 {
+        if self.batch.batch.is_empty() {
             return Ok(());
         }
         let next = self.emptied.try_recv().unwrap_or_default();

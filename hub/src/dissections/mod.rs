@@ -25,12 +25,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use wiretape_dissect::{Counters, Direction, Link, Packet, Resolution, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
 pub use clocks::Clocks;
-pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Progress, Said, Source, Summary};
+pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Partial, Progress, Said, Source, Summary};
 pub use publish::{CONNECTIONS, EVENTS, NAMES, SUMMARY, TABLES};
 
 use crate::calls::dns::{DnsCounters, DnsNames};
@@ -47,6 +48,9 @@ use worker::{Worker, WorkerReport};
 
 /// Most workers: one reading thread keeps about eight of them busy, and each holds some megabytes of rows.
 pub const MAX_WORKERS: usize = 16;
+
+/// How often workers that have nothing to do hear how far the reader is.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Dissects. Blocks until it is done; to be called on a thread of its own, never on an async worker.
 ///
@@ -72,27 +76,33 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
         .iter()
         .map(|(_, file)| file.metadata().map_or(0, |m| m.len()))
         .collect();
-    progress.begin(sizes.iter().sum());
     let folder = Unpublished::create(&job.out)?;
+    let begun = begin(job, &files, &sizes);
+    progress.begin(begun.clone());
 
     let names = Arc::new(Names::new(gather_names(job)));
-    let mut known = PartWriter::create(&folder.names_part(), NameRows::default(), 1)?;
+    let tables = progress.tables();
+    let mut known = PartWriter::create(&folder.names_part(), NameRows::default(), 1)?.growing(tables)?;
     for name in names.all() {
         known.push(&[KnownName::Told(name.clone())])?;
     }
+    known.end_row_group()?;
     let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();
     let mut events = EventTable::create(
         &folder.events_part(),
         Arc::clone(&names),
         Arc::clone(&nodes),
         job.window,
+        tables,
     )?;
     let workers = job.threads.clamp(1, MAX_WORKERS);
+    tables.workers(workers);
     let make_worker = |number: usize| {
         let rows = Rows::new(Arc::clone(&names), Arc::clone(&nodes));
-        let part = PartWriter::create(&folder.part(number), rows, workers)?;
+        let part = PartWriter::create(&folder.part(number), rows, workers)?.growing(tables)?;
         let rows = ConnectionRows::new(Arc::clone(&names), Arc::clone(&nodes));
         let connections = PartWriter::create(&folder.connections_part(number), rows, workers)?;
+        let connections = connections.growing(tables)?;
         Ok::<_, JobError>(Worker::new(number, workers, job, progress, part, connections))
     };
     let (read, mut dissected) = if workers == 1 {
@@ -119,18 +129,28 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     written.push(part);
     count_dns(&mut summary, names.dns().counters());
     summary.clocks = ways.clocks(&nodes);
-    summary.bytes = sizes.iter().sum();
-    summary.files = files
-        .iter()
-        .zip(sizes)
-        .map(|((node, path), bytes)| FileSummary {
-            node: (*node).to_owned(),
-            path: publish::stored_path(&job.out, path),
-            bytes,
-        })
-        .collect();
+    summary.bytes = begun.bytes;
+    summary.files = begun.files;
     folder.publish(&summary, &written)?;
     Ok(summary)
+}
+
+/// What is known of a job before its first packet.
+fn begin(job: &Job, files: &[(&str, &Path)], sizes: &[u64]) -> Summary {
+    let files = files.iter().zip(sizes).map(|((node, path), bytes)| FileSummary {
+        node: (*node).to_owned(),
+        path: publish::stored_path(&job.out, path),
+        bytes: *bytes,
+    });
+    Summary {
+        schema: schema::VERSION,
+        files: files.collect(),
+        bytes: sizes.iter().sum(),
+        window: job.window,
+        lost_packets: losses::lost(&job.losses),
+        losses: job.losses.clone(),
+        ..Summary::default()
+    }
 }
 
 fn check(job: &Job, files: usize) -> Result<(), JobError> {
@@ -264,9 +284,16 @@ fn read(
     let mut tapes = Tapes::open(job, progress, events, lanes)?;
     let mut router = Router::new();
     let mut routes = Routes::default();
+    let mut serial = None;
+    let mut told = Instant::now();
     while let Some(run) = tapes.next_run(lanes)? {
         if progress.is_cancelled() {
             return Err(WorkerGone);
+        }
+        // A look at the clock for a chunk, not for a packet.
+        if serial.replace(run.serial) != Some(run.serial) && told.elapsed() >= TELL_EVERY {
+            lanes.tell(routes.last.unwrap_or_default())?;
+            told = Instant::now();
         }
         route(job, &run, names.dns(), &mut router, &mut routes, lanes)?;
         progress.routed(run.packets.len() as u64);

@@ -19,6 +19,7 @@ const AT_ONCE: usize = 64;
 
 /// The shards `s` with `s % workers == number`.
 pub(super) struct Worker<'j> {
+    number: usize,
     workers: usize,
     shards: Vec<Shard>,
     window: Option<(Nanos, Nanos)>,
@@ -28,6 +29,8 @@ pub(super) struct Worker<'j> {
     /// Connections that are over.
     over: Vec<ConnectionRecord>,
     connections: PartWriter<ConnectionRows>,
+    /// How far the reader was with the last batch.
+    until: Nanos,
     report: WorkerReport,
 }
 
@@ -61,6 +64,7 @@ impl<'j> Worker<'j> {
             .map(|_| Shard::new())
             .collect();
         Self {
+            number,
             workers,
             shards,
             window: job.window,
@@ -69,6 +73,7 @@ impl<'j> Worker<'j> {
             part,
             over: Vec::new(),
             connections,
+            until: 0,
             report: WorkerReport::default(),
         }
     }
@@ -92,6 +97,7 @@ impl<'j> Worker<'j> {
 
     /// Dissects a batch.
     pub(super) fn work(&mut self, batch: &Batch) -> Result<(), WriteError> {
+        let closed = self.part.closed();
         let workers = self.workers;
         let mut stored = Ok(());
         batch.each(|shard, unit, payload| {
@@ -110,7 +116,18 @@ impl<'j> Worker<'j> {
             self.over.extend(shard.connections());
         }
         self.store_connections()?;
-        self.store()
+        self.store()?;
+        self.connections.show()?;
+        self.part.show()?;
+        let before = std::mem::replace(&mut self.until, batch.until());
+        let tables = self.progress.tables();
+        if self.part.is_empty() {
+            tables.complete(self.number, self.until);
+        } else if self.part.closed() > closed {
+            // What came since is of this batch.
+            tables.complete(self.number, before);
+        }
+        Ok(())
     }
 
     /// The calls that were still open, then the end of the part.

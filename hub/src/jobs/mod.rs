@@ -23,7 +23,7 @@ pub use task::State;
 use task::{Task, key, published, run, write};
 
 use crate::catalogue::{Catalogue, DissectionEntry, Found, SnapshotEntry};
-use crate::dissections::{JobError, Summary};
+use crate::dissections::{JobError, Partial, Summary};
 use crate::snapshots::{DISSECTIONS, Manifest, blocking, name, shown, sync_folder};
 
 /// Jobs that run at the same time. One uses all threads it is given; a second would only take memory.
@@ -233,6 +233,14 @@ impl Jobs {
             Some(task) => task.state(),
             None => State::of(entry),
         }
+    }
+
+    /// What can be asked of a dissection that runs: as it is now, or, if it ever was of that `age`, as it was then. `None`
+    /// if it does not run any more.
+    pub fn partial(&self, job: &State, age: Option<usize>) -> Option<Partial> {
+        let key = key(&job.snapshot_id, &job.record.name);
+        let task = self.board().live.get(&key).map(Arc::clone)?;
+        task.progress.partial(age).or_else(|| task.progress.partial(None))
     }
 
     /// Stops a dissection that waits or runs; returns when nothing of it is left but its record.

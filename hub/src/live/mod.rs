@@ -8,6 +8,8 @@
 
 mod mirror;
 
+mod place;
+
 mod round;
 
 use std::path::{Path, PathBuf};
@@ -77,7 +79,7 @@ struct Inner {
 }
 
 /// How it stands.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct State {
     /// Ends the rounds; there while it is switched on.
     running: Option<CancellationToken>,
@@ -129,7 +131,7 @@ impl Live {
         stopping: CancellationToken,
     ) -> Self {
         let folder = data.join(LIVE);
-        remove(&folder);
+        place::remove(&folder);
         Self {
             inner: Arc::new(Inner {
                 nodes,
@@ -172,6 +174,11 @@ impl Live {
     /// How it stands.
     pub fn state(&self) -> State {
         self.inner.state.borrow().clone()
+    }
+
+    /// How it stands from now on: changes with every round.
+    pub fn changes(&self) -> watch::Receiver<State> {
+        self.inner.state.subscribe()
     }
 
     /// How it is paced.
@@ -226,16 +233,6 @@ impl Inner {
             tracing::info!(idle = idle.is_some(), "live dissection is switched off");
             true
         });
-    }
-}
-
-/// Nothing in it is worth an error: what cannot be removed now is tried again at the next start.
-fn remove(folder: &Path) {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(folder = %folder.display(), %error, "live tables cannot be removed");
-        }
-        _ => {}
     }
 }
 

@@ -1,9 +1,9 @@
 //! One round after the other.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,19 +11,17 @@ use tokio_util::sync::CancellationToken;
 use wiretape_tape::{Name, Nanos};
 
 use super::mirror::{Gathered, Mirror};
-use super::{Inner, State, nanos, remove};
+use super::place::Place;
+use super::{Inner, State, nanos};
 use crate::calls::NodeName;
 use crate::cluster::CLUSTER;
 use crate::dissections::{self, Job, Progress, Summary};
-
-/// How long a round outlives its place: a question that was begun on it may take as long ([`crate::query::SQL_TIME`]).
-const GRACE: Duration = Duration::from_secs(30);
+use crate::query::Database;
 
 /// What a round came to.
-#[derive(Clone, Debug)]
 pub struct Round {
-    /// Its tables, as a dissection's folder.
-    pub folder: PathBuf,
+    /// Its tables. They are there, with the packets that they point to, as long as somebody has this.
+    pub database: Database,
     /// The window that it covers.
     pub window: (Nanos, Nanos),
     /// Whether the window was shortened to what one round may hold.
@@ -42,18 +40,16 @@ pub struct Round {
 
 /// A round whose tables may still be asked.
 struct Kept {
-    round: Arc<Round>,
+    place: Weak<Place>,
     files: HashSet<PathBuf>,
-    /// When another took its place.
-    replaced: Option<Instant>,
 }
 
 /// Rounds until it is switched off, or nobody asks any more.
 pub(super) async fn run(inner: Arc<Inner>, running: CancellationToken) {
     // Of its own, so that one that is switched off and on again never shares it with its predecessor.
-    let folder = inner.folder.join(uuid::Uuid::new_v4().to_string());
-    let mirror = Mirror::new(folder.join("segments"));
-    let mut kept: VecDeque<Kept> = VecDeque::new();
+    let place = Arc::new(Place::new(inner.folder.join(uuid::Uuid::new_v4().to_string())));
+    let mirror = Mirror::new(place.join("segments"));
+    let mut kept: Vec<Kept> = Vec::new();
     let rounds = async {
         for number in 0_u64.. {
             if inner.idle() {
@@ -61,20 +57,16 @@ pub(super) async fn run(inner: Arc<Inner>, running: CancellationToken) {
                 return;
             }
             let begun = Instant::now();
-            let out = folder.join(number.to_string());
-            let outcome = round(&inner, &mirror, out).await;
+            let out = Arc::new(Place::within(&place, &number.to_string()));
+            let outcome = round(&inner, &mirror, &out).await;
             let took = begun.elapsed();
             match outcome {
                 Ok((round, files)) => {
-                    for earlier in &mut kept {
-                        earlier.replaced.get_or_insert_with(Instant::now);
-                    }
-                    let round = Arc::new(Round { took, ..round });
-                    kept.push_back(Kept {
-                        round: Arc::clone(&round),
+                    kept.push(Kept {
+                        place: Arc::downgrade(&out),
                         files,
-                        replaced: None,
                     });
+                    let round = Arc::new(Round { took, ..round });
                     told(&inner, &running, |state| {
                         state.latest = Some(round);
                         state.error = None;
@@ -85,7 +77,8 @@ pub(super) async fn run(inner: Arc<Inner>, running: CancellationToken) {
                     told(&inner, &running, |state| state.error = Some(error));
                 }
             }
-            prune(&inner, &mirror, &mut kept);
+            drop(out);
+            prune(&mirror, &mut kept);
             let rest = (took * inner.pace.rest).max(inner.pace.every.saturating_sub(took));
             tokio::time::sleep(rest).await;
         }
@@ -94,11 +87,6 @@ pub(super) async fn run(inner: Arc<Inner>, running: CancellationToken) {
         () = rounds => {}
         () = running.cancelled() => {}
     }
-    for old in kept {
-        inner.databases.forget(&old.round.folder);
-    }
-    // A dissection that is under way ends within a chunk's work, and takes its own folder with it.
-    remove(&folder);
 }
 
 /// Says how a round ended, unless it was switched off meanwhile.
@@ -113,7 +101,11 @@ fn told(inner: &Inner, running: &CancellationToken, tell: impl FnOnce(&mut State
     });
 }
 
-async fn round(inner: &Inner, mirror: &Mirror, out: PathBuf) -> Result<(Round, HashSet<PathBuf>), String> {
+async fn round(
+    inner: &Inner,
+    mirror: &Mirror,
+    out: &Arc<Place>,
+) -> Result<(Round, HashSet<PathBuf>), String> {
     let end = crate::now();
     let start = end.saturating_sub(nanos(inner.pace.window));
     let id = format!("live-{}", uuid::Uuid::new_v4());
@@ -149,18 +141,19 @@ async fn round(inner: &Inner, mirror: &Mirror, out: PathBuf) -> Result<(Round, H
             problems.join("; ")
         });
     }
-    let summary = dissect(Job {
+    let job = Job {
         sources,
         names,
         losses,
         window: Some(window),
-        out: out.clone(),
+        out: out.to_path_buf(),
         // One: the workloads of the cluster, and questions, come first.
         threads: 1,
-    })
-    .await?;
+    };
+    let summary = dissect(job, Arc::clone(out)).await?;
+    let database = inner.databases.open(out).map_err(|error| error.to_string())?;
     let round = Round {
-        folder: out,
+        database: database.holding(Arc::clone(out) as _),
         window,
         shortened: begins > start,
         took: Duration::ZERO,
@@ -172,8 +165,9 @@ async fn round(inner: &Inner, mirror: &Mirror, out: PathBuf) -> Result<(Round, H
     Ok((round, files))
 }
 
-/// Dissects on a thread of its own; a panic there is a failure of the round.
-async fn dissect(job: Job) -> Result<Summary, String> {
+/// Dissects on a thread of its own; a panic there is a failure of the round. When it is called off, the thread ends within
+/// a chunk's work, and keeps its place until then.
+async fn dissect(job: Job, place: Arc<Place>) -> Result<Summary, String> {
     struct Cancels(Arc<Progress>);
     impl Drop for Cancels {
         fn drop(&mut self) {
@@ -183,6 +177,7 @@ async fn dissect(job: Job) -> Result<Summary, String> {
     let progress = Arc::new(Progress::default());
     let _cancels = Cancels(Arc::clone(&progress));
     let dissected = tokio::task::spawn_blocking(move || {
+        let _place = place;
         catch_unwind(AssertUnwindSafe(|| dissections::run(&job, &progress)))
             .map_err(|panic| crate::catalogue::last_words(panic.as_ref()))
     });
@@ -193,15 +188,9 @@ async fn dissect(job: Job) -> Result<Summary, String> {
     }
 }
 
-/// Removes the rounds that nobody can be asking any more, and the segments that only these needed.
-fn prune(inner: &Inner, mirror: &Mirror, kept: &mut VecDeque<Kept>) {
-    while let Some(oldest) = kept.front()
-        && oldest.replaced.is_some_and(|at| at.elapsed() >= GRACE)
-    {
-        inner.databases.forget(&oldest.round.folder);
-        remove(&oldest.round.folder);
-        kept.pop_front();
-    }
+/// Forgets the rounds that nobody can be asking any more, and removes the segments that only these needed.
+fn prune(mirror: &Mirror, kept: &mut Vec<Kept>) {
+    kept.retain(|round| round.place.strong_count() > 0);
     let needed = kept.iter().flat_map(|kept| kept.files.iter().cloned()).collect();
     mirror.prune(&needed);
 }

@@ -192,7 +192,7 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
     let cursor = query
         .cursor
         .as_deref()
-        .map(|text| Cursor::parse(text, query.order))
+        .map(|text| Cursor::parse(text, query.order, db.age()))
         .transpose()?;
 
     let asked = Asked::by(&scoped.filter);
@@ -259,7 +259,7 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
             "the filter's limit({most}) ends the answer; leave it out to see more"
         ));
     } else if answer.truncated {
-        answer.cursor = last.map(|last| Cursor::at(last, query.order).to_string());
+        answer.cursor = last.map(|last| Cursor::at(last, query.order, db.age()).to_string());
     }
     if let Some(group) = query.group_by {
         answer.groups = Some(group.counted(db, scoped.condition(), &hidden).await?);

@@ -34,7 +34,8 @@ fn key(order: Order) -> Option<Expr> {
     }
 }
 
-/// The last call of a page. Written `<order>.<key>.<ns>.<stream>.<index>`, to be handed back as it is.
+/// The last call of a page. Written `<order>.<key>.<ns>.<stream>.<index>`, and `.<age>` behind it where the dissection was
+/// still under way, to be handed back as it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Cursor {
     order: Order,
@@ -42,10 +43,20 @@ pub(super) struct Cursor {
     ts: Nanos,
     stream: u64,
     index: i32,
+    /// After how many row groups of a dissection under way.
+    age: Option<usize>,
 }
 
+/// Of which age of a dissection under way a cursor is; `None` for those of a completed one.
+pub fn age(cursor: &str) -> Option<usize> {
+    cursor.split('.').nth(AGE)?.parse().ok()
+}
+
+/// Where the age stands in a cursor.
+const AGE: usize = 5;
+
 impl Cursor {
-    pub(super) fn at(row: Row<'_>, order: Order) -> Self {
+    pub(super) fn at(row: Row<'_>, order: Order, age: Option<usize>) -> Self {
         let int = |column| row.int(column);
         Self {
             order,
@@ -59,10 +70,12 @@ impl Cursor {
             index: int("index")
                 .and_then(|index| i32::try_from(index).ok())
                 .unwrap_or_default(),
+            age,
         }
     }
 
-    pub(super) fn parse(text: &str, order: Order) -> Result<Self, QueryError> {
+    /// Reads one of a question with this order to a dissection of this age.
+    pub(super) fn parse(text: &str, order: Order, age: Option<usize>) -> Result<Self, QueryError> {
         let cursor = || {
             let mut parts = text.split('.');
             let told = match parts.next()? {
@@ -77,14 +90,23 @@ impl Cursor {
                 ts: parts.next()?.parse().ok()?,
                 stream: u64::from_str_radix(parts.next()?, 16).ok()?,
                 index: parts.next()?.parse().ok()?,
+                age: parts.next().map(str::parse).transpose().ok()?,
             };
             parts.next().is_none().then_some(cursor)
         };
-        cursor().filter(|cursor| cursor.order == order).ok_or_else(|| {
+        let of_this = |cursor: &Self| cursor.order == order && (cursor.age.is_some() || age.is_none());
+        let cursor = cursor().filter(of_this).ok_or_else(|| {
             QueryError::BadRequest(format!(
                 "{text:?} is no cursor for this question; pass the cursor of the page before, with the same order"
             ))
-        })
+        })?;
+        if cursor.age != age {
+            return Err(QueryError::BadRequest(format!(
+                "the cursor {text:?} is of the dissection while it was under way, which it no longer is: calls have come \
+                 since, also before that place; ask again without a cursor"
+            )));
+        }
+        Ok(cursor)
     }
 
     /// What all calls after it come behind.
@@ -127,6 +149,10 @@ impl fmt::Display for Cursor {
             f,
             "{order}.{}.{}.{:x}.{}",
             self.key, self.ts, self.stream, self.index
-        )
+        )?;
+        match self.age {
+            Some(age) => write!(f, ".{age}"),
+            None => Ok(()),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A dissection, opened for questions.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,9 +17,10 @@ use wiretape_tape::{BlockReader, ReadError};
 
 use super::endpoints::Endpoints;
 use super::sql;
+use crate::calls::growing::Grown;
 use crate::calls::parts::Parts;
 use crate::calls::{schema, session};
-use crate::dissections::{CONNECTIONS, EVENTS, NAMES, SUMMARY, Summary, TABLES};
+use crate::dissections::{CONNECTIONS, EVENTS, NAMES, Partial, SUMMARY, Summary, TABLES};
 
 /// Most segments of one dissection that are kept open for reading bodies.
 const OPEN_FILES: usize = 64;
@@ -59,6 +61,8 @@ impl From<DataFusionError> for QueryError {
 pub struct Database {
     inner: Arc<Inner>,
     descriptors: Arc<Descriptors>,
+    /// What its files live as long as.
+    _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 struct Inner {
@@ -67,6 +71,8 @@ struct Inner {
     dir: PathBuf,
     identity: Option<Identity>,
     summary: Summary,
+    /// What there is of its tables, while its job is under way.
+    grown: Option<Grown>,
     session: SessionContext,
     files: Mutex<HashMap<usize, Arc<BlockReader>>>,
     /// Learned when first asked for: the table never changes.
@@ -112,27 +118,59 @@ impl Database {
             &dir.join(NAMES),
             &dir.join(EVENTS),
         )?;
+        Ok(Self::new(dir, identity, summary, None, session))
+    }
+
+    /// Opens a dissection whose job is under way in the folder `dir`, as it stands. It stays as it is, whatever becomes
+    /// of the job.
+    ///
+    /// # Errors
+    /// [`QueryError::Internal`] when there is no opening it.
+    pub fn under_way(dir: &Path, partial: Partial) -> Result<Self, QueryError> {
+        let Partial { summary, tables } = partial;
+        let session = session::grown(&tables)?;
+        Ok(Self::new(dir, None, summary, Some(tables), session))
+    }
+
+    fn new(
+        dir: &Path,
+        identity: Option<Identity>,
+        summary: Summary,
+        grown: Option<Grown>,
+        session: SessionContext,
+    ) -> Self {
         static OPENED: AtomicU64 = AtomicU64::new(0);
         let inner = Inner {
             number: OPENED.fetch_add(1, Ordering::Relaxed),
             dir: dir.to_owned(),
             identity,
             summary,
+            grown,
             session,
             files: Mutex::default(),
             endpoints: OnceCell::new(),
             sql: OnceCell::new(),
         };
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
             descriptors: Arc::default(),
-        })
+            _held: None,
+        }
     }
 
     /// The same, with names for the bodies of gRPC.
     #[must_use]
     pub fn named_by(self, descriptors: Arc<Descriptors>) -> Self {
         Self { descriptors, ..self }
+    }
+
+    /// The same, which keeps what its files live as long as: who asks a question of it has them until the answer.
+    #[must_use]
+    pub fn holding(self, held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self {
+            _held: Some(held),
+            ..self
+        }
     }
 
     /// Names for the bodies of gRPC.
@@ -155,6 +193,11 @@ impl Database {
         &self.inner.summary
     }
 
+    /// After how many row groups of a job under way; `None` for a completed dissection.
+    pub fn age(&self) -> Option<usize> {
+        self.inner.grown.as_ref().map(|grown| grown.age)
+    }
+
     /// The table of calls.
     pub(super) async fn table(&self) -> Result<DataFrame, QueryError> {
         Ok(self.inner.session.table(session::TABLE).await?)
@@ -162,8 +205,14 @@ impl Database {
 
     /// The parts of the table of calls.
     pub(super) async fn parts(&self) -> Result<Arc<Parts>, QueryError> {
-        let (number, tables) = (self.inner.number, self.inner.dir.join(TABLES));
-        let opened = tokio::task::spawn_blocking(move || Parts::of(number, &tables)).await;
+        let inner = Arc::clone(&self.inner);
+        let open = move || {
+            Parts::of(inner.number, || match &inner.grown {
+                Some(grown) => Parts::grown(grown.parts(session::TABLE)),
+                None => Parts::open(&inner.dir.join(TABLES)),
+            })
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
         Ok(opened
             .map_err(|error| QueryError::Internal(format!("cannot open the table of calls: {error}")))??)
     }
@@ -274,18 +323,49 @@ impl Databases {
     pub fn get(&self, dir: &Path) -> Result<Database, QueryError> {
         let current = Identity::of(dir);
         let mut open = self.lock();
-        open.retain(|database| database.dir() != dir || database.inner.identity == current);
+        let is_current = |database: &Database| database.inner.identity == current && database.age().is_none();
+        open.retain(|database| database.dir() != dir || is_current(database));
         if let Some(database) = open.iter().find(|database| database.dir() == dir) {
             return Ok(database.clone());
         }
         drop(open);
-        let database = Database::open(dir)?.named_by(Arc::clone(&self.descriptors));
+        let database = self.open(dir)?;
+        Self::keep(&mut self.lock(), &database);
+        Ok(database)
+    }
+
+    /// A dissection under way in that folder, opened if it is not yet in this state.
+    ///
+    /// # Errors
+    /// As [`Database::under_way`].
+    pub fn under_way(&self, dir: &Path, partial: Partial) -> Result<Database, QueryError> {
+        let is = |database: &&Database| {
+            let grown = database.inner.grown.as_ref();
+            database.dir() == dir && grown.is_some_and(|grown| grown.is(&partial.tables))
+        };
+        if let Some(database) = self.lock().iter().find(is) {
+            return Ok(database.clone());
+        }
+        let database = Database::under_way(dir, partial)?.named_by(Arc::clone(&self.descriptors));
         let mut open = self.lock();
+        open.retain(|database| database.dir() != dir);
+        Self::keep(&mut open, &database);
+        Ok(database)
+    }
+
+    fn keep(open: &mut Vec<Database>, database: &Database) {
         if open.len() >= OPEN_DATABASES {
             open.remove(0);
         }
         open.push(database.clone());
-        Ok(database)
+    }
+
+    /// The database of that folder for one owner, who keeps it: it is none of those that are open here.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open(&self, dir: &Path) -> Result<Database, QueryError> {
+        Ok(Database::open(dir)?.named_by(Arc::clone(&self.descriptors)))
     }
 
     /// Lets go of a folder that is deleted, and of the segments that are open for it.

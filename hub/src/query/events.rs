@@ -131,9 +131,10 @@ pub async fn beside(db: &Database, window: (Nanos, Nanos), max_bytes: usize) -> 
     let matching = table.filter(col("warning").eq(lit(1_i32)).or(change))?;
     let total = number(matching.clone()).await?;
     if total == 0 {
-        return Ok(nothing(&format!(
-            "none of {all} events of this window is a warning"
-        )));
+        return Ok(nothing(&match all {
+            0 => "no events were recorded in this window".to_owned(),
+            all => format!("none of the {all} events of this window is a warning; list_events shows them"),
+        }));
     }
     // A server that is gone refuses a hundred connections; why it is gone is said once.
     let sockets = SOCKETS.iter().map(|kind| lit(*kind)).collect();

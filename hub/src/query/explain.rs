@@ -6,6 +6,17 @@ use super::row::rfc3339;
 use super::scope::Scope;
 use crate::dissections::Summary;
 
+/// The same of a dissection under way, of which it need not hold for long.
+pub(super) fn so_far(summary: &Summary, nothing: &str) -> String {
+    if summary.calls == 0 {
+        return format!(
+            "the dissection is under way: {} packets are read, and no call can be asked for yet",
+            summary.packets
+        );
+    }
+    format!("the dissection is under way; so far {nothing}")
+}
+
 /// Why no entry is in the answer. `total` match the filter in the window; `in_window` are in the window at all, of what
 /// was asked for (`calls`, or other `entries`, too).
 pub(super) fn nothing(

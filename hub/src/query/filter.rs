@@ -15,6 +15,8 @@ use super::fields;
 use super::functions;
 use super::{Database, QueryError};
 
+mod function;
+
 mod computed;
 
 mod pieces;

@@ -63,6 +63,7 @@ mod sql;
 pub use calls::{
     CallsPage, CallsQuery, DEFAULT_LIMIT, Format, MAX_LIMIT, Order, PREVIEW, call_by_id, call_details, calls,
 };
+pub use cursor::age as cursor_age;
 pub use database::{Database, Databases, Identity, QueryError};
 pub use endpoints::MAX_NAMES;
 pub use events::{DEFAULT_EVENTS, EventsQuery, KINDS, MAX_EVENTS, events};

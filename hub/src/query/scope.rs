@@ -188,13 +188,17 @@ impl Scoped {
         } else {
             total
         };
-        Ok(explain::nothing(
+        let nothing = explain::nothing(
             db.summary(),
             scope,
             &self.filter,
             total,
             (in_window, if asked.is_calls() { "calls" } else { "entries" }),
-        ))
+        );
+        Ok(match db.age() {
+            Some(_) => explain::so_far(db.summary(), &nothing),
+            None => nothing,
+        })
     }
 }
 

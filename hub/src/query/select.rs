@@ -80,10 +80,9 @@ pub fn columns_named(names: &[String]) -> Result<Vec<&'static Column>, QueryErro
     for name in names.iter().filter(|name| *name != "id") {
         let Some(column) = COLUMNS.iter().find(|column| column.name == name) else {
             let meant = nearest(name, COLUMNS.iter().map(|column| column.name))
-                .map(|name| format!("; did you mean \"{name}\"?"))
-                .unwrap_or_default();
+                .map_or_else(|| ";".to_owned(), |name| format!("; did you mean \"{name}\"?"));
             return Err(QueryError::BadRequest(format!(
-                "`fields`: there is no column \"{}\"{meant} GET /mcp/schema lists all",
+                "`fields`: there is no column \"{}\"{meant} describe_schema (GET /mcp/schema) lists all",
                 crate::snapshots::shown(name)
             )));
         };

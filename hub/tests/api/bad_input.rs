@@ -108,7 +108,7 @@ async fn wrong_requests_are_told_what_to_do_and_change_nothing() {
             "/mcp/snapshots",
             json!({ "name": "a", "start": "yesterday" }),
             400,
-            "`start` must be a time in Unix milliseconds, not \"yesterday\"",
+            "`start` must be a time in Unix milliseconds or RFC 3339 (2026-03-29T01:00:00Z), not \"yesterday\"",
         ),
         post(
             "/mcp/snapshots",

@@ -214,14 +214,7 @@ async fn snapshot_holds_what_the_cluster_told_and_needs_it_no_more() {
         asked["requests"].as_u64() >= Some(10) && asked["received_bytes"].as_u64() > Some(1000),
         "{health}"
     );
-    let metrics = hub
-        .client
-        .send("GET", "/metrics", None)
-        .await
-        .text()
-        .await
-        .unwrap();
-    assert!(metrics.contains("wiretape_hub_kubernetes_names 5\n"), "{metrics}");
+    assert_eq!(hub.client.metric("kubernetes_names").await, 5);
 
     let live = hub.client.get("/mcp/resolve/ips?ip=10.0.0.2").await;
     assert_eq!(live["live"], true);

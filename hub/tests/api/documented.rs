@@ -179,6 +179,14 @@ async fn answers_are_as_the_page_shows_them() {
         ),
         ("GET, POST /mcp/sql", 0, &sql, &[]),
         ("GET /whoami", 0, "/whoami", &[]),
+        ("GET /license", 0, "/license", &[]),
+        ("GET /settings", 0, "/settings", &[]),
+        (
+            "GET /pods/target, POST /pods/target/:how",
+            0,
+            "/pods/target",
+            &["not_recorded"],
+        ),
         ("GET /echo", 0, "/echo", &[]),
     ] {
         let section = Section::of(heading);

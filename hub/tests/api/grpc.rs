@@ -62,6 +62,20 @@ async fn one_port_speaks_json_and_grpc() {
     assert_eq!(hub.client.post(path, json!({})).await["status"], "none");
 }
 
+/// An answer that comes before all was sent is one that curl loses: the stream is reset behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_is_not_there_is_told_when_all_was_sent() {
+    let hub = TestHub::start(&[]).await;
+    let curl = format!(
+        "(sleep 0.5; printf '\\0\\0\\0\\0\\0') | curl -sS -i --max-time 30 --http2-prior-knowledge -X POST -T - \
+         -H 'content-type: application/grpc' -H 'te: trailers' {}/no.such.Service/Method",
+        hub.client.url
+    );
+    let said = Command::new("sh").args(["-c", &curl]).output().expect("sh runs");
+    assert!(said.status.success(), "{said:?}");
+    assert!(has(&said.stdout, "grpc-status: 12"), "{said:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_over_http_1_and_grpc_web_are_told_what_is_read() {
     let hub = TestHub::start(&[]).await;
@@ -84,8 +98,7 @@ async fn refusals_of_grpc_are_counted_as_such() {
     let grpc = ["-H", "content-type: application/grpc", "-H", "te: trailers"];
     let path = "/delayed_dissection.DelayedDissection/GetStatus";
     curl(&hub.client, path, &grpc, &message(1, "nope"));
-    let metrics = hub.client.send("GET", "/metrics", None).await.text().await;
-    assert!(metrics.is_ok_and(|told| told.contains("requests_refused_total 1")));
+    assert_eq!(hub.client.metric("requests_refused_total").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Live calls, of agents that go on recording.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::agent::{Node, SECOND, checkouts, shop};
 use crate::hub::{Client, TestHub};
 
 /// Rounds that follow each other as fast as they can, so that tests are quick.
-fn quick() -> Pace {
+pub fn quick() -> Pace {
     Pace {
         every: Duration::from_millis(100),
         rest: 0,
@@ -33,6 +33,19 @@ async fn until(ask: &Client, path: &str, will_do: impl Fn(&Value) -> bool) -> Va
     tokio::time::timeout(Duration::from_secs(30), asking)
         .await
         .expect("it comes to that")
+}
+
+/// Waits until the folder of the rounds is empty.
+async fn nothing_stays(hub: &TestHub) {
+    let folder = hub.dir.path().join("live");
+    let gone = async {
+        while std::fs::read_dir(&folder).is_ok_and(|mut left| left.next().is_some()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone)
+        .await
+        .expect("its folder is removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,16 +125,7 @@ async fn calls_that_end_while_it_is_on_are_there_soon_after() {
     );
     assert_eq!(ask.ask("GET", "/mcp/calls", None).await.0, 400);
     assert_eq!(ask.get("/mcp/databases").await["databases"], json!([]));
-    // Nothing of it stays.
-    let folder = hub.dir.path().join("live");
-    let gone = async {
-        while std::fs::read_dir(&folder).is_ok_and(|mut left| left.next().is_some()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), gone)
-        .await
-        .expect("its folder is removed");
+    nothing_stays(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,6 +180,56 @@ async fn it_switches_itself_off_when_nobody_asks() {
     // On again.
     ask.post("/mcp/dissection/enable", json!({})).await;
     assert_eq!(ask.get("/mcp/calls").await["total"], 5);
+}
+
+/// Rounds take each other's place some times a second, and the switch goes off and on, while questions of every kind are asked:
+/// who asks has an answer, or a word on what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_outlives_its_round_and_the_switch() {
+    let (client, server) = shop(200, 2000, 64 << 20).await;
+    let hub = TestHub::paced(&[&client, &server], quick()).await;
+    let ask = &hub.client;
+    let over = AtomicBool::new(false);
+    let reads = |path: &'static str| {
+        let over = &over;
+        async move {
+            let (mut answered, mut refused) = (0, 0);
+            while !over.load(Ordering::Relaxed) {
+                match ask.ask("GET", path, None).await {
+                    (200, _) => answered += 1,
+                    // Off, or its first round is under way.
+                    (400 | 404 | 409 | 503, told) => {
+                        assert!(told["error"].is_string(), "{path}: {told}");
+                        refused += 1;
+                    }
+                    (status, told) => panic!("{path}: {status} {told}"),
+                }
+            }
+            (answered, refused)
+        }
+    };
+    let switches = async {
+        for _ in 0..20 {
+            ask.post("/mcp/dissection/enable", json!({})).await;
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            ask.post("/mcp/dissection/disable", json!({})).await;
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let ((), full, stats, sql, flows) = tokio::join!(
+        switches,
+        reads("/mcp/calls?format=full&limit=200"),
+        reads("/mcp/stats?group_by=endpoint&bucket=auto"),
+        reads("/mcp/sql?sql=SELECT%20status,%20count(*)%20FROM%20calls%20GROUP%20BY%20status"),
+        reads("/mcp/flows"),
+    );
+    for (answered, refused) in [full, stats, sql, flows] {
+        assert!(
+            answered > 0 && refused > 0,
+            "{answered} answered, {refused} refused"
+        );
+    }
+    nothing_stays(&hub).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod agent;
 mod hub;
+mod session;
 
 mod bad_input;
 mod captures;
@@ -15,12 +16,16 @@ mod investigate;
 mod live;
 mod load;
 mod losses;
+mod lost;
 mod mcp;
 mod page;
 mod parameters;
+mod proxy;
 mod questions;
 mod recording;
 mod restart;
 mod stdio;
+mod stream;
 mod switches;
 mod tools;
+mod under_way;

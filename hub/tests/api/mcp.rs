@@ -1,4 +1,4 @@
-//! MCP over HTTP, spoken by hand: every message as it stands on the wire.
+//! MCP over HTTP: what an assistant asks, hears and is refused.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,107 +8,8 @@ use serde_json::{Value, json};
 
 use crate::agent::shop;
 use crate::hub::TestHub;
+use crate::session::{Session, initialize, post};
 use crate::tools::{dissected, golden};
-
-/// A session.
-pub struct Session {
-    pub url: String,
-    pub http: reqwest::Client,
-    pub id: String,
-    version: String,
-}
-
-fn initialize(version: &str) -> Value {
-    json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } } })
-}
-
-fn post(http: &reqwest::Client, url: &str) -> reqwest::RequestBuilder {
-    http.post(url)
-        .header("accept", "application/json, text/event-stream")
-        .header("content-type", "application/json")
-}
-
-/// The messages of a stream of events.
-fn messages(events: &str) -> Vec<Value> {
-    events
-        .lines()
-        .filter_map(|line| line.strip_prefix("data:"))
-        .filter_map(|data| serde_json::from_str(data.trim()).ok())
-        .collect()
-}
-
-impl Session {
-    async fn begin(hub: &TestHub, path: &str, version: &str) -> (Self, Value) {
-        Self::at(&format!("{}{path}", hub.client.url), version).await
-    }
-
-    pub async fn at(url: &str, version: &str) -> (Self, Value) {
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let url = url.to_owned();
-        let answer = post(&http, &url)
-            .json(&initialize(version))
-            .send()
-            .await
-            .expect("it answers");
-        assert_eq!(answer.status().as_u16(), 200);
-        let id = answer.headers()["mcp-session-id"]
-            .to_str()
-            .expect("text")
-            .to_owned();
-        let begun = messages(&answer.text().await.expect("text")).remove(0);
-        let version = begun["result"]["protocolVersion"]
-            .as_str()
-            .expect("a version")
-            .to_owned();
-        let session = Self {
-            url,
-            http,
-            id,
-            version,
-        };
-        session.tell("notifications/initialized", json!({})).await;
-        (session, begun["result"].clone())
-    }
-
-    pub fn message(&self, message: &Value) -> reqwest::RequestBuilder {
-        post(&self.http, &self.url)
-            .header("mcp-session-id", &self.id)
-            .header("mcp-protocol-version", &self.version)
-            .json(message)
-    }
-
-    pub async fn tell(&self, method: &str, params: Value) {
-        let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        let answer = self.message(&message).send().await.expect("it answers");
-        assert_eq!(answer.status().as_u16(), 202, "{method}");
-    }
-
-    /// Everything that comes for a request; the last is its answer.
-    pub async fn all(&self, id: u64, method: &str, params: Value) -> Vec<Value> {
-        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let answer = self.message(&message).send().await.expect("it answers");
-        assert_eq!(answer.status().as_u16(), 200, "{method}");
-        messages(&answer.text().await.expect("text"))
-    }
-
-    pub async fn ask(&self, method: &str, params: Value) -> Value {
-        let answer = self.all(1, method, params).await.pop().expect("an answer");
-        assert!(answer["error"].is_null(), "{method}: {answer}");
-        answer["result"].clone()
-    }
-
-    pub async fn call(&self, tool: &str, arguments: Value) -> Value {
-        self.ask("tools/call", json!({ "name": tool, "arguments": arguments }))
-            .await
-    }
-
-    pub async fn end(self) {
-        let asked = self.http.delete(&self.url).header("mcp-session-id", &self.id);
-        let ended = asked.send().await.expect("it answers");
-        assert_eq!(ended.status().as_u16(), 204);
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assistant_connects_lists_and_calls() {
@@ -320,16 +221,7 @@ async fn who_listens_hears_of_snapshots_that_come_and_go() {
     let hub = TestHub::start(&[&client, &server]).await;
     let (session, begun) = Session::begin(&hub, "/mcp", "2025-06-18").await;
     assert_eq!(begun["capabilities"]["resources"]["listChanged"], true, "{begun}");
-    let listening = session
-        .http
-        .get(&session.url)
-        .header("accept", "text/event-stream")
-        .header("mcp-session-id", &session.id)
-        .send()
-        .await
-        .expect("it answers");
-    assert_eq!(listening.status().as_u16(), 200);
-    let mut events = listening.bytes_stream();
+    let mut events = session.listen().await.bytes_stream();
     hub.client.snapshot(json!({ "name": "a" })).await;
     hears(&mut events, "notifications/resources/list_changed").await;
     // All that belongs to its coming is told by now.
@@ -387,15 +279,7 @@ async fn who_subscribes_hears_which_resource_has_changed() {
             "{refused:?}"
         );
     }
-    let listening = session
-        .http
-        .get(&session.url)
-        .header("accept", "text/event-stream")
-        .header("mcp-session-id", &session.id)
-        .send()
-        .await
-        .expect("it answers");
-    let mut events = listening.bytes_stream();
+    let mut events = session.listen().await.bytes_stream();
     // Another dissection is news of the snapshot, and none of the first one.
     hub.client.dissect("incident", "again").await;
     let heard = hears(&mut events, "notifications/resources/updated").await;
@@ -434,34 +318,17 @@ async fn sessions_come_to_an_end_at_256() {
     for _ in 0..256 {
         sessions.push(Session::begin(&hub, "/mcp", "2025-06-18").await.0);
     }
-    let last = &sessions[0];
+    let last = sessions.swap_remove(0);
     let refused = post(&last.http, &last.url)
         .json(&initialize("2025-06-18"))
         .send()
         .await
         .expect("it answers");
     assert_eq!(refused.status().as_u16(), 429);
-    let metrics = hub
-        .client
-        .send("GET", "/metrics", None)
-        .await
-        .text()
-        .await
-        .expect("text");
-    assert!(
-        metrics.contains("wiretape_hub_mcp_sessions_refused_total 1"),
-        "{metrics}"
-    );
+    assert_eq!(hub.client.metric("mcp_sessions_refused_total").await, 1);
     // Those that are there go on, and one that ends makes room.
     last.call("list_snapshots", json!({})).await;
-    let ended = last
-        .http
-        .delete(&last.url)
-        .header("mcp-session-id", &last.id)
-        .send()
-        .await
-        .expect("it answers");
-    assert!(ended.status().is_success(), "{}", ended.status());
+    last.end().await;
     Session::begin(&hub, "/mcp", "2025-06-18").await;
 }
 
@@ -539,15 +406,7 @@ async fn prompts_resources_and_completions() {
 async fn a_hub_that_stops_ends_its_sessions() {
     let hub = TestHub::start(&[]).await;
     let (session, _) = Session::begin(&hub, "/mcp", "2025-06-18").await;
-    let events = session
-        .http
-        .get(&session.url)
-        .header("accept", "text/event-stream")
-        .header("mcp-session-id", &session.id)
-        .send()
-        .await
-        .expect("it answers");
-    assert_eq!(events.status().as_u16(), 200);
+    let events = session.listen().await;
     let reading = tokio::spawn(async move { events.text().await });
     tokio::time::timeout(Duration::from_secs(4), hub.stop())
         .await

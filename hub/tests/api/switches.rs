@@ -22,6 +22,7 @@ async fn what_is_not_there_is_said_to_be_not_there() {
         json!({ "success": true, "enabled": false })
     );
     assert_eq!(ask.get("/whoami").await["role"], "admin");
+    assert_eq!(ask.get("/license").await["required"], false);
 
     let status = ask.post("/mcp/tools/get_cloud_storage_status", json!({})).await;
     assert_eq!(status["enabled"], false);
@@ -40,6 +41,49 @@ async fn what_is_not_there_is_said_to_be_not_there() {
                 .is_some_and(|told| told.contains("/mcp/snapshots"))
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_told_and_the_one_switch_works() {
+    let (client, server) = shop(3, 10, 64 << 20).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    let ask = &hub.client;
+    let settings = ask.get("/api/settings").await;
+    assert_eq!(settings["agents"], json!([client.url, server.url]));
+    assert_eq!(settings["dissection"]["enabled"], false);
+    let on = ask
+        .post("/settings/dissection", json!({ "enabled": "true" }))
+        .await;
+    assert_eq!(on, json!({ "success": true, "enabled": true }));
+    assert_eq!(ask.get("/settings").await["dissection"]["enabled"], true);
+    ask.post("/settings/dissection", json!({ "enabled": false }))
+        .await;
+    assert_eq!(ask.get("/mcp/dissection").await["enabled"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_pods_are_targets() {
+    let (hub, _client, _server) = dissected().await;
+    let ask = &hub.client;
+    let targets = ask.get("/pods/target?name=checkout").await;
+    assert_eq!(
+        targets["pods"],
+        json!([{ "name": "checkout-xyz789", "namespace": "shop", "recorded": true }])
+    );
+    let (status, refused) = ask
+        .ask(
+            "POST",
+            "/pods/target/regex",
+            Some(json!({ "regex": "checkout.*" })),
+        )
+        .await;
+    assert_eq!(status, 409);
+    assert!(
+        refused["error"]
+            .as_str()
+            .is_some_and(|told| told.contains("PUT /mcp/recording")),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

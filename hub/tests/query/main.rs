@@ -17,3 +17,4 @@ mod schema;
 mod sql;
 mod stats;
 mod timeline;
+mod under_way;

@@ -145,6 +145,13 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn an_operator_that_is_misspelt_is_known() {
+    let problem = parse("path contians 'x'").unwrap_err();
+    assert_eq!(problem.hint.as_deref(), Some("did you mean `contains`?"));
+    assert_eq!(parse("a b").unwrap_err().hint, None);
+}
+
+#[test]
 fn nesting_at_the_limit() {
     let message = "nested more than 64 levels deep";
     for (open, close) in [

@@ -1,6 +1,5 @@
-//! MCP over HTTP, at the path of the REST routes: who may come in, how many at a time, and which requests are meant.
+//! MCP over HTTP, at the path of the REST routes: how many may come in at a time, and which requests are meant.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,48 +14,12 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio_util::sync::CancellationToken;
 
 use super::{Backend, Server};
-use crate::api::params::MAX_BODY;
-use crate::api::{ApiError, App, Requests, rest};
+use crate::api::request::MAX_BODY;
+use crate::api::{Access, ApiError, App, Requests, rest};
 
 /// Sessions at the same time. Each keeps a task and some buffers, and ends after five minutes of silence; a team and its
 /// assistants have a few dozen.
 pub(super) const MAX_SESSIONS: usize = 256;
-
-/// What names this machine itself.
-const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-
-/// Under which names the hub may be spoken to over MCP, and from which pages. A browser is told names by whoever made the
-/// page, so that a hub that took any could be read from any page (DNS rebinding).
-#[derive(Clone, Debug, Default)]
-pub struct Access {
-    /// `Host`s: names or addresses, with or without a port. This machine's own are always among them.
-    pub hosts: Vec<String>,
-    /// `Origin`s: `https://assistant.example.com:443`; the port may be `*`. This machine's own are always among them.
-    pub origins: Vec<String>,
-}
-
-impl Access {
-    /// The address that is listened on is a good name for it, unless it stands for all addresses.
-    #[must_use]
-    pub fn listening_on(mut self, address: SocketAddr) -> Self {
-        let ip = address.ip();
-        if !ip.is_unspecified() && !ip.is_loopback() {
-            self.hosts.push(ip.to_string());
-        }
-        self
-    }
-
-    fn config(&self, stop: CancellationToken) -> StreamableHttpServerConfig {
-        let hosts = LOOPBACK.iter().map(|host| (*host).to_owned());
-        let own = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:*"));
-        StreamableHttpServerConfig::default()
-            .with_allowed_hosts(hosts.chain(self.hosts.iter().cloned()))
-            .with_allowed_origins(own.into_iter().chain(self.origins.iter().cloned()))
-            .enforce_origin_validation()
-            .with_max_request_body_bytes(MAX_BODY)
-            .with_cancellation_token(stop)
-    }
-}
 
 /// The way in.
 #[derive(Clone)]
@@ -69,13 +32,14 @@ pub(in crate::api) struct Door {
 }
 
 impl Door {
-    pub(in crate::api) fn new(app: App, access: &Access, stop: CancellationToken) -> Self {
+    pub(in crate::api) fn new(app: App, stop: CancellationToken) -> Self {
         let sessions = Arc::new(LocalSessionManager::default());
         let requests = Arc::clone(&app.requests);
+        let config = config(&app.access, stop);
         let service = StreamableHttpService::new(
             move || Ok(Server::new(Backend::Here(app.clone()))),
             Arc::clone(&sessions),
-            access.config(stop),
+            config,
         );
         Self {
             service,
@@ -121,6 +85,15 @@ impl Door {
         }
         answer
     }
+}
+
+fn config(access: &Access, stop: CancellationToken) -> StreamableHttpServerConfig {
+    StreamableHttpServerConfig::default()
+        .with_allowed_hosts(access.all_hosts())
+        .with_allowed_origins(access.all_origins())
+        .enforce_origin_validation()
+        .with_max_request_body_bytes(MAX_BODY)
+        .with_cancellation_token(stop)
 }
 
 /// Counts a request as long as it is here.

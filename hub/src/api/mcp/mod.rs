@@ -38,7 +38,6 @@ use super::tools::{self, Answer, Effect, Follow, Step, Tool};
 pub(super) use backend::Backend;
 pub use backend::Remote;
 use changes::Watched;
-pub use door::Access;
 pub(super) use door::Door;
 pub(super) use prompts::PROMPTS;
 pub(super) use stdio::speak;

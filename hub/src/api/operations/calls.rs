@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use wiretape_tape::Nanos;
 
@@ -10,9 +11,10 @@ use super::{DISSECTION, SNAPSHOT, live, losses, millis};
 use crate::api::param::words;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
+use crate::catalogue::SnapshotEntry;
 use crate::jobs::{JobStatus, State as Job};
 use crate::query::{self, ANSWER_BYTES, CallsGroup, CallsQuery, Database, Format, Order, Scope};
-use crate::snapshots::{DISSECTIONS, shown};
+use crate::snapshots::{DISSECTIONS, Status, shown};
 
 /// Bytes per body of a call's details when the request does not say (contract 1.6).
 const PAYLOAD: i64 = 65_536;
@@ -70,7 +72,9 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         max_bytes: max_bytes.or_else(|| limit.is_none().then_some(ANSWER_BYTES)),
         zone: params.zone()?,
     };
-    let opened = open(app, params).await?;
+    // The next page is of the same state of a dissection under way as the one before.
+    let age = question.cursor.as_deref().and_then(query::cursor_age);
+    let opened = open_at(app, params, age).await?;
     let page = query::calls(&opened.database, &question).await?;
     let mut answer = super::json(page)?;
     opened.tell(span, &mut answer);
@@ -83,7 +87,7 @@ pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let opened = open(app, params).await?;
     let mut answer = query::call_by_id(&opened.database, &id).await?;
     losses::tell_call(opened.database.summary(), &mut answer);
-    answer["db"] = json!(opened.db);
+    opened.sign(&mut answer);
     Ok(answer)
 }
 
@@ -106,7 +110,7 @@ pub async fn details(app: &App, params: &mut Params) -> Result<Value, ApiError> 
         super::pcap::of_connection(app, &opened, &id, &mut answer).await?;
     }
     losses::tell_call(opened.database.summary(), &mut answer);
-    answer["db"] = json!(opened.db);
+    opened.sign(&mut answer);
     Ok(answer)
 }
 
@@ -158,6 +162,22 @@ pub(in crate::api) struct Opened {
     pub(in crate::api) snapshot: Option<String>,
     /// Its tables.
     pub(in crate::api) database: Database,
+    /// How far it is, while it is under way.
+    pub(in crate::api) progress: Option<Progress>,
+}
+
+/// How far a dissection is.
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::api) struct Progress {
+    /// In percent.
+    progress: u8,
+    bytes: u64,
+    bytes_total: u64,
+    packets: u64,
+    /// That can be asked for.
+    calls: u64,
+    /// Calls that were over by then are among them.
+    complete_until_ts: Option<u64>,
 }
 
 /// A part of a dissection's time, open at both ends.
@@ -173,7 +193,27 @@ impl Opened {
     /// Tells in an answer which dissection it comes from, and what is missing in the time that it is about.
     pub(super) fn tell(&self, span: Span, answer: &mut Value) {
         losses::tell(self.database.summary(), span, answer);
+        self.sign(answer);
+    }
+
+    /// Tells which dissection it comes from, and how far that is while it is under way.
+    pub(super) fn sign(&self, answer: &mut Value) {
         answer["db"] = json!(self.db);
+        if let Some(progress) = &self.progress {
+            answer["partial"] = json!(true);
+            answer["dissected"] = json!(progress);
+        }
+    }
+
+    /// Refuses what is to be of all calls, while there are not all.
+    pub(super) fn completed(&self) -> Result<(), ApiError> {
+        match &self.progress {
+            None => Ok(()),
+            Some(progress) => Err(ApiError::conflict(format!(
+                "the dissection `{}` is running ({} %), and a capture is of all its calls; ask again when it is completed",
+                self.db, progress.progress
+            ))),
+        }
     }
 
     /// The id of its snapshot, where packets are to be had.
@@ -190,6 +230,11 @@ impl Opened {
 /// The dissection that `db` names, or that the names of a snapshot and a dissection do; live calls when nothing is named
 /// and they are switched on.
 pub(in crate::api) async fn open(app: &App, params: &mut Params) -> Result<Opened, ApiError> {
+    open_at(app, params, None).await
+}
+
+/// The same; a dissection under way as it was at that age.
+async fn open_at(app: &App, params: &mut Params, age: Option<usize>) -> Result<Opened, ApiError> {
     let db = params.text(&["db"])?.filter(|db| !db.is_empty());
     let parts = (params.text(SNAPSHOT)?, params.text(DISSECTION)?);
     let db = match (db, parts) {
@@ -213,9 +258,55 @@ pub(in crate::api) async fn open(app: &App, params: &mut Params) -> Result<Opene
              /mcp/dissection/enable switches on"
         )));
     };
+    let mut found = job(app, &db).await?;
+    for _ in 0..LOOKS {
+        let (snapshot, job) = &found;
+        if job.record.status != JobStatus::Running {
+            break;
+        }
+        if let Some(partial) = app.hub.jobs.partial(job, age) {
+            let progress = Progress {
+                progress: job.progress,
+                bytes: job.bytes,
+                bytes_total: job.bytes_total,
+                packets: partial.summary.packets,
+                calls: partial.summary.calls,
+                complete_until_ts: partial.tables.complete_until.map(millis),
+            };
+            let folder = app.dissection_folder(snapshot, &job.record.name);
+            return Ok(Opened {
+                db: job.db(),
+                snapshot: Some(snapshot.id.clone()),
+                database: app.hub.databases.under_way(&folder, partial)?,
+                progress: Some(progress),
+            });
+        }
+        // It has ended since.
+        found = self::job(app, &db).await?;
+    }
+    let (snapshot, job) = found;
+    let folder = app.dissection_folder(&snapshot, &job.record.name);
+    if let Err(not_completed) = check_completed(&job) {
+        // Whoever asked it while it was under way; its tables are gone.
+        app.hub.databases.forget(&folder);
+        return Err(not_completed);
+    }
+    Ok(Opened {
+        db: job.db(),
+        snapshot: Some(snapshot.id),
+        database: app.hub.databases.get(&folder)?,
+        progress: None,
+    })
+}
+
+/// How often a dissection is looked for that ends just then.
+const LOOKS: usize = 3;
+
+/// The dissection of that name, and its snapshot.
+async fn job(app: &App, db: &str) -> Result<(SnapshotEntry, Job), ApiError> {
     let (snapshot, dissection) = match db.split_once('/') {
         Some((snapshot, dissection)) => (snapshot, Some(dissection)),
-        None => (db.as_str(), None),
+        None => (db, None),
     };
     let unknown = async |why: String| -> Result<ApiError, ApiError> {
         Ok(ApiError::not_found(format!(
@@ -224,7 +315,7 @@ pub(in crate::api) async fn open(app: &App, params: &mut Params) -> Result<Opene
         )))
     };
     let Ok(snapshot) = app.hub.snapshots.find(snapshot).await else {
-        return Err(unknown(format!("there is no database `{}`", shown(&db))).await?);
+        return Err(unknown(format!("there is no database `{}`", shown(db))).await?);
     };
     let found = match dissection {
         Some(name) => app
@@ -246,15 +337,13 @@ pub(in crate::api) async fn open(app: &App, params: &mut Params) -> Result<Opene
         },
     };
     let Some(job) = found else {
-        return Err(unknown(format!("there is no database `{}`", shown(&db))).await?);
+        let why = format!("there is no database `{}`", shown(db));
+        return Err(match dissection {
+            None => ApiError::not_found(format!("{why}: {}", undissected(&snapshot))),
+            Some(_) => unknown(why).await?,
+        });
     };
-    check_completed(&job)?;
-    let folder = app.dissection_folder(&snapshot, &job.record.name);
-    Ok(Opened {
-        db: job.db(),
-        snapshot: Some(snapshot.id),
-        database: app.hub.databases.get(&folder)?,
-    })
+    Ok((snapshot, job))
 }
 
 /// The one dissection there is, opened. `None` where there are several, or where it is not completed.
@@ -269,13 +358,18 @@ pub(in crate::api) async fn only(app: &App) -> Result<Option<Opened>, ApiError> 
         db: job.db(),
         snapshot: Some(job.snapshot_id),
         database: app.hub.databases.get(&folder)?,
+        progress: None,
     }))
 }
 
 /// The dissection that a question means, looked for once, however often it is opened after that.
 pub(in crate::api) async fn find(app: &App, params: &mut Params) -> Result<Opened, ApiError> {
     // What names it stays, for the operation to take.
-    let opened = open(app, &mut params.clone()).await?;
+    let age = params
+        .peek("cursor")
+        .and_then(Value::as_str)
+        .and_then(query::cursor_age);
+    let opened = open_at(app, &mut params.clone(), age).await?;
     params.opened = Some(opened.clone());
     Ok(opened)
 }
@@ -331,6 +425,21 @@ pub(in crate::api) fn coverage(opened: &Opened, with_losses: bool) -> Value {
         coverage["problems"] = summary.problems.iter().take(PROBLEMS).cloned().collect();
     }
     coverage
+}
+
+/// What to do with a snapshot that has no dissection.
+fn undissected(snapshot: &SnapshotEntry) -> String {
+    let name = &snapshot.name;
+    match snapshot.status {
+        Status::Completed => format!(
+            "the snapshot `{name}` is not dissected yet; POST /mcp/dissections {{\"snapshot\": \"{name}\"}} \
+             (start_snapshot_dissection) does that"
+        ),
+        status => format!(
+            "the snapshot `{name}` is {}, and not dissected; GET /mcp/snapshots/{name} (get_snapshot) tells how it goes",
+            status.as_str()
+        ),
+    }
 }
 
 fn databases(jobs: &[Job]) -> String {

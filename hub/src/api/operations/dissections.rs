@@ -28,6 +28,18 @@ impl App {
         Ok((snapshot, dissection))
     }
 
+    /// Stops a dissection, and lets go of what was asked of it.
+    pub(super) async fn stop_dissection(
+        &self,
+        snapshot: &SnapshotEntry,
+        dissection: &DissectionEntry,
+    ) -> Result<Job, ApiError> {
+        let job = self.hub.jobs.stop(dissection).await?;
+        let folder = self.dissection_folder(snapshot, &job.record.name);
+        self.hub.databases.forget(&folder);
+        Ok(job)
+    }
+
     /// Deletes a dissection and whatever is open of it.
     pub(super) async fn delete_dissection(
         &self,
@@ -35,13 +47,16 @@ impl App {
         name: &str,
     ) -> Result<DissectionEntry, ApiError> {
         let (snapshot, dissection) = self.dissection(snapshot, name).await?;
-        self.hub
-            .databases
-            .forget(&self.dissection_folder(&snapshot, &dissection.record.name));
-        self.hub
+        let folder = self.dissection_folder(&snapshot, &dissection.record.name);
+        self.hub.databases.forget(&folder);
+        let deleted = self
+            .hub
             .jobs
             .delete(self.hub.snapshots.path(&snapshot), &dissection)
-            .await?;
+            .await;
+        // Somebody may have asked it until then.
+        self.hub.databases.forget(&folder);
+        deleted?;
         Ok(dissection)
     }
 }
@@ -56,7 +71,7 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let mut answer = json!({ "dissections": all.iter().map(entry).collect::<Vec<_>>() });
     if all.is_empty() {
         answer["explanation"] = json!(
-            "nothing is dissected: POST /mcp/dissections {\"snapshot\": …} turns a snapshot into calls"
+            "no dissection is completed: POST /mcp/dissections {\"snapshot\": …} turns a snapshot into calls"
         );
     }
     Ok(answer)
@@ -101,8 +116,8 @@ pub async fn get(app: &App, params: &mut Params) -> Result<Value, ApiError> {
 
 /// Stops one.
 pub async fn stop(app: &App, params: &mut Params) -> Result<Value, ApiError> {
-    let (_, dissection) = named(app, params).await?;
-    let job = app.hub.jobs.stop(&dissection).await?;
+    let (snapshot, dissection) = named(app, params).await?;
+    let job = app.stop_dissection(&snapshot, &dissection).await?;
     Ok(json!({
         "success": true,
         "snapshot": job.snapshot_name,
@@ -124,12 +139,12 @@ async fn named(app: &App, params: &mut Params) -> Result<(SnapshotEntry, Dissect
     app.dissection(&snapshot, &name).await
 }
 
-/// What can be asked for calls: the last minutes while they are dissected, and completed dissections.
+/// What can be asked for calls: the last minutes while they are dissected, dissections under way and completed ones.
 pub async fn databases(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     let all = app.hub.jobs.list(None).await?;
     let dissected = all
         .iter()
-        .filter(|job| job.record.status == JobStatus::Completed)
+        .filter(|job| matches!(job.record.status, JobStatus::Completed | JobStatus::Running))
         .map(|job| {
             let summary = job.record.summary.as_ref();
             json!({

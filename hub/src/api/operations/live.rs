@@ -57,7 +57,8 @@ pub(super) async fn open(app: &App) -> Result<Opened, ApiError> {
     Ok(Opened {
         db: LIVE_DB.to_owned(),
         snapshot: None,
-        database: app.hub.databases.get(&round.folder)?,
+        database: round.database.clone(),
+        progress: None,
     })
 }
 

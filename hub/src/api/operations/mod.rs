@@ -13,6 +13,12 @@ pub(super) mod switches;
 
 pub(super) mod live;
 
+pub(super) mod following;
+
+pub(super) mod entry;
+
+pub(super) mod settings;
+
 pub(super) mod snapshots;
 
 pub(super) mod pcap;
@@ -67,7 +73,7 @@ macro_rules! operation {
 }
 pub(super) use operation;
 
-/// A parameter that there is no doing without.
+/// A parameter that there is no doing without. The first name is the one to say.
 pub(super) fn required(params: &mut Params, names: &[&str]) -> Result<String, ApiError> {
     params
         .text(names)?

@@ -143,6 +143,7 @@ impl OfCalls {
         let mut params = Params::default();
         params.give("db", json!(self.db.as_ref().unwrap_or(&entry.id)));
         let opened = calls::open(app, &mut params).await?;
+        opened.completed()?;
         if opened.snapshot()? != entry.id {
             return Err(ApiError::bad_request(format!(
                 "`db`: `{}` is no dissection of the snapshot `{}`",
@@ -191,6 +192,7 @@ pub async fn of_calls(app: &App, params: &mut Params) -> Result<Value, ApiError>
     let whole = params.flag(&["whole_connections"])?.unwrap_or(true);
     let wanted = wanted(params)?;
     let opened = calls::open(app, params).await?;
+    opened.completed()?;
     let question = CallsQuery {
         kfl: kfl.clone(),
         start: wanted.start.map(as_millis),
@@ -219,7 +221,7 @@ pub async fn of_calls(app: &App, params: &mut Params) -> Result<Value, ApiError>
         of_calls: Some(of_calls),
     };
     let mut answer = located(app, opened.snapshot()?, asked).await?;
-    answer["db"] = json!(opened.db);
+    opened.sign(&mut answer);
     answer["calls"] = json!(calls);
     Ok(answer)
 }

@@ -40,8 +40,8 @@ pub async fn status(app: &App, params: &mut Params) -> Result<Value, ApiError> {
 /// Stops a dissection.
 pub async fn stop(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let (snapshot, dissection) = both(app, params).await?;
-    let (_, found) = app.dissection(&snapshot, &dissection).await?;
-    Ok(show(&app.hub.jobs.stop(&found).await?))
+    let (snapshot, found) = app.dissection(&snapshot, &dissection).await?;
+    Ok(show(&app.stop_dissection(&snapshot, &found).await?))
 }
 
 /// All dissections, or those of one snapshot.

@@ -12,7 +12,7 @@ use crate::snapshots::window::{self, Asked, DEFAULT_DURATION};
 use crate::snapshots::{Create, Manifest, NodePart, Origin, PartStatus, Status, WorkloadFilter, shown};
 
 /// What a snapshot is asked for by, where nothing else is (contract 8).
-pub(super) const KEYS: &[&str] = &["snapshot", "snapshot_name", "snapshot_id", "id", "name"];
+pub(super) const KEYS: &[&str] = &["id", "snapshot", "snapshot_name", "snapshot_id", "name"];
 
 /// A snapshot in a list.
 #[derive(Serialize)]

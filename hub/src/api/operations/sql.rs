@@ -1,6 +1,6 @@
 //! `/mcp/sql` and `/mcp/schema`: the tables of a dissection for those who know what they look for.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::calls::open;
 use super::stats::max_bytes;
@@ -17,7 +17,7 @@ pub async fn sql(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     };
     let opened = open(app, params).await?;
     let mut answer = query::sql(&opened.database, &question).await?;
-    answer["db"] = json!(opened.db);
+    opened.sign(&mut answer);
     Ok(answer)
 }
 
@@ -25,6 +25,6 @@ pub async fn sql(app: &App, params: &mut Params) -> Result<Value, ApiError> {
 pub async fn describe_schema(app: &App, params: &mut Params) -> Result<Value, ApiError> {
     let opened = open(app, params).await?;
     let mut answer = query::describe_schema(&opened.database).await?;
-    answer["db"] = json!(opened.db);
+    opened.sign(&mut answer);
     Ok(answer)
 }

@@ -1,5 +1,5 @@
-//! What clients of the contract look at before they ask, and may want to switch: raw capture, cloud storage,
-//! who they are (contract 1.7, 1.14 and 3.3). What is not there is said to be not there.
+//! What clients of the contract look at before they ask: raw capture, cloud storage (contract 1.7 and 3.3). What is not
+//! there is said to be not there.
 
 use std::collections::BTreeMap;
 
@@ -91,6 +91,7 @@ pub async fn l7_boundaries(app: &App, _: &mut Params) -> Result<Value, ApiError>
             "nothing is dissected yet, so there are no calls; {}; investigate dissects a window",
             LiveError::Off(live.idle)
         ),
+        (1, _) => "these are the calls of one dissection".to_owned(),
         (count, _) => format!("these are the calls of {count} dissections, which need not follow each other"),
     };
     let nodes: Vec<Value> = nodes
@@ -114,17 +115,6 @@ fn wider(one: Option<(u64, u64)>, other: Option<(u64, u64)>) -> Option<(u64, u64
         (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
         (one, other) => one.or(other),
     }
-}
-
-/// Who asks, and what they may do: everybody everything, since the hub asks nobody who they are.
-pub async fn whoami(_: &App, _: &mut Params) -> Result<Value, ApiError> {
-    Ok(json!({
-        "identity": "anonymous",
-        "role": "admin",
-        "auth_enabled": false,
-        "capabilities": ["snapshot:read", "snapshot:write", "snapshot:dissection"],
-        "authzFilters": [],
-    }))
 }
 
 /// Whether snapshots can be kept in a cloud: no.

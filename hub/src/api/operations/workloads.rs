@@ -388,7 +388,10 @@ impl Asked {
             answer["explanation"] = json!(if self.names.is_empty() {
                 format!("there are no names {whose}; ask for addresses, e.g. src.ip == \"10.0.0.1\"")
             } else {
-                format!("none of the {} names {whose} is meant", self.names.len())
+                format!(
+                    "none of the {} names {whose} is what was asked for; ask with less",
+                    self.names.len()
+                )
             });
         }
         answer[rows] = Value::Array(found);

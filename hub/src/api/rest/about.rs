@@ -110,7 +110,7 @@ pub(super) async fn metrics(State(app): State<App>, _: Params) -> impl IntoRespo
     let (snapshots, jobs) = (app.hub.snapshots.counters(), app.hub.jobs.counters());
     let (running, waiting) = app.hub.jobs.active();
     let rebuilt = AtomicU64::new(app.hub.catalogue.rebuilt());
-    let counters: [(&str, &str, &AtomicU64); 19] = [
+    let counters: [(&str, &str, &AtomicU64); 21] = [
         (
             "requests_answered_total",
             "Requests answered with a status below 400",
@@ -130,6 +130,16 @@ pub(super) async fn metrics(State(app): State<App>, _: Params) -> impl IntoRespo
             "mcp_sessions_refused_total",
             "MCP sessions that there was no room for",
             &app.requests.sessions_refused,
+        ),
+        (
+            "stream_calls_told_total",
+            "Live calls sent to readers of /ws and /wsFull",
+            &app.streams.told,
+        ),
+        (
+            "stream_readers_dropped_total",
+            "Readers of these that were let go for reading too slowly",
+            &app.streams.dropped,
         ),
         (
             "tool_answers_kept_total",
@@ -199,7 +209,12 @@ pub(super) async fn metrics(State(app): State<App>, _: Params) -> impl IntoRespo
             &rebuilt,
         ),
     ];
-    let gauges: [(&str, &str, u64); 3] = [
+    let gauges: [(&str, &str, u64); 4] = [
+        (
+            "stream_readers",
+            "Readers of live calls over WebSockets",
+            app.streams.readers() as u64,
+        ),
         (
             "snapshots_in_progress",
             "Snapshots being collected",

@@ -4,6 +4,8 @@ mod pcap;
 
 mod tools;
 
+mod stream;
+
 mod about;
 
 use axum::extract::State;
@@ -12,12 +14,13 @@ use axum::{Json, Router};
 use serde_json::Value;
 
 use super::operations::{
-    Operation, boundaries, calls, dissections, events, flows, live, operation, recording, snapshots, sql,
-    stats, switches, timeline, workloads,
+    Operation, boundaries, calls, dissections, events, flows, live, operation, recording, settings,
+    snapshots, sql, stats, switches, timeline, workloads,
 };
 use super::params::Params;
 use super::{ApiError, App};
 pub(super) use about::discovery;
+pub(super) use stream::Streams;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -72,7 +75,14 @@ pub(super) fn routes() -> Router<App> {
         .route("/delayed_dissection.proto", routing::get(about::proto))
         .route("/openapi.json", routing::get(about::openapi))
         .route("/echo", routing::get(about::echo))
-        .route("/whoami", get(operation!(switches::whoami)))
+        .route("/whoami", get(operation!(settings::whoami)))
+        .route("/license", get(operation!(settings::license)))
+        .route("/settings", get(operation!(settings::settings)))
+        .route("/settings/dissection", post(operation!(settings::set_dissection)))
+        .route("/pods/target", get(operation!(settings::targets)))
+        .route("/pods/target/{how}", post(operation!(settings::set_targets)))
+        .route("/ws", routing::get(stream::compact))
+        .route("/wsFull", routing::get(stream::full))
         .route("/healthz", routing::get(about::healthz))
         .route("/metrics", routing::get(about::metrics))
 }

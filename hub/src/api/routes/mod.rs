@@ -1,6 +1,8 @@
 //! All routes in one table: for discovery, for the description that programs read, for telling a caller who missed one
 //! which are near, and for refusing parameters that are none.
 
+mod taken;
+
 mod table;
 
 mod openapi;
@@ -12,7 +14,8 @@ use super::param::{Param, TIME_ZONE};
 use crate::query::nearest;
 use crate::snapshots::shown;
 pub(super) use openapi::openapi;
-pub(super) use table::{RECORDING, ROUTES};
+pub(super) use table::ROUTES;
+pub(super) use taken::RECORDING;
 
 /// One route.
 #[derive(Clone, Copy)]
@@ -42,6 +45,8 @@ pub(super) enum Gives {
     Mcp,
     /// A `.proto`.
     Proto,
+    /// Calls over a WebSocket.
+    Entries,
 }
 
 /// Suggestions in one answer.

@@ -158,10 +158,15 @@ fn responses(route: &Route) -> Value {
         Gives::Capture => json!({ "application/vnd.tcpdump.pcap": {} }),
         Gives::Counters | Gives::Proto => json!({ "text/plain": { "schema": { "type": "string" } } }),
         Gives::Mcp => json!({ "application/json": {}, "text/event-stream": {} }),
+        Gives::Entries => json!({}),
     };
-    json!({
-        "200": { "description": "The answer", "content": content },
+    let (status, what) = match route.gives {
+        Gives::Entries => ("101", "The connection is a WebSocket from here on"),
+        _ => ("200", "The answer"),
+    };
+    let mut responses = json!({
         "400": refusal("A parameter, the body, a filter or a window is wrong"),
+        "403": refusal("A web page asks that may not"),
         "404": refusal("There is no such snapshot, dissection, database, call or tool"),
         "405": refusal("The path does not take the method"),
         "409": refusal("It does not fit what there is"),
@@ -170,7 +175,9 @@ fn responses(route: &Route) -> Value {
         "429": refusal("Too much is under way"),
         "500": refusal("The hub's own fault, or its disk's"),
         "503": refusal("No agent answers, or the hub is stopping or not well"),
-    })
+    });
+    responses[status] = json!({ "description": what, "content": content });
+    responses
 }
 
 /// `GET /mcp/snapshots/:snapshot/pcap` as `get_mcp_snapshots_snapshot_pcap`.

@@ -55,6 +55,11 @@ pub(in crate::api) fn say(tool: &Tool, answer: &Value) -> String {
     if answer.pointer("/coverage/recorded").is_some() {
         said.push("not everything was recorded, see coverage".to_owned());
     }
+    if let Some(progress) = answer.pointer("/dissected/progress").and_then(Value::as_u64) {
+        said.push(format!(
+            "of a dissection that is at {progress} %: ask again for the rest"
+        ));
+    }
     if said.is_empty() {
         return format!("{}: done", tool.title);
     }

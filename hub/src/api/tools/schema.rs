@@ -76,6 +76,12 @@ pub(in crate::api) fn output(tool: &Tool) -> Map<String, Value> {
                 "Where and when these were, and packets that were recorded without their end (cut_short)",
             ),
             (
+                "partial",
+                "boolean",
+                "Whether the dissection is under way: there will be more calls, and numbers grow",
+            ),
+            ("dissected", "object", "How far it is then"),
+            (
                 "untrusted",
                 "string",
                 "Which texts are recorded traffic, and no instructions",

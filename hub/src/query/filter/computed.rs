@@ -2,22 +2,20 @@
 //! columns that their fields are made of.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, StringViewArray, TimestampNanosecondArray,
 };
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Result, exec_err};
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast, col,
-};
+use datafusion::logical_expr::{Expr, cast, col};
 use wiretape_dissect::Marks;
 use wiretape_kfl::{Computed, Field, Kind, Value};
 
+use super::function::{self, Decide};
 use crate::query::fields::{self, Listed, Mapped, SEPARATOR};
 use crate::query::functions::{Maps, texts};
 
@@ -32,18 +30,12 @@ pub(super) fn decided(computed: &Computed, gave_up: &GaveUp) -> Expr {
         .into_iter()
         .map(|field| (field, Place::of(field, &mut arguments)))
         .collect();
-    let signature = match arguments.len() {
-        0 => Signature::nullary(Volatility::Immutable),
-        count => Signature::any(count, Volatility::Immutable),
-    };
     let condition = Condition {
-        written: computed.to_string(),
         computed: computed.clone(),
         places,
         gave_up: Arc::clone(gave_up),
-        signature,
     };
-    ScalarUDF::new_from_impl(condition).call(arguments)
+    function::condition(computed.to_string(), condition, arguments)
 }
 
 /// Where a field's value is among the arguments.
@@ -89,41 +81,19 @@ impl Place {
     }
 }
 
-/// The function. None of its results is NULL.
+/// A condition, and where the values of its fields are.
 struct Condition {
-    written: String,
     computed: Computed,
     places: Vec<(Field, Place)>,
     gave_up: GaveUp,
-    signature: Signature,
 }
 
-impl ScalarUDFImpl for Condition {
-    fn name(&self) -> &str {
-        "decided"
-    }
+impl Decide for Condition {
+    const NAME: &'static str = "decided";
 
-    fn schema_name(&self, _: &[Expr]) -> Result<String> {
-        Ok(format!("decided({})", self.written))
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = args.number_rows;
-        let arrays: Vec<ArrayRef> = args
-            .args
-            .into_iter()
-            .map(|argument| argument.into_array(rows))
-            .collect::<Result<_>>()?;
-        let columns: Vec<Column<'_>> = arrays.iter().map(Column::of).collect::<Result<_>>()?;
-        let decide = |row| {
+    fn decide(&self, arguments: &[ArrayRef], rows: usize) -> Result<BooleanBuffer> {
+        let columns: Vec<Column<'_>> = arguments.iter().map(Column::of).collect::<Result<_>>()?;
+        Ok(BooleanBuffer::collect_bool(rows, |row| {
             let entry = Entry {
                 places: &self.places,
                 columns: &columns,
@@ -133,29 +103,13 @@ impl ScalarUDFImpl for Condition {
                 self.gave_up.store(true, Ordering::Relaxed);
                 false
             })
-        };
-        let decided: BooleanArray = (0..rows).map(|row| Some(decide(row))).collect();
-        Ok(ColumnarValue::Array(Arc::new(decided)))
-    }
-}
-
-impl fmt::Debug for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written)
+        }))
     }
 }
 
 impl PartialEq for Condition {
     fn eq(&self, other: &Self) -> bool {
         self.computed == other.computed
-    }
-}
-
-impl Eq for Condition {}
-
-impl Hash for Condition {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.written.hash(state);
     }
 }
 

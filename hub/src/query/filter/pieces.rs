@@ -2,19 +2,14 @@
 //! put together.
 
 use std::cmp::Ordering;
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, StringViewArray};
+use datafusion::arrow::array::{ArrayRef, StringViewArray};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, col,
-};
+use datafusion::logical_expr::{Expr, col};
 use wiretape_kfl::{Computed, Field, Literal, Operand, Relation, TextRelation};
 
+use super::function::{self, Decide};
 use crate::query::functions::texts;
 
 /// The condition as a function of columns; `None` if it is not of this kind.
@@ -31,14 +26,11 @@ pub(super) fn compared(computed: &Computed) -> Option<Expr> {
     if arguments.is_empty() {
         return None;
     }
-    let signature = Signature::any(arguments.len(), Volatility::Immutable);
     let compared = Compared {
-        written: computed.to_string(),
         sides,
         relation: test.relation,
-        signature,
     };
-    Some(ScalarUDF::new_from_impl(compared).call(arguments))
+    Some(function::condition(computed.to_string(), compared, arguments))
 }
 
 /// A part of a text.
@@ -79,12 +71,11 @@ impl Piece {
     }
 }
 
-/// The function. None of its results is NULL.
+/// Two texts, and how they are to compare.
+#[derive(PartialEq)]
 struct Compared {
-    written: String,
     sides: [Vec<Piece>; 2],
     relation: TextRelation,
-    signature: Signature,
 }
 
 impl Compared {
@@ -151,53 +142,12 @@ fn along<'a>(
     }
 }
 
-impl ScalarUDFImpl for Compared {
-    fn name(&self) -> &str {
-        "compared"
-    }
+impl Decide for Compared {
+    const NAME: &'static str = "compared";
 
-    fn schema_name(&self, _: &[Expr]) -> Result<String> {
-        Ok(format!("compared({})", self.written))
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = args.number_rows;
-        let columns: Vec<StringViewArray> = args
-            .args
-            .into_iter()
-            .map(|argument| texts(&argument.into_array(rows)?))
-            .collect::<Result<_>>()?;
-        let compared = BooleanBuffer::collect_bool(rows, |row| self.holds(&columns, row));
-        let compared: ArrayRef = Arc::new(BooleanArray::new(compared, None));
-        Ok(ColumnarValue::Array(compared))
-    }
-}
-
-impl fmt::Debug for Compared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written)
-    }
-}
-
-impl PartialEq for Compared {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.written, &self.sides, self.relation) == (&other.written, &other.sides, other.relation)
-    }
-}
-
-impl Eq for Compared {}
-
-impl Hash for Compared {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.written.hash(state);
+    fn decide(&self, arguments: &[ArrayRef], rows: usize) -> Result<BooleanBuffer> {
+        let columns: Vec<StringViewArray> = arguments.iter().map(texts).collect::<Result<_>>()?;
+        Ok(BooleanBuffer::collect_bool(rows, |row| self.holds(&columns, row)))
     }
 }
 

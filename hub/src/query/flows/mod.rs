@@ -325,6 +325,10 @@ async fn raw(connections: &DataFrame, keys: &[&str]) -> Result<Vec<Value>, Query
 fn nothing(db: &Database) -> String {
     let summary = db.summary();
     match summary.connections {
+        0 if db.age().is_some() => format!(
+            "the dissection is under way: {} packets are read, and no connection can be asked for yet",
+            summary.packets
+        ),
         0 => format!(
             "{} packets were read, and neither a TCP connection nor a UDP exchange is in them",
             summary.packets

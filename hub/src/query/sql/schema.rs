@@ -118,10 +118,9 @@ pub(super) fn unknown_column(error: &SchemaError) -> String {
     };
     let names = valid_fields.iter().map(|column| column.name.as_str());
     let meant = nearest::nearest(&field.name, names)
-        .map(|name| format!("; did you mean \"{name}\"?"))
-        .unwrap_or_default();
+        .map_or_else(|| ";".to_owned(), |name| format!("; did you mean \"{name}\"?"));
     format!(
-        "there is no column \"{}\"{meant} GET /mcp/schema lists all (names in upper case need quotes, texts stand in '…')",
+        "there is no column \"{}\"{meant} describe_schema (GET /mcp/schema) lists all (names in upper case need quotes, texts stand in '…')",
         crate::snapshots::shown(&field.name)
     )
 }
@@ -132,10 +131,9 @@ pub(super) fn unknown_function(session: &SessionContext, name: &str) -> String {
     let aggregates = state.aggregate_functions().keys().map(String::as_str);
     let windows = state.window_functions().keys().map(String::as_str);
     let meant = nearest::nearest(name, FUNCTIONS.iter().copied().chain(aggregates).chain(windows))
-        .map(|name| format!("; did you mean \"{name}\"?"))
-        .unwrap_or_default();
+        .map_or_else(|| ";".to_owned(), |name| format!("; did you mean \"{name}\"?"));
     format!(
-        "there is no function \"{}\"{meant} GET /mcp/schema lists all",
+        "there is no function \"{}\"{meant} describe_schema (GET /mcp/schema) lists all",
         crate::snapshots::shown(name)
     )
 }

@@ -1,5 +1,6 @@
 //! What there is to know of a workload at first sight, by questions that anybody could ask one by one.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
@@ -86,7 +87,7 @@ pub(super) async fn overview(
     let callees = ask.stats(&filters.asking, "dst", StatsOrder::Count).await?;
     let total = &outcomes["total"];
     let mut answer = json!({
-        "status": "completed",
+        "status": if opened.progress.is_some() { "in_progress" } else { "completed" },
         "db": opened.db,
         "window": outcomes["window"],
         "totals": total_of(total),
@@ -120,7 +121,10 @@ pub(super) async fn overview(
     if let Some(explanation) = outcomes.get("explanation") {
         answer["explanation"] = explanation.clone();
     }
-    answer["next"] = json!(next(&answer, filters));
+    answer["next"] = json!(match &filters.workload {
+        Some(workload) if answer["totals"]["calls"] == 0 => ask.others(workload).await?,
+        _ => next(&answer, filters),
+    });
     Ok(answer)
 }
 
@@ -152,6 +156,32 @@ impl Ask<'_> {
             ..StatsQuery::default()
         };
         Ok(query::stats(&self.opened.database, &question).await?)
+    }
+
+    /// Whom to ask about instead of one that has no calls.
+    async fn others(&self, workload: &str) -> Result<String, ApiError> {
+        let mut names = BTreeSet::new();
+        for side in ["src", "dst"] {
+            let groups = rows(&self.stats("", side, StatsOrder::Count).await?, side);
+            names.extend(
+                groups
+                    .iter()
+                    .filter_map(|group| group[side].as_str().map(str::to_owned)),
+            );
+        }
+        if names.is_empty() {
+            return Ok(
+                "no calls began in this time at all: ask about another one, or get_recording_health"
+                    .to_owned(),
+            );
+        }
+        let meant = query::nearest(workload, names.iter().map(String::as_str));
+        let meant = meant.map_or_else(String::new, |name| format!("did you mean `{name}`? "));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Ok(format!(
+            "{meant}who has most calls here: {}; list_workloads tells all names, and which pods nobody records",
+            names.join(", ")
+        ))
     }
 
     /// What changed in the calls, and what happened beside them.
@@ -261,11 +291,7 @@ fn summary(answer: &Value, filters: &Filters) -> String {
 fn next(answer: &Value, filters: &Filters) -> String {
     let db = answer["db"].as_str().unwrap_or_default();
     if answer["totals"]["calls"] == 0 {
-        return match filters.workload {
-            Some(_) => "list_workloads tells which names there are; get_recording_health, what is recorded"
-                .to_owned(),
-            None => "get_recording_health tells what is recorded; or ask about a longer window".to_owned(),
-        };
+        return "get_recording_health tells what is recorded; or ask about a longer window".to_owned();
     }
     if answer["failing"]
         .as_array()
