@@ -50,7 +50,8 @@ counters! {
         fragments,
         /// Datagrams that were put together from fragments.
         datagrams,
-        /// Segments of connections that are known under two addresses of their server: a service's, and a pod's.
+        /// Segments of connections that are known under two addresses of their server (a service's, and a pod's), or of their
+        /// client (its own, and its node's).
         translated,
         /// Such connections that were forgotten, because there were too many: each of their sides is told by itself.
         translations_dropped,
@@ -160,6 +161,12 @@ counters! {
         calls,
         /// Of those, put together from two observations.
         calls_joined,
+        /// Of those, of datagrams whose server is known under two addresses: a service's, and a pod's.
+        calls_two_sided,
+        /// Times that a call had another side, or several, and it was not certain which: each is told by itself.
+        sides_uncertain,
+        /// Flows of datagrams of clients that speak to so many from one port that no sides of calls are looked for.
+        callers_crowded,
         /// Calls that came out before the other observer's view of them, because too many waited.
         held_forced,
         /// The same, because they had waited for too long.

@@ -1,10 +1,14 @@
 //! Connections by their addresses.
 
+use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::{Index, IndexMut};
 
 use crate::limits::SHARDS;
+
+/// Address and port, as a packet has them.
+pub(crate) type Place = ([u8; 16], u16);
 
 /// One end of a connection, in the order of addresses and ports, which says nothing of client and server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -125,6 +129,26 @@ impl FlowKey {
         low == high && low_port == high_port
     }
 
+    /// The end that is taken for the client's where no handshake tells: the one with the higher port. `None` where both have
+    /// the same one, or there are no ports.
+    pub fn caller(&self) -> Option<End> {
+        let [low, high] = self.ports;
+        match low.cmp(&high) {
+            Ordering::Less => Some(End::High),
+            Ordering::Equal => None,
+            Ordering::Greater => Some(End::Low),
+        }
+    }
+
+    /// Address and port of that end.
+    pub(crate) fn caller_place(&self) -> Option<Place> {
+        let n = match self.caller()? {
+            End::Low => 0,
+            End::High => 1,
+        };
+        Some((*self.addresses.get(n)?, *self.ports.get(n)?))
+    }
+
     /// A hash that is the same on every machine and in every version: calls are named by it.
     pub fn mixed(&self) -> u64 {
         self.mixed
@@ -132,9 +156,23 @@ impl FlowKey {
 
     /// The shard that owns the connection.
     pub fn shard(&self) -> u16 {
-        // The upper bits are the better mixed ones.
-        ((self.mixed() >> 32) % SHARDS as u64) as u16
+        shard(self.mixed())
     }
+
+    /// The shard that owns the flow, if it is one of datagrams: the same for all flows of a client's port, so that both sides
+    /// of a call to a service are in one.
+    pub fn datagram_shard(&self) -> u16 {
+        let Some((address, port)) = self.caller_place() else {
+            return self.shard();
+        };
+        shard(mixed(&[address, [0; 16]], [port, 0]))
+    }
+}
+
+/// The shard of what has this hash.
+fn shard(mixed: u64) -> u16 {
+    // The upper bits are the better mixed ones.
+    ((mixed >> 32) % SHARDS as u64) as u16
 }
 
 impl Hash for FlowKey {
@@ -184,6 +222,18 @@ mod tests {
         for port in 32768..60000 {
             let (key, _) = FlowKey::new((v4(1), port), (v4(2), 80));
             met[usize::from(key.shard())] += 1;
+        }
+        let even = (60000 - 32768) / SHARDS;
+        assert!(met.iter().all(|n| (even / 2..even * 2).contains(n)), "{met:?}");
+    }
+
+    #[test]
+    fn flows_of_a_clients_port_are_in_one_shard_and_its_ports_in_all() {
+        let mut met = [0; SHARDS];
+        for port in 32768..60000 {
+            let shard = |server| FlowKey::new((v4(5), port), server).0.datagram_shard();
+            assert_eq!(shard((v4(1), 53)), shard((v4(9), 5353)));
+            met[usize::from(shard((v4(1), 53)))] += 1;
         }
         let even = (60000 - 32768) / SHARDS;
         assert!(met.iter().all(|n| (even / 2..even * 2).contains(n)), "{met:?}");

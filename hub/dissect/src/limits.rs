@@ -85,6 +85,10 @@ pub const DATAGRAM_IDLE: Nanos = 30 * SECOND;
 /// Datagrams of one observer that are looked at, until the flow is taken to speak no known protocol.
 pub const DATAGRAM_PROBES: u32 = 16;
 
+/// Servers of one client's port among whose flows the two sides of a call are looked for. A resolver has two or three
+/// servers, each under two addresses; who speaks to more from one port is no client of services.
+pub const CALLER_FLOWS: usize = 16;
+
 /// Answers that are remembered after they were given to their requests, so that one sent again is not taken for an
 /// answer to a request that was not recorded. As many as dnsperf has questions under way.
 pub const ANSWERED: usize = 128;

@@ -1,33 +1,35 @@
-//! Connections whose server's address is another one on the way: a service's own where the client is, and that of the pod
-//! that was chosen where the server is (RFC 2663; in Kubernetes, kube-proxy). Both ends of such a connection are brought
-//! together under the address at which it was met first.
+//! Connections whose addresses are others on the way. The server's: a service's own where the client is, and that of the pod
+//! that was chosen where the server is (RFC 2663; in Kubernetes, kube-proxy). The client's: its own where it is, and its
+//! node's where the server is (masquerading). Both ends of such a connection are brought together under the addresses at
+//! which it was met first.
 //!
 //! The client's address and port and its initial sequence number are the same on both sides, and no two connections
-//! share them: a sequence number is drawn for addresses, ports and time (RFC 9293, section 3.4.1).
+//! share them: a sequence number is drawn for addresses, ports and time (RFC 9293, section 3.4.1). Where the client's
+//! address is another one, its SYN's timestamp takes the address's place: that begins anywhere for each connection, too
+//! (RFC 7323, section 5.4), and with the sequence number that is 64 bits that nobody else has in the same half minute.
 
 use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, Place};
 use crate::limits::{SERVICES, TRANSLATED, TRANSLATION_WAIT, UNTRANSLATED};
 use crate::segment::Flags;
 use crate::{Direction, Nanos, RouterCounters};
 
-/// Address and port, as a packet has them.
-pub(crate) type Place = ([u8; 16], u16);
-
 /// Where a packet was seen: tape, direction, interface. The two sides of a connection are not seen at one place.
 pub(crate) type Vantage = (u16, Direction, u32);
 
-/// Who is reached under two addresses.
+/// Who is reached under two addresses, or from two.
 #[derive(Default)]
 pub(crate) struct Translations {
     /// Where connections that have begun went, by their client and its initial sequence number.
-    begun: FxHashMap<(Place, u32), Begun>,
+    begun: FxHashMap<Opening, Begun>,
     /// The same, the oldest first.
-    oldest: VecDeque<(Place, u32)>,
-    /// Connections that are known under two addresses, by each of them.
+    oldest: VecDeque<Opening>,
+    /// The same by sequence number and timestamp.
+    stamped: FxHashMap<(u32, u32), Opening>,
+    /// Connections that are known under other addresses, by each of them.
     known: FxHashMap<FlowKey, Known>,
     /// When they were entered, or found in use when it was their turn to go; the oldest first.
     order: VecDeque<(FlowKey, Nanos)>,
@@ -35,16 +37,23 @@ pub(crate) struct Translations {
     services: FxHashSet<Place>,
 }
 
+/// A client, and its initial sequence number.
+type Opening = (Place, u32);
+
 #[derive(Clone, Copy)]
 struct Begun {
     server: Place,
     at: Nanos,
     seen: Vantage,
+    stamp: Option<u32>,
 }
 
+/// A connection under addresses that it has in some of its packets.
 #[derive(Clone, Copy)]
 struct Known {
-    /// The client, and the server's address that stands for both.
+    /// The client in these packets.
+    here: Place,
+    /// The client and the server that stand for all.
     client: Place,
     server: Place,
     last: Nanos,
@@ -55,6 +64,16 @@ impl Begun {
     fn is_other_side(&self, other: &Self) -> bool {
         self.seen != other.seen && self.at.abs_diff(other.at) <= TRANSLATION_WAIT
     }
+}
+
+/// What a segment says of its connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Says {
+    pub flags: Flags,
+    pub seq: u32,
+    pub ack: u32,
+    /// The time of its timestamp option.
+    pub stamp: Option<u32>,
 }
 
 /// What a segment's ends are taken for.
@@ -70,18 +89,23 @@ impl Translations {
     pub fn ends(
         &mut self,
         (source, destination): (Place, Place),
-        (flags, seq): (Flags, u32),
+        says: Says,
         (now, seen): (Nanos, Vantage),
         counters: &mut RouterCounters,
     ) -> Ends {
-        let opening = flags.has(Flags::SYN) && !flags.has(Flags::ACK);
-        if opening {
-            let begun = Begun {
-                server: destination,
+        if says.flags.has(Flags::SYN) {
+            let begun = |server| Begun {
+                server,
                 at: now,
                 seen,
+                stamp: says.stamp,
             };
-            self.begin(source, seq, begun, counters);
+            if says.flags.has(Flags::ACK) {
+                let opening = (destination, says.ack.wrapping_sub(1));
+                self.accept(opening, &begun(source), counters);
+            } else {
+                self.begin((source, says.seq), begun(destination), counters);
+            }
         }
         if self.services.is_empty() {
             return Ends {
@@ -101,10 +125,10 @@ impl Translations {
         };
         known.last = known.last.max(now);
         counters.translated += 1;
-        let (source, destination) = if source == known.client {
-            (source, known.server)
+        let (source, destination) = if source == known.here {
+            (known.client, known.server)
         } else {
-            (known.server, destination)
+            (known.server, known.client)
         };
         Ends {
             source,
@@ -114,50 +138,90 @@ impl Translations {
     }
 
     /// A client opens a connection.
-    fn begin(&mut self, client: Place, seq: u32, begun: Begun, counters: &mut RouterCounters) {
-        let key = (client, seq);
-        match self.begun.get(&key).copied() {
-            Some(first) if first.server == begun.server => {}
+    fn begin(&mut self, opening: Opening, begun: Begun, counters: &mut RouterCounters) {
+        let (client, seq) = opening;
+        match self.begun.get(&opening).copied() {
+            Some(first) if first.server == begun.server => return,
             Some(first) if first.is_other_side(&begun) => {
-                let under = [first.server, begun.server];
-                self.enter(client, under, first.server, begun.at, counters);
+                self.enter(
+                    [(client, first.server), (client, begun.server)],
+                    begun.at,
+                    counters,
+                );
+                return;
             }
-            _ => {
-                // Its ports are used again, and for somewhere else: not what they were.
-                let (flow, _) = FlowKey::new(client, begun.server);
-                self.known.remove(&flow);
-                while self.begun.len() >= UNTRANSLATED {
-                    let Some(oldest) = self.oldest.pop_front() else {
-                        break;
-                    };
-                    self.begun.remove(&oldest);
-                }
-                if self.begun.insert(key, begun).is_none() {
-                    self.oldest.push_back(key);
-                }
-            }
+            _ => {}
+        }
+        if let Some(stamp) = begun.stamp
+            && let Some(other) = self.stamped.get(&(seq, stamp)).copied()
+            && let Some(first) = self.begun.get(&other)
+            && first.is_other_side(&begun)
+        {
+            let first = (other.0, first.server);
+            self.enter([first, (client, begun.server)], begun.at, counters);
+            return;
+        }
+        // Its ports are used again, and for somewhere else: not what they were.
+        let (flow, _) = FlowKey::new(client, begun.server);
+        self.known.remove(&flow);
+        while self.begun.len() >= UNTRANSLATED {
+            let Some(oldest) = self.oldest.pop_front() else {
+                break;
+            };
+            self.forget(&oldest);
+        }
+        if let Some(stamp) = begun.stamp {
+            self.stamped.insert((seq, stamp), opening);
+        }
+        if self.begun.insert(opening, begun).is_none() {
+            self.oldest.push_back(opening);
         }
     }
 
-    fn enter(
-        &mut self,
-        client: Place,
-        under: [Place; 2],
-        server: Place,
-        now: Nanos,
-        counters: &mut RouterCounters,
-    ) {
-        let known = Known {
-            client,
-            server,
-            last: now,
+    /// A server accepts a connection: of a socket on the node that translates, the SYN is seen with the server's own address
+    /// already, and the answer with the service's again.
+    fn accept(&mut self, opening: Opening, accepted: &Begun, counters: &mut RouterCounters) {
+        let (client, _) = opening;
+        if let Some(first) = self.begun.get(&opening).copied()
+            && first.server != accepted.server
+            && first.is_other_side(accepted)
+            && !self.known.contains_key(&FlowKey::new(client, accepted.server).0)
+        {
+            self.enter(
+                [(client, first.server), (client, accepted.server)],
+                accepted.at,
+                counters,
+            );
+        }
+    }
+
+    fn forget(&mut self, opening: &Opening) {
+        let Some(begun) = self.begun.remove(opening) else {
+            return;
         };
-        for place in under {
+        let stamped = begun.stamp.map(|stamp| (opening.1, stamp));
+        if let Some(stamped) = stamped
+            && self.stamped.get(&stamped) == Some(opening)
+        {
+            self.stamped.remove(&stamped);
+        }
+    }
+
+    /// Enters a connection, given its client and its server as either side has them; the first stand for both.
+    fn enter(&mut self, sides: [(Place, Place); 2], now: Nanos, counters: &mut RouterCounters) {
+        let [(client, server), _] = sides;
+        for (here, place) in sides {
             if self.services.len() < SERVICES {
                 self.services.insert(place);
             }
             self.make_room(counters);
-            let (flow, _) = FlowKey::new(client, place);
+            let (flow, _) = FlowKey::new(here, place);
+            let known = Known {
+                here,
+                client,
+                server,
+                last: now,
+            };
             if self.known.insert(flow, known).is_none() {
                 self.order.push_back((flow, now));
             }
@@ -192,6 +256,15 @@ mod tests {
     const HERE: Vantage = (0, Direction::Out, 2);
     const THERE: Vantage = (1, Direction::In, 2);
 
+    fn says(flags: Flags, seq: u32) -> Says {
+        Says {
+            flags,
+            seq,
+            ack: 0,
+            stamp: None,
+        }
+    }
+
     fn place(last: u8, port: u16) -> Place {
         (
             std::net::Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped().octets(),
@@ -210,7 +283,7 @@ mod tests {
             } else {
                 THERE
             };
-            let ends = all.ends((from, to), (flags, 7), (at, seen), &mut counters);
+            let ends = all.ends((from, to), says(flags, 7), (at, seen), &mut counters);
             (ends.source, ends.destination, ends.two)
         };
         assert_eq!(ends(client, service, SYN, S), (client, service, false));
@@ -233,7 +306,7 @@ mod tests {
         let (client, service, pod) = (place(1, 40000), place(96, 80), place(2, 8080));
         let mut open = |to, seq, at| {
             let seen = if to == service { HERE } else { THERE };
-            let ends = all.ends((client, to), (SYN, seq), (at, seen), &mut counters);
+            let ends = all.ends((client, to), says(SYN, seq), (at, seen), &mut counters);
             (ends.destination, ends.two)
         };
         open(service, 7, S);
@@ -247,9 +320,55 @@ mod tests {
     fn two_connections_of_one_observer_are_two_though_they_begin_alike() {
         let (mut all, mut counters) = (Translations::default(), RouterCounters::default());
         for server in [place(96, 80), place(2, 8080)] {
-            let ends = all.ends((place(1, 40000), server), (SYN, 7), (S, HERE), &mut counters);
+            let ends = all.ends((place(1, 40000), server), says(SYN, 7), (S, HERE), &mut counters);
             assert_eq!((ends.destination, ends.two), (server, false));
         }
+    }
+
+    #[test]
+    fn a_client_whose_address_is_another_one_at_the_server() {
+        let (mut all, mut counters) = (Translations::default(), RouterCounters::default());
+        let (client, service) = (place(1, 40000), place(96, 80));
+        let (node, pod) = (place(9, 1234), place(2, 8080));
+        let mut ends = |from, to, flags, (seq, stamp), seen| {
+            let says = Says {
+                stamp,
+                ..says(flags, seq)
+            };
+            let ends = all.ends((from, to), says, (S, seen), &mut counters);
+            (ends.source, ends.destination)
+        };
+        let opened = (7, Some(99));
+        ends(client, service, SYN, opened, HERE);
+        assert_eq!(ends(node, pod, SYN, opened, THERE), (client, service));
+        assert_eq!(ends(pod, node, DATA, (1, Some(3)), THERE), (service, client));
+        assert_eq!(ends(client, service, DATA, (1, Some(3)), HERE), (client, service));
+        // Others of the node's are not it: with another time, without one, and seen at the same place.
+        for (port, opened, seen) in [
+            (2, (7, Some(98)), THERE),
+            (3, (7, None), THERE),
+            (4, opened, HERE),
+        ] {
+            let other = place(9, port);
+            assert_eq!(ends(other, pod, SYN, opened, seen), (other, pod));
+        }
+    }
+
+    #[test]
+    fn a_socket_on_the_node_that_translates_is_answered_by_another_than_it_called() {
+        let (mut all, mut counters) = (Translations::default(), RouterCounters::default());
+        let (client, service, pod) = (place(1, 40000), place(96, 80), place(2, 8080));
+        all.ends((client, pod), says(SYN, 7), (S, HERE), &mut counters);
+        let back = (0, Direction::In, 2);
+        let mut answered = |ack| {
+            let says = Says {
+                ack,
+                ..says(SYN | DATA, 70)
+            };
+            all.ends((service, client), says, (S, back), &mut counters).source
+        };
+        assert_eq!(answered(9), service);
+        assert_eq!(answered(8), pod);
     }
 
     #[test]
@@ -257,13 +376,18 @@ mod tests {
         let (mut all, mut counters) = (Translations::default(), RouterCounters::default());
         let at = |n: usize| ((n as u128).to_be_bytes(), 80);
         for n in 0..UNTRANSLATED + 5 {
-            all.ends((at(n), place(96, 80)), (SYN, 7), (S, HERE), &mut counters);
+            let says = Says {
+                stamp: Some(n as u32),
+                ..says(SYN, 7)
+            };
+            all.ends((at(n), place(96, 80)), says, (S, HERE), &mut counters);
         }
         assert_eq!((all.begun.len(), all.oldest.len()), (UNTRANSLATED, UNTRANSLATED));
+        assert_eq!(all.stamped.len(), UNTRANSLATED);
         for n in 0..TRANSLATED / 2 + 5 {
             let at = at(1_000_000 + n);
-            all.ends((at, place(96, 80)), (SYN, 7), (S, HERE), &mut counters);
-            all.ends((at, (at.0, 81)), (SYN, 7), (S, THERE), &mut counters);
+            all.ends((at, place(96, 80)), says(SYN, 7), (S, HERE), &mut counters);
+            all.ends((at, (at.0, 81)), says(SYN, 7), (S, THERE), &mut counters);
         }
         assert_eq!(all.services.len(), SERVICES);
         assert_eq!((all.known.len(), counters.translations_dropped), (TRANSLATED, 10));

@@ -9,7 +9,7 @@ use crate::fragments::{self, DatagramId, Fragments};
 use crate::ip::{self, Ip};
 use crate::limits::{LOCAL_ADDRESSES, TUNNELS};
 use crate::link;
-use crate::nat::{Ends, Translations};
+use crate::nat::{Ends, Says, Translations};
 use crate::segment::{Flags, Observer, Segment, Sender};
 use crate::tunnel;
 use crate::{Direction, Packet, RouterCounters};
@@ -221,7 +221,7 @@ impl Router {
         }
         let datagram = self.datagram(packet, ip, seen, base)?;
         Ok(Routed::Datagram {
-            shard: datagram.flow.shard(),
+            shard: datagram.flow.datagram_shard(),
             datagram,
             whole: None,
         })
@@ -247,13 +247,18 @@ impl Router {
             (ip.source, tcp.source_port()),
             (ip.destination, tcp.destination_port()),
         );
-        let opened = (flags, tcp.sequence_number());
+        let says = Says {
+            flags,
+            seq: tcp.sequence_number(),
+            ack: tcp.acknowledgment_number(),
+            stamp: flags.has(Flags::SYN).then(|| stamp(&tcp)).flatten(),
+        };
         let here = (packet.ts, (packet.tape, packet.direction, seen.interface));
         let Ends {
             source,
             destination,
             two,
-        } = self.translations.ends(ends, opened, here, &mut self.counters);
+        } = self.translations.ends(ends, says, here, &mut self.counters);
         let (flow, from) = FlowKey::new(source, destination);
         let (observer, twin) = self.observer(packet, ip, from, seen);
         let twin = twin || two;
@@ -335,6 +340,14 @@ fn scale(tcp: &TcpHeaderSlice<'_>) -> Option<u8> {
     tcp.options_iterator().flatten().find_map(|option| match option {
         // More than 14 is to be taken for 14 (RFC 7323, section 2.3).
         TcpOptionElement::WindowScale(shift) => Some(shift.min(14)),
+        _ => None,
+    })
+}
+
+/// The time in the timestamp option of a SYN.
+fn stamp(tcp: &TcpHeaderSlice<'_>) -> Option<u32> {
+    tcp.options_iterator().flatten().find_map(|option| match option {
+        TcpOptionElement::Timestamp(stamp, _) => Some(stamp),
         _ => None,
     })
 }

@@ -154,10 +154,9 @@ fn calls_held_for_the_other_observer() {
 fn a_view_that_comes_after_the_call_was_given() {
     let mut chat = Chat::usual();
     chat.ask(query(1, b"a")).answer(answer(1, b"a"));
-    // Nothing is known of the server's socket when the client's is read.
     let packets = [
         chat.seen_by(Who::Client, 0, 0),
-        chat.seen_by(Who::Server, 1, SECOND),
+        chat.seen_by(Who::Server, 1, 6 * SECOND),
     ]
     .concat();
     let dissected = dissect(&packets);

@@ -260,17 +260,19 @@ pub(super) fn said(call: &Call) -> DnsName<'_> {
     if let Some(name) = sni {
         return DnsName { name, source: "sni" };
     }
+    let authority = call.authority.as_str();
     // To a proxy, another server's is said.
-    if call.method == "CONNECT" {
+    if authority.is_empty() || call.method == "CONNECT" {
         return DnsName::default();
     }
-    let authority = call.authority.as_str();
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
         _ => authority,
     };
-    let is_name = !host.is_empty() && !host.starts_with('[') && host.parse::<IpAddr>().is_err();
-    if is_name {
+    // What no address begins with need not be read as one.
+    let may_be_address = host.starts_with(|first: char| first.is_ascii_digit()) || host.contains(':');
+    let is_address = host.starts_with('[') || may_be_address && host.parse::<IpAddr>().is_ok();
+    if !host.is_empty() && !is_address {
         DnsName {
             name: host,
             source: "host",

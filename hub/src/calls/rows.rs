@@ -108,8 +108,10 @@ impl Rows {
         }
         let dns = self.names.dns().known();
         for (columns, client) in [(&mut c.src, true), (&mut c.dst, false)] {
-            // Who is the same for several calls is stored for all of them at a time.
+            // Who is the same for several calls is stored for all of them at a time; and looked for once, where one
+            // packet holds several.
             let mut latest = (Identity::default(), 0);
+            let mut before: Option<(&Call, DnsName<'_>, DnsName<'_>)> = None;
             for call in calls {
                 let (peer, other, said) = if client {
                     (&call.client, &call.server, DnsName::default())
@@ -117,20 +119,25 @@ impl Rows {
                     (&call.server, &call.client, said(call))
                 };
                 let ip = peer.address.ip().to_canonical();
-                let node = peer.tape.map(|tape| node(&self.nodes, tape));
-                let who = self
-                    .names
-                    .resolve_port(node, peer.cgroup, peer.address, start(call));
-                let mut dns = dns.name(asking(other, ip, start(call), said.name));
-                if dns.name.is_empty() && who.pod.is_empty() && who.service.is_empty() {
-                    dns = said;
-                }
-                columns.push(peer, ip, &mut self.addresses, dns);
-                if !who.is(&latest.0) {
-                    columns.push_identity(&latest.0, latest.1);
-                    latest = (who, 0);
+                let same = before.filter(|(before, ..)| same_ends(before, call));
+                let told = match same {
+                    Some((_, said_before, told)) if said_before == said => told,
+                    _ => dns.name(asking(other, ip, start(call), said.name)),
+                };
+                if same.is_none() {
+                    let node = peer.tape.map(|tape| node(&self.nodes, tape));
+                    let who = self
+                        .names
+                        .resolve_port(node, peer.cgroup, peer.address, start(call));
+                    if !who.is(&latest.0) {
+                        columns.push_identity(&latest.0, latest.1);
+                        latest = (who, 0);
+                    }
                 }
                 latest.1 += 1;
+                before = Some((call, said, told));
+                let unknown = told.name.is_empty() && latest.0.pod.is_empty() && latest.0.service.is_empty();
+                columns.push(peer, ip, &mut self.addresses, if unknown { said } else { told });
             }
             columns.push_identity(&latest.0, latest.1);
         }
@@ -315,6 +322,11 @@ impl Columns {
 /// When a call began; 0 where nobody saw it.
 fn start(call: &Call) -> Nanos {
     call.observation().map_or(0, Observation::start)
+}
+
+/// Whether two calls began at the same time between the same ends: so what is known of these is the same.
+fn same_ends(one: &Call, other: &Call) -> bool {
+    one.client == other.client && one.server == other.server && start(one) == start(other)
 }
 
 pub(super) fn node(nodes: &[String], tape: u16) -> &str {

@@ -22,7 +22,7 @@ use super::growing::{Growing, Teller};
 const ROW_GROUP_ROWS: usize = 64 * 1024;
 
 /// Rows after which it is looked how much memory they take.
-const LOOK: usize = 1024;
+const LOOK: usize = 256;
 
 /// Longest time that rows wait in a row group under way, where somebody may ask for them already.
 const SHOWN_AFTER: Duration = Duration::from_secs(5);

@@ -44,8 +44,7 @@ pub struct Job {
     pub window: Option<(Nanos, Nanos)>,
     /// The dissection's folder. The job makes `calls/` in it.
     pub out: PathBuf,
-    /// Worker threads, at most [`MAX_WORKERS`](super::MAX_WORKERS). 1 does everything on the calling thread; more add
-    /// themselves to it, and the caller reads.
+    /// Threads, the calling one among them: at most [`MAX_WORKERS`](super::MAX_WORKERS).
     pub threads: usize,
 }
 

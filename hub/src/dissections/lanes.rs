@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use wiretape_dissect::{Datagram, SHARDS, Segment};
 use wiretape_tape::Nanos;
 
 use super::chunks::Lease;
-use super::worker::Worker;
+use super::crew::{Crew, Seat};
+use super::worker::{Worker, WorkerReport};
 use crate::calls::WriteError;
 
 /// Segments and datagrams of a batch: enough that a channel costs nothing by comparison, few enough that workers are kept
 /// busy.
 const BATCH: usize = 512;
 
-/// Batches that may wait for a worker. The reader stops when a worker is so far behind.
-pub(super) const WAITING: usize = 4;
+/// Batches that may wait for a worker. When one is so far behind, the reader helps out.
+const WAITING: usize = 4;
 
 /// Segments and datagrams of one worker's shards, with the chunks that hold their bytes.
 #[derive(Default)]
@@ -139,22 +140,18 @@ impl LaneEnd {
 pub(super) struct WorkerGone;
 
 /// The reader's end of all lanes.
-pub(super) enum Lanes<'j> {
-    /// One worker, on the reader's own thread.
-    Here(Box<Here<'j>>),
-    /// Workers on threads of their own.
-    Threads(Vec<Lane>),
+pub(super) struct Lanes<'j> {
+    lanes: Vec<Lane>,
+    crew: Crew<'j>,
+    make_due: Sender<Box<Seat<'j>>>,
+    /// There is no other thread.
+    alone: bool,
+    /// Why a worker is gone that the reader saw to.
+    error: Option<WriteError>,
 }
 
-/// The worker on the reader's own thread.
-pub(super) struct Here<'j> {
-    pub(super) worker: Worker<'j>,
-    pub(super) error: Option<WriteError>,
-    batch: Filling,
-}
-
-/// A lane to another thread.
-pub(super) struct Lane {
+/// A lane to a worker.
+struct Lane {
     batch: Filling,
     to: Sender<Batch>,
     emptied: Receiver<Batch>,
@@ -169,35 +166,18 @@ struct Filling {
 }
 
 impl<'j> Lanes<'j> {
-    /// Everything on the reader's own thread.
-    pub(super) fn here(worker: Worker<'j>) -> Self {
-        Self::Here(Box::new(Here {
-            worker,
+    /// Lanes to `workers`, and the crew that sees to these; the reader does so, too, all the time if it is `alone`.
+    pub(super) fn new(workers: Vec<Worker<'j>>, alone: bool) -> (Self, Crew<'j>) {
+        let (lanes, ends): (Vec<_>, Vec<_>) = workers.iter().map(|_| lane()).unzip();
+        let (crew, make_due) = Crew::new(workers.into_iter().zip(ends));
+        let lanes = Self {
+            lanes,
+            crew: crew.clone(),
+            make_due,
+            alone,
             error: None,
-            batch: Filling::default(),
-        }))
-    }
-
-    /// Lanes to `workers` threads, with the ends to give to these.
-    pub(super) fn threads(workers: usize) -> (Self, Vec<LaneEnd>) {
-        let (lanes, ends) = (0..workers)
-            .map(|_| {
-                let (to, batches) = crossbeam_channel::bounded(WAITING);
-                let (give_back, emptied) = crossbeam_channel::unbounded();
-                (
-                    Lane {
-                        batch: Filling::default(),
-                        to,
-                        emptied,
-                    },
-                    LaneEnd {
-                        batches,
-                        emptied: give_back,
-                    },
-                )
-            })
-            .unzip();
-        (Self::Threads(lanes), ends)
+        };
+        (lanes, crew)
     }
 
     /// Sends what is in the packet that stands at `start..end` of a tape's current chunk.
@@ -225,50 +205,103 @@ impl<'j> Lanes<'j> {
 
     /// Sends whatever there is, so that no chunk waits in an unsent batch.
     pub(super) fn flush(&mut self) -> Result<(), WorkerGone> {
-        match self {
-            Self::Here(here) => here.work(),
-            Self::Threads(lanes) => lanes.iter_mut().try_for_each(Lane::send),
+        (0..self.lanes.len()).try_for_each(|lane| self.send(lane))
+    }
+
+    /// Works a batch, if one waits that no other thread sees to; whether there was one.
+    pub(super) fn help(&mut self) -> Result<bool, WorkerGone> {
+        self.crew.help(&self.make_due).map_err(|error| {
+            self.error = Some(error);
+            WorkerGone
+        })
+    }
+
+    /// No more packets come: works with the crew until all workers are done. Gives those that were done here.
+    pub(super) fn finish(self) -> Result<Vec<WorkerReport>, WriteError> {
+        if let Some(error) = self.error {
+            return Err(error);
         }
+        for (number, lane) in self.lanes.into_iter().enumerate() {
+            // Whoever sees to the worker now sees that no more will come.
+            drop(lane);
+            if let Some(seat) = self.crew.wake(number) {
+                let _ = self.make_due.send(seat);
+            }
+        }
+        drop(self.make_due);
+        self.crew.live()
+    }
+
+    fn lane(&self, shard: u16) -> usize {
+        usize::from(shard) % self.lanes.len()
     }
 
     /// Sends whatever there is, and how far the reader is, also to workers that nothing is for.
     pub(super) fn tell(&mut self, until: Nanos) -> Result<(), WorkerGone> {
-        match self {
-            Self::Here(here) => here.batch.batch.until = until,
-            Self::Threads(lanes) => {
-                for lane in lanes {
-                    lane.batch.batch.until = until;
-                }
-            }
+        for lane in &mut self.lanes {
+            lane.batch.batch.until = until;
         }
         self.flush()
     }
 
     fn filling(&mut self, shard: u16) -> &mut Filling {
-        match self {
-            Self::Here(here) => &mut here.batch,
-            Self::Threads(lanes) => {
-                let lane = usize::from(shard) % lanes.len();
-                &mut lanes[lane].batch
-            }
-        }
+        let lane = self.lane(shard);
+        &mut self.lanes[lane].batch
     }
 
     fn send_if_full(&mut self, shard: u16) -> Result<(), WorkerGone> {
-        match self {
-            Self::Here(here) if here.batch.batch.segments >= BATCH => here.work(),
-            Self::Here(_) => Ok(()),
-            Self::Threads(lanes) => {
-                let lane = usize::from(shard) % lanes.len();
-                let lane = &mut lanes[lane];
-                if lane.batch.batch.segments >= BATCH {
-                    lane.send()
-                } else {
-                    Ok(())
-                }
-            }
+        let lane = self.lane(shard);
+        if self.lanes[lane].batch.batch.segments >= BATCH {
+            self.send(lane)
+        } else {
+            Ok(())
         }
     }
+
+    fn send(&mut self, number: usize) -> Result<(), WorkerGone> {
+        let Some(mut full) = self.lanes[number].take() else {
+            return Ok(());
+        };
+        loop {
+            let refused = match self.lanes[number].to.try_send(full) {
+                Ok(()) => break,
+                Err(refused) => refused,
+            };
+            let TrySendError::Full(batch) = refused else {
+                return Err(WorkerGone);
+            };
+            full = batch;
+            if !self.help()? {
+                // Other threads see to all workers, and so to this one.
+                self.lanes[number].to.send(full).map_err(|_| WorkerGone)?;
+                break;
+            }
+        }
+        if let Some(seat) = self.crew.wake(number) {
+            // The crew holds a receiver itself.
+            let _ = self.make_due.send(seat);
+        }
+        if self.alone {
+            self.help()?;
+        }
+        Ok(())
+    }
+}
+
+/// Both ends of a lane.
+fn lane() -> (Lane, LaneEnd) {
+    let (to, batches) = crossbeam_channel::bounded(WAITING);
+    let (give_back, emptied) = crossbeam_channel::unbounded();
+    let lane = Lane {
+        batch: Filling::default(),
+        to,
+        emptied,
+    };
+    let end = LaneEnd {
+        batches,
+        emptied: give_back,
+    };
+    (lane, end)
 }
 
 /// Where a packet's bytes are.
@@ -281,26 +314,16 @@ pub(super) struct Place<'c> {
     pub(super) end: u32,
 }
 
-impl Here<'_> {
-    fn work(&mut self) -> Result<(), WorkerGone> {
-        let done = self.worker.work(&self.batch.batch);
-        self.batch.clear();
-        done.map_err(|error| {
-            self.error = Some(error);
-            WorkerGone
-        })
-    }
-}
-
 impl Lane {
-    fn send(&mut self) -> Result<(), WorkerGone> {
+    /// What was filled so far, if there is any; begins the next batch.
+    fn take(&mut self) -> Option<Batch> {
         if self.batch.batch.is_empty() {
-            return Ok(());
+            return None;
         }
         let next = self.emptied.try_recv().unwrap_or_default();
         let full = std::mem::replace(&mut self.batch.batch, next);
         self.batch.clear();
-        self.to.send(full).map_err(|_| WorkerGone)
+        Some(full)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Dissections: a snapshot's segments in, the table of its calls out.
 //!
 //! The caller's thread reads all tapes, merges them by time and routes each packet to a shard; batches of packets go
-//! to worker threads, each of which owns some shards, turns their calls into rows and writes its own part of the table.
+//! to workers, each of which owns some shards, turns their calls into rows and writes its own part of the table. Threads see
+//! to whichever worker has something to do, and so does the reader when it is ahead.
 //! All state is per shard and the number of shards is fixed, so the calls do not depend on the number of threads.
 //! Nothing is visible under its name until all of it is on disk.
 
@@ -14,6 +15,8 @@ mod missing;
 mod chunks;
 
 mod lanes;
+
+mod crew;
 
 mod clocks;
 
@@ -40,14 +43,15 @@ use crate::calls::{
 };
 use crate::losses;
 use clocks::Ways;
-use lanes::{LaneEnd, Lanes, Place, Unit, WorkerGone};
+use lanes::{Lanes, Place, Unit, WorkerGone};
 use missing::CutShort;
 use publish::Unpublished;
 use tapes::{ReadReport, Run, Tapes};
 use worker::{Worker, WorkerReport};
 
-/// Most workers: one reading thread keeps about eight of them busy, and each holds some megabytes of rows.
-pub const MAX_WORKERS: usize = 16;
+/// Most workers, and threads: more than one that reads can feed, for reading takes a fifth of all time. Each holds some
+/// 15 MiB, of pages, of batches that wait, and of what its thread's allocator keeps at hand.
+pub const MAX_WORKERS: usize = 8;
 
 /// How often workers that have nothing to do hear how far the reader is.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -105,12 +109,8 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
         let connections = connections.growing(tables)?;
         Ok::<_, JobError>(Worker::new(number, workers, job, progress, part, connections))
     };
-    let (read, mut dissected) = if workers == 1 {
-        on_this_thread(job, progress, &names, &mut events, make_worker(0)?)?
-    } else {
-        let workers = (0..workers).map(make_worker).collect::<Result<Vec<_>, _>>()?;
-        on_threads(job, progress, &names, &mut events, workers)?
-    };
+    let workers = (0..workers).map(make_worker).collect::<Result<Vec<_>, _>>()?;
+    let (read, mut dissected) = dissect(job, progress, &names, &mut events, workers)?;
     if progress.is_cancelled() {
         return Err(JobError::Cancelled);
     }
@@ -190,67 +190,46 @@ fn gather_names(job: &Job) -> Vec<NodeName> {
     names
 }
 
-fn on_this_thread(
-    job: &Job,
-    progress: &Progress,
-    names: &Names,
-    events: &mut EventTable,
-    worker: Worker<'_>,
-) -> Result<(Routes, Vec<WorkerReport>), JobError> {
-    let mut lanes = Lanes::here(worker);
-    let read = read(job, progress, names, events, &mut lanes);
-    let Lanes::Here(here) = lanes else {
-        return Err(JobError::Cancelled);
-    };
-    if let Some(error) = here.error {
-        return Err(error.into());
-    }
-    match read {
-        Ok(read) if !progress.is_cancelled() => Ok((read, vec![here.worker.finish()?])),
-        _ => Err(JobError::Cancelled),
-    }
-}
-
-fn on_threads(
+/// Reads here, and dissects on as many threads as there are workers, this one among them.
+fn dissect(
     job: &Job,
     progress: &Progress,
     names: &Names,
     events: &mut EventTable,
     workers: Vec<Worker<'_>>,
 ) -> Result<(Routes, Vec<WorkerReport>), JobError> {
-    let (mut lanes, ends) = Lanes::threads(workers.len());
+    let others = workers.len() - 1;
+    let (mut lanes, crew) = Lanes::new(workers, others == 0);
     thread::scope(|scope| {
         let mut threads = Vec::new();
-        for (number, (worker, lane)) in workers.into_iter().zip(ends).enumerate() {
+        for number in 1..=others {
             let name = format!("dissect-{number}");
-            let live = move || {
-                let lane: LaneEnd = lane;
-                worker.live(&lane)
-            };
+            let crew = crew.clone();
             let thread = thread::Builder::new()
                 .name(name.clone())
-                .spawn_scoped(scope, live)
+                .spawn_scoped(scope, move || crew.live())
                 .map_err(|e| JobError::io("start a thread for", &job.out, e))?;
             threads.push((name, thread));
         }
         let read = read(job, progress, names, events, &mut lanes);
-        // The workers' channels end here, and so do they once they have drained these.
-        drop(lanes);
-        let mut reports = Vec::new();
+        // The others' lives end here, too, once they have seen to all workers.
+        let mut reports = lanes.finish();
         for (name, thread) in threads {
-            match thread.join() {
-                Ok(report) => reports.push(report?),
-                Err(panic) => {
-                    return Err(JobError::Panicked {
-                        thread: name,
-                        message: last_words(panic.as_ref()),
-                    });
-                }
-            }
+            let theirs = thread.join().map_err(|panic| JobError::Panicked {
+                thread: name,
+                message: last_words(panic.as_ref()),
+            })?;
+            reports = reports.and_then(|mut reports| {
+                reports.append(&mut theirs?);
+                Ok(reports)
+            });
         }
         match read {
-            Ok(read) => Ok((read, reports)),
-            Err(WorkerGone) => Err(JobError::Cancelled),
+            Ok(read) => Ok((read, reports?)),
+            Err(WorkerGone) => {
+                reports?;
+                Err(JobError::Cancelled)
+            }
         }
     })
 }

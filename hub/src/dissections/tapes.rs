@@ -221,7 +221,13 @@ impl<'j> ChunkSource<'j> {
             None => {
                 // All are out. Once nothing waits here, workers give theirs back.
                 lanes.flush()?;
-                self.chunks.wait()
+                loop {
+                    match self.chunks.take() {
+                        Some(chunk) => break chunk,
+                        None if lanes.help()? => {}
+                        None => break self.chunks.wait(),
+                    }
+                }
             }
         };
         loop {

@@ -7,7 +7,7 @@ use wiretape_tape::Nanos;
 
 use super::clocks::Ways;
 use super::job::{Job, Progress};
-use super::lanes::{Batch, LaneEnd, Unit};
+use super::lanes::{Batch, Unit};
 use crate::calls::{ConnectionRows, PartWriter, Rows, WriteError, Written};
 
 /// Calls that are stored together: few enough that their texts are still in the processor's cache.
@@ -78,21 +78,9 @@ impl<'j> Worker<'j> {
         }
     }
 
-    /// A worker's life on a thread of its own. Ends early, without a whole part, when the job is cancelled.
-    pub(super) fn live(mut self, lane: &LaneEnd) -> Result<WorkerReport, WriteError> {
-        while let Ok(batch) = lane.batches.recv() {
-            if self.progress.is_cancelled() {
-                return Ok(self.report);
-            }
-            let done = self.work(&batch);
-            lane.give_back(batch);
-            done?;
-        }
-        if self.progress.is_cancelled() {
-            Ok(self.report)
-        } else {
-            self.finish()
-        }
+    /// Whether the job is to end, without whole parts.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.progress.is_cancelled()
     }
 
     /// Dissects a batch.

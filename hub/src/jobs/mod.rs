@@ -322,7 +322,8 @@ impl Jobs {
         };
         for task in live {
             task.progress.cancel();
-            if task.record().status == JobStatus::Running {
+            // Also one that has come to its end, but has not written that down yet.
+            if task.record().status != JobStatus::Pending {
                 let mut ended = task.ended.subscribe();
                 let _ = ended.wait_for(|ended| *ended).await;
             }

@@ -223,12 +223,10 @@ async fn a_question_outlives_its_round_and_the_switch() {
         reads("/mcp/sql?sql=SELECT%20status,%20count(*)%20FROM%20calls%20GROUP%20BY%20status"),
         reads("/mcp/flows"),
     );
-    for (answered, refused) in [full, stats, sql, flows] {
-        assert!(
-            answered > 0 && refused > 0,
-            "{answered} answered, {refused} refused"
-        );
-    }
+    let all = [full, stats, sql, flows];
+    assert!(all.iter().all(|(answered, _)| *answered > 0), "{all:?}");
+    // Which of them meet the moments between is left to chance.
+    assert!(all.iter().any(|(_, refused)| *refused > 0), "{all:?}");
     nothing_stays(&hub).await;
 }
 

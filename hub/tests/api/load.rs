@@ -20,7 +20,7 @@ const CROWD: usize = 100;
 const CALLS: usize = 5;
 /// What the hub may have more, when all is over, than at its start: what it remembers of answers, and what its allocator
 /// cannot give back, since something on the same page is in use.
-const KEPT_KIB: u64 = 24 << 10;
+const KEPT_KIB: u64 = 48 << 10;
 /// Longest wait for memory to be given back: threads that have nothing to do end after ten seconds.
 const GIVES_BACK: Duration = Duration::from_secs(30);
 /// Longest answer to a client that others are not to disturb. A thousand times what it takes alone: machines that run

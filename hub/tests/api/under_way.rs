@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use crate::agent::{Node, shop};
 use crate::hub::{Client, HubProcess};
-use crate::mcp::Session;
+use crate::session::Session;
 
 /// Enough that some stand in closed row groups long before the end.
 const CALLS: u32 = 30_000;

@@ -232,7 +232,7 @@ async fn cursor_of_another_question() {
         cursor,
         Some("x".to_owned()),
         Some(String::new()),
-        Some("time.0.1.2.3.4".to_owned()),
+        Some("time.0.1.2.3.4.5".to_owned()),
     ] {
         let message = refused(
             &db,

@@ -179,3 +179,26 @@ async fn call_to_a_service_is_one_at_both_its_addresses() {
         assert_eq!(summary.connections, 1, "{name}");
     }
 }
+
+#[tokio::test]
+async fn question_to_a_service_is_one_call_at_both_its_addresses() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = resolved("10.0.0.1:40000", START, &["pay.example.com"], [203, 0, 113, 9]);
+    let mut pod = Chat::new("10.0.0.1:40000", "10.0.1.7:5353", START + 100_000);
+    pod.step /= 2;
+    pod.resolve(&["pay.example.com"], [203, 0, 113, 9]);
+    for (name, ahead) in [("even", 0), ("ahead", 1_500_000)] {
+        let dir = dir.path().join(name);
+        let sources = vec![
+            tape(&dir, "node-1", &service.seen_by(Who::Client, 0, 0)),
+            tape(&dir, "node-2", &pod.seen_by(Who::Server, 1, ahead)),
+        ];
+        let (summary, db) = dissect(&dir, sources, Vec::new());
+        let calls = ask(&db, "dns").await.calls;
+        assert_eq!(calls.len(), 1, "{name}: {:?}", summary.counters);
+        let [src, dst] = ["src", "dst"].map(|side| calls[0][side]["node"].clone());
+        assert_eq!((src, dst), (json!("node-1"), json!("node-2")), "{name}");
+        assert_eq!(calls[0]["dst"]["ip"], "10.96.0.10", "{name}");
+        assert_eq!(summary.connections, 1, "{name}");
+    }
+}

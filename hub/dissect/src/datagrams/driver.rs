@@ -26,6 +26,9 @@ pub trait Exchanging: Send {
     /// Gives up the requests that have waited for an answer for too long.
     fn expire(&mut self, now: Nanos, out: &mut Vec<Exchange>);
 
+    /// Whether a request waits for its answer.
+    fn awaits(&self, client: End, key: Key) -> bool;
+
     /// Gives up one request, because another observer knows how it ended.
     fn give_up(&mut self, client: End, key: Key) -> Option<Exchange>;
 
@@ -159,6 +162,10 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
             self.bytes -= P::cost(&request.content);
             out.push(unanswered::<P>(request, Outcome::NoResponse));
         }
+    }
+
+    fn awaits(&self, client: End, key: Key) -> bool {
+        self.position(client, |waiting| waiting.key == key).is_some()
     }
 
     fn give_up(&mut self, client: End, key: Key) -> Option<Exchange> {

@@ -4,6 +4,8 @@ mod driver;
 
 mod flow;
 
+mod callers;
+
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
@@ -14,15 +16,18 @@ pub use driver::{Exchange, Exchanging};
 
 use crate::datagram::{Datagram, Transport};
 use crate::flow::FlowKey;
-use crate::limits::{DATAGRAM_FLOW_BYTES, DATAGRAM_FLOWS, DATAGRAM_IDLE, HELD};
+use crate::limits::{DATAGRAM_FLOW_BYTES, DATAGRAM_FLOWS, DATAGRAM_IDLE, HELD, HELD_CALLS};
 use crate::record::ConnectionRecord;
 use crate::{Call, Counters, Nanos};
-use flow::{Desk, Flow};
+use callers::Callers;
+use flow::{Desk, Flow, Has, Whole};
 
 /// The flows of datagrams of one shard, and the calls that wait in them.
 #[derive(Default)]
 pub(crate) struct Datagrams {
     flows: FxHashMap<Name, Flow>,
+    /// Those of UDP by their clients.
+    callers: Callers,
     /// Every flow, once, in the order in which they were last looked at.
     idle: VecDeque<(Nanos, Name)>,
     /// Flows with calls that wait for another observer, in order.
@@ -30,6 +35,28 @@ pub(crate) struct Datagrams {
     now: Nanos,
     bytes: usize,
     scratch: Vec<Exchange>,
+}
+
+/// Which of a flow's calls need not wait for another observer any more.
+#[derive(Clone, Copy)]
+enum Due {
+    /// Those that have waited for long enough.
+    Until(Nanos),
+    /// Those that are too many.
+    Crowded,
+    /// All: nothing more comes.
+    All,
+}
+
+impl Due {
+    /// Whether the first is, given since when it waits, and how many do.
+    fn is(self, since: Nanos, held: usize) -> bool {
+        match self {
+            Self::Until(now) => since.saturating_add(HELD) <= now,
+            Self::Crowded => held > HELD_CALLS,
+            Self::All => true,
+        }
+    }
 }
 
 /// Addresses, ports and transport.
@@ -57,6 +84,9 @@ impl Datagrams {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => {
                 counters.datagram_flows += 1;
+                if datagram.transport == Transport::Udp && !self.callers.add(&datagram.flow) {
+                    counters.callers_crowded += 1;
+                }
                 self.idle.push_back((now, name));
                 vacant.insert(Flow::new(datagram))
             }
@@ -69,6 +99,7 @@ impl Datagrams {
         };
         let bytes = flow.memory();
         flow.take(datagram, payload, now, &mut desk);
+        let crowded = flow.held() > HELD_CALLS;
         if !flow.appointed
             && let Some(since) = flow.holding_since()
         {
@@ -76,11 +107,19 @@ impl Datagrams {
             self.holding.push_back((since, name));
         }
         self.bytes = (self.bytes + flow.memory()).saturating_sub(bytes);
+        if crowded {
+            self.settle(&name, Due::Crowded, counters, out, over);
+        }
         while self.bytes > DATAGRAM_FLOW_BYTES && self.evict(counters, out, over) {}
     }
 
     /// There are no more datagrams: gives all calls that still wait.
     pub fn finish(&mut self, counters: &mut Counters, out: &mut Vec<Call>, over: &mut Vec<ConnectionRecord>) {
+        // All of them are still needed to tell whose side is whose.
+        let names: Vec<Name> = self.idle.iter().map(|(_, name)| *name).collect();
+        for name in names {
+            self.settle(&name, Due::All, counters, out, over);
+        }
         while let Some((_, name)) = self.idle.pop_front() {
             self.give_up(&name, counters, out, over);
         }
@@ -88,7 +127,7 @@ impl Datagrams {
 
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes + self.flows.len() * (size_of::<Flow>() + 3 * size_of::<Name>())
+        self.bytes + self.callers.memory() + self.flows.len() * (size_of::<Flow>() + 3 * size_of::<Name>())
     }
 
     /// Looks after the flows whose time has come.
@@ -103,6 +142,7 @@ impl Datagrams {
             .holding
             .pop_front_if(|(since, _)| since.saturating_add(HELD) <= now)
         {
+            self.settle(&name, Due::Until(now), counters, out, over);
             let Some(since) = self.tend(&name, counters, out, over, Flow::release).flatten() else {
                 continue;
             };
@@ -122,6 +162,62 @@ impl Datagrams {
             self.idle
                 .push_back((last_seen.min(now - DATAGRAM_IDLE / 2), name));
         }
+    }
+
+    /// Lets the calls of a flow go that may have another side, the first first, while they are due.
+    fn settle(
+        &mut self,
+        name: &Name,
+        due: Due,
+        counters: &mut Counters,
+        out: &mut Vec<Call>,
+        over: &mut Vec<ConnectionRecord>,
+    ) {
+        loop {
+            let Some(flow) = self.flows.get(name) else { return };
+            let first = flow.front().filter(|call| due.is(call.since, flow.held()));
+            let Some(call) = first else { return };
+            match self.sides(name, call, counters) {
+                Some([asked, heard]) => {
+                    let side = self.tend(&heard, counters, out, over, |flow, _, _| flow.give_side(call));
+                    let Some(side) = side.flatten() else { return };
+                    counters.calls_two_sided += 1;
+                    self.tend(&asked, counters, out, over, |flow, _, desk| {
+                        flow.join_sides(call, side, desk);
+                    });
+                }
+                None => {
+                    self.tend(name, counters, out, over, |flow, _, desk| {
+                        flow.let_front_go(due, desk)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Where the two sides of a call are, the client's first, among the flows of its client; if that is certain.
+    fn sides(&self, name: &Name, call: Whole, counters: &mut Counters) -> Option<[Name; 2]> {
+        let (mut asked, mut heard) = (None, None);
+        for flow in self.callers.all(&name.0) {
+            let name = (*flow, Transport::Udp);
+            let before = match self.flows.get(&name)?.has(call) {
+                Has::Nothing => None,
+                Has::Side(end) if flow.caller() == Some(end) => asked.replace(name),
+                Has::Side(_) => heard.replace(name),
+                Has::Several => Some(name),
+            };
+            if before.is_some() {
+                counters.sides_uncertain += 1;
+                return None;
+            }
+        }
+        let (asked, heard) = asked.zip(heard)?;
+        let elapsed = |name| self.flows.get(name).and_then(|flow| flow.elapsed(call));
+        let (whole, part) = elapsed(&asked).zip(elapsed(&heard))?;
+        // The two clocks may drift against each other by a thousandth.
+        let within = part <= whole + whole / 1000;
+        counters.sides_uncertain += u64::from(!within);
+        within.then_some([asked, heard])
     }
 
     /// Does something to a flow, and keeps account of its bytes.
@@ -163,6 +259,7 @@ impl Datagrams {
                 continue;
             }
             counters.datagram_flows_evicted += 1;
+            self.callers.evict(&name.0);
             self.give_up(&name, counters, out, over);
             return true;
         }
@@ -177,9 +274,13 @@ impl Datagrams {
         out: &mut Vec<Call>,
         over: &mut Vec<ConnectionRecord>,
     ) {
+        self.settle(name, Due::All, counters, out, over);
         self.tend(name, counters, out, over, Flow::finish);
         if let Some(flow) = self.flows.remove(name) {
             self.bytes = self.bytes.saturating_sub(flow.memory());
+            if name.1 == Transport::Udp {
+                self.callers.remove(&name.0);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Calls of a dissection.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -259,6 +260,10 @@ async fn open_at(app: &App, params: &mut Params, age: Option<usize>) -> Result<O
         )));
     };
     let mut found = job(app, &db).await?;
+    while age.is_none() && is_young(&found.1) {
+        tokio::time::sleep(YOUNG_LOOK).await;
+        found = job(app, &db).await?;
+    }
     for _ in 0..LOOKS {
         let (snapshot, job) = &found;
         if job.record.status != JobStatus::Running {
@@ -297,6 +302,20 @@ async fn open_at(app: &App, params: &mut Params, age: Option<usize>) -> Result<O
         database: app.hub.databases.get(&folder)?,
         progress: None,
     })
+}
+
+/// A dissection under way is not asked before it is so old: most are over by then, and who begins one and asks at once
+/// means all of it.
+const YOUNG: Nanos = 1_000_000_000;
+/// How often it is looked at until then.
+const YOUNG_LOOK: Duration = Duration::from_millis(50);
+
+fn is_young(job: &Job) -> bool {
+    let age = job
+        .record
+        .started_at
+        .map(|started| crate::now().saturating_sub(started));
+    job.record.status == JobStatus::Running && age.is_some_and(|age| age < YOUNG)
 }
 
 /// How often a dissection is looked for that ends just then.

@@ -151,8 +151,8 @@ pub async fn list(app: &App, _: &mut Params) -> Result<Value, ApiError> {
     let mut answer = json!({ "snapshots": snapshots });
     if snapshots.is_empty() {
         answer["explanation"] = json!(
-            "there are no snapshots yet: POST /mcp/snapshots {\"name\": …, \"duration\": \"1h\"} cuts the last hour out of \
-             every tape"
+            "there are no snapshots yet: POST /mcp/snapshots {\"name\": …, \"duration\": \"1h\"} (create_snapshot) cuts the \
+             last hour out of every tape"
         );
     }
     Ok(answer)

@@ -18,6 +18,9 @@ use datafusion::parquet::schema::types::ColumnDescPtr;
 /// Most bytes of a page's header.
 const HEADER_BYTES: usize = 64;
 
+/// Bytes of a page in which LZ4 is not asked to find repeats: most of them are of columns that say the same of all calls.
+const SHORT: usize = 64;
+
 /// A part's file.
 pub type PartFile = BufWriter<File>;
 
@@ -206,6 +209,9 @@ impl Chunk {
         if self.codec == Compression::UNCOMPRESSED {
             return Bytes::copy_from_slice(body);
         }
+        if body.len() < SHORT {
+            return literal(body);
+        }
         let most = lz4_flex::block::get_maximum_output_size(body.len());
         if self.room.len() < most {
             self.room.resize(most, 0);
@@ -214,6 +220,17 @@ impl Chunk {
         let len = lz4_flex::block::compress_into(body, &mut self.room).unwrap_or_default();
         Bytes::copy_from_slice(self.room.get(..len).unwrap_or_default())
     }
+}
+
+/// Fewer than [`SHORT`] bytes as LZ4's block format has them without repeats: behind their number.
+fn literal(body: &[u8]) -> Bytes {
+    /// The greatest number in the upper half of the first byte; what is beyond has a byte of its own.
+    const HALF: usize = 15;
+    let mut block = Vec::with_capacity(2 + body.len());
+    block.push((body.len().min(HALF) << 4) as u8);
+    block.extend(body.len().checked_sub(HALF).map(|beyond| beyond as u8));
+    block.extend_from_slice(body);
+    block.into()
 }
 
 /// Appends a page behind its header.
@@ -260,5 +277,19 @@ impl<'p> ChunkReader for Pages<'p> {
             .take(length as u64)
             .read_to_end(&mut bytes)?;
         Ok(bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_pages_are_blocks_of_lz4() {
+        let body: Vec<u8> = (0..SHORT as u8).collect();
+        for len in 0..SHORT {
+            let body = &body[..len];
+            assert_eq!(lz4_flex::block::decompress(&literal(body), len).unwrap(), body);
+        }
     }
 }

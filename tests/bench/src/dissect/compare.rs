@@ -1,8 +1,9 @@
 //! One capture, dissected by us and by tshark in turn; and read by tcpdump, which is the limit.
 
 use std::collections::BTreeMap;
+use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use wiretape_figures::{Figure, Goal, median};
 
 use super::capture::Capture;
@@ -20,6 +21,8 @@ const UNEQUAL: u64 = 100;
 struct Runs {
     /// Ours by number of threads.
     ours: BTreeMap<usize, Vec<Usage>>,
+    /// Seconds until two dissections on one thread each, begun at once, were both done.
+    pairs: Vec<f64>,
     tshark: Vec<Usage>,
     tcpdump: Vec<Usage>,
     /// Calls that we found and that tshark found.
@@ -54,6 +57,11 @@ pub fn run(kind: Kind, capture: &Capture, options: &Options, scratch: &Scratch) 
             let usage = ours(kind, capture, threads, run, scratch, &mut runs)?;
             tell(&format!("run {run}, wiretape on {threads} thread(s)"), &usage);
             runs.ours.entry(threads).or_default().push(usage);
+        }
+        if [1, 2].iter().all(|threads| options.threads.contains(threads)) {
+            let seconds = pair(capture, scratch)?;
+            eprintln!("run {run}, two of wiretape on 1 thread at once: {seconds:.3} s");
+            runs.pairs.push(seconds);
         }
         let usage = tshark::run(kind, &capture.path)?;
         tell(&format!("run {run}, tshark"), &usage);
@@ -116,6 +124,22 @@ fn ours(
     Ok(done.usage)
 }
 
+/// How long two dissections take that know nothing of each other: what the machine itself leaves of two processors.
+fn pair(capture: &Capture, scratch: &Scratch) -> Result<f64> {
+    let one = |name: &str| -> Result<f64> {
+        let out = scratch.path().join(name);
+        let wall = ours::run(&capture.path, &out, 1)?.usage.wall;
+        std::fs::remove_dir_all(&out)?;
+        Ok(wall)
+    };
+    let (first, second) = thread::scope(|scope| {
+        let second = scope.spawn(|| one("second"));
+        (one("first"), second.join())
+    });
+    let second = second.map_err(|_| anyhow!("the thread that waits for the second dissection failed"))?;
+    Ok(first?.max(second?))
+}
+
 fn figures(kind: Kind, capture: &Capture, options: &Options, runs: &Runs) -> Vec<Figure> {
     let title = kind.title();
     let named = |name: &str, value: f64, unit| Figure::new(format!("{title}{name}"), value, unit);
@@ -155,6 +179,12 @@ fn figures(kind: Kind, capture: &Capture, options: &Options, runs: &Runs) -> Vec
         figures.push(
             named("speed-up, 2 threads against 1", wall(one) / wall(two), "x").goal(Goal::AtLeast(1.9)),
         );
+        let both = median(runs.pairs.iter().copied());
+        figures.push(named(
+            "the machine's own: two at once against one",
+            2.0 * wall(one) / both,
+            "x",
+        ));
     }
     figures.push(
         named("peak memory", peak(runs.ours.values().flatten()), "MiB")

@@ -14,7 +14,7 @@ use super::accounts::{Accounts, resident};
 use super::cpu::Spent;
 use super::numbered::SETTLE;
 use super::party::Party;
-use super::recorder::{Outcome, Recorder, Tape, Who};
+use super::recorder::{Outcome, Recorder, Tape, Who, program_seconds};
 use super::scene::{End, RECEIVER, Scene};
 use super::tally::{self, Tally};
 use super::{Options, beside, peers};
@@ -28,6 +28,8 @@ struct Run {
     bytes: f64,
     seconds: f64,
     spent: Spent,
+    /// CPU seconds of our programs in the kernel, where they were counted. The load's have them.
+    program: f64,
     tally: Tally,
     outcome: Outcome,
     accounts: Accounts,
@@ -43,11 +45,17 @@ impl Run {
     fn cost(&self) -> f64 {
         self.spent.caused() * 1e9 / self.bytes
     }
+
+    /// CPU seconds of recorder and programs, as far as they are told apart from all else.
+    fn ours(&self) -> f64 {
+        self.spent.recorder + self.program
+    }
 }
 
 /// Runs it, all in turn.
 pub fn measure(scene: &Scene, scratch: &Scratch, options: &Options) -> Result<Vec<Figure>> {
     let peers = peers();
+    scene.count_programs(false)?;
     let mut runs: BTreeMap<Who, Vec<Run>> = BTreeMap::new();
     for number in 1..=options.runs {
         for who in [Who::Nobody, Who::Wiretape].iter().chain(&peers) {
@@ -55,7 +63,11 @@ pub fn measure(scene: &Scene, scratch: &Scratch, options: &Options) -> Result<Ve
             runs.entry(*who).or_default().push(run);
         }
     }
-    Ok(figures(&runs))
+    // Counting the time of programs takes time itself, so that has a run of its own.
+    scene.count_programs(true)?;
+    let counted = one(Who::Wiretape, options.runs + 1, scene, scratch, options);
+    scene.count_programs(false)?;
+    Ok(figures(&runs, &counted?))
 }
 
 fn one(who: Who, number: u64, scene: &Scene, scratch: &Scratch, options: &Options) -> Result<Run> {
@@ -82,6 +94,7 @@ fn one(who: Who, number: u64, scene: &Scene, scratch: &Scratch, options: &Option
     thread::sleep(SETTLE);
 
     let spent = Spent::now(scene, id)?.since(before);
+    let program = id.map(program_seconds).transpose()?.unwrap_or_default();
     let accounts = recorder
         .as_ref()
         .and_then(Recorder::listen)
@@ -101,19 +114,22 @@ fn one(who: Who, number: u64, scene: &Scene, scratch: &Scratch, options: &Option
         bytes: number_at("/end/sum_received/bytes")?,
         seconds: number_at("/end/sum_received/seconds")?,
         spent,
+        program,
         tally,
         outcome,
         accounts,
         resident,
     };
     eprintln!(
-        "{who:?}: {:.2} Gbit/s, {:.3} CPU-s for a GB (load {:.2} s, recorder {:.2} s, kernel {:.2} s); {:.0} seen, {:.0} shed, \
+        "{who:?}: {:.2} Gbit/s, {:.3} CPU-s for a GB (load {:.2} s, recorder {:.2} s, kernel {:.2} s, programs \
+         {:.3} s); {:.0} seen, {:.0} shed, \
          {:.0} lost, {} dropped, {:.0} MB recorded; elsewhere on the machine {:.1} s",
         run.gbit(),
         run.cost(),
         run.spent.load,
         run.spent.recorder,
         run.spent.kernel,
+        run.program,
         run.accounts.seen,
         run.accounts.shed,
         run.accounts.lost,
@@ -124,7 +140,7 @@ fn one(who: Who, number: u64, scene: &Scene, scratch: &Scratch, options: &Option
     Ok(run)
 }
 
-fn figures(runs: &BTreeMap<Who, Vec<Run>>) -> Vec<Figure> {
+fn figures(runs: &BTreeMap<Who, Vec<Run>>, counted: &Run) -> Vec<Figure> {
     let of = |who: Who, value: &dyn Fn(&Run) -> f64| median(runs.get(&who).into_iter().flatten().map(value));
     let others = || {
         let known = runs.keys().copied();
@@ -145,6 +161,19 @@ fn figures(runs: &BTreeMap<Who, Vec<Run>>) -> Vec<Figure> {
         Figure::new("bulk: rate kept, by CPU per GB", share(Who::Wiretape), "%").goal(Goal::AtLeast(90.0)),
         others().map(|who| (who, share(who))),
     ));
+    figures.push(Figure::new(
+        "bulk: CPU of recorder and programs per GB (counting it included)",
+        counted.ours() * 1e9 / counted.bytes,
+        "s",
+    ));
+    figures.push(
+        Figure::new(
+            "bulk: the same, of all that load and recording take",
+            100.0 * counted.ours() / counted.spent.caused(),
+            "%",
+        )
+        .goal(Goal::AtMost(10.0)),
+    );
     let part = |run: &Run, count: f64| 100.0 * count / run.accounts.seen.max(1.0);
     figures.push(Figure::new(
         "bulk: packets without their end",

@@ -56,10 +56,31 @@ enum At {
     Channel(usize),
 }
 
-/// What most commands are. Their first argument is a key, and none of them has any effect on what comes next.
-const MOST: &[&str] = &[
-    "GET", "SET", "DEL", "INCR", "EXPIRE", "HGET", "HSET", "HGETALL", "LPUSH", "RPUSH", "LPOP", "RPOP",
-    "LRANGE", "SADD", "ZADD", "MGET", "EXISTS", "SETEX", "TTL", "XADD",
+/// What most commands are, and where their keys are. None of them has any effect on what comes next.
+const MOST: &[(&str, At)] = &[
+    ("GET", At::Key(1)),
+    ("SET", At::Key(1)),
+    ("DEL", At::Key(1)),
+    ("INCR", At::Key(1)),
+    ("EXPIRE", At::Key(1)),
+    ("HGET", At::Key(1)),
+    ("HSET", At::Key(1)),
+    ("HGETALL", At::Key(1)),
+    ("LPUSH", At::Key(1)),
+    ("RPUSH", At::Key(1)),
+    ("LPOP", At::Key(1)),
+    ("RPOP", At::Key(1)),
+    ("LRANGE", At::Key(1)),
+    ("SADD", At::Key(1)),
+    ("ZADD", At::Key(1)),
+    ("MGET", At::Key(1)),
+    ("EXISTS", At::Key(1)),
+    ("SETEX", At::Key(1)),
+    ("TTL", At::Key(1)),
+    ("XADD", At::Key(1)),
+    ("PING", At::Nowhere),
+    ("MULTI", At::Nowhere),
+    ("EXEC", At::Nowhere),
 ];
 
 /// Whether a command's name says nothing without the word behind it (`COMMAND LIST` of Redis 7.4, those with subcommands).
@@ -278,15 +299,16 @@ impl Command {
         let first = words.get(0).unwrap_or_default();
         let usual = MOST
             .iter()
-            .find(|usual| first.eq_ignore_ascii_case(usual.as_bytes()));
-        let (verb, sub, place) = match usual {
-            Some(usual) => (Cow::Borrowed(*usual), None, At::Key(1)),
+            .find(|(usual, _)| first.eq_ignore_ascii_case(usual.as_bytes()));
+        let (verb, sub, place, effect) = match usual {
+            Some((usual, place)) => (Cow::Borrowed(*usual), None, *place, Effect::None),
             None => {
                 let upper = |word: &[u8]| text(word).to_ascii_uppercase();
                 let verb = upper(first);
                 let sub = words.get(1).filter(|_| is_container(&verb)).map(upper);
                 let place = place(&verb, sub.as_deref());
-                (verb.into(), sub, place)
+                let effect = effect(&verb, sub.as_deref(), words);
+                (verb.into(), sub, place, effect)
             }
         };
         let word = |n: usize| words.get(n).map(shown);
@@ -308,7 +330,6 @@ impl Command {
                 (at.and_then(|at| word(at + 1)), None)
             }
         };
-        let effect = effect(&verb, sub.as_deref(), words);
         Self {
             line: line(words, &verb, sub.as_deref()),
             verb,

@@ -1,5 +1,7 @@
 //! One flow of datagrams, with everyone who saw it.
 
+mod sides;
+
 use std::collections::VecDeque;
 
 use super::{Exchange, Exchanging};
@@ -13,6 +15,7 @@ use crate::record::{ClientBy, ConnectionRecord, SeenFrom, State};
 use crate::segment::Observer;
 use crate::tcp::Sent;
 use crate::{Call, Counters, Nanos, Outcome};
+pub(super) use sides::{Has, Whole};
 
 /// What a flow needs of its shard.
 pub(super) struct Desk<'a> {
@@ -46,6 +49,8 @@ pub(super) struct Flow {
     pub appointed: bool,
     /// Calls that are out, by which another observer's late view of one is known.
     given: VecDeque<Given>,
+    /// Whether calls of it were sides of calls that other flows have.
+    given_away: bool,
     /// Protocols of the calls that are out.
     protocols: Vec<&'static str>,
 }
@@ -93,6 +98,10 @@ struct Given {
     response: Option<u64>,
     /// A bit for each.
     seen: u32,
+    /// When it became known.
+    since: Nanos,
+    /// Whether it was joined with the same call of another flow.
+    two_sided: bool,
 }
 
 impl Given {
@@ -131,6 +140,7 @@ impl Flow {
             held_bytes: 0,
             appointed: false,
             given: VecDeque::new(),
+            given_away: false,
             protocols: Vec::new(),
         }
     }
@@ -138,6 +148,11 @@ impl Flow {
     /// When its last datagram was seen.
     pub fn last_seen(&self) -> Nanos {
         self.last_seen
+    }
+
+    /// How many calls wait for another observer.
+    pub fn held(&self) -> usize {
+        self.held.len()
     }
 
     /// When the oldest call that waits for another observer began to wait.
@@ -236,7 +251,8 @@ impl Flow {
         while let Some(held) = self.held.pop_front() {
             self.let_go(held, desk);
         }
-        if !matches!(self.transport, Transport::Icmp | Transport::Icmp6) {
+        let told_elsewhere = self.given_away && self.index == 0;
+        if !matches!(self.transport, Transport::Icmp | Transport::Icmp6) && !told_elsewhere {
             desk.over.extend(self.record(now));
         }
     }
@@ -317,12 +333,15 @@ impl Flow {
                 key: exchange.key,
                 response: exchange.response,
                 seen: 1 << n,
+                since: now,
+                two_sided: false,
             };
             let view = View::new(exchange.transaction, tape, observer);
             self.offer(given, view, now, desk);
         }
         *desk.scratch = scratch;
         while self.held.len() > HELD_CALLS
+            && self.front().is_none()
             && let Some(held) = self.held.pop_front()
         {
             desk.counters.held_forced += 1;
@@ -339,7 +358,8 @@ impl Flow {
             desk.counters.twins_late += 1;
             return;
         }
-        if let Some(n) = self.held.iter().position(|held| held.given.is(&given)) {
+        let known = |held: &Held| others && held.given.is(&given);
+        if let Some(n) = self.held.iter().position(known) {
             let complete = self.held.get_mut(n).is_some_and(|held| {
                 held.take(given, view);
                 !self.twin && held.given.seen.count_ones() as usize == self.vantages.len()
@@ -348,7 +368,7 @@ impl Flow {
             if complete && let Some(held) = self.held.remove(n) {
                 self.let_go(held, desk);
             }
-        } else if self.vantages.len() == 1 && !self.twin {
+        } else if !self.expects_others() && !self.may_have_other_side(&given) {
             self.emit(given, view, desk);
         } else {
             let cost = view.cost();
@@ -360,6 +380,11 @@ impl Flow {
                 cost,
             });
         }
+    }
+
+    /// Whether its calls are seen by several, or likely to be.
+    fn expects_others(&self) -> bool {
+        self.twin || self.vantages.len() > 1
     }
 
     /// Gives a call, with what the others know of it so far.
@@ -379,7 +404,8 @@ impl Flow {
                 held.take(Given { seen, ..held.given }, view);
             }
         }
-        desk.counters.calls_joined += u64::from(held.given.seen.count_ones() > 1);
+        let joined = held.given.two_sided || held.given.seen.count_ones() > 1;
+        desk.counters.calls_joined += u64::from(joined);
         self.emit(held.given, held.view, desk);
     }
 
@@ -402,6 +428,16 @@ impl Flow {
         desk.out
             .push(call(view, (self.stream, self.index), &self.flow, &self.recorded));
         self.index += 1;
+    }
+}
+
+impl Vantage {
+    /// Whether a question that it saw waits for its answer.
+    fn awaits(&self, client: End, key: Key) -> bool {
+        match &self.dissection {
+            Dissection::Known(exchanging) => exchanging.awaits(client, key),
+            Dissection::Undecided(_) | Dissection::Passed => false,
+        }
     }
 }
 
