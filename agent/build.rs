@@ -15,8 +15,12 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 const TARGET: &str = "bpfel-unknown-none";
-/// Those of packets and those of events.
-const PROGRAMS: [&str; 2] = ["wiretape-agent-ebpf", "wiretape-agent-ebpf-events"];
+/// Those of packets, the same with the filter, and those of events.
+const PROGRAMS: [&str; 3] = [
+    "wiretape-agent-ebpf",
+    "wiretape-agent-ebpf-filtered",
+    "wiretape-agent-ebpf-events",
+];
 
 /// Where Debian's compiler is; rustup's comes before it on most paths.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";

@@ -1,12 +1,7 @@
 //! The filter, run in the kernel: step by step in a loop of the kernel's own (`bpf_loop`, Linux 5.17), of which the
 //! verifier looks at one step. A loop here would have it look at all of them.
 
-#![allow(
-    unsafe_code,
-    reason = "the kernel calls a step by its address, and globals are set by the loader"
-)]
-
-use core::ptr::addr_of;
+#![allow(unsafe_code, reason = "the kernel calls a step by its address")]
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_loop;
@@ -16,10 +11,6 @@ use wiretape_agent_ebpf::filter::{Frame, Instruction, MAX_INSTRUCTIONS, Machine}
 use wiretape_agent_ebpf::headers::Bytes;
 
 use crate::interfaces::load;
-
-/// Whether the filter is run here; 0 leaves it to the agent. Set by the loader.
-#[unsafe(no_mangle)]
-static FILTERING: u32 = 0;
 
 /// A filter at work on a packet.
 struct Run {
@@ -31,7 +22,7 @@ struct Run {
     passes: bool,
 }
 
-/// Whether the filter lets a packet through, or is left to the agent.
+/// Whether the filter lets a packet through.
 #[inline(always)]
 pub fn passes(
     ctx: &SkBuffContext,
@@ -39,10 +30,6 @@ pub fn passes(
     span: Span,
     length: u32,
 ) -> bool {
-    // SAFETY: a plain global; volatile, because the loader changes it after compilation.
-    if unsafe { addr_of!(FILTERING).read_volatile() } == 0 {
-        return true;
-    }
     let mut run = Run {
         machine: Machine::default(),
         filter,

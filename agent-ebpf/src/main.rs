@@ -6,6 +6,7 @@
 mod packets;
 
 #[cfg(target_arch = "bpf")]
+#[path = "unfiltered.rs"]
 mod filtering;
 
 #[cfg(target_arch = "bpf")]

@@ -25,6 +25,9 @@ use crate::events::layout;
 /// The programs, as `build.rs` built them.
 static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf"));
 
+/// The same, with the filter run in the kernel.
+static FILTERED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf-filtered"));
+
 /// The agent is woken early when this part of the ring has filled, as a shift: a sixty-fourth. Else it
 /// comes by its own timer. On a busy machine it waits for its turn while the rest of the ring fills.
 const WAKE_PART: u32 = 6;
@@ -182,13 +185,11 @@ pub(super) fn load(
         };
     }
     let wake_shift = scope.ring_bytes.ilog2() - WAKE_PART;
-    let filtering = u32::from(filters_in_kernel(&scope.choice));
     let bulk_burst = u64::from(scope.ring_bytes / 2);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("BULK_BURST", &bulk_burst, true)
         .override_global("EXCLUDED", &exclusions[..], true)
-        .override_global("FILTERING", &filtering, true)
         .override_global("MARK", &mark, true)
         .override_global("NAMESPACE_AT", &namespace_at[..], true)
         .override_global("WAKE_SHIFT", &wake_shift, true)
@@ -198,7 +199,12 @@ pub(super) fn load(
             loader.map_pin_path(name, pins.path(name));
         }
     }
-    Ok(loader.load(PROGRAMS)?)
+    let programs = if filters_in_kernel(&scope.choice) {
+        FILTERED
+    } else {
+        PROGRAMS
+    };
+    Ok(loader.load(programs)?)
 }
 
 pub(super) fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, CaptureError> {
