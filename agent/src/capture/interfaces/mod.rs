@@ -161,6 +161,8 @@ struct Namespace<H> {
     interfaces: HashMap<u32, Option<Held<H>>>,
     /// What they were called when the namespace was entered last.
     names: Vec<String>,
+    /// Whether it is known whose it is: only processes at the top of the sub-tree have been seen in it otherwise.
+    has_owner: bool,
     entered: Instant,
     /// When a recorded process was last in it.
     inhabited: Instant,
@@ -238,8 +240,10 @@ impl<T: Tap> Interfaces<T> {
         }
         let (left_out, namespaces) = (self.left_out, &self.namespaces);
         let is_new = |process| {
-            namespace_of(process)
-                .is_some_and(|inode| left_out != Some(inode) && !namespaces.contains_key(&inode))
+            namespace_of(process).is_some_and(|inode| {
+                let known = namespaces.get(&inode);
+                left_out != Some(inode) && !known.is_some_and(|known| known.has_owner)
+            })
         };
         heard.changed | heard.missed | self.notices.take_started().into_iter().any(is_new)
     }
@@ -359,6 +363,7 @@ impl<T: Tap> Interfaces<T> {
                     number: self.links.as_ref().and_then(|links| links.number(there)),
                     interfaces: HashMap::new(),
                     names: Vec::new(),
+                    has_owner: false,
                     entered: now,
                     inhabited: now,
                 })
@@ -398,10 +403,12 @@ impl<T: Tap> Interfaces<T> {
 
     /// Tells whose the interfaces of a namespace are, where that is new.
     fn give(&mut self, inode: u64, found: &Found) {
-        let owner = fs::metadata(&found.owner).map_or(0, |owner| owner.ino());
+        let owner = found.owner.as_ref().unwrap_or(&self.recorded);
+        let owner = fs::metadata(owner).map_or(0, |owner| owner.ino());
         let Some(namespace) = self.namespaces.get_mut(&inode) else {
             return;
         };
+        namespace.has_owner = found.owner.is_some();
         let mut first = false;
         for held in namespace.interfaces.values_mut().flatten() {
             if owner != 0 && held.owner != owner {

@@ -12,8 +12,9 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Found {
     /// A process that is in it.
     pub process: u32,
-    /// The cgroup that all of its processes have in common.
-    pub owner: PathBuf,
+    /// The cgroup that all of its processes have in common, but for those at the top of the sub-tree: it is from there
+    /// that a container's first process comes, or somebody who looks into its namespace. `None` where there are no others.
+    pub owner: Option<PathBuf>,
 }
 
 /// Asks every process of the sub-tree for its network namespace.
@@ -24,13 +25,13 @@ pub(super) fn survey(dir: &Path, depth: usize, found: &mut HashMap<u64, Found>) 
         let Some(inode) = namespace_of(process) else {
             continue;
         };
-        found
-            .entry(inode)
-            .and_modify(|found| found.owner = common(&found.owner, dir))
-            .or_insert_with(|| Found {
-                process,
-                owner: dir.to_owned(),
+        let found = found.entry(inode).or_insert(Found { process, owner: None });
+        if depth > 0 {
+            found.owner = Some(match &found.owner {
+                Some(owner) => common(owner, dir),
+                None => dir.to_owned(),
             });
+        }
     }
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
@@ -72,6 +73,23 @@ mod tests {
     }
 
     #[test]
+    fn a_process_at_the_top_is_not_whose_the_namespace_is() {
+        let top = tempfile::tempdir().expect("a folder");
+        let own = std::process::id();
+        fs::write(top.path().join("cgroup.procs"), format!("{own}\n")).expect("a file");
+        let owner = || {
+            let mut found = HashMap::new();
+            survey(top.path(), 0, &mut found);
+            found.into_values().next().expect("a namespace").owner
+        };
+        assert_eq!(owner(), None);
+        let pod = top.path().join("pod");
+        fs::create_dir(&pod).expect("a folder");
+        fs::write(pod.join("cgroup.procs"), format!("{own}\n")).expect("a file");
+        assert_eq!(owner(), Some(pod));
+    }
+
+    #[test]
     fn the_namespace_of_a_process_is_found_by_its_cgroup() {
         let top = tempfile::tempdir().expect("a folder");
         let pod = top.path().join("pod");
@@ -86,7 +104,7 @@ mod tests {
             found.get(&inode),
             Some(&Found {
                 process: own,
-                owner: pod
+                owner: Some(pod)
             })
         );
     }
