@@ -88,8 +88,8 @@ fn a_pod_that_lives_for_a_moment_is_seen_whole() {
         let (link, pod) = (Link::new(), cgroup.child(&format!("pod-{number}")));
         let mut server = Workload::start("serve 79", &pod, Some(&link.left));
         server.said("serving");
-        // It takes a client this long to find a pod that is new.
-        std::thread::sleep(Duration::from_millis(50));
+        // It takes a client this long to find a pod that is new; a busy machine takes as long to tell of it.
+        std::thread::sleep(Duration::from_millis(200));
         let knock = format!("knock {LEFT}:{CLOSED}");
         Workload::start(&knock, &outside.path, Some(&link.right)).finish();
         server.finish();
