@@ -11,20 +11,8 @@ mod filtering;
 #[cfg(target_arch = "bpf")]
 mod interfaces;
 
-/// The kernel lets only programs under a GPL-compatible licence call some helpers, `bpf_ktime_get_boot_ns`
-/// among them.
 #[cfg(target_arch = "bpf")]
-#[allow(unsafe_code, reason = "the kernel's loader finds the licence by its section")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-/// Never called: the verifier refuses a program in which a panic can be reached.
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+mod object;
 
 /// On any other target the programs are not built; this lets `cargo build --workspace` pass.
 #[cfg(not(target_arch = "bpf"))]

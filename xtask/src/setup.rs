@@ -95,13 +95,13 @@ const NEEDS: &[Need] = &[
         meet: Meet::Packages(&["iproute2"]),
     },
     Need {
-        what: "tcpdump, tshark, nginx, wrk, curl (what tests and benchmarks compare with and talk to)",
+        what: "tcpdump, tshark, nginx, wrk, curl, nft (what tests and benchmarks compare with and talk to)",
         met: || {
-            ["tcpdump", "tshark", "nginx", "wrk", "curl"]
+            ["tcpdump", "tshark", "nginx", "wrk", "curl", "nft"]
                 .into_iter()
                 .all(has_program)
         },
-        meet: Meet::Packages(&["tcpdump", "tshark", "nginx", "wrk", "curl"]),
+        meet: Meet::Packages(&["tcpdump", "tshark", "nginx", "wrk", "curl", "nftables"]),
     },
     Need {
         what: "redis, postgresql (servers that tests record; these tests are skipped without them)",
