@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask help` lists the commands.
 
+mod again;
 mod check;
 mod deb;
 mod dist;
@@ -55,6 +56,9 @@ enum Command {
         args: Vec<String>,
     },
     /// Set up, build, and run every test
+    ///
+    /// Tests that failed among all others (five at most) are run once more by themselves: what then passes is named at
+    /// the end, what fails again has failed.
     Test {
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
