@@ -24,7 +24,7 @@ pub struct Wanted {
     #[arg(long, num_args = 1.., default_values = ["recording", "against_tcpdump", "interfaces", "pins"])]
     tests: Vec<String>,
     /// Minutes that a kernel has for all of them
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 40)]
     minutes: u64,
 }
 
@@ -42,6 +42,7 @@ const MODULES: &[&str] = &["net/veth", "sched/sch_ingress", "sched/cls_bpf"];
 
 /// The first process. What it prints with a mark is read here. Where the agent lies, as on this machine, may be below /tmp.
 const INIT: &str = "#!/bin/sh
+export WIRETAPE_PATIENCE=10
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin RUST_BACKTRACE=0 TMPDIR=/scratch
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mount -t tmpfs scratch /scratch; mount -t tmpfs run /run; mkdir -p /run/netns
@@ -51,7 +52,7 @@ ip link set lo up
 echo \"@kernel $(uname -r)\"
 wiretape-agent doctor --tape /scratch/tape --tape-size 64MiB --segment-size 16MiB 2>&1 | sed 's/^/@doctor /'
 for test in /tests/*; do
-  timeout 300 $test --test-threads=1 2>&1 | grep -E '^test |SKIPPED|panicked|not recorded on|are not recorded' | sed \"s|^|@test ${test##*/} |\"
+  timeout 1200 $test --test-threads=1 2>&1 | grep -E '^test |SKIPPED|panicked|not recorded on|are not recorded' | sed \"s|^|@test ${test##*/} |\"
 done
 echo @end
 poweroff -f
@@ -236,7 +237,7 @@ fn archive(kernel: &Kernel, home: &Path, tests: &[(String, PathBuf)]) -> Result<
         fs::remove_dir_all(&root)?;
     }
     for folder in [
-        "proc", "sys", "dev", "tmp", "run", "bin", "modules", "tests", "root",
+        "proc", "sys", "dev", "tmp", "run", "bin", "modules", "tests", "root", "scratch",
     ] {
         fs::create_dir_all(root.join(folder))?;
     }

@@ -1,7 +1,5 @@
 //! More than can be held: sent = recorded + counted as lost, and the losses stand where and when they came about.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -217,13 +215,8 @@ struct Flooded {
 impl Flooded {
     fn new(flags: &[&str]) -> Self {
         let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
-        let built = Command::new("cc")
-            .args(["-O1", "-o"])
-            .arg(dir.path().join("frames"))
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/frames.c"))
-            .status();
-        // Rust needs a linker, and so there is a C compiler.
-        assert!(built.expect("cc is installed").success(), "the flood is built");
+        let built = common::compile("faults/frames.c", &[], &dir.path().join("frames"));
+        assert!(built, "cc is installed");
         let path = cgroup.path.to_string_lossy();
         let flags = [&["--backend", "ebpf", "--cgroup", &path], flags].concat();
         let agent = Agent::start(&dir.path().join("tape"), &flags);

@@ -168,7 +168,8 @@ fn jumbo_frames_ipv6_fragments_and_vxlan_are_recorded_by_ebpf_with_their_owner()
     let recorded = agent.recorded("all");
     pause.finish();
     assert!(recorded.iter().all(Recorded::is_whole), "one is not whole");
-    let kinds: [(&str, fn(&Recorded) -> bool, (usize, usize)); 6] = [
+    type Is = fn(&Recorded) -> bool;
+    let kinds: [(&str, Is, (usize, usize)); 6] = [
         ("jumbo frames", |packet| is_echo(packet, 8000), (5, 5)),
         (
             "what is cut into fragments",
