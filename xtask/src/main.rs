@@ -6,6 +6,7 @@ mod again;
 mod check;
 mod deb;
 mod dist;
+mod kernels;
 mod manifests;
 mod new_protocol;
 mod programs;
@@ -90,6 +91,8 @@ enum Command {
     },
     /// Build the agent and the hub as they are shipped: the root of an image and a Debian package of each
     Dist(dist::Wanted),
+    /// Boot Debian's kernels (5.10, 6.1, 6.12) in an emulator, and run the agent's doctor and its tests on each
+    Kernels(kernels::Wanted),
     /// Render the chart in deploy/helm to plain manifests
     Manifests {
         /// Change nothing, and fail where a file is not what the chart makes
@@ -119,6 +122,7 @@ fn main() -> Result<()> {
         },
         Command::Fuzz { args } => programs::fuzz(&args),
         Command::Dist(wanted) => dist::run(&wanted),
+        Command::Kernels(wanted) => kernels::run(&wanted),
         Command::Manifests { check } => manifests::run(check),
         Command::NewProtocol { name } => new_protocol::run(&name),
         Command::Check { clippy } => check::run(clippy),
