@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{FromRequest as _, FromRequestParts as _, Request, State};
 use axum::response::Response;
@@ -25,6 +25,8 @@ use crate::query::Format;
 const MAX_READERS: usize = 32;
 /// Longest wait for the filter, and for a reader to take what is sent.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Least time between two pings. Of a reader that is gone without a word the kernel hears only when something is sent.
+const PING: Duration = Duration::from_secs(30);
 /// Longest filter.
 const MAX_FILTER: usize = 64 << 10;
 /// Longest reason that a close frame holds (RFC 6455 section 5.5).
@@ -120,13 +122,18 @@ async fn accept(
 /// Tells one reader, to the end.
 async fn tell(app: &App, socket: WebSocket, format: Format, shown: fn(Value) -> Value) {
     let (mut to, mut from) = socket.split();
-    let end = match filter(&mut from).await {
-        Ok(kfl) => tokio::select! {
-            end = calls(app, kfl, format, shown, &mut to) => end,
-            end = read(&mut from) => end,
-            () = app.stop.cancelled() => End::Stopping,
-        },
-        Err(end) => end,
+    let told = async {
+        match filter(&mut from).await {
+            Ok(kfl) => tokio::select! {
+                end = calls(app, kfl, format, shown, &mut to) => end,
+                end = read(&mut from) => end,
+            },
+            Err(end) => end,
+        }
+    };
+    let end = tokio::select! {
+        end = told => end,
+        () = app.stop.cancelled() => End::Stopping,
     };
     let (code, reason) = match end {
         End::Gone => (close_code::NORMAL, String::new()),
@@ -196,7 +203,14 @@ async fn calls(
     to: &mut SplitSink<WebSocket, Message>,
 ) -> End {
     let mut following = Following::new(app, kfl, format);
+    let mut pinged = Instant::now();
     loop {
+        if pinged.elapsed() >= PING {
+            pinged = Instant::now();
+            if to.send(Message::Ping(Bytes::new())).await.is_err() {
+                return End::Gone;
+            }
+        }
         let mut telling = match following.next_round().await {
             Ok(telling) => telling,
             Err(error) => return error.into(),
