@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use wiretape_dissect::testing::Who;
+use wiretape_hub::live::Pace;
 
 use crate::agent::{Node, SECOND, checkouts, shop};
 use crate::hub::TestHub;
@@ -230,4 +231,35 @@ async fn a_reader_that_does_not_read_is_let_go_and_a_hub_that_stops_says_so() {
     );
     drop(calm);
     stopping.await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_gone_without_a_word_is_noticed() {
+    let (client, server) = shop(3, 10, 64 << 20).await;
+    let pace = Pace {
+        ping: Duration::from_secs(3),
+        ..quick()
+    };
+    let hub = TestHub::paced(&[&client, &server], pace).await;
+    hub.client.post("/mcp/dissection/enable", json!({})).await;
+    // Its connection stays open, and nothing of it is heard any more: nobody reads it, so no ping is answered.
+    let gone = reader(&hub, "/ws", "redis").await;
+    let mut calm = reader(&hub, "/ws", "redis").await;
+    connected(&hub, 2).await;
+    // A client answers pings while it reads.
+    let reads_on = tokio::spawn(async move {
+        loop {
+            match calm.next().await {
+                Some(Ok(Message::Ping(_))) => {}
+                other => break other,
+            }
+        }
+    });
+    connected(&hub, 1).await;
+    assert_eq!(hub.client.metric("stream_readers_dropped_total").await, 1);
+    tokio::time::sleep(3 * pace.ping).await;
+    assert!(!reads_on.is_finished(), "one that answers is let go");
+    assert_eq!(hub.client.metric("stream_readers").await, 1);
+    reads_on.abort();
+    drop(gone);
 }
