@@ -1,12 +1,17 @@
 //! Packets are named by the pods of a Kubernetes API (a double of it), through cgroups as each container runtime makes them.
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod version_1;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 use common::agent::Agent;
 use common::places::{Cgroup, Link, RIGHT, cgroup_id};
@@ -19,69 +24,82 @@ fn workload_process() {
     workload::main();
 }
 
-/// An agent on the sub-tree, with a kubeconfig for the double.
-fn agent(dir: &Path, cgroup: &Cgroup, kubernetes: &Kubernetes) -> Agent {
-    let kubeconfig = dir.join("kubeconfig");
-    fs::write(&kubeconfig, kubernetes.kubeconfig()).expect("written");
-    let (path, kubeconfig) = (cgroup.path.to_string_lossy(), kubeconfig.to_string_lossy());
-    Agent::start(
-        &dir.join("tape"),
-        &[
-            "--backend",
-            "ebpf",
-            "--cgroup",
-            &path,
-            "--kubeconfig",
-            &kubeconfig,
-        ],
-    )
+/// A sub-tree to record, and the API server that tells of its pods.
+struct Scene {
+    dir: TempDir,
+    cgroup: Cgroup,
+    kubernetes: Kubernetes,
+}
+
+impl Scene {
+    /// `None` where nothing can be recorded.
+    fn new() -> Option<Self> {
+        (!common::cannot_record()).then(|| Self {
+            dir: tempfile::tempdir().expect("a folder"),
+            cgroup: Cgroup::new(),
+            kubernetes: Kubernetes::start().expect("starts"),
+        })
+    }
+
+    /// An agent on the sub-tree, with a kubeconfig for the API server.
+    fn agent(&self) -> Agent {
+        let kubeconfig = self.dir.path().join("kubeconfig");
+        fs::write(&kubeconfig, self.kubernetes.kubeconfig()).expect("written");
+        let (path, kubeconfig) = (self.cgroup.path.to_string_lossy(), kubeconfig.to_string_lossy());
+        Agent::start(
+            &self.dir.path().join("tape"),
+            &[
+                "--backend",
+                "ebpf",
+                "--cgroup",
+                &path,
+                "--kubeconfig",
+                &kubeconfig,
+            ],
+        )
+    }
+
+    /// The cgroup of a pod's container, made as a kubelet with the driver cgroupfs does.
+    fn container(&self, pod: &str) -> PathBuf {
+        self.cgroup
+            .make(&container_path("kubepods/burstable/podUID/ID", pod))
+    }
 }
 
 fn names(agent: &Agent) -> Vec<Name> {
     serde_json::from_slice(&agent.get("/names").body).expect("names")
 }
 
-/// The cgroup of a pod's container, made as a kubelet with the driver cgroupfs does.
-fn container(cgroup: &Cgroup, pod: &str) -> PathBuf {
+/// Where runtimes and drivers keep a pod's container, with its uid (`UID`, `UID_` in systemd's way) and id (`ID`).
+const LAYOUTS: [&str; 7] = [
+    "kubepods/podUID/ID",
+    "kubepods/besteffort/podUID/ID",
+    "kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
+    "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/crio-ID.scope/container",
+    "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/docker-ID.scope",
+    "system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
+    "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
+];
+
+/// One of them for a pod of the namespace `shop`.
+fn container_path(layout: &str, pod: &str) -> String {
     let uid = objects::pod_uid("shop", pod);
-    let dir = cgroup.path.join(format!(
-        "kubepods/burstable/pod{uid}/{}",
-        objects::container_id(pod)
-    ));
-    fs::create_dir_all(&dir).expect("cgroups");
-    dir
+    layout
+        .replace("UID_", &uid.replace('-', "_"))
+        .replace("UID", &uid)
+        .replace("ID", &objects::container_id(pod))
 }
 
 /// Each layout with a process in it, which sends.
 #[test]
 fn containers_of_every_runtime_and_driver_are_named() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let kubernetes = Kubernetes::start().expect("starts");
-    let agent = agent(dir.path(), &cgroup, &kubernetes);
+    let Some(scene) = Scene::new() else { return };
+    let (agent, kubernetes) = (scene.agent(), &scene.kubernetes);
     let mut expected = BTreeMap::new();
-    for (number, layout) in [
-        "kubepods/podUID/ID",
-        "kubepods/besteffort/podUID/ID",
-        "kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
-        "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/crio-ID.scope/container",
-        "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/docker-ID.scope",
-        "system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
-        "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, layout) in LAYOUTS.iter().enumerate() {
         let pod = format!("cart-6d4cf56db6-{number}");
-        let uid = objects::pod_uid("shop", &pod);
-        let path = layout
-            .replace("UID_", &uid.replace('-', "_"))
-            .replace("UID", &uid)
-            .replace("ID", &objects::container_id(&pod));
-        fs::create_dir_all(cgroup.path.join(&path)).expect("cgroups");
-        Workload::start("datagrams 3 100", &cgroup.path.join(&path), None).finish();
+        let path = container_path(layout, &pod);
+        Workload::start("datagrams 3 100", &scene.cgroup.make(&path), None).finish();
         // Only now does the API server learn of it.
         kubernetes.put(objects::pod("shop", &pod, "node-1", &format!("10.1.0.{number}")));
         expected.insert(path, pod);
@@ -90,7 +108,7 @@ fn containers_of_every_runtime_and_driver_are_named() {
     kubernetes.put(objects::pod("shop", "elsewhere", "node-2", "10.2.0.1"));
     let mut host = objects::pod("shop", "proxy", "node-1", "192.168.0.1");
     host["spec"]["hostNetwork"] = true.into();
-    let proxy = container(&cgroup, "proxy");
+    let proxy = scene.container("proxy");
     kubernetes.put(host);
     Workload::start("datagrams 3 100", &proxy, None).finish();
 
@@ -133,22 +151,55 @@ fn containers_of_every_runtime_and_driver_are_named() {
     assert!(load.requests <= 3, "{:?}", kubernetes.loads());
 }
 
+/// The kubelet calls a static pod's cgroups by the hash of its file; what the API server has is its mirror, of another uid.
+#[test]
+fn static_pods_are_named_by_their_mirrors() {
+    let Some(scene) = Scene::new() else { return };
+    let (agent, kubernetes) = (scene.agent(), &scene.kubernetes);
+    let mut expected = BTreeMap::new();
+    for (number, layout) in LAYOUTS.iter().enumerate() {
+        let pod = format!("kube-apiserver-node-{number}");
+        let hash = format!("d4a1e5b2c3f60718293a4b5c6d7e8f9{number}");
+        let path = layout
+            .replace("UID_", &hash)
+            .replace("UID", &hash)
+            .replace("ID", &objects::container_id(&pod));
+        Workload::start("datagrams 3 100", &scene.cgroup.make(&path), None).finish();
+        let mut mirror = objects::pod("kube-system", &pod, "node-1", "192.168.0.1");
+        mirror["spec"]["hostNetwork"] = true.into();
+        mirror["metadata"]["ownerReferences"] = serde_json::json!([objects::owner("Node", "node-1")]);
+        mirror["metadata"]["annotations"] = serde_json::json!({
+            "kubernetes.io/config.hash": hash,
+            "kubernetes.io/config.mirror": hash,
+            "kubernetes.io/config.seen": "2026-01-05T08:00:00.000000000Z",
+            "kubernetes.io/config.source": "file",
+        });
+        kubernetes.put(mirror);
+        expected.insert(path, pod);
+    }
+    agent.wait_for("all their names", |agent| {
+        let names = names(agent).into_iter();
+        let of_node = names.filter(|name| name.owner_kind == "Node" && name.container == "app");
+        of_node
+            .map(|name| (name.cgroup_path, name.pod))
+            .collect::<BTreeMap<_, _>>()
+            == expected
+    });
+}
+
 /// Packets of pods that follow each other at one address, each in its own cgroup and namespace.
 #[test]
 fn replaced_pods_with_a_reused_address_are_told_apart() {
-    if common::cannot_record() {
-        return;
-    }
     const ROUNDS: usize = 6;
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
-    let kubernetes = Kubernetes::start().expect("starts");
-    let agent = agent(dir.path(), &cgroup, &kubernetes);
-    let client = container(&cgroup, "client");
+    let Some(scene) = Scene::new() else { return };
+    let link = Link::new();
+    let (agent, kubernetes) = (scene.agent(), &scene.kubernetes);
+    let client = scene.container("client");
     kubernetes.put(objects::pod("shop", "client", "node-1", "10.99.0.1"));
     let mut servers = BTreeMap::new();
     for round in 0..ROUNDS {
         let pod = format!("db-{round}");
-        let dir = container(&cgroup, &pod);
+        let dir = scene.container(&pod);
         servers.insert(cgroup_id(&dir), pod.clone());
         let mut server = Workload::start("serve 80", &dir, Some(&link.right));
         server.said("serving");
@@ -256,13 +307,10 @@ fn kubernetes_now() -> String {
 
 #[test]
 fn without_the_api_server_names_stand_and_health_says_what_is_missing() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let kubernetes = Kubernetes::start().expect("starts");
+    let Some(scene) = Scene::new() else { return };
+    let kubernetes = &scene.kubernetes;
     kubernetes.put(objects::pod("shop", "cart", "node-1", "10.1.0.1"));
-    let agent = agent(dir.path(), &cgroup, &kubernetes);
+    let agent = scene.agent();
     let known = |agent: &Agent, pod: &str| {
         names(agent)
             .iter()
