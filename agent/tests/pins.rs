@@ -3,8 +3,9 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -156,6 +157,85 @@ fn what_processes_do_while_there_is_no_agent_is_told_by_the_next_one_once() {
     };
     agent.wait_for("the last exit", |agent| codes(agent).contains(&13));
     assert_eq!(codes(&agent), [11, 12, 13]);
+    assert!(agent.stop().success());
+    bpf.cleanup();
+    assert_eq!(bpf.pins(), Vec::<PathBuf>::new());
+}
+
+/// The unit's user may not enter the BPF file system, of which the unit shows it a folder.
+#[test]
+fn the_packages_unit_pins_and_misses_nothing_over_a_restart() {
+    if common::cannot_record() {
+        return;
+    }
+    const USER: u32 = 64_321;
+    const SENT: u64 = 4_000;
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/debian/agent/wiretape-agent.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let setting = |name: &str| {
+        unit.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect("a setting")
+    };
+    let (hidden, shown) = setting("BindPaths=-").split_once(':').expect("two paths");
+    assert_eq!(setting("Environment=WIRETAPE_PIN="), shown);
+    let made = setting("ExecStartPre=-+/usr/bin/install -d ");
+    assert!(made.ends_with(&format!("-m 0700 {hidden}")), "{made}");
+    let capabilities = setting("AmbientCapabilities=").split_whitespace();
+    let capabilities: Vec<String> = capabilities.map(|name| name.replace("CAP_", "")).collect();
+
+    let (dir, recorded, own) = (
+        tempfile::tempdir().expect("a folder"),
+        Cgroup::new(),
+        Cgroup::new(),
+    );
+    let bpf = BpfFs::new(dir.path());
+    let (pins, shown, tape) = (
+        bpf.0.join("wiretape"),
+        dir.path().join("shown"),
+        dir.path().join("tape"),
+    );
+    let program = dir.path().join("wiretape-agent");
+    fs::copy(env!("CARGO_BIN_EXE_wiretape-agent"), &program).expect("copied");
+    for folder in [&pins, &shown, &tape] {
+        fs::create_dir(folder).expect("a folder");
+        chown(folder, Some(USER), Some(USER)).expect("given");
+    }
+    // As systemd mounts it.
+    fs::set_permissions(&bpf.0, Permissions::from_mode(0o700)).expect("set");
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("set");
+    let (path, pin) = (recorded.path.to_string_lossy(), shown.to_string_lossy());
+    let flags = [
+        "--backend",
+        "ebpf",
+        "--interfaces",
+        "none",
+        "--cgroup",
+        &path,
+        "--pin",
+        &pin,
+    ];
+    let start = || {
+        Agent::start_as_unit(
+            &own.path,
+            (USER, &capabilities),
+            (&pins, &shown),
+            &program,
+            &tape,
+            &flags,
+        )
+    };
+    let agent = start();
+    assert!(agent.stop().success());
+    assert!(!bpf.pins().is_empty(), "what waits for the next agent");
+    Workload::start(
+        &format!("numbered {SENT} 4000 200"),
+        &recorded.child("shop"),
+        None,
+    )
+    .finish();
+    let agent = start();
+    assert_eq!(agent.accounts(), (2 * SENT, 0));
     assert!(agent.stop().success());
     bpf.cleanup();
     assert_eq!(bpf.pins(), Vec::<PathBuf>::new());
