@@ -12,6 +12,7 @@ use std::time::Duration;
 use common::agent::Agent;
 use common::packets::{self, Recorded};
 use common::places::{BpfFs, Cgroup, Link, RIGHT, cgroup_id};
+use common::scene::Scene;
 use common::workload::{self, Workload};
 use wiretape_agent::recorder::wall_clock;
 use wiretape_tape::Direction;
@@ -35,11 +36,10 @@ fn times_sent(packets: &[Recorded]) -> BTreeMap<u64, usize> {
 
 #[test]
 fn no_number_is_missing_or_there_twice_however_the_agent_goes_and_comes() {
-    if common::cannot_record() {
-        return;
-    }
     const SENT: u64 = 40_000;
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
+        return;
+    };
     let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
     let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
     let pin = pin.to_string_lossy();
@@ -85,11 +85,10 @@ fn no_number_is_missing_or_there_twice_however_the_agent_goes_and_comes() {
 
 #[test]
 fn what_the_ring_could_not_hold_while_nobody_read_is_told_with_its_time() {
-    if common::cannot_record() {
-        return;
-    }
     const SENT: u64 = 4_000;
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
+        return;
+    };
     let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
     let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
     let pin = pin.to_string_lossy();
@@ -128,10 +127,9 @@ fn what_the_ring_could_not_hold_while_nobody_read_is_told_with_its_time() {
 
 #[test]
 fn what_processes_do_while_there_is_no_agent_is_told_by_the_next_one_once() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
     let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
     let pin = pin.to_string_lossy();

@@ -65,7 +65,8 @@ fn make(top: &Path, path: &str) -> PathBuf {
     path
 }
 
-fn remove(path: &Path) {
+/// Takes a cgroup away with all below it, once their processes have ended.
+pub fn remove(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path());

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use wiretape_tape::{LossStage, Nanos};
 
 use crate::common::agent::Agent;
-use crate::common::places::Cgroup;
+use crate::common::scene::Scene;
 use crate::common::workload::Workload;
-use crate::common::{self};
 use crate::double::Double;
 use crate::{all_numbers, long};
 
@@ -23,11 +22,10 @@ const CAPACITY: f64 = 262_144.0 / 0.1;
 
 #[test]
 fn at_half_to_thirty_times_what_it_can_hold_every_datagram_is_on_the_tape_or_told_as_lost() {
-    if common::cannot_record() {
-        return;
-    }
     for times in [0.5, 1.0, 2.0, 3.0, 30.0] {
-        let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+        let Some(Scene { dir, cgroup }) = Scene::new() else {
+            return;
+        };
         let double = Double::new(dir.path());
         let path = cgroup.path.to_string_lossy();
         // Room for the bursts of a sender that a busy machine has held up, and much less than three times too much.
@@ -106,13 +104,12 @@ const RING: u64 = 2 << 20;
 
 #[test]
 fn bulk_at_half_to_three_times_its_rate_is_on_the_tape_whole_or_in_heads_and_never_lost() {
-    if common::cannot_record() {
-        return;
-    }
     const LENGTH: u64 = 5028;
     let seconds = if long() { 30 } else { 6 };
     for times in [0.5, 1.0, 2.0, 3.0] {
-        let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+        let Some(Scene { dir, cgroup }) = Scene::new() else {
+            return;
+        };
         let (path, ring, bulk) = (
             cgroup.path.to_string_lossy(),
             RING.to_string(),
@@ -162,16 +159,10 @@ fn bulk_at_half_to_three_times_its_rate_is_on_the_tape_whole_or_in_heads_and_nev
 
 #[test]
 fn tiny_packets_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
     let seconds = if long() { 30 } else { 2 };
-    let mut workload = Workload::start(&format!("flood {seconds}"), &cgroup.child("shop"), None);
+    let mut workload = Workload::start(&format!("flood {seconds}"), &scene.cgroup.child("shop"), None);
     let sent: u64 = workload.said("sent=").parse().expect("a number");
     workload.finish();
     let (seen, lost) = agent.accounts();
@@ -182,16 +173,10 @@ fn tiny_packets_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
 
 #[test]
 fn connections_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
     let seconds = if long() { 30 } else { 2 };
-    let mut workload = Workload::start(&format!("connect {seconds}"), &cgroup.child("shop"), None);
+    let mut workload = Workload::start(&format!("connect {seconds}"), &scene.cgroup.child("shop"), None);
     let made: u64 = workload.said("made=").parse().expect("a number");
     workload.finish();
     let (seen, lost) = agent.accounts();

@@ -6,16 +6,16 @@ use std::fs;
 use crate::common::agent::Agent;
 use crate::common::packets::read_tape;
 use crate::common::places::{Cgroup, Link, RIGHT, cgroup_id, ip};
+use crate::common::scene::Scene;
 use crate::common::workload::Workload;
 use crate::common::{self};
 use crate::long;
 
 #[test]
 fn a_recorded_cgroup_that_is_removed_is_told_of() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let recorded = cgroup.child("recorded");
     let agent = Agent::start(
         dir.path(),
@@ -36,19 +36,13 @@ fn a_recorded_cgroup_that_is_removed_is_told_of() {
 
 #[test]
 fn cgroups_interfaces_and_namespaces_that_come_and_go_lose_nothing() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
     let rounds = if long() { 100 } else { 8 };
     let mut cgroups = BTreeSet::new();
     for round in 0..rounds {
         let link = Link::new();
-        let pod = cgroup.child(&format!("pod-{round}"));
+        let pod = scene.cgroup.child(&format!("pod-{round}"));
         cgroups.insert(cgroup_id(&pod));
         let mut server = Workload::start("serve 80", &pod, Some(&link.right));
         server.said("serving");

@@ -11,10 +11,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use common::agent::Agent;
-use common::places::{Cgroup, Link, RIGHT, cgroup_id};
+use common::places::{Link, RIGHT, cgroup_id};
+use common::scene::Scene;
 use common::workload::{self, Workload};
 use wiretape_kubernetes::{Kubernetes, objects};
 use wiretape_tape::{Direction, Name};
@@ -24,44 +23,32 @@ fn workload_process() {
     workload::main();
 }
 
-/// A sub-tree to record, and the API server that tells of its pods.
-struct Scene {
-    dir: TempDir,
-    cgroup: Cgroup,
+/// What is recorded, and the API server that tells of its pods.
+struct Node {
+    scene: Scene,
     kubernetes: Kubernetes,
 }
 
-impl Scene {
+impl Node {
     /// `None` where nothing can be recorded.
     fn new() -> Option<Self> {
-        (!common::cannot_record()).then(|| Self {
-            dir: tempfile::tempdir().expect("a folder"),
-            cgroup: Cgroup::new(),
+        Some(Self {
+            scene: Scene::new()?,
             kubernetes: Kubernetes::start().expect("starts"),
         })
     }
 
-    /// An agent on the sub-tree, with a kubeconfig for the API server.
+    /// An agent with a kubeconfig for the API server.
     fn agent(&self) -> Agent {
-        let kubeconfig = self.dir.path().join("kubeconfig");
+        let kubeconfig = self.scene.dir.path().join("kubeconfig");
         fs::write(&kubeconfig, self.kubernetes.kubeconfig()).expect("written");
-        let (path, kubeconfig) = (self.cgroup.path.to_string_lossy(), kubeconfig.to_string_lossy());
-        Agent::start(
-            &self.dir.path().join("tape"),
-            &[
-                "--backend",
-                "ebpf",
-                "--cgroup",
-                &path,
-                "--kubeconfig",
-                &kubeconfig,
-            ],
-        )
+        self.scene.agent(&["--kubeconfig", &kubeconfig.to_string_lossy()])
     }
 
     /// The cgroup of a pod's container, made as a kubelet with the driver cgroupfs does.
     fn container(&self, pod: &str) -> PathBuf {
-        self.cgroup
+        self.scene
+            .cgroup
             .make(&container_path("kubepods/burstable/podUID/ID", pod))
     }
 }
@@ -93,13 +80,13 @@ fn container_path(layout: &str, pod: &str) -> String {
 /// Each layout with a process in it, which sends.
 #[test]
 fn containers_of_every_runtime_and_driver_are_named() {
-    let Some(scene) = Scene::new() else { return };
-    let (agent, kubernetes) = (scene.agent(), &scene.kubernetes);
+    let Some(node) = Node::new() else { return };
+    let (agent, kubernetes) = (node.agent(), &node.kubernetes);
     let mut expected = BTreeMap::new();
     for (number, layout) in LAYOUTS.iter().enumerate() {
         let pod = format!("cart-6d4cf56db6-{number}");
         let path = container_path(layout, &pod);
-        Workload::start("datagrams 3 100", &scene.cgroup.make(&path), None).finish();
+        Workload::start("datagrams 3 100", &node.scene.cgroup.make(&path), None).finish();
         // Only now does the API server learn of it.
         kubernetes.put(objects::pod("shop", &pod, "node-1", &format!("10.1.0.{number}")));
         expected.insert(path, pod);
@@ -108,7 +95,7 @@ fn containers_of_every_runtime_and_driver_are_named() {
     kubernetes.put(objects::pod("shop", "elsewhere", "node-2", "10.2.0.1"));
     let mut host = objects::pod("shop", "proxy", "node-1", "192.168.0.1");
     host["spec"]["hostNetwork"] = true.into();
-    let proxy = scene.container("proxy");
+    let proxy = node.container("proxy");
     kubernetes.put(host);
     Workload::start("datagrams 3 100", &proxy, None).finish();
 
@@ -154,8 +141,8 @@ fn containers_of_every_runtime_and_driver_are_named() {
 /// The kubelet calls a static pod's cgroups by the hash of its file; what the API server has is its mirror, of another uid.
 #[test]
 fn static_pods_are_named_by_their_mirrors() {
-    let Some(scene) = Scene::new() else { return };
-    let (agent, kubernetes) = (scene.agent(), &scene.kubernetes);
+    let Some(node) = Node::new() else { return };
+    let (agent, kubernetes) = (node.agent(), &node.kubernetes);
     let mut expected = BTreeMap::new();
     for (number, layout) in LAYOUTS.iter().enumerate() {
         let pod = format!("kube-apiserver-node-{number}");
@@ -164,7 +151,7 @@ fn static_pods_are_named_by_their_mirrors() {
             .replace("UID_", &hash)
             .replace("UID", &hash)
             .replace("ID", &objects::container_id(&pod));
-        Workload::start("datagrams 3 100", &scene.cgroup.make(&path), None).finish();
+        Workload::start("datagrams 3 100", &node.scene.cgroup.make(&path), None).finish();
         let mut mirror = objects::pod("kube-system", &pod, "node-1", "192.168.0.1");
         mirror["spec"]["hostNetwork"] = true.into();
         mirror["metadata"]["ownerReferences"] = serde_json::json!([objects::owner("Node", "node-1")]);
@@ -191,15 +178,15 @@ fn static_pods_are_named_by_their_mirrors() {
 #[test]
 fn replaced_pods_with_a_reused_address_are_told_apart() {
     const ROUNDS: usize = 6;
-    let Some(scene) = Scene::new() else { return };
+    let Some(node) = Node::new() else { return };
     let link = Link::new();
-    let (agent, kubernetes) = (scene.agent(), &scene.kubernetes);
-    let client = scene.container("client");
+    let (agent, kubernetes) = (node.agent(), &node.kubernetes);
+    let client = node.container("client");
     kubernetes.put(objects::pod("shop", "client", "node-1", "10.99.0.1"));
     let mut servers = BTreeMap::new();
     for round in 0..ROUNDS {
         let pod = format!("db-{round}");
-        let dir = scene.container(&pod);
+        let dir = node.container(&pod);
         servers.insert(cgroup_id(&dir), pod.clone());
         let mut server = Workload::start("serve 80", &dir, Some(&link.right));
         server.said("serving");
@@ -307,10 +294,10 @@ fn kubernetes_now() -> String {
 
 #[test]
 fn without_the_api_server_names_stand_and_health_says_what_is_missing() {
-    let Some(scene) = Scene::new() else { return };
-    let kubernetes = &scene.kubernetes;
+    let Some(node) = Node::new() else { return };
+    let kubernetes = &node.kubernetes;
     kubernetes.put(objects::pod("shop", "cart", "node-1", "10.1.0.1"));
-    let agent = scene.agent();
+    let agent = node.agent();
     let known = |agent: &Agent, pod: &str| {
         names(agent)
             .iter()
@@ -339,11 +326,10 @@ fn without_the_api_server_names_stand_and_health_says_what_is_missing() {
 /// What a large cluster costs an agent and its API server. `cargo test --release --test pods large -- --nocapture` prints it.
 #[test]
 fn a_large_cluster_costs_a_node_what_its_own_pods_cost() {
-    if common::cannot_record() {
-        return;
-    }
     const SECONDS: u64 = 5;
-    let kubernetes = Kubernetes::start().expect("starts");
+    let Some(Node { scene, kubernetes }) = Node::new() else {
+        return;
+    };
     for pod in 0..5000 {
         let name = format!("service{}-6d4cf56db6-p{pod:04}", pod % 500);
         let (node, address) = (
@@ -353,10 +339,7 @@ fn a_large_cluster_costs_a_node_what_its_own_pods_cost() {
         kubernetes.put(objects::pod("shop", &name, &node, &address));
     }
     let run = |flags: &[&str], pods: u64| {
-        let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-        let path = cgroup.path.to_string_lossy();
-        let all = [&["--backend", "ebpf", "--cgroup", &path], flags].concat();
-        let agent = Agent::start(&dir.path().join("tape"), &all);
+        let agent = scene.agent(flags);
         if pods > 0 {
             agent.wait_for("the pods", |agent| {
                 agent.metric("wiretape_agent_kubernetes_pods") == pods
@@ -367,8 +350,7 @@ fn a_large_cluster_costs_a_node_what_its_own_pods_cost() {
         let (held, cpu) = agent.usage();
         (held, started.1, cpu - started.1)
     };
-    let dir = tempfile::tempdir().expect("a folder");
-    let kubeconfig = dir.path().join("kubeconfig");
+    let kubeconfig = scene.dir.path().join("kubeconfig");
     fs::write(&kubeconfig, kubernetes.kubeconfig()).expect("written");
     let kubeconfig = kubeconfig.to_string_lossy();
     let without = run(&["--kubernetes", "off"], 0);

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::agent::Agent;
 use crate::common::places::{Version1, cgroup_id};
 use crate::common::workload::Workload;
-use crate::{LAYOUTS, Scene, container_path, names};
+use crate::{LAYOUTS, Node, container_path, names};
 
 use wiretape_kubernetes::objects;
 use wiretape_tape::Name;
@@ -24,21 +24,20 @@ fn talking(version_1: &Version1, path: &str, cgroup: &Path) -> Workload {
 /// that is known.
 #[test]
 fn containers_of_every_runtime_and_driver_are_named_by_version_1() {
-    let Some(scene) = Scene::new() else { return };
-    let version_1 = Version1::mount(scene.dir.path());
+    let Some(node) = Node::new() else { return };
+    let version_1 = Version1::mount(node.scene.dir.path());
     let (mut expected, mut workloads) = (BTreeMap::new(), Vec::new());
     for (number, layout) in LAYOUTS.iter().enumerate() {
         let pod = format!("cart-6d4cf56db6-{number}");
         let own = format!("task-{number}");
         let path = container_path(layout, &pod);
-        workloads.push(talking(&version_1, &path, &scene.cgroup.child(&own)));
+        workloads.push(talking(&version_1, &path, &node.scene.cgroup.child(&own)));
         let address = format!("10.1.0.{number}");
-        scene
-            .kubernetes
+        node.kubernetes
             .put(objects::pod("shop", &pod, "node-1", &address));
         expected.insert(own, pod);
     }
-    let agent = scene.agent();
+    let agent = node.agent();
     let named = |agent: &Agent| -> BTreeMap<String, String> {
         let names = names(agent).into_iter();
         let pods = names.filter(|name| name.cgroup != 0 && name.container == "app");
@@ -54,9 +53,9 @@ fn containers_of_every_runtime_and_driver_are_named_by_version_1() {
 /// Runtimes that leave version 2 alone leave all containers in the cgroup of version 2 that they themselves are in.
 #[test]
 fn a_cgroup_that_containers_share_is_nobodys_and_addresses_tell() {
-    let Some(scene) = Scene::new() else { return };
-    let version_1 = Version1::mount(scene.dir.path());
-    let (agent, shared) = (scene.agent(), scene.cgroup.child("containerd.service"));
+    let Some(node) = Node::new() else { return };
+    let version_1 = Version1::mount(node.scene.dir.path());
+    let (agent, shared) = (node.agent(), node.scene.cgroup.child("containerd.service"));
     let told = |agent: &Agent| -> Vec<Name> {
         let names = names(agent).into_iter();
         names
@@ -72,7 +71,7 @@ fn a_cgroup_that_containers_share_is_nobodys_and_addresses_tell() {
     for (pod, address) in [("cart", "10.1.0.1"), ("db", "10.1.0.2")] {
         let path = container_path("kubepods/burstable/podUID/ID", pod);
         containers.push(talking(&version_1, &path, &shared));
-        scene.kubernetes.put(objects::pod("shop", pod, "node-1", address));
+        node.kubernetes.put(objects::pod("shop", pod, "node-1", address));
     }
     agent.wait_for("that it is nobody's", |agent| {
         let told = told(agent);

@@ -94,6 +94,27 @@ impl OneClock {
         at.saturating_add_signed(self.ahead(node).saturating_neg())
     }
 
+    /// The same in words, for a file of packets; empty where no clock is apart.
+    pub fn told(&self) -> String {
+        let apart = self.apart().map(|(node, ahead)| {
+            let way = if ahead < 0 { "behind" } else { "ahead of" };
+            format!(
+                "{node} is {:.3} ms {way} {}",
+                ahead.unsigned_abs() as f64 / 1e6,
+                self.node
+            )
+        });
+        let apart: Vec<String> = apart.collect();
+        if apart.is_empty() {
+            return String::new();
+        }
+        format!(
+            "Times are those of the nodes that recorded the packets, and their clocks were apart, as calls recorded at both \
+             ends tell: {}.",
+            apart.join(", ")
+        )
+    }
+
     /// The nodes whose clocks are apart from it, and how far they are ahead.
     pub fn apart(&self) -> impl Iterator<Item = (&str, i64)> {
         self.ahead.iter().map(|(node, ahead)| (node.as_str(), *ahead))
@@ -261,7 +282,12 @@ mod tests {
             .collect();
         assert_eq!(apart, [("a", -200), ("b", 100)]);
         assert_eq!((one.time("b", 500_000_000), one.time("x", 7)), (400_000_000, 7));
+        assert!(
+            one.told()
+                .ends_with("tell: a is 200.000 ms behind c, b is 100.000 ms ahead of c.")
+        );
         assert_eq!(OneClock::of(&[]), OneClock::default());
+        assert_eq!(OneClock::default().told(), "");
     }
 
     #[test]
