@@ -130,6 +130,35 @@ impl Agent {
         Self::spawn(outer, tape)
     }
 
+    /// The same as systemd starts the package's unit: in `cgroup`, as `user` with the unit's `capabilities`, and with the
+    /// folder `pins`, which it can reach only by being shown it at `shown`.
+    pub fn start_as_unit(
+        cgroup: &Path,
+        (user, capabilities): (u32, &[String]),
+        (pins, shown): (&Path, &Path),
+        program: &Path,
+        tape: &Path,
+        flags: &[&str],
+    ) -> Self {
+        const START: &str = "echo 0 > $1/cgroup.procs || exit 1; pins=$2 shown=$3 user=$4 caps=$5; shift 5; \
+             export pins shown user caps; exec unshare --mount sh -c 'mount --bind $pins $shown || exit 1; \
+             exec setpriv --reuid=$user --regid=$user --clear-groups --bounding-set=-all,$caps --inh-caps=-all,$caps \
+             --ambient-caps=-all,$caps --no-new-privs -- \"$@\"' unit \"$@\"";
+        let given: Vec<String> = capabilities
+            .iter()
+            .map(|name| format!("+{}", name.to_lowercase()))
+            .collect();
+        let inner = command(tape, flags);
+        let mut outer = Command::new("sh");
+        outer
+            .args(["-c", START, "start"])
+            .args([cgroup, pins, shown])
+            .args([user.to_string(), given.join(",")])
+            .arg(program)
+            .args(inner.get_args());
+        Self::spawn(outer, tape)
+    }
+
     fn spawn(mut command: Command, tape: &Path) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));

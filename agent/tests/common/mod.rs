@@ -13,6 +13,7 @@ use std::process::Command;
 pub mod agent;
 pub mod packets;
 pub mod places;
+pub mod scene;
 pub mod workload;
 
 /// Says why a test cannot run here. Prints one line, for whoever reads the log.

@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::common::agent::Agent;
 use wiretape_tape::Direction;
 
+use crate::common::agent::Agent;
 use crate::common::packets::{Recorded, read_tape};
 use crate::common::places::{Cgroup, Link, RIGHT, cgroup_id, ip};
+use crate::common::scene::Scene;
 use crate::common::workload::Workload;
 use crate::common::{self};
 use crate::long;
 
 #[test]
 fn a_recorded_cgroup_that_is_removed_is_told_of() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let recorded = cgroup.child("recorded");
     let agent = Agent::start(
         dir.path(),
@@ -39,19 +39,13 @@ fn a_recorded_cgroup_that_is_removed_is_told_of() {
 
 #[test]
 fn cgroups_interfaces_and_namespaces_that_come_and_go_lose_nothing() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
     let rounds = if long() { 100 } else { 8 };
     let mut cgroups = BTreeSet::new();
     for round in 0..rounds {
         let link = Link::new();
-        let pod = cgroup.child(&format!("pod-{round}"));
+        let pod = scene.cgroup.child(&format!("pod-{round}"));
         cgroups.insert(cgroup_id(&pod));
         let mut server = Workload::start("serve 80", &pod, Some(&link.right));
         server.said("serving");
@@ -152,18 +146,14 @@ fn jumbo_frames_ipv6_fragments_and_vxlan_are_on_the_tape_as_they_were_on_the_wir
 /// tunnel that ends here there is what is inside: the kernel's own socket takes what it is wrapped in before any hook.
 #[test]
 fn jumbo_frames_ipv6_fragments_and_vxlan_are_recorded_by_ebpf_with_their_owner() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, link, cgroup) = (tempfile::tempdir().expect("a folder"), wide_link(), Cgroup::new());
-    let path = cgroup.path.to_string_lossy();
-    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &path]);
-    let mut pause = Workload::start("serve 79", &cgroup.child("pause"), Some(&link.left));
+    let Some(scene) = Scene::new() else { return };
+    let (link, agent) = (wide_link(), scene.agent(&[]));
+    let mut pause = Workload::start("serve 79", &scene.place("pause"), Some(&link.left));
     pause.said("serving");
     for _ in ["wire", "vx"] {
         agent.logged("recording on an interface");
     }
-    send_all_kinds(&cgroup.path, &link.left);
+    send_all_kinds(&scene.cgroup.path, &link.left);
     agent.settle();
     let recorded = agent.recorded("all");
     pause.finish();
