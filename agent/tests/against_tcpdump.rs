@@ -12,9 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::agent::{Agent, PATIENCE};
+use common::agent::{Agent, patience};
 use common::packets::{self, RST, Recorded};
-use common::places::{Cgroup, LEFT, Link, RIGHT, cgroup_id};
+use common::places::{LEFT, Link, RIGHT, cgroup_id};
+use common::scene::Scene;
 use common::workload::{self, Workload};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,10 +31,10 @@ fn workload_process() {
 
 #[test]
 fn held_against_tcpdump() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
+    };
+    let link = Link::new();
     let (left, right) = (cgroup.child("left"), cgroup.child("right"));
     // What holds a pod's namespace while its containers come and go.
     let mut pause = Workload::start("serve 79", &left, Some(&link.left));
@@ -201,7 +202,7 @@ impl Dump {
             file: file.to_owned(),
         };
         // It writes the file's head once it listens.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while !std::fs::metadata(&dump.file).is_ok_and(|file| file.len() >= 24) {
             assert!(Instant::now() < deadline, "tcpdump does not begin");
             thread::sleep(Duration::from_millis(20));

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::agent::Agent;
 use common::packets::Recorded;
-use common::places::{Cgroup, cgroup_id};
+use common::places::cgroup_id;
+use common::scene::Scene;
 use common::workload::{self, Workload, bytes};
 use serde_json::{Value, json};
 use wiretape_tape::{Direction, EventKind};
@@ -16,45 +17,6 @@ use wiretape_tape::{Direction, EventKind};
 #[test]
 fn workload_process() {
     workload::main();
-}
-
-/// What is recorded of a sub-tree, with these flags beside.
-struct Scene {
-    dir: tempfile::TempDir,
-    cgroup: Cgroup,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().expect("a folder"),
-            cgroup: Cgroup::new(),
-        }
-    }
-
-    fn agent(&self, flags: &[&str]) -> Agent {
-        let path = self.cgroup.path.to_string_lossy();
-        let all = [&["--backend", "ebpf", "--cgroup", &path], flags].concat();
-        Agent::start(&self.dir.path().join("tape"), &all)
-    }
-
-    /// A cgroup below, made at its first use.
-    fn place(&self, cgroup: &str) -> std::path::PathBuf {
-        let path = self.cgroup.path.join(cgroup);
-        if path.exists() {
-            path
-        } else {
-            self.cgroup.child(cgroup)
-        }
-    }
-
-    fn run(&self, role: &str) {
-        self.run_in(role, "shop");
-    }
-
-    fn run_in(&self, role: &str, cgroup: &str) {
-        Workload::start(role, &self.place(cgroup), None).finish();
-    }
 }
 
 /// Has the agent record something else.
@@ -82,10 +44,7 @@ fn flow(packet: &Recorded) -> (u16, u16) {
 
 #[test]
 fn headers_alone_hold_no_byte_of_payload() {
-    if common::cannot_record() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let agent = scene.agent(&["--capture", "headers"]);
     scene.run("exchange 200000");
     scene.run("datagrams 10 3000");
@@ -114,12 +73,9 @@ fn headers_alone_hold_no_byte_of_payload() {
 
 #[test]
 fn the_first_bytes_of_each_connection_each_way_then_headers() {
-    if common::cannot_record() {
-        return;
-    }
     const LEN: usize = 300_000;
     const FIRST: usize = 1000;
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let agent = scene.agent(&["--capture", "first:1000"]);
     scene.run(&format!("exchange {LEN}"));
     scene.run(&format!("exchange {LEN}"));
@@ -155,10 +111,7 @@ fn the_first_bytes_of_each_connection_each_way_then_headers() {
 
 #[test]
 fn a_share_of_the_flows_is_recorded_whole_at_both_ends_and_the_rest_not_at_all() {
-    if common::cannot_record() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let agent = scene.agent(&["--capture", "sample:1/4"]);
     let mut workload = Workload::start("connect 1", &scene.place("shop"), None);
     let made: usize = workload.said("made=").parse().expect("a number");
@@ -194,10 +147,7 @@ fn a_share_of_the_flows_is_recorded_whole_at_both_ends_and_the_rest_not_at_all()
 
 #[test]
 fn a_filter_is_changed_while_it_records_and_nothing_is_lost_by_that() {
-    if common::cannot_record() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     // Room for all that passes, so that the first change is still there at the end.
     let agent = scene.agent(&[
         "--filter",
@@ -247,10 +197,7 @@ fn a_filter_is_changed_while_it_records_and_nothing_is_lost_by_that() {
 
 #[test]
 fn rules_by_workload_hold_for_those_that_come_later_too() {
-    if common::cannot_record() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let file = scene.dir.path().join("rules.yaml");
     let rules =
         "- match: { cgroup: 'secret*' }\n  record: none\n- match: { cgroup: shop }\n  record: headers\n";
@@ -299,10 +246,7 @@ fn rules_by_workload_hold_for_those_that_come_later_too() {
 
 #[test]
 fn libpcap_records_by_the_same_choices() {
-    if common::cannot_record() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let flags = [
         "--backend",
         "pcap",
@@ -313,7 +257,7 @@ fn libpcap_records_by_the_same_choices() {
         "--filter",
         "udp and greater 2000",
     ];
-    let agent = Agent::start(&scene.dir.path().join("tape"), &flags);
+    let agent = Agent::start(&scene.tape(), &flags);
     scene.run("datagrams 20 3000");
     agent.wait_for("the datagrams", |agent| agent.boundaries().packets >= 20);
     let recorded = agent.recorded("all");
@@ -328,7 +272,7 @@ fn libpcap_records_by_the_same_choices() {
 /// A load that is far above a budget for some seconds; gives what is used in each of the last ones, and checks what must
 /// hold at any load.
 fn over_budget(flags: &[&str], role: &str, seconds: u64, used: impl Fn(&Agent) -> f64) -> Vec<f64> {
-    let scene = Scene::new();
+    let scene = Scene::new().expect("the test has asked");
     let agent = scene.agent(flags);
     let workload = Workload::start(role, &scene.place("shop"), None);
     // So long it takes to find out.
@@ -409,11 +353,8 @@ fn the_processors_budget_is_kept() {
 
 #[test]
 fn the_memorys_budget_is_kept() {
-    if common::cannot_record() {
-        return;
-    }
     const BUDGET: u64 = 48 << 20;
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let agent = scene.agent(&["--memory-budget", "48MiB"]);
     let workload = Workload::start("flood 4", &scene.place("shop"), None);
     let mut most = 0;
@@ -429,10 +370,7 @@ fn the_memorys_budget_is_kept() {
 
 #[test]
 fn what_is_recorded_is_told_in_every_segment_unless_it_is_everything() {
-    if common::cannot_record() {
-        return;
-    }
-    let scene = Scene::new();
+    let Some(scene) = Scene::new() else { return };
     let flags = [
         "--capture",
         "first:600",
@@ -517,7 +455,7 @@ fn what_each_choice_costs() {
         ("whole, filter `tcp` (nothing passes)", vec!["--filter", "tcp"]),
         ("whole, by a rule", vec!["--rules", "RULES"]),
     ] {
-        let scene = Scene::new();
+        let Some(scene) = Scene::new() else { return };
         let file = scene.dir.path().join("rules.yaml").to_string_lossy().into_owned();
         std::fs::write(&file, rules).expect("written");
         let flags: Vec<&str> = flags

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::agent::Agent;
-use common::places::{Cgroup, cgroup_id};
+use common::places::cgroup_id;
+use common::scene::Scene;
 use common::workload::{self, Workload};
 
 #[test]
@@ -14,16 +14,10 @@ fn workload_process() {
 
 #[test]
 fn what_was_sent_just_before_a_cut_is_in_it() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
     for round in 1..=20 {
-        Workload::start("datagrams 50 100", &cgroup.path, None).finish();
+        Workload::start("datagrams 50 100", &scene.cgroup.path, None).finish();
         // Each is sent and received.
         assert_eq!(agent.recorded(&format!("cut-{round}")).len(), round * 100);
     }
@@ -32,15 +26,9 @@ fn what_was_sent_just_before_a_cut_is_in_it() {
 
 #[test]
 fn a_cut_is_complete_while_packets_keep_coming() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
-    let (busy, shop) = (cgroup.child("busy"), cgroup.child("shop"));
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
+    let (busy, shop) = (scene.cgroup.child("busy"), scene.cgroup.child("shop"));
     // Until it is dropped.
     let crowd = Workload::start("datagrams 1000000000 100", &busy, None);
     agent.wait_for("the crowd", |agent| agent.boundaries().packets > 1000);

@@ -5,20 +5,18 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use common::agent::Agent;
-use common::places::{Cgroup, cgroup_id};
+use common::agent::{Agent, PATIENCE};
+use common::places::{Cgroup, LEFT, Link, cgroup_id, ip, remove};
+use common::scene::Scene;
 use common::workload::{self, Workload};
 use wiretape_tape::{Event, EventKind, Name};
 
 #[test]
 fn workload_process() {
     workload::main();
-}
-
-fn agent(dir: &Path, cgroup: &Cgroup) -> Agent {
-    let path = cgroup.path.to_string_lossy();
-    Agent::start(dir, &["--backend", "ebpf", "--cgroup", &path])
 }
 
 /// Waits for an event like this.
@@ -33,11 +31,8 @@ fn event(agent: &Agent, what: &str, is: impl Fn(&Event) -> bool) -> Event {
 
 #[test]
 fn ends_of_processes_have_their_code_or_signal() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = agent(dir.path(), &cgroup);
+    let Some(scene) = Scene::new() else { return };
+    let (agent, cgroup) = (scene.agent(&[]), &scene.cgroup);
     let shop = cgroup.child("shop");
     Workload::start("run exit 3", &shop, None).finish();
     Workload::start("run kill -9 $$", &shop, None).finish();
@@ -68,11 +63,8 @@ fn ends_of_processes_have_their_code_or_signal() {
 
 #[test]
 fn refused_and_reset_connections_have_their_ends() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = agent(dir.path(), &cgroup);
+    let Some(scene) = Scene::new() else { return };
+    let (agent, cgroup) = (scene.agent(&[]), &scene.cgroup);
     let client = cgroup.child("client");
     Workload::start("knock 127.0.0.1:9", &client, None).finish();
     let refused = event(&agent, "the refusal", |event| {
@@ -103,6 +95,54 @@ fn refused_and_reset_connections_have_their_ends() {
     assert_eq!(reset.local.map(|local| local.port()), Some(18797));
 }
 
+/// Connections to an address at which nobody is: what is sent is lost, and nothing comes back.
+#[test]
+fn a_connection_that_nobody_answers_is_a_timeout() {
+    let Some(scene) = Scene::new() else { return };
+    let (agent, link) = (scene.agent(&[]), Link::new());
+    let left = link.left.as_str();
+    ip(&[
+        "-n",
+        left,
+        "neighbour",
+        "add",
+        "10.99.0.9",
+        "lladdr",
+        "02:00:00:00:00:09",
+        "dev",
+        "wire",
+        "nud",
+        "permanent",
+    ]);
+    // Gives up after the first SYN and one more.
+    let retries = [
+        "netns",
+        "exec",
+        left,
+        "sysctl",
+        "-q",
+        "net.ipv4.tcp_syn_retries=1",
+    ];
+    ip(&retries);
+    let client = scene.cgroup.child("client");
+    Workload::start(
+        "run exec bash -c 'exec 3<>/dev/tcp/10.99.0.9/80'",
+        &client,
+        Some(left),
+    )
+    .finish();
+    let timeout = event(&agent, "the timeout", |event| {
+        event.kind == EventKind::SocketTimeout
+    });
+    assert_eq!(
+        (timeout.reason.as_str(), timeout.cgroup, timeout.warning),
+        ("ETIMEDOUT", cgroup_id(&client), true)
+    );
+    let ends = [timeout.local, timeout.remote].map(|end| end.map(|end| end.ip().to_string()));
+    assert_eq!(ends, [Some(LEFT.to_owned()), Some("10.99.0.9".to_owned())]);
+    assert_eq!(timeout.process, "bash");
+}
+
 /// A cgroup with a memory controller, in either version, that vanishes with its test.
 struct Memory(PathBuf);
 
@@ -123,17 +163,14 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
+        remove(&self.0);
     }
 }
 
 #[test]
 fn a_process_killed_for_want_of_memory_is_told_of() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = agent(dir.path(), &cgroup);
+    let Some(scene) = Scene::new() else { return };
+    let (agent, cgroup) = (scene.agent(&[]), &scene.cgroup);
     let greedy = cgroup.child("greedy");
     let memory = Memory::new(16 << 20, &cgroup);
     let procs = memory.0.join("cgroup.procs");
@@ -147,14 +184,59 @@ fn a_process_killed_for_want_of_memory_is_told_of() {
     assert_eq!(exit.signal, Some(9));
 }
 
+/// Writes more than fits into its memory, and so waits for the disk to take it.
+#[test]
+fn a_cgroup_that_waits_for_memory_is_told_of() {
+    let Some(scene) = Scene::new() else { return };
+    let (agent, short) = (scene.agent(&[]), scene.cgroup.child("short"));
+    let pressure = short.join("memory.pressure");
+    // Microseconds in which some process waited, by the kernel.
+    let waited = || -> Option<u64> {
+        let text = fs::read_to_string(&pressure).ok()?;
+        text.lines().next()?.rsplit_once("total=")?.1.parse().ok()
+    };
+    if waited().is_none() {
+        return eprintln!("SKIPPED: this test needs a kernel that accounts for pressure (PSI)");
+    }
+    // A tape without anything cannot be cut.
+    scene.run("datagrams 3 100");
+    agent.settle();
+    let memory = Memory::new(16 << 20, &scene.cgroup);
+    // Not in memory, as a folder for temporary files may be.
+    let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let command = format!(
+        "run (echo 0 > {}; for n in 1 2 3; do while :; do dd if=/dev/zero of={}/$n bs=1M count=64 2> /dev/null; done & done; wait)",
+        memory.0.join("cgroup.procs").display(),
+        disk.path().display()
+    );
+    let writing = Workload::start(&command, &short, None);
+    let begun = Instant::now();
+    let pressed = loop {
+        let mut events = agent.events().into_iter();
+        if let Some(event) = events.find(|event| event.kind == EventKind::MemoryPressure) {
+            break Some(event);
+        }
+        if begun.elapsed() > PATIENCE {
+            break None;
+        }
+        thread::sleep(Duration::from_millis(200));
+    };
+    let share = waited().unwrap_or_default() / u64::try_from(begun.elapsed().as_millis()).unwrap_or(1);
+    drop(writing);
+    fs::write(short.join("cgroup.kill"), "1").expect("killed");
+    match pressed {
+        Some(pressed) => assert_eq!((pressed.cgroup, pressed.warning), (cgroup_id(&short), true)),
+        // In thousandths of the time; an event is of a tenth of five seconds.
+        None if share < 50 => eprintln!("SKIPPED: this test needs a disk for which has to be waited"),
+        None => panic!("{share} thousandths of the time were waited, and nothing is told"),
+    }
+}
+
 #[test]
 fn a_process_of_milliseconds_keeps_its_name_and_its_unit() {
-    if common::cannot_record() {
-        return;
-    }
     const UNITS: usize = 20;
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = agent(dir.path(), &cgroup);
+    let Some(scene) = Scene::new() else { return };
+    let (agent, cgroup) = (scene.agent(&[]), &scene.cgroup);
     for number in 0..UNITS {
         // One datagram to nobody; the cgroup goes with the process.
         let unit = cgroup.child(&format!("blink-{number}.service"));

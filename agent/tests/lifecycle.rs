@@ -4,7 +4,8 @@ mod common;
 
 use common::agent::Agent;
 use common::packets;
-use common::places::{Cgroup, Disk, cgroup_id};
+use common::places::{Disk, cgroup_id};
+use common::scene::Scene;
 use common::workload::{self, Workload};
 use nix::sys::signal::Signal;
 
@@ -15,18 +16,12 @@ fn workload_process() {
 
 #[test]
 fn sigterm_seals_the_tape() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
-    Workload::start("datagrams 50 100", &cgroup.child("shop"), None).finish();
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
+    Workload::start("datagrams 50 100", &scene.cgroup.child("shop"), None).finish();
     // At once: what still waits in the ring is taken out.
     assert!(agent.stop().success());
-    let segments = packets::segments(dir.path());
+    let segments = packets::segments(&scene.tape());
     let [segment] = segments.as_slice() else {
         panic!("one segment: {segments:?}")
     };
@@ -38,10 +33,9 @@ fn sigterm_seals_the_tape() {
 
 #[test]
 fn an_agent_killed_in_the_middle_loses_nothing_that_was_flushed() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let flags = ["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()];
     let shop = cgroup.child("shop");
     let agent = Agent::start(dir.path(), &flags);
@@ -76,10 +70,9 @@ fn an_agent_killed_in_the_middle_loses_nothing_that_was_flushed() {
 
 #[test]
 fn workloads_are_named_and_named_anew_on_sighup() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let file = dir.path().join("workloads.yaml");
     let entry = |pod: &str| {
         let known = "service: frontend\n  addresses: [10.77.1.10]\n";
@@ -154,10 +147,9 @@ fn workloads_are_named_and_named_anew_on_sighup() {
 
 #[test]
 fn a_full_disk_shortens_the_tape_and_is_told_of() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let disk = Disk::new(dir.path(), "6m");
     let path = cgroup.path.to_string_lossy();
     // A tape that is longer than its disk.

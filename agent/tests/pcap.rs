@@ -4,7 +4,8 @@ mod common;
 
 use common::agent::Agent;
 use common::packets::{self, Recorded, Segment, stream};
-use common::places::{Cgroup, Link, RIGHT};
+use common::places::{Link, RIGHT};
+use common::scene::Scene;
 use common::workload::{self, Workload, bytes};
 use wiretape_tape::Direction;
 
@@ -15,11 +16,11 @@ fn workload_process() {
 
 /// Records a connection on one interface of a namespace, or on all, and compares it with what was sent.
 fn a_connection_is_recorded_on(interface: &str) {
-    if common::cannot_record() {
-        return;
-    }
     const LEN: usize = 300_000;
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
+        return;
+    };
+    let link = Link::new();
     let agent = Agent::start_in(
         &link.left,
         dir.path(),
@@ -72,10 +73,9 @@ fn a_connection_is_recorded_on_all_interfaces() {
 
 #[test]
 fn what_was_sent_just_before_a_cut_is_in_it() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let agent = Agent::start(dir.path(), &["--backend", "pcap", "--interface", "lo"]);
     // Others talk over the loopback interface too: these are told by their length, with the headers of IP and UDP.
     const LEN: usize = 777;

@@ -3,14 +3,16 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use common::agent::Agent;
 use common::packets::{self, Recorded};
 use common::places::{BpfFs, Cgroup, Link, RIGHT, cgroup_id};
+use common::scene::Scene;
 use common::workload::{self, Workload};
 use wiretape_agent::recorder::wall_clock;
 use wiretape_tape::Direction;
@@ -34,11 +36,10 @@ fn times_sent(packets: &[Recorded]) -> BTreeMap<u64, usize> {
 
 #[test]
 fn no_number_is_missing_or_there_twice_however_the_agent_goes_and_comes() {
-    if common::cannot_record() {
-        return;
-    }
     const SENT: u64 = 40_000;
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
+        return;
+    };
     let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
     let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
     let pin = pin.to_string_lossy();
@@ -84,11 +85,10 @@ fn no_number_is_missing_or_there_twice_however_the_agent_goes_and_comes() {
 
 #[test]
 fn what_the_ring_could_not_hold_while_nobody_read_is_told_with_its_time() {
-    if common::cannot_record() {
-        return;
-    }
     const SENT: u64 = 4_000;
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
+        return;
+    };
     let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
     let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
     let pin = pin.to_string_lossy();
@@ -127,10 +127,9 @@ fn what_the_ring_could_not_hold_while_nobody_read_is_told_with_its_time() {
 
 #[test]
 fn what_processes_do_while_there_is_no_agent_is_told_by_the_next_one_once() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
     let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
     let pin = pin.to_string_lossy();
@@ -161,9 +160,88 @@ fn what_processes_do_while_there_is_no_agent_is_told_by_the_next_one_once() {
     assert_eq!(bpf.pins(), Vec::<PathBuf>::new());
 }
 
+/// The unit's user may not enter the BPF file system, of which the unit shows it a folder.
+#[test]
+fn the_packages_unit_pins_and_misses_nothing_over_a_restart() {
+    if common::cannot_record() {
+        return;
+    }
+    const USER: u32 = 64_321;
+    const SENT: u64 = 4_000;
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/debian/agent/wiretape-agent.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let setting = |name: &str| {
+        unit.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect("a setting")
+    };
+    let (hidden, shown) = setting("BindPaths=-").split_once(':').expect("two paths");
+    assert_eq!(setting("Environment=WIRETAPE_PIN="), shown);
+    let made = setting("ExecStartPre=-+/usr/bin/install -d ");
+    assert!(made.ends_with(&format!("-m 0700 {hidden}")), "{made}");
+    let capabilities = setting("AmbientCapabilities=").split_whitespace();
+    let capabilities: Vec<String> = capabilities.map(|name| name.replace("CAP_", "")).collect();
+
+    let (dir, recorded, own) = (
+        tempfile::tempdir().expect("a folder"),
+        Cgroup::new(),
+        Cgroup::new(),
+    );
+    let bpf = BpfFs::new(dir.path());
+    let (pins, shown, tape) = (
+        bpf.0.join("wiretape"),
+        dir.path().join("shown"),
+        dir.path().join("tape"),
+    );
+    let program = dir.path().join("wiretape-agent");
+    fs::copy(env!("CARGO_BIN_EXE_wiretape-agent"), &program).expect("copied");
+    for folder in [&pins, &shown, &tape] {
+        fs::create_dir(folder).expect("a folder");
+        chown(folder, Some(USER), Some(USER)).expect("given");
+    }
+    // As systemd mounts it.
+    fs::set_permissions(&bpf.0, Permissions::from_mode(0o700)).expect("set");
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("set");
+    let (path, pin) = (recorded.path.to_string_lossy(), shown.to_string_lossy());
+    let flags = [
+        "--backend",
+        "ebpf",
+        "--interfaces",
+        "none",
+        "--cgroup",
+        &path,
+        "--pin",
+        &pin,
+    ];
+    let start = || {
+        Agent::start_as_unit(
+            &own.path,
+            (USER, &capabilities),
+            (&pins, &shown),
+            &program,
+            &tape,
+            &flags,
+        )
+    };
+    let agent = start();
+    assert!(agent.stop().success());
+    assert!(!bpf.pins().is_empty(), "what waits for the next agent");
+    Workload::start(
+        &format!("numbered {SENT} 4000 200"),
+        &recorded.child("shop"),
+        None,
+    )
+    .finish();
+    let agent = start();
+    assert_eq!(agent.accounts(), (2 * SENT, 0));
+    assert!(agent.stop().success());
+    bpf.cleanup();
+    assert_eq!(bpf.pins(), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn interfaces_go_on_too_and_pins_of_what_is_gone_are_let_go() {
-    if common::cannot_record() {
+    if common::cannot_record() || common::is_older_than(6, 6, "which has links to interfaces") {
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");

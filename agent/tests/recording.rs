@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use common::agent::Agent;
 use common::packets::{FIN, SYN, Segment, stream};
-use common::places::{Cgroup, Link, RIGHT, cgroup_id};
+use common::places::{Link, RIGHT, cgroup_id};
+use common::scene::Scene;
 use common::workload::{self, Workload, bytes};
 use nix::sys::signal::Signal;
 use wiretape_tape::Direction;
@@ -18,16 +19,10 @@ fn workload_process() {
 
 #[test]
 fn every_packet_of_a_connection_is_recorded() {
-    if common::cannot_record() {
-        return;
-    }
     const LEN: usize = 200_000;
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
-    let mut workload = Workload::start(&format!("exchange {LEN}"), &cgroup.child("shop"), None);
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
+    let mut workload = Workload::start(&format!("exchange {LEN}"), &scene.cgroup.child("shop"), None);
     let ports = workload.said("client=");
     let (client, server) = ports.split_once(" server=").expect("two ports");
     let (client, server) = (client.parse().expect("a port"), server.parse().expect("a port"));
@@ -36,7 +31,7 @@ fn every_packet_of_a_connection_is_recorded() {
 
     let recorded = agent.recorded("all");
     assert_eq!(recorded.len() as u64, seen);
-    let shop = cgroup_id(&cgroup.path.join("shop"));
+    let shop = cgroup_id(&scene.cgroup.path.join("shop"));
     assert!(
         recorded.iter().all(|packet| packet.cgroup == shop),
         "a packet of another cgroup"
@@ -83,11 +78,11 @@ fn every_packet_of_a_connection_is_recorded() {
 
 #[test]
 fn gso_packets_are_whole() {
-    if common::cannot_record() {
-        return;
-    }
     const LEN: usize = 10_000_000;
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
+        return;
+    };
+    let link = Link::new();
     let path = cgroup.path.to_string_lossy();
     let flags = ["--backend", "ebpf", "--cgroup", &path, "--bulk-rate", "1TiB"];
     let agent = Agent::start(dir.path(), &flags);
@@ -172,10 +167,9 @@ fn own_traffic_is_not_recorded() {
 
 #[test]
 fn an_excluded_cgroup_and_all_below_it_are_not_recorded() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let hub = cgroup.child("hub");
     let (path, hub_path) = (cgroup.path.to_string_lossy(), hub.to_string_lossy());
     let agent = Agent::start(
@@ -199,10 +193,9 @@ fn an_excluded_cgroup_and_all_below_it_are_not_recorded() {
 
 #[test]
 fn losses_are_counted() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let path = cgroup.path.to_string_lossy();
     let agent = Agent::start(
         dir.path(),
@@ -230,10 +223,9 @@ fn losses_are_counted() {
 
 #[test]
 fn bodies_are_left_out_before_packets_are_lost() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let path = cgroup.path.to_string_lossy();
     let agent = Agent::start(
         dir.path(),
@@ -260,10 +252,9 @@ fn bodies_are_left_out_before_packets_are_lost() {
 
 #[test]
 fn bulk_that_lasts_is_recorded_in_heads_and_a_burst_whole() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let path = cgroup.path.to_string_lossy();
     // A burst is half of the ring, some four hundred of these packets; then the rate allows for 26 in a second.
     let flags = ["--buffer-size", "4MiB", "--bulk-rate", "128KiB"];

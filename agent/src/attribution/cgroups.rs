@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use wiretape_tape::Nanos;
 
-use super::place::{self, Place};
+use super::place::{ByVersion1, Place};
 
 /// Depth to which a recorded sub-tree is searched. Kubernetes uses five levels, systemd about as many.
 const MAX_DEPTH: usize = 32;
@@ -15,9 +15,8 @@ const MAX_DEPTH: usize = 32;
 /// Processes of a cgroup that are looked at for one that tells its name.
 const MAX_PROCESSES: usize = 16;
 
-/// Processes that must all be in one container of version 1 before their cgroup is taken for it. One that holds more is
-/// hardly a container's.
-const MAX_AGREEING: usize = 256;
+/// Processes of a cgroup, the youngest, that are asked for their containers of version 1.
+const MAX_ASKED: usize = 256;
 
 /// Cgroups that are remembered. A node has a few hundred; each takes some 300 bytes.
 const MAX_KNOWN: usize = 32 * 1024;
@@ -41,9 +40,12 @@ pub struct Cgroups {
 #[derive(Debug)]
 struct Known {
     dir: PathBuf,
+    /// What its path says.
     place: Place,
     /// The last that was seen of its processes.
     process: String,
+    /// What they said of it.
+    by_version_1: ByVersion1,
     gone: Option<Nanos>,
 }
 
@@ -52,9 +54,9 @@ struct Known {
 pub struct Found {
     /// Its path below the recorded sub-tree; empty for the sub-tree itself.
     pub path: String,
-    /// What its oldest process is called; empty when it never had one.
+    /// What its oldest process is or was called; empty when it never had one, or several containers share it.
     pub process: String,
-    /// What its path says.
+    /// What its path says, or its processes' places in version 1.
     pub place: Place,
     /// When it was found to be gone.
     pub gone: Option<Nanos>,
@@ -87,7 +89,7 @@ impl Cgroups {
 
     /// What is known of a cgroup without looking.
     pub fn known(&self, id: u64) -> Option<&Place> {
-        self.known.get(&id).map(|known| &known.place)
+        self.known.get(&id).map(Known::place)
     }
 
     /// The kernel has made a cgroup, at this path below the hierarchy's root. Gives what it is, if it is recorded.
@@ -98,7 +100,7 @@ impl Cgroups {
         }
         self.make_room();
         let known = self.known.entry(id).or_insert_with(|| Known::at(dir, &self.top));
-        Some(&known.place)
+        Some(known.place())
     }
 
     /// The kernel has started a process in a cgroup: the cgroup is called so if nobody looks in time.
@@ -121,8 +123,8 @@ impl Cgroups {
             if let Some(name) = process_name(&processes) {
                 known.process = name;
             }
-            if version_1 && !known.place.is_contained() {
-                known.place = by_version_1(&processes).unwrap_or_else(|| std::mem::take(&mut known.place));
+            if version_1 && !known.place.is_contained() && !processes.is_empty() {
+                known.said_by_version_1(by_version_1(&processes));
             }
         } else if now.saturating_sub(*known.gone.get_or_insert(now)) > LINGER {
             self.known.remove(&id);
@@ -135,8 +137,8 @@ impl Cgroups {
                 .ok()?
                 .to_string_lossy()
                 .into_owned(),
-            process: known.process.clone(),
-            place: known.place.clone(),
+            process: known.process().to_owned(),
+            place: known.place().clone(),
             gone: known.gone,
         })
     }
@@ -169,7 +171,39 @@ impl Known {
             place: Place::of_path(&below),
             dir,
             process: String::new(),
+            by_version_1: ByVersion1::Nothing,
             gone: None,
+        }
+    }
+
+    fn said_by_version_1(&mut self, said: ByVersion1) {
+        if said == ByVersion1::Shared && self.by_version_1 != ByVersion1::Shared {
+            let dir = self.dir.display();
+            tracing::warn!(
+                "containers of cgroup version 1 share {dir}: their packets are told by addresses alone"
+            );
+        }
+        self.by_version_1 = said;
+    }
+
+    fn place(&self) -> &Place {
+        const NOBODYS: &Place = &Place {
+            pod: String::new(),
+            container: String::new(),
+            unit: String::new(),
+        };
+        match &self.by_version_1 {
+            ByVersion1::Nothing => &self.place,
+            ByVersion1::One(place) => place,
+            ByVersion1::Shared => NOBODYS,
+        }
+    }
+
+    /// None where containers share it: their packets are not those of the oldest process.
+    fn process(&self) -> &str {
+        match self.by_version_1 {
+            ByVersion1::Shared => "",
+            ByVersion1::Nothing | ByVersion1::One(_) => &self.process,
         }
     }
 }
@@ -205,15 +239,10 @@ fn process_name(processes: &[u32]) -> Option<String> {
         .find(|name| !name.is_empty())
 }
 
-fn by_version_1(processes: &[u32]) -> Option<Place> {
-    if processes.len() > MAX_AGREEING {
-        return None;
-    }
-    let read = |id: &u32| fs::read_to_string(format!("/proc/{id}/cgroup")).ok();
-    // Most are in none, and then one is enough to say so.
-    place::by_version_1(read(processes.first()?).as_deref().into_iter())?;
-    let all: Vec<String> = processes.iter().filter_map(read).collect();
-    place::by_version_1(all.iter().map(String::as_str))
+fn by_version_1(processes: &[u32]) -> ByVersion1 {
+    let asked = processes.iter().rev().take(MAX_ASKED);
+    // One that ends meanwhile says nothing.
+    ByVersion1::of_processes(asked.filter_map(|id| fs::read_to_string(format!("/proc/{id}/cgroup")).ok()))
 }
 
 #[cfg(test)]

@@ -45,10 +45,6 @@ impl Ledger {
                 continue;
             }
             if let Some(known) = self.names.get(&key) {
-                if name.process.is_empty() {
-                    // Its processes have exited. What is still sent in their name is theirs.
-                    name.process.clone_from(&known.process);
-                }
                 name.since = known.since;
                 if name == *known {
                     continue;
@@ -186,9 +182,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_without_processes_keeps_its_name_until_it_is_gone() {
+    fn a_cgroup_that_came_to_be_nobodys_ends_the_old_name() {
+        let (mut ledger, _) = surveyed(vec![named(7, "containerd")]);
+        let changes = ledger.enter(vec![named(7, "")], 200);
+        let old = until(200, since(100, named(7, "containerd")));
+        assert_eq!(changes, [old, since(200, named(7, ""))]);
+    }
+
+    #[test]
+    fn a_cgroup_that_is_gone_ends_its_name() {
         let (mut ledger, _) = surveyed(vec![named(7, "curl")]);
-        assert_eq!(ledger.enter(vec![named(7, "")], 200), []);
         let gone = until(300, since(100, named(7, "curl")));
         assert_eq!(ledger.enter(vec![], 300), [gone]);
         assert_eq!(ledger.cgroups(), [0_u64; 0]);

@@ -114,22 +114,37 @@ fn unescape(name: &str) -> String {
     out
 }
 
-/// The one container that all of these processes are in by the hierarchies of version 1, as `/proc/<pid>/cgroup` has them:
-/// where a kubelet uses version 1, the path in version 2 says nothing. `None` when they differ, or one is in none.
-pub fn by_version_1<'a>(processes: impl Iterator<Item = &'a str>) -> Option<Place> {
-    let mut common: Option<Place> = None;
-    for lines in processes {
-        let mut places = lines
-            .lines()
-            .filter_map(|line| line.splitn(3, ':').nth(2))
-            .map(Place::of_path);
-        let place = places.find(Place::is_contained)?;
-        if common.as_ref().is_some_and(|common| *common != place) {
-            return None;
+/// What the hierarchies of version 1 say of a cgroup of version 2, by the processes in it: where a kubelet uses version 1, the
+/// path in version 2 may say nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ByVersion1 {
+    /// Nothing: none of its processes is in a container.
+    #[default]
+    Nothing,
+    /// All of them are in this one.
+    One(Place),
+    /// Some are in containers, not all in the same: nobody's packets can be told from the others' by it.
+    Shared,
+}
+
+impl ByVersion1 {
+    /// Of processes as `/proc/<pid>/cgroup` has them.
+    pub fn of_processes(processes: impl IntoIterator<Item = String>) -> Self {
+        let mut places = processes.into_iter().map(|lines| container_of(&lines));
+        let Some(first) = places.next() else {
+            return Self::Nothing;
+        };
+        if places.any(|other| other != first) {
+            return Self::Shared;
         }
-        common = Some(place);
+        first.map_or(Self::Nothing, Self::One)
     }
-    common
+}
+
+/// The container that a process is in by any of its hierarchies.
+fn container_of(lines: &str) -> Option<Place> {
+    let paths = lines.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.map(Place::of_path).find(Place::is_contained)
 }
 
 #[cfg(test)]
@@ -265,14 +280,16 @@ mod tests {
                 "9:memory:/kubepods/burstable/pod{UID}/{id}\n1:name=systemd:/kubepods/pod{UID}/{id}\n0::/\n"
             )
         };
+        let outside = "9:memory:/system.slice/containerd.service\n0::/\n";
+        let said =
+            |processes: &[&str]| ByVersion1::of_processes(processes.iter().map(|&lines| lines.to_owned()));
         let (first, second) = (lines(ID), lines(OTHER));
-        let found = by_version_1([first.as_str(), first.as_str()].into_iter()).expect("one container");
-        assert_eq!((found.pod.as_str(), found.container.as_str()), (UID, ID));
-        assert_eq!(by_version_1([first.as_str(), second.as_str()].into_iter()), None);
-        assert_eq!(
-            by_version_1([first.as_str(), "0::/system.slice\n"].into_iter()),
-            None
-        );
-        assert_eq!(by_version_1(std::iter::empty()), None);
+        let one = ByVersion1::One(Place::of_path(&format!("kubepods/pod{UID}/{ID}")));
+        assert_eq!(said(&[&first, &first]), one);
+        assert_eq!(said(&[&first, &second]), ByVersion1::Shared);
+        assert_eq!(said(&[&first, outside]), ByVersion1::Shared);
+        assert_eq!(said(&[outside, outside, &first]), ByVersion1::Shared);
+        assert_eq!(said(&[outside, outside]), ByVersion1::Nothing);
+        assert_eq!(said(&[]), ByVersion1::Nothing);
     }
 }

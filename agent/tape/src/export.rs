@@ -67,9 +67,14 @@ pub struct Export<W: Write> {
 impl<W: Write> Export<W> {
     /// Begins a file. `who` stands in it as the application, behind `wiretape`: e.g. `hub 0.1.0`.
     pub fn new(out: W, format: ExportFormat, who: &str) -> Self {
+        Self::commented(out, format, who, "")
+    }
+
+    /// The same, with a comment on the whole for people, if there is something to say. Classic pcap has no place for it.
+    pub fn commented(out: W, format: ExportFormat, who: &str, comment: &str) -> Self {
         let mut buffer = Vec::with_capacity(WRITE_BUFFER);
         if format == ExportFormat::Pcapng {
-            encode::section(&mut buffer, "", &format!("{APPLICATION}-{who}"));
+            buffer.extend_from_slice(&remark(who, comment));
         }
         let interfaces = HashMap::new();
         Self {
@@ -228,6 +233,13 @@ impl<W: Write> Export<W> {
         }
         Ok(())
     }
+}
+
+/// A pcapng section with nothing in it but a comment, for before segments that are given out as they lie.
+pub fn remark(who: &str, comment: &str) -> Vec<u8> {
+    let mut section = Vec::new();
+    encode::section(&mut section, "", &format!("{APPLICATION}-{who}"), comment);
+    section
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;

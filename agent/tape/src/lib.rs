@@ -24,7 +24,7 @@ mod read;
 mod export;
 
 pub use event::{EVENT_BYTES, Event, EventKind};
-pub use export::{Export, ExportCounters, ExportError, ExportFormat};
+pub use export::{Export, ExportCounters, ExportError, ExportFormat, remark};
 pub use format::{MAX_BLOCK, MAX_CAPTURED, PEN};
 pub use manifest::{Boundaries, Cut, Loss, LossStage, SegmentInfo};
 pub use names::{NAMES_BYTES, Names};

@@ -42,6 +42,11 @@ impl Cgroup {
         fs::create_dir(&path).expect("a cgroup");
         path
     }
+
+    /// The one at this path in it, and all above that.
+    pub fn make(&self, path: &str) -> PathBuf {
+        make(&self.path, path)
+    }
 }
 
 pub fn cgroup_id(path: &Path) -> u64 {
@@ -54,7 +59,14 @@ impl Drop for Cgroup {
     }
 }
 
-fn remove(path: &Path) {
+fn make(top: &Path, path: &str) -> PathBuf {
+    let path = top.join(path);
+    fs::create_dir_all(&path).expect("cgroups");
+    path
+}
+
+/// Takes a cgroup away with all below it, once their processes have ended.
+pub fn remove(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path());
@@ -69,6 +81,64 @@ fn remove(path: &Path) {
         thread::sleep(Duration::from_millis(10));
     }
     eprintln!("{} stays behind", path.display());
+}
+
+/// A hierarchy of cgroup version 1 without a controller, such as systemd has, unmounted when dropped.
+pub struct Version1 {
+    name: String,
+    place: PathBuf,
+}
+
+impl Version1 {
+    pub fn mount(dir: &Path) -> Self {
+        let (name, place) = (format!("name=wiretape-{}", unique()), dir.join("version-1"));
+        fs::create_dir(&place).expect("a folder");
+        let version_1 = Self { name, place };
+        assert!(version_1.mounted(), "a hierarchy of version 1 is mounted");
+        version_1
+    }
+
+    /// The cgroup at this path, and all above it.
+    pub fn make(&self, path: &str) -> PathBuf {
+        make(&self.place, path)
+    }
+
+    fn mounted(&self) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "cgroup", "-o", &format!("none,{}", self.name), "cgroup"]);
+        mount
+            .arg(&self.place)
+            .status()
+            .expect("mount is installed")
+            .success()
+    }
+
+    fn is_there(&self) -> bool {
+        fs::read_to_string("/proc/self/cgroup").is_ok_and(|lines| lines.contains(&self.name))
+    }
+}
+
+impl Drop for Version1 {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(&self.place).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove(&entry.path());
+            }
+        }
+        // The kernel gives a hierarchy up when it is unmounted with no cgroup in it, and takes a while to let go of those that
+        // were removed.
+        for _ in 0..20 {
+            let _ = Command::new("umount").arg(&self.place).status();
+            for _ in 0..20 {
+                if !self.is_there() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            self.mounted();
+        }
+        eprintln!("the hierarchy {} stays behind", self.name);
+    }
 }
 
 /// A small file system in memory, unmounted when dropped.

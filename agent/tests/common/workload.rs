@@ -22,12 +22,16 @@ pub struct Workload {
 impl Workload {
     /// Starts a role in a cgroup, and in a namespace if one is given.
     pub fn start(role: &str, cgroup: &Path, namespace: Option<&str>) -> Self {
+        Self::start_in(role, &[cgroup], namespace)
+    }
+
+    /// The same in cgroups of several hierarchies.
+    pub fn start_in(role: &str, cgroups: &[&Path], namespace: Option<&str>) -> Self {
         let program = std::env::current_exe().expect("this program has a path");
         let mut command = Command::new("sh");
-        // The cgroup first: `ip netns exec` hides the cgroup file system.
-        command
-            .args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""])
-            .arg(cgroup);
+        // The cgroups first: `ip netns exec` hides their file systems.
+        const ENTER: &str = "until [ \"$1\" = -- ]; do echo 0 > \"$1/cgroup.procs\" || exit 1; shift; done; shift; exec \"$@\"";
+        command.args(["-c", ENTER, "enter"]).args(cgroups).arg("--");
         if let Some(namespace) = namespace {
             command.args(["ip", "netns", "exec", namespace]);
         }
@@ -89,11 +93,11 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
 
 /// The body of the test [`ENTRY`]: does what [`ROLE`] says, if it is set.
 ///
-/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `visit
+/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `bind PORT` (takes datagrams in and reads none), `visit
 /// ADDR BYTES COUNT` (connections one after the other), `knock ADDR` (where nobody listens), `leave ADDR`
 /// (goes before the server does), `hang-up ADDR` (with bytes unread), `datagram ADDR BYTES` (one, to nobody),
 /// `datagrams COUNT BYTES` (over loopback), `numbered COUNT RATE BYTES` (datagrams at a rate, each with its number),
-/// `flood SECONDS` and `connect SECONDS` (datagrams of a byte, and connections, as fast as can be; says how many),
+/// `talk MS` (a datagram over loopback every so often, until its input ends), `flood SECONDS` and `connect SECONDS` (datagrams of a byte, and connections, as fast as can be; says how many),
 /// `run COMMAND` (in a shell).
 pub fn main() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -107,9 +111,11 @@ pub fn main() {
     match words.first().copied() {
         Some("exchange") => exchange(number(1)),
         Some("serve") => serve(number(1)),
+        Some("bind") => bind(number(1)),
         Some("visit") => visit(words.get(1).expect("an address"), number(2), number(3)),
         Some("datagrams") => datagrams(number(1), number(2)),
         Some("numbered") => numbered(number(1), number(2), number(3)),
+        Some("talk") => talk(number(1)),
         Some("flood") => flood(number(1)),
         Some("connect") => connect(number(1)),
         Some("knock") => knock(words.get(1).expect("an address")),
@@ -154,6 +160,13 @@ fn serve(port: usize) {
         }
     });
     // Until the test has no more need of it.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+fn bind(port: usize) {
+    let _socket = UdpSocket::bind(format!("0.0.0.0:{port}")).expect("the port is free");
+    println!("bound");
+    // As above.
     let _ = std::io::stdin().read(&mut [0]);
 }
 
@@ -266,6 +279,18 @@ fn numbered(count: usize, rate: usize, len: usize) {
         data[..8].copy_from_slice(&(number as u64).to_be_bytes());
         sender.send(&data).expect("sent");
     }
+}
+
+fn talk(ms: usize) {
+    thread::spawn(move || {
+        loop {
+            datagrams(1, 100);
+            thread::sleep(Duration::from_millis(ms as u64));
+        }
+    });
+    println!("talking");
+    // Until the test has no more need of it.
+    let _ = std::io::stdin().read(&mut [0]);
 }
 
 fn flood(seconds: usize) {

@@ -3,17 +3,15 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::common::places::Cgroup;
+use crate::common::scene::Scene;
 use crate::common::workload::Workload;
-use crate::common::{self};
 use crate::double::Double;
 
 #[test]
 fn a_clock_set_forward_and_back_is_told_of_and_loses_nothing() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let double = Double::new(dir.path());
     let path = cgroup.path.to_string_lossy();
     // Kept for ten minutes: a clock that goes on by a day must not make all older than that.

@@ -9,6 +9,7 @@ use wiretape_tape::LossStage;
 use crate::common::agent::Agent;
 use crate::common::packets::segments;
 use crate::common::places::{Cgroup, Disk};
+use crate::common::scene::Scene;
 use crate::common::workload::Workload;
 use crate::common::{self};
 use crate::double::Double;
@@ -24,10 +25,9 @@ fn send(cgroup: &Cgroup, name: &str, datagrams: usize) {
 
 #[test]
 fn a_disk_that_fails_and_comes_back_costs_what_was_sent_meanwhile_and_no_more() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let double = Double::new(dir.path());
     let path = cgroup.path.to_string_lossy();
     let agent = double.start(
@@ -64,10 +64,9 @@ fn a_disk_that_fails_and_comes_back_costs_what_was_sent_meanwhile_and_no_more() 
 
 #[test]
 fn a_slow_disk_is_told_of_and_slows_nobody() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let double = Double::new(dir.path());
     let path = cgroup.path.to_string_lossy();
     let agent = double.start(
@@ -97,10 +96,9 @@ fn a_slow_disk_is_told_of_and_slows_nobody() {
 
 #[test]
 fn a_full_disk_is_told_of() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let disk = Disk::new(dir.path(), "3m");
     let path = cgroup.path.to_string_lossy();
     let sizes = ["--tape-size", "64MiB", "--segment-size", "1MiB"];
@@ -133,10 +131,9 @@ fn packets_that_the_disk_refuses_from_the_start_are_told_of_as_a_tape_that_does_
 
 #[test]
 fn files_deleted_and_truncated_under_the_agent_are_told_as_lost_and_recording_goes_on() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let path = cgroup.path.to_string_lossy();
     let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &path]);
     send(&cgroup, "before", 100);

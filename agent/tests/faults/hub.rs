@@ -8,8 +8,8 @@ use wiretape_tape::Cut;
 
 use crate::common::agent::Agent;
 use crate::common::places::Cgroup;
+use crate::common::scene::Scene;
 use crate::common::workload::Workload;
-use crate::common::{self};
 
 /// As many streams as the agent gives at a time.
 const STREAMS: usize = 64;
@@ -48,10 +48,9 @@ fn begin(agent: &Agent, path: &str) -> (TcpStream, String) {
 
 #[test]
 fn a_hub_that_dies_in_the_middle_of_a_stream_takes_it_up_where_it_was() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     // Compressed or not: the bytes are the same.
     for (tape, flags) in [
         ("plain", &[][..]),
@@ -86,10 +85,9 @@ fn a_hub_that_dies_in_the_middle_of_a_stream_takes_it_up_where_it_was() {
 
 #[test]
 fn a_hub_that_asks_for_all_at_once_and_reads_nothing_stops_nobody_else() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let agent = recorded(dir.path(), &cgroup, &[]);
     let made = cut(&agent, "c");
     let path = format!("/cuts/c/segments/{}", made.segments[0].name);
@@ -110,10 +108,9 @@ fn a_hub_that_asks_for_all_at_once_and_reads_nothing_stops_nobody_else() {
 
 #[test]
 fn a_hub_that_never_releases_takes_half_of_the_ring_at_most() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+    };
     let sizes = ["--tape-size", "4MiB", "--segment-size", "512KiB"];
     let agent = recorded(dir.path(), &cgroup, &sizes);
     for round in 0..6 {

@@ -10,9 +10,8 @@ use wiretape_tape::{Cut, Nanos};
 
 use crate::common::agent::Agent;
 use crate::common::packets::segments;
-use crate::common::places::Cgroup;
+use crate::common::scene::Scene;
 use crate::common::workload::{Workload, bytes};
-use crate::common::{self};
 use crate::{long, numbers_sent};
 
 const SECOND: Nanos = 1_000_000_000;
@@ -23,11 +22,10 @@ const MOST_LOST: Nanos = 2 * SECOND;
 
 #[test]
 fn killed_at_random_moments_it_loses_the_last_second_at_most_and_no_cut() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
+    };
     let rounds: u64 = if long() { 100 } else { 8 };
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
     let path = cgroup.path.to_string_lossy();
     let sizes = [
         "--tape-size",

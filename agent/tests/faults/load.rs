@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use wiretape_tape::{LossStage, Nanos};
 
 use crate::common::agent::Agent;
-use crate::common::places::Cgroup;
+use crate::common::compile;
+use crate::common::places::{Cgroup, Link, RIGHT, ip};
+use crate::common::scene::Scene;
 use crate::common::workload::Workload;
-use crate::common::{self};
 use crate::double::Double;
 use crate::{all_numbers, long};
 
@@ -23,11 +24,10 @@ const CAPACITY: f64 = 262_144.0 / 0.1;
 
 #[test]
 fn at_half_to_thirty_times_what_it_can_hold_every_datagram_is_on_the_tape_or_told_as_lost() {
-    if common::cannot_record() {
-        return;
-    }
     for times in [0.5, 1.0, 2.0, 3.0, 30.0] {
-        let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+        let Some(Scene { dir, cgroup }) = Scene::new() else {
+            return;
+        };
         let double = Double::new(dir.path());
         let path = cgroup.path.to_string_lossy();
         // Room for the bursts of a sender that a busy machine has held up, and much less than three times too much.
@@ -106,13 +106,12 @@ const RING: u64 = 2 << 20;
 
 #[test]
 fn bulk_at_half_to_three_times_its_rate_is_on_the_tape_whole_or_in_heads_and_never_lost() {
-    if common::cannot_record() {
-        return;
-    }
     const LENGTH: u64 = 5028;
     let seconds = if long() { 30 } else { 6 };
     for times in [0.5, 1.0, 2.0, 3.0] {
-        let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
+        let Some(Scene { dir, cgroup }) = Scene::new() else {
+            return;
+        };
         let (path, ring, bulk) = (
             cgroup.path.to_string_lossy(),
             RING.to_string(),
@@ -162,16 +161,10 @@ fn bulk_at_half_to_three_times_its_rate_is_on_the_tape_whole_or_in_heads_and_nev
 
 #[test]
 fn tiny_packets_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
     let seconds = if long() { 30 } else { 2 };
-    let mut workload = Workload::start(&format!("flood {seconds}"), &cgroup.child("shop"), None);
+    let mut workload = Workload::start(&format!("flood {seconds}"), &scene.cgroup.child("shop"), None);
     let sent: u64 = workload.said("sent=").parse().expect("a number");
     workload.finish();
     let (seen, lost) = agent.accounts();
@@ -182,16 +175,10 @@ fn tiny_packets_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
 
 #[test]
 fn connections_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
+    let Some(scene) = Scene::new() else { return };
+    let agent = scene.agent(&[]);
     let seconds = if long() { 30 } else { 2 };
-    let mut workload = Workload::start(&format!("connect {seconds}"), &cgroup.child("shop"), None);
+    let mut workload = Workload::start(&format!("connect {seconds}"), &scene.cgroup.child("shop"), None);
     let made: u64 = workload.said("made=").parse().expect("a number");
     workload.finish();
     let (seen, lost) = agent.accounts();
@@ -201,4 +188,90 @@ fn connections_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
     );
     // SYN, SYN-ACK, ACK and what closes it, as sent and as received.
     assert!(seen >= 8 * made, "{made} connections, {seen} packets");
+}
+
+/// A pod whose interface is made to receive frames by `frames.c`, faster than any sender could send them.
+struct Flooded {
+    scene: Scene,
+    link: Link,
+    agent: Agent,
+}
+
+impl Flooded {
+    fn new(flags: &[&str]) -> Option<Self> {
+        let (scene, link) = (Scene::new()?, Link::new());
+        let built = compile("faults/frames.c", &[], &scene.dir.path().join("frames"));
+        assert!(built, "cc is installed");
+        let agent = scene.agent(flags);
+        // Where the ends of handshakes are that nobody has begun.
+        ip(&["-n", &link.left, "route", "add", "10.97.0.0/16", "via", RIGHT]);
+        Some(Self { scene, link, agent })
+    }
+
+    /// A process in the pod, once it is recorded.
+    fn pod(&self, role: &str, says: &str) -> Workload {
+        let mut pod = Workload::start(role, &self.scene.place("pod"), Some(&self.link.left));
+        pod.said(says);
+        self.agent.logged("recording on an interface");
+        pod
+    }
+
+    /// Has the pod receive so many frames, and says how many it saw and lost of all that came of them.
+    fn flood(&self, kind: &str, count: u64) -> (u64, u64) {
+        let outside = Cgroup::new();
+        let read = |what: &str| format!("$(cat /sys/class/net/wire/{what})");
+        let program = self.scene.dir.path().join("frames");
+        let flood = format!(
+            "run {} {} {count} {kind} {}",
+            program.display(),
+            read("ifindex"),
+            read("address")
+        );
+        let mut flood = Workload::start(&flood, &outside.path, Some(&self.link.left));
+        let micros: u64 = flood
+            .said(&format!("frames={count} us="))
+            .parse()
+            .expect("a number");
+        flood.finish();
+        let (seen, lost) = self.agent.accounts();
+        let (memory, _) = self.agent.usage();
+        eprintln!(
+            "{} of {kind} a second; {lost} of {seen} packets lost; {} MiB of memory",
+            count * 1_000_000 / micros.max(1),
+            memory >> 10
+        );
+        assert!(memory < 128 << 10, "{memory} KiB of memory");
+        (seen, lost)
+    }
+}
+
+#[test]
+fn tiny_packets_beyond_what_any_sender_makes_are_all_accounted_for() {
+    let Some(flooded) = Flooded::new(&[]) else { return };
+    let pod = flooded.pod("bind 79", "bound");
+    let count = if long() { 30_000_000 } else { 1_000_000 };
+    let (seen, _) = flooded.flood("datagram", count);
+    // Beside them a few of neighbour discovery.
+    assert!(
+        (count..count + 1000).contains(&seen),
+        "{seen} of {count} were seen"
+    );
+    pod.finish();
+}
+
+/// Each from another client: what is known of connections is bounded, and those that are known make way.
+#[test]
+fn handshakes_beyond_what_any_client_makes_are_all_accounted_for() {
+    let Some(flooded) = Flooded::new(&["--capture", "first:1000"]) else {
+        return;
+    };
+    let pod = flooded.pod("serve 79", "serving");
+    let count = if long() { 6_000_000 } else { 300_000 };
+    let (seen, _) = flooded.flood("handshake", count);
+    // SYN and SYN-ACK, of which some are sent once more.
+    assert!(
+        (2 * count..2 * count + count / 10).contains(&seen),
+        "{seen} of {count}"
+    );
+    pod.finish();
 }

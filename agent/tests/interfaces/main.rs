@@ -10,6 +10,7 @@ use std::time::Duration;
 use common::agent::Agent;
 use common::packets::{RST, Recorded, SYN};
 use common::places::{BpfFs, Cgroup, LEFT, Link, cgroup_id};
+use common::scene::Scene;
 use common::workload::{self, Workload};
 use others::Others;
 use wiretape_tape::Direction;
@@ -35,15 +36,10 @@ fn of_closed_port(recorded: &[Recorded]) -> Vec<(Direction, u8, u64)> {
 
 #[test]
 fn a_namespace_that_comes_later_is_followed() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
-    let agent = Agent::start(
-        dir.path(),
-        &["--backend", "ebpf", "--cgroup", &cgroup.path.to_string_lossy()],
-    );
-    let pod = cgroup.child("pod");
+    let Some(scene) = Scene::new() else { return };
+    let link = Link::new();
+    let agent = scene.agent(&[]);
+    let pod = scene.cgroup.child("pod");
     let mut pause = Workload::start("serve 79", &pod, Some(&link.left));
     pause.said("serving");
     agent.logged("recording on an interface");
@@ -106,11 +102,12 @@ fn a_pod_that_lives_for_a_moment_is_seen_whole() {
 
 #[test]
 fn what_others_do_to_programs_on_interfaces_is_told_and_mended_where_it_can_be() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
+    };
+    let link = Link::new();
     let (bpf, others) = (BpfFs::new(dir.path()), Others::new(dir.path()));
+    let Some(others) = others else { return };
     let pod = cgroup.child("pod");
     let mut pause = Workload::start("serve 79", &pod, Some(&link.left));
     pause.said("serving");
@@ -159,10 +156,10 @@ fn what_others_do_to_programs_on_interfaces_is_told_and_mended_where_it_can_be()
 /// netfilter lets it not come there. One that no socket is for is recorded before netfilter has it.
 #[test]
 fn what_netfilter_drops_is_recorded_unless_a_socket_waits_for_it() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
+    };
+    let link = Link::new();
     let firewall = dir.path().join("firewall");
     let rules = "table inet t {\n chain c {\n type filter hook input priority 0\n tcp dport { 79, 81 } counter drop\n }\n}\n";
     std::fs::write(&firewall, rules).expect("written");
@@ -207,10 +204,10 @@ fn what_netfilter_drops_is_recorded_unless_a_socket_waits_for_it() {
 
 #[test]
 fn interfaces_are_left_alone_when_told_so() {
-    if common::cannot_record() {
+    let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
-    }
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
+    };
+    let link = Link::new();
     let pod = cgroup.child("pod");
     let mut pause = Workload::start("serve 79", &pod, Some(&link.left));
     pause.said("serving");

@@ -217,7 +217,7 @@ impl ConnectionRows {
         ] {
             let ip = peer.address.ip().to_canonical();
             let node = peer.tape.map(|tape| node(&self.nodes, tape));
-            let who = self.names.resolve_port(node, peer.cgroup, peer.address, first);
+            let who = self.names.resolve(node, peer.cgroup, peer.address, first);
             let dns = dns.name(asking(other, ip, first, ""));
             columns.push(peer, ip, &mut self.addresses);
             columns.push_name(&dns, 1);

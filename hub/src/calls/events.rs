@@ -241,9 +241,7 @@ impl EventRows {
             ip.push(&end.map_or_else(String::new, |end: SocketAddr| end.ip().to_canonical().to_string()));
             port.push_option(end.map(|end| i64::from(end.port())));
         }
-        let other = event
-            .remote
-            .map(|end| self.names.resolve_port(None, 0, end, event.at));
+        let other = event.remote.map(|end| self.names.resolve(None, 0, end, event.at));
         let other = other.unwrap_or_default();
         for (column, word) in self.last.iter_mut().zip([other.pod, other.service, tape]) {
             column.push(word);

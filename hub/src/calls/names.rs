@@ -165,20 +165,9 @@ impl Names {
         &self.dns
     }
 
-    /// Who was at `address` at the time `at`. `node` and `cgroup` are those of the socket, where it was recorded
-    /// (`None` and 0 where it was not).
+    /// Who was at `place` at the time `at`. `node` and `cgroup` are those of the socket, where it was recorded (`None` and 0
+    /// where it was not). The port may tell which of several services or pods of one address is meant; 0 tells nothing.
     pub fn resolve<'n>(
-        &'n self,
-        node: Option<&'n str>,
-        cgroup: u64,
-        address: IpAddr,
-        at: Nanos,
-    ) -> Identity<'n> {
-        self.resolve_port(node, cgroup, SocketAddr::new(address, 0), at)
-    }
-
-    /// The same, where the port may tell which of several services or pods of one address is meant.
-    pub fn resolve_port<'n>(
         &'n self,
         node: Option<&'n str>,
         cgroup: u64,
@@ -250,20 +239,22 @@ impl Names {
     /// To whom an event on the tape of `node` happened: by its cgroup and its end of a connection, or, if Kubernetes
     /// tells of a pod, by that.
     pub fn of_event<'n>(&'n self, node: &'n str, event: &Event) -> Identity<'n> {
-        let nobody = IpAddr::from([0, 0, 0, 0]);
-        let local = event.local.map_or(nobody, |local| local.ip());
+        let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let local = event.local.unwrap_or(anywhere);
         if event.cgroup != 0 || event.local.is_some() {
             let mut who = self.resolve(Some(node), event.cgroup, local, event.at);
             // The node's agent knows the pod; services are told by addresses.
             if who.service.is_empty()
                 && let Some(address) = self.address_of(who.pod, who.namespace, event.at)
             {
-                who.service = self.resolve(None, 0, address, event.at).service;
+                who.service = self
+                    .resolve(None, 0, SocketAddr::new(address, 0), event.at)
+                    .service;
             }
             return who;
         }
         let address = self.address_of(&event.pod, &event.namespace, event.at);
-        let who = address.map(|address| self.resolve(None, 0, address, event.at));
+        let who = address.map(|address| self.resolve(None, 0, SocketAddr::new(address, 0), event.at));
         who.filter(|who| who.pod == event.pod).unwrap_or_default()
     }
 

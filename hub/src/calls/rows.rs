@@ -129,9 +129,7 @@ impl Rows {
                 };
                 if same.is_none() {
                     let node = peer.tape.map(|tape| node(&self.nodes, tape));
-                    let who = self
-                        .names
-                        .resolve_port(node, peer.cgroup, peer.address, start(call));
+                    let who = self.names.resolve(node, peer.cgroup, peer.address, start(call));
                     if !who.is(&latest.0) {
                         columns.push_identity(&latest.0, latest.1);
                         latest = (who, 0);

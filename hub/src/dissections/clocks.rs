@@ -5,10 +5,12 @@
 //! kind have waited for nothing, and are alike but for that distance: half of their difference (RFC 5905, section 8, takes
 //! the same mean, of the sample with the least delay).
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use wiretape_dissect::{Call, Observation};
+use wiretape_tape::Nanos;
 
 /// Most pairs of nodes whose clocks are compared by one worker. Of a hundred nodes there are 4950.
 const MAX_PAIRS: usize = 8192;
@@ -29,6 +31,94 @@ pub struct Clocks {
     pub round_trip_ns: i64,
     /// Calls that say so.
     pub calls: u64,
+}
+
+/// How far the clocks of all nodes are ahead of one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OneClock {
+    /// The node whose clock it is: the one that most calls tell of. Empty where nothing is known.
+    pub node: String,
+    /// The others by name, in ns; those that are apart by [`APART`] at least.
+    ahead: BTreeMap<String, i64>,
+}
+
+/// Clocks that are nearer to each other than this are taken for one: answers have times in ms.
+const APART: i64 = 1_000_000;
+
+impl OneClock {
+    /// One clock for all nodes that calls connect with each other: from node to node by the shortest ways, which tell most
+    /// exactly.
+    pub fn of(clocks: &[Clocks]) -> Self {
+        let mut calls = BTreeMap::<&str, u64>::new();
+        for clocks in clocks {
+            for node in [&clocks.node, &clocks.other] {
+                *calls.entry(node).or_default() += clocks.calls;
+            }
+        }
+        let Some((first, _)) = calls
+            .iter()
+            .max_by_key(|(node, calls)| (**calls, Reverse(**node)))
+        else {
+            return Self::default();
+        };
+        let mut ahead = BTreeMap::from([((*first).to_owned(), 0_i64)]);
+        let mut left: Vec<&Clocks> = clocks.iter().collect();
+        left.sort_by_key(|clocks| clocks.round_trip_ns);
+        loop {
+            let next = left
+                .iter()
+                .position(|pair| ahead.contains_key(&pair.node) != ahead.contains_key(&pair.other));
+            let Some(pair) = next.map(|n| left.remove(n)) else {
+                break;
+            };
+            if let Some(node) = ahead.get(&pair.node).copied() {
+                ahead.insert(pair.other.clone(), node.saturating_add(pair.ahead_ns));
+            } else if let Some(other) = ahead.get(&pair.other).copied() {
+                ahead.insert(pair.node.clone(), other.saturating_sub(pair.ahead_ns));
+            }
+        }
+        ahead.retain(|_, ahead| ahead.unsigned_abs() >= APART.unsigned_abs());
+        Self {
+            node: (*first).to_owned(),
+            ahead,
+        }
+    }
+
+    /// How far a node's clock is ahead of it, in ns; 0 where that is not known.
+    pub fn ahead(&self, node: &str) -> i64 {
+        self.ahead.get(node).copied().unwrap_or_default()
+    }
+
+    /// A time of a node's clock by this one.
+    pub fn time(&self, node: &str, at: Nanos) -> Nanos {
+        at.saturating_add_signed(self.ahead(node).saturating_neg())
+    }
+
+    /// The same in words, for a file of packets; empty where no clock is apart.
+    pub fn told(&self) -> String {
+        let apart = self.apart().map(|(node, ahead)| {
+            let way = if ahead < 0 { "behind" } else { "ahead of" };
+            format!(
+                "{node} is {:.3} ms {way} {}",
+                ahead.unsigned_abs() as f64 / 1e6,
+                self.node
+            )
+        });
+        let apart: Vec<String> = apart.collect();
+        if apart.is_empty() {
+            return String::new();
+        }
+        format!(
+            "Times are those of the nodes that recorded the packets, and their clocks were apart, as calls recorded at both \
+             ends tell: {}.",
+            apart.join(", ")
+        )
+    }
+
+    /// The nodes whose clocks are apart from it, and how far they are ahead.
+    pub fn apart(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.ahead.iter().map(|(node, ahead)| (node.as_str(), *ahead))
+    }
 }
 
 /// The shortest ways between nodes.
@@ -166,6 +256,38 @@ mod tests {
         calls.extend((0..2).map(|_| call(1, 0, MS, MS, -AHEAD)));
         let expected = ("a".to_owned(), "b".to_owned(), AHEAD, 2_000_000);
         assert_eq!(clocks(&calls), [expected]);
+    }
+
+    #[test]
+    fn one_clock_for_all_that_calls_connect() {
+        let clocks = |node: &str, other: &str, ahead_ms: i64, round_trip_ns, calls| Clocks {
+            node: node.to_owned(),
+            other: other.to_owned(),
+            ahead_ns: ahead_ms * 1_000_000,
+            round_trip_ns,
+            calls,
+        };
+        let one = OneClock::of(&[
+            clocks("a", "b", 300, 10, 50),
+            clocks("b", "c", -100, 10, 90),
+            // Longer ways tell less exactly, and what is not connected is not known.
+            clocks("a", "c", 900, 5000, 90),
+            clocks("x", "y", 40, 10, 20),
+            clocks("c", "d", 0, 10, 5),
+        ]);
+        assert_eq!(one.node, "c");
+        let apart: Vec<_> = one
+            .apart()
+            .map(|(node, ahead)| (node, ahead / 1_000_000))
+            .collect();
+        assert_eq!(apart, [("a", -200), ("b", 100)]);
+        assert_eq!((one.time("b", 500_000_000), one.time("x", 7)), (400_000_000, 7));
+        assert!(
+            one.told()
+                .ends_with("tell: a is 200.000 ms behind c, b is 100.000 ms ahead of c.")
+        );
+        assert_eq!(OneClock::of(&[]), OneClock::default());
+        assert_eq!(OneClock::default().told(), "");
     }
 
     #[test]

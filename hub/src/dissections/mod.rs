@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use wiretape_dissect::{Counters, Direction, Link, Packet, Resolution, Routed, Router};
 use wiretape_tape::{LinkType, Nanos};
 
-pub use clocks::Clocks;
+pub use clocks::{Clocks, OneClock};
 pub use job::{FileSummary, Job, JobError, MAX_FILES, MAX_SOURCES, Partial, Progress, Said, Source, Summary};
 pub use publish::{CONNECTIONS, EVENTS, NAMES, SUMMARY, TABLES};
 

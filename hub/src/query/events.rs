@@ -10,6 +10,7 @@ use super::fields::instant;
 use super::filter::joined;
 use super::row::Row;
 use super::{Database, QueryError};
+use crate::dissections::OneClock;
 
 /// Events of one answer, when nobody says how many.
 pub const DEFAULT_EVENTS: i64 = 100;
@@ -111,10 +112,24 @@ pub async fn events(db: &Database, query: &EventsQuery) -> Result<Value, QueryEr
         };
         return Ok(nothing(&why));
     }
-    Ok(json!({ "total": total, "truncated": more || (events.len() as u64) < total, "events": events }))
+    let mut answer =
+        json!({ "total": total, "truncated": more || (events.len() as u64) < total, "events": events });
+    if let Some(clocks) = clocks(&OneClock::of(&db.summary().clocks)) {
+        answer["clocks"] = clocks;
+    }
+    Ok(answer)
 }
 
-/// The warnings and changes of a window, for beside its calls.
+/// Which nodes' clocks are apart from the others', where there are such.
+pub fn clocks(clock: &OneClock) -> Option<Value> {
+    let apart: Map<String, Value> = clock
+        .apart()
+        .map(|(node, ahead)| (node.to_owned(), json!(ahead as f64 / 1e6)))
+        .collect();
+    (!apart.is_empty()).then(|| json!({ "node": clock.node, "ahead_ms": apart }))
+}
+
+/// The warnings and changes of a window, for beside its calls: by the one clock of all nodes, as these are.
 pub async fn beside(db: &Database, window: (Nanos, Nanos), max_bytes: usize) -> Result<Value, QueryError> {
     let Some(table) = db.events().await? else {
         return Ok(nothing("this dissection is older than the table of events"));
@@ -148,6 +163,8 @@ pub async fn beside(db: &Database, window: (Nanos, Nanos), max_bytes: usize) -> 
         events.extend(of_sockets);
         more = beyond;
     }
+    let clock = OneClock::of(&db.summary().clocks);
+    events.iter_mut().for_each(|event| by_one_clock(event, &clock));
     events.sort_by_key(|event| event["ts"].as_i64());
     Ok(json!({ "total": total, "truncated": more || (events.len() as u64) < total, "events": events }))
 }
@@ -262,6 +279,17 @@ fn shown(row: Row<'_>) -> Map<String, Value> {
         event.insert("count".to_owned(), json!(count));
     }
     event
+}
+
+/// Moves an event to the one clock of all nodes, and says by how much.
+fn by_one_clock(event: &mut Value, clock: &OneClock) {
+    let ahead = clock.ahead(event["node"].as_str().unwrap_or_default());
+    if ahead != 0
+        && let Some(ts) = event["ts"].as_i64()
+    {
+        event["ts"] = json!(ts.saturating_sub(ahead / 1_000_000));
+        event["clock_ahead_ms"] = json!(ahead as f64 / 1e6);
+    }
 }
 
 fn nothing(why: &str) -> Value {

@@ -16,6 +16,7 @@ use super::row::Row;
 use super::scope::Scoped;
 use super::{Database, QueryError, Scope};
 use crate::calls::packets::place;
+use crate::dissections::OneClock;
 use crate::snapshots::{Connections, ExportError};
 
 /// Most packets of one answer: their locations take 32 MiB, and their bytes some gigabytes.
@@ -188,7 +189,12 @@ impl CallPackets {
         } else {
             ExportFormat::PcapRaw
         };
-        let mut sink = Export::new(out, format, concat!("hub ", env!("CARGO_PKG_VERSION")));
+        let mut sink = Export::commented(
+            out,
+            format,
+            concat!("hub ", env!("CARGO_PKG_VERSION")),
+            &OneClock::of(&self.db.summary().clocks).told(),
+        );
         sink.names(names)?;
         let mut rest: Vec<_> = self.tapes.iter().map(|(_, of)| of.iter().copied()).collect();
         // The next packet of each node.

@@ -75,9 +75,14 @@ pub struct Export {
     filter: Option<Filter>,
     format: ExportFormat,
     names: Vec<wiretape_tape::Name>,
+    /// For people.
+    comment: String,
     /// Segments are given out as they lie: so many bytes.
     whole: Option<u64>,
 }
+
+/// Who writes the file.
+const WHO: &str = concat!("hub ", env!("CARGO_PKG_VERSION"));
 
 impl Export {
     /// Checks what is wanted of the snapshot in `folder`, opening the first segment of each node. Blocks.
@@ -139,13 +144,28 @@ impl Export {
             filter,
             format,
             names: names.map(|name| name.name.clone()).collect(),
+            comment: String::new(),
             whole,
         })
     }
 
+    /// Has a pcapng begin with a comment for people.
+    pub fn commented(mut self, comment: String) -> Self {
+        self.comment = comment;
+        self
+    }
+
+    /// What comes before segments that are given out as they lie.
+    fn remark(&self) -> Vec<u8> {
+        if self.comment.is_empty() {
+            return Vec::new();
+        }
+        wiretape_tape::remark(WHO, &self.comment)
+    }
+
     /// Bytes that it will have, where that is known beforehand.
     pub fn length(&self) -> Option<u64> {
-        self.whole
+        Some(self.whole? + self.remark().len() as u64)
     }
 
     /// Writes it; gives the number of packets, or of bytes where segments go out as they lie. Blocks. Ends with an
@@ -159,7 +179,9 @@ impl Export {
     }
 
     fn write_whole(self, mut out: impl Write) -> Result<u64, ExportError> {
-        let mut written = 0;
+        let remark = self.remark();
+        out.write_all(&remark).map_err(SinkError::Io)?;
+        let mut written = remark.len() as u64;
         let mut buffer = vec![0; COPY_BYTES];
         for tape in self.tapes {
             for path in tape.files {
@@ -184,7 +206,7 @@ impl Export {
     }
 
     fn write_merged(mut self, out: impl Write) -> Result<u64, ExportError> {
-        let mut sink = Sink::new(out, self.format, concat!("hub ", env!("CARGO_PKG_VERSION")));
+        let mut sink = Sink::commented(out, self.format, WHO, &self.comment);
         sink.names(&self.names)?;
         let mut heads: BinaryHeap<Reverse<(Nanos, usize)>> = BinaryHeap::with_capacity(self.tapes.len());
         heads.extend(

@@ -5,7 +5,7 @@
 //! a packet. What is kept goes onto a tape of its own, with the events and the names; what is not is gone.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use regex::{Regex, RegexBuilder};
@@ -89,8 +89,9 @@ impl Meant {
             (source, here(packet.direction == Direction::Out)),
             (destination, here(packet.direction == Direction::In)),
         ];
-        ends.into_iter()
-            .any(|(address, (node, cgroup))| self.is(&names.resolve(node, cgroup, address, packet.ts)))
+        ends.into_iter().any(|(address, (node, cgroup))| {
+            self.is(&names.resolve(node, cgroup, SocketAddr::new(address, 0), packet.ts))
+        })
     }
 }
 

@@ -381,25 +381,27 @@ async fn five_thousand_pods_behind_five_hundred_services() {
         &dir.path().join("hub"),
         &["--kubeconfig", kubeconfig.to_str().unwrap()],
     );
-    let names = loop {
+    let asked = loop {
         let health = hub
             .client
             .post("/mcp/tools/get_recording_health", json!({}))
             .await;
         if complete(&health) {
-            break health["kubernetes"]["names"].as_u64().unwrap();
+            break health["kubernetes"].clone();
         }
         assert!(began.elapsed() < Duration::from_secs(60), "{health}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
+    let names = asked["names"].as_u64().unwrap();
     assert_eq!(names, 500 + 2 * 5000);
     let after = hub.memory();
     let lists = api.state().lists;
     println!(
-        "{names} names: {} KiB of memory ({} KiB without a cluster), {} ms of processor time, {lists} lists",
-        after,
-        before,
-        hub.cpu().as_millis()
+        "{names} names: {after} KiB of memory ({before} KiB without a cluster), {} ms of processor time, {lists} lists, {} requests, \
+         {} bytes",
+        hub.cpu().as_millis(),
+        asked["requests"],
+        asked["received_bytes"]
     );
     assert_eq!(lists, 5, "one for each kind");
     assert!(after < before + 100 * 1024, "{after} KiB");

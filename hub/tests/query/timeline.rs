@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wiretape_dissect::testing::{Talk, Who};
 use wiretape_hub::query::{self, Bucket, Database, Lines, RETRY_WITHIN, Scope, TimelineQuery};
 
-use crate::captures::{SECOND, START, dissect_packets, everything, mixed};
+use crate::captures::{SECOND, START, dissect, dissect_packets, everything, mixed, talk, tape};
 
 const MS: u64 = 1_000_000;
 
@@ -279,4 +279,38 @@ async fn nothing_says_why() {
         answer["explanation"].as_str().unwrap().contains("matched none"),
         "{answer}"
     );
+}
+
+#[tokio::test]
+async fn all_nodes_are_told_by_one_clock() {
+    const AHEAD: u64 = 3 * SECOND;
+    // Six calls from node-1 to node-2, by which their clocks are compared, and one before that fails, between pods of node-2.
+    let calls = talk("10.0.0.1:40000", "10.0.0.2:80", START + 20 * SECOND, 6);
+    let mut failing = connection("10.0.0.2:41000", "10.0.0.3:80", 10 * SECOND + AHEAD);
+    call(
+        &mut failing,
+        10 * SECOND + AHEAD,
+        MS,
+        "GET /stock HTTP/1.1\r\nHost: s",
+        "503 Unavailable",
+    );
+    let there = mixed([
+        calls.seen_by(Who::Server, 1, AHEAD + MS / 4),
+        failing.seen_by(Who::Client, 1, 0),
+    ]);
+    let dir = tempfile::tempdir().unwrap();
+    let sources = vec![
+        tape(dir.path(), "node-1", &calls.seen_by(Who::Client, 0, 0)),
+        tape(dir.path(), "node-2", &there),
+    ];
+    let (summary, db) = dissect(dir.path(), sources, Vec::new());
+    assert_eq!(summary.clocks.len(), 1, "{:?}", summary.clocks);
+    let answer = query::timeline(&db, &asked()).await.unwrap();
+    assert_eq!(answer["clocks"]["node"], "node-1");
+    let ahead = answer["clocks"]["ahead_ms"]["node-2"].as_f64().unwrap();
+    assert!((2999.0..3001.0).contains(&ahead), "{}", answer["clocks"]);
+    let failures = events(&answer, "first_failure");
+    let of_node_2 = failures.iter().find(|event| event["dst"] == "10.0.0.3").unwrap();
+    let at = of_node_2["ts"].as_u64().unwrap() - START / MS;
+    assert!((9_999..=10_002).contains(&at), "{of_node_2}");
 }

@@ -20,8 +20,9 @@ pub const MAX_CONTAINERS: usize = 64;
 /// The whole configuration once more; kubectl's own business.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The hash of a static pod's file, by which the kubelet names its cgroup; the API server gave it another uid.
-const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// The hash of a static pod's file, by which the kubelet names its cgroup. What the API server has is the mirror of it, of
+/// another uid; both annotations say the hash, the first of mirrors alone.
+const STATIC_HASH: [&str; 2] = ["kubernetes.io/config.mirror", "kubernetes.io/config.hash"];
 
 /// Which of a deployment's ReplicaSets made a pod: the end of that one's name.
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -31,8 +32,8 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 pub struct Pod {
     /// As Kubernetes gave it.
     pub uid: String,
-    /// What its cgroups are called by, if not by the uid.
-    pub config_hash: String,
+    /// What its cgroups are called by: the uid, or the hash of a static pod's file.
+    pub cgroup_uid: String,
     /// Its name, namespace, labels, annotations, owner and node.
     pub name: Name,
     /// Its own; none of a pod in the host's network, nor of one that has ended.
@@ -78,9 +79,11 @@ impl Pod {
                 own.push(address);
             }
         }
+        let uid = meta.uid.unwrap_or_default();
+        let hash = STATIC_HASH.iter().find_map(|name| annotations.get(*name));
         Self {
-            uid: meta.uid.unwrap_or_default(),
-            config_hash: annotations.get(CONFIG_HASH).cloned().unwrap_or_default(),
+            cgroup_uid: hash.unwrap_or(&uid).clone(),
+            uid,
             addresses: own,
             finished: ended.then(|| finished(&statuses)),
             containers: statuses
@@ -218,6 +221,20 @@ mod tests {
             (pod.addresses.len(), pod.finished),
             (0, Some(1_767_600_007_000_000_000))
         );
+    }
+
+    #[test]
+    fn cgroups_are_called_by_the_uid_but_of_a_static_pod_by_its_hash() {
+        assert_eq!(
+            read(cart()).cgroup_uid,
+            objects::pod_uid("shop", "cart-6d4cf56db6-x2x7k")
+        );
+        let hash = "d4a1e5b2c3f60718293a4b5c6d7e8f90";
+        for annotation in STATIC_HASH {
+            let mut mirror = cart();
+            mirror["metadata"]["annotations"] = json!({ annotation: hash });
+            assert_eq!(read(mirror).cgroup_uid, hash);
+        }
     }
 
     #[test]

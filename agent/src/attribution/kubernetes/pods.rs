@@ -19,7 +19,8 @@ const SECOND: Nanos = 1_000_000_000;
 #[derive(Debug, Default)]
 pub struct Pods {
     pods: BTreeMap<String, Held>,
-    /// When the first container of a pod was made, by the kernel's word. The network is there by then, and has not been used.
+    /// When the first container of a pod was made, by the kernel's word and what its cgroups are called by. The network is
+    /// there by then, and has not been used.
     made: BTreeMap<String, Nanos>,
     /// Uids that a new list has named so far.
     listed: Option<BTreeSet<String>>,
@@ -106,7 +107,7 @@ impl Pods {
         self.end(uid, now);
     }
 
-    /// The kernel has made a cgroup for a container of a pod.
+    /// The kernel has made a cgroup for a container of a pod whose cgroups are called by `uid`.
     pub fn container_made(&mut self, uid: &str, at: Nanos) {
         if self.made.len() >= MAX_PODS
             && let Some(oldest) = self
@@ -122,7 +123,7 @@ impl Pods {
 
     /// Whose a cgroup is; `None` when that is not known.
     pub fn name(&self, place: &Place) -> Option<Name> {
-        let by_hash = || self.pods.values().find(|held| held.pod.config_hash == place.pod);
+        let by_hash = || self.pods.values().find(|held| held.pod.cgroup_uid == place.pod);
         let by_container = || {
             self.pods
                 .values()
@@ -146,9 +147,13 @@ impl Pods {
         self.begin_all(now);
         self.pods
             .retain(|_, held| held.until.is_none_or(|until| now.saturating_sub(until) <= LINGER));
-        let pods = &self.pods;
+        let there: BTreeSet<&str> = self
+            .pods
+            .values()
+            .map(|held| held.pod.cgroup_uid.as_str())
+            .collect();
         self.made
-            .retain(|uid, at| pods.contains_key(uid) || now.saturating_sub(*at) <= LINGER);
+            .retain(|uid, at| there.contains(uid.as_str()) || now.saturating_sub(*at) <= LINGER);
         let holding = self.pods.values().filter_map(|held| Some((held, held.since?)));
         holding
             .flat_map(|(held, since)| {
@@ -182,8 +187,9 @@ impl Pods {
     /// come a moment later.
     fn begin_all(&mut self, now: Nanos) {
         let new = self.pods.iter().filter(|(_, held)| held.since.is_none());
-        let begun = |uid: &String, held: &Held| self.made.get(uid).copied().unwrap_or(held.pod.started);
-        let mut new: Vec<(Nanos, String)> = new.map(|(uid, held)| (begun(uid, held), uid.clone())).collect();
+        let made = |held: &Held| self.made.get(&held.pod.cgroup_uid).copied();
+        let begun = |held: &Held| made(held).unwrap_or(held.pod.started);
+        let mut new: Vec<(Nanos, String)> = new.map(|(uid, held)| (begun(held), uid.clone())).collect();
         new.sort_unstable();
         for (_, uid) in new {
             self.begin(&uid, now);
@@ -192,10 +198,10 @@ impl Pods {
 
     /// Decides since when a pod has its addresses, once it has some.
     fn begin(&mut self, uid: &str, now: Nanos) {
-        let made = self.made.get(uid).copied();
         let Some(held) = self.pods.get_mut(uid) else {
             return;
         };
+        let made = self.made.get(&held.pod.cgroup_uid).copied();
         if held.since.is_some() || held.pod.addresses.is_empty() {
             return;
         }
@@ -251,6 +257,7 @@ mod tests {
     fn pod(uid: &str, address: u8, started: Nanos) -> Pod {
         Pod {
             uid: uid.to_owned(),
+            cgroup_uid: uid.to_owned(),
             name: Name {
                 pod: uid.to_owned(),
                 ..Name::default()
@@ -314,7 +321,7 @@ mod tests {
     fn a_container_is_named_by_uid_by_hash_and_by_id() {
         let mut pods = Pods::default();
         let mut static_pod = pod("b", 8, S);
-        static_pod.config_hash = "d4a1".to_owned();
+        static_pod.cgroup_uid = "d4a1".to_owned();
         pods.apply(pod("a", 7, S), S);
         pods.apply(static_pod, S);
         let name = |pod: &str, container: &str| {
@@ -331,6 +338,21 @@ mod tests {
         assert_eq!(name("d4a1", "b-id"), of("b", "app"));
         assert_eq!(name("", "b-id"), of("b", "app"));
         assert_eq!((name("", ""), name("c", "a-id")), (None, None));
+    }
+
+    #[test]
+    fn a_static_pod_has_its_address_since_its_container_was_made() {
+        let mut pods = Pods::default();
+        pods.container_made("d4a1", 5 * S + 7);
+        let mut mirror = pod("b", 8, 5 * S);
+        mirror.cgroup_uid = "d4a1".to_owned();
+        pods.apply(mirror.clone(), 6 * S);
+        assert_eq!(spans(&mut pods, 6 * S + LINGER), [at("b", 5 * S + 7, None)]);
+        // Whoever deletes a mirror gets another one of the same pod.
+        pods.delete("b", 90 * S);
+        (mirror.uid, mirror.name.pod) = ("c".to_owned(), "c".to_owned());
+        pods.apply(mirror, 91 * S);
+        assert_eq!(spans(&mut pods, 91 * S).last(), Some(&at("c", 5 * S + 7, None)));
     }
 
     #[test]

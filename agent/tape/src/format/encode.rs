@@ -14,8 +14,8 @@ const MAX_TEXT: usize = 4096;
 /// JSON of names per custom block; more names go into more blocks, each small enough for any reader.
 const NAMES_PER_BLOCK: usize = 256;
 
-/// Begins a section: who recorded it, on which node.
-pub(crate) fn section(out: &mut Vec<u8>, node: &str, agent: &str) {
+/// Begins a section: who recorded it, on which node, and what people should know.
+pub(crate) fn section(out: &mut Vec<u8>, node: &str, agent: &str, comment: &str) {
     block(out, block::SECTION, |out| {
         out.extend_from_slice(&BYTE_ORDER.to_le_bytes());
         // Version 1.0, then the section's length: unknown while it is recorded.
@@ -23,6 +23,7 @@ pub(crate) fn section(out: &mut Vec<u8>, node: &str, agent: &str) {
         out.extend_from_slice(&u64::MAX.to_le_bytes());
         text(out, option::SECTION_HARDWARE, node);
         text(out, option::SECTION_APPLICATION, agent);
+        text(out, option::COMMENT, comment);
         end(out);
     });
 }

@@ -131,7 +131,7 @@ impl OpenSegment {
             written_lost: 0,
         };
         segment.buffer.clear();
-        encode::section(&mut segment.buffer, node, agent);
+        encode::section(&mut segment.buffer, node, agent, "");
         encode::names(&mut segment.buffer, names.within(now, Nanos::MAX))?;
         Ok(segment)
     }

@@ -13,6 +13,7 @@ use super::{calls, required, snapshots};
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
 use crate::catalogue::SnapshotEntry;
+use crate::dissections::OneClock;
 use crate::query::{self, CallPackets, CallsQuery, Scope};
 use crate::snapshots::{Export, ExportError, Manifest, Wanted};
 
@@ -97,6 +98,7 @@ impl Capture {
         let export = tokio::task::spawn_blocking(move || Export::prepare(&folder, &manifest, &wanted))
             .await
             .map_err(ApiError::internal)??;
+        let export = export.commented(clocks(app, &entry).await);
         Ok(Self {
             entry,
             pcapng,
@@ -152,6 +154,15 @@ impl OfCalls {
         }
         Ok(opened)
     }
+}
+
+/// How far the nodes' clocks were apart, for people; empty where no dissection of the snapshot is there to tell.
+async fn clocks(app: &App, entry: &SnapshotEntry) -> String {
+    let opened = OfCalls::default().open(app, entry).await;
+    opened.map_or_else(
+        |_| String::new(),
+        |opened| OneClock::of(&opened.database.summary().clocks).told(),
+    )
 }
 
 fn check_nodes(manifest: &Manifest, asked: &[String]) -> Result<(), ApiError> {

@@ -18,11 +18,13 @@ fn name(node: &str, pod: &str, cgroup: u64, address: &str, since: Nanos, until: 
     }
 }
 
+/// An address, of whatever port.
+fn any(address: &str) -> SocketAddr {
+    SocketAddr::new(address.parse().unwrap(), 0)
+}
+
 fn pod_at(names: &Names, address: &str, at: Nanos) -> String {
-    names
-        .resolve(None, 0, address.parse().unwrap(), at)
-        .pod
-        .to_owned()
+    names.resolve(None, 0, any(address), at).pod.to_owned()
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn name_that_was_noticed_after_the_first_packet() {
     let names = Names::new(vec![name("n1", "web", 7, "10.0.0.1", 100 * S, None)]);
     assert_eq!(pod_at(&names, "10.0.0.1", 95 * S), "web");
     assert_eq!(pod_at(&names, "10.0.0.1", 10 * S), "");
-    let by_cgroup = names.resolve(Some("n1"), 7, "10.9.9.9".parse().unwrap(), 10 * S);
+    let by_cgroup = names.resolve(Some("n1"), 7, any("10.9.9.9"), 10 * S);
     assert_eq!(by_cgroup.pod, "web");
 }
 
@@ -56,7 +58,7 @@ fn same_cgroup_id_on_two_nodes() {
         name("n1", "one", 7, "10.0.0.1", 0, None),
         name("n2", "two", 7, "10.0.0.2", 0, None),
     ]);
-    let who = |node| names.resolve(Some(node), 7, "10.9.9.9".parse().unwrap(), S);
+    let who = |node| names.resolve(Some(node), 7, any("10.9.9.9"), S);
     assert_eq!((who("n1").pod, who("n1").node), ("one", "n1"));
     assert_eq!((who("n2").pod, who("n2").node), ("two", "n2"));
     assert_eq!(who("n3").pod, "");
@@ -67,14 +69,14 @@ fn cgroup_knows_the_process_and_address_the_pod() {
     let mut process = name("n1", "", 7, "10.0.0.9", 0, None);
     process.name.process = "nginx".to_owned();
     let names = Names::new(vec![process, name("n2", "web", 0, "10.0.0.1", 0, None)]);
-    let who = names.resolve(Some("n1"), 7, "10.0.0.1".parse().unwrap(), S);
+    let who = names.resolve(Some("n1"), 7, any("10.0.0.1"), S);
     assert_eq!((who.node, who.process, who.pod), ("n1", "nginx", "web"));
 }
 
 #[test]
 fn address_named_without_a_cgroup_says_no_node() {
     let names = Names::new(vec![name("n1", "gateway", 0, "203.0.113.7", 0, None)]);
-    let who = names.resolve(None, 0, "::ffff:203.0.113.7".parse().unwrap(), S);
+    let who = names.resolve(None, 0, any("::ffff:203.0.113.7"), S);
     assert_eq!((who.node, who.pod), ("", "gateway"));
 }
 
@@ -104,7 +106,7 @@ fn service_by_its_own_address_and_by_that_of_a_pod_behind_it() {
         service("cart", "10.0.0.1", 0, None),
         name("n1", "cart-1", 7, "10.0.0.1", 0, None),
     ]);
-    let who = |address: &str| names.resolve(None, 0, address.parse().unwrap(), S);
+    let who = |address: &str| names.resolve(None, 0, any(address), S);
     let own = who("10.96.0.7");
     assert_eq!(
         (own.service, own.pod, own.namespace, own.node),
@@ -124,7 +126,7 @@ fn pod_that_leaves_a_service_is_behind_it_no_more() {
         service("cart", "10.0.0.1", 100 * S, Some(200 * S)),
         name("n1", "cart-1", 7, "10.0.0.1", 100 * S, None),
     ]);
-    let at = |at| names.resolve(None, 0, "10.0.0.1".parse().unwrap(), at).service;
+    let at = |at| names.resolve(None, 0, any("10.0.0.1"), at).service;
     assert_eq!((at(150 * S), at(250 * S)), ("cart", ""));
 }
 
@@ -139,7 +141,7 @@ fn agent_is_believed_before_the_hub_about_a_pod() {
     });
     let names = Names::new(vec![other, name("n1", "cart-1", 7, "10.0.0.1", 0, None)]);
     assert_eq!(pod_at(&names, "10.0.0.1", 60 * S), "cart-1");
-    let who = names.resolve(None, 0, "10.0.0.2".parse().unwrap(), 60 * S);
+    let who = names.resolve(None, 0, any("10.0.0.2"), 60 * S);
     assert_eq!((who.pod, who.node), ("of-the-slice", "n2"));
 }
 
@@ -155,7 +157,7 @@ fn address_of_a_node_is_of_no_pod_of_its_host_network() {
         service("exporter", "192.168.0.4", 0, None),
         name("n1", "exporter-1", 9, "10.0.0.9", 0, None),
     ]);
-    let address = "192.168.0.4".parse().unwrap();
+    let address = any("192.168.0.4");
     let who = names.resolve(None, 0, address, S);
     assert_eq!(
         (who.node, who.service, who.pod, who.namespace),
@@ -169,7 +171,7 @@ fn address_of_a_node_is_of_no_pod_of_its_host_network() {
 fn who_has_no_name_is_placed_and_says_why() {
     let names = Names::default();
     let who = |node: Option<&'static str>, address: &str| {
-        let who = names.resolve(node, 0, address.parse().unwrap(), S);
+        let who = names.resolve(node, 0, any(address), S);
         (who.namespace, who.resolution)
     };
     assert_eq!(who(None, "93.184.215.14"), ("public", ""));
@@ -218,7 +220,7 @@ fn of_api(service: &str, pod: &str, addresses: &[&str], ports: &[u16]) -> NodeNa
 }
 
 fn at_port<'n>(names: &'n Names, place: &str) -> (&'n str, &'n str) {
-    let who = names.resolve_port(None, 0, place.parse().unwrap(), S);
+    let who = names.resolve(None, 0, place.parse().unwrap(), S);
     (who.service, who.pod)
 }
 

@@ -8,6 +8,7 @@ use wiretape_dissect::{Marks, Outcome};
 use wiretape_tape::Nanos;
 
 use super::MAX_CALLS;
+use crate::dissections::OneClock;
 use crate::query::group::{Words, endpoint_name};
 use crate::query::scan::{Fold, ids, ints, maps, texts, times};
 use crate::query::stats::{is_error, outcome};
@@ -57,6 +58,7 @@ pub(super) const COLUMNS: [&str; 21] = [
 /// One call. Names are numbers of [`Facts::words`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fact {
+    /// By the one clock of all nodes.
     pub(super) ts: Nanos,
     pub(super) stream: u64,
     pub(super) index: i64,
@@ -136,12 +138,14 @@ impl Facts {
 /// One task's calls.
 pub(super) struct Reading {
     db: Database,
+    clock: OneClock,
     facts: Facts,
 }
 
 impl Reading {
     pub(super) fn new(db: &Database) -> Self {
         Self {
+            clock: OneClock::of(&db.summary().clocks),
             db: db.clone(),
             facts: Facts::default(),
         }
@@ -174,7 +178,7 @@ impl Fold for Reading {
             let told = Told::of(headers.row(row));
             let endpoint = endpoint_name(endpoints, protocols.value(row), method, path);
             self.facts.all.push(Fact {
-                ts: ts.get(row).unwrap_or_default(),
+                ts: self.clock.time(nodes.value(row), ts.get(row).unwrap_or_default()),
                 stream: streams.get(row).copied().unwrap_or_default(),
                 index: indexes.get(row).unwrap_or_default(),
                 node: words.number(nodes.value(row)),

@@ -21,6 +21,7 @@ use super::latency::{self, EXACT_LATENCIES};
 use super::scope::{Scope, shown_span};
 use super::stats::{Bucket, Buckets, Measures, rate, share, shown_series};
 use super::{Database, QueryError, events, scan};
+use crate::dissections::OneClock;
 use changes::{Stretch, stretches};
 use facts::{Fact, Facts, Reading};
 
@@ -114,6 +115,9 @@ pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, Que
     };
     answer["window"] = shown_span(span);
     answer["happened"] = events::beside(db, query.scope.around(db), BESIDE_BYTES).await?;
+    if let Some(clocks) = events::clocks(&OneClock::of(&db.summary().clocks)) {
+        answer["clocks"] = clocks;
+    }
     let warnings = scoped.warnings();
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);

@@ -12,6 +12,9 @@ use crate::query::{
     DEFAULT_LIMIT, DEFAULT_ROWS, DEFAULT_SHOWN, GROUP_WORDS, MAX_KEYS, MAX_LIMIT, MAX_ROWS, MAX_SHOWN,
 };
 
+const CLOCKS: &str =
+    "By whose clock a timeline's times are, and how far other nodes' are ahead of it, as far as calls tell";
+
 const EVENT_KINDS: &str = "Kinds: process_start, process_exit, oom_kill, socket_refused, socket_reset, socket_timeout, \
      memory_pressure, kubernetes, recorder; all when not given";
 
@@ -242,6 +245,7 @@ pub(super) static TOOLS: &[Tool] = &[
                 "object",
                 "Warnings and changes beside the calls: OOM kills, restarts, failed probes",
             ),
+            member("clocks", "object", CLOCKS),
             member("failures", "object|array", "What failed, and how"),
             member("retries", "object", "Requests that were sent again"),
             member("connections", "object|array", "Connections a minute"),
@@ -295,6 +299,7 @@ pub(super) static TOOLS: &[Tool] = &[
             ),
             always("total", "integer", "How many there are"),
             always("truncated", "boolean", "Whether there are more"),
+            member("clocks", "object", CLOCKS),
             member("explanation", "string", "Why there is none, when there is none"),
             CALL_DB,
         ],

@@ -1,15 +1,19 @@
 //! Packets are named by the pods of a Kubernetes API (a double of it), through cgroups as each container runtime makes them.
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod version_1;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use common::agent::Agent;
-use common::places::{Cgroup, Link, RIGHT, cgroup_id};
+use common::places::{Link, RIGHT, cgroup_id};
+use common::scene::Scene;
 use common::workload::{self, Workload};
 use wiretape_kubernetes::{Kubernetes, objects};
 use wiretape_tape::{Direction, Name};
@@ -19,69 +23,70 @@ fn workload_process() {
     workload::main();
 }
 
-/// An agent on the sub-tree, with a kubeconfig for the double.
-fn agent(dir: &Path, cgroup: &Cgroup, kubernetes: &Kubernetes) -> Agent {
-    let kubeconfig = dir.join("kubeconfig");
-    fs::write(&kubeconfig, kubernetes.kubeconfig()).expect("written");
-    let (path, kubeconfig) = (cgroup.path.to_string_lossy(), kubeconfig.to_string_lossy());
-    Agent::start(
-        &dir.join("tape"),
-        &[
-            "--backend",
-            "ebpf",
-            "--cgroup",
-            &path,
-            "--kubeconfig",
-            &kubeconfig,
-        ],
-    )
+/// What is recorded, and the API server that tells of its pods.
+struct Node {
+    scene: Scene,
+    kubernetes: Kubernetes,
+}
+
+impl Node {
+    /// `None` where nothing can be recorded.
+    fn new() -> Option<Self> {
+        Some(Self {
+            scene: Scene::new()?,
+            kubernetes: Kubernetes::start().expect("starts"),
+        })
+    }
+
+    /// An agent with a kubeconfig for the API server.
+    fn agent(&self) -> Agent {
+        let kubeconfig = self.scene.dir.path().join("kubeconfig");
+        fs::write(&kubeconfig, self.kubernetes.kubeconfig()).expect("written");
+        self.scene.agent(&["--kubeconfig", &kubeconfig.to_string_lossy()])
+    }
+
+    /// The cgroup of a pod's container, made as a kubelet with the driver cgroupfs does.
+    fn container(&self, pod: &str) -> PathBuf {
+        self.scene
+            .cgroup
+            .make(&container_path("kubepods/burstable/podUID/ID", pod))
+    }
 }
 
 fn names(agent: &Agent) -> Vec<Name> {
     serde_json::from_slice(&agent.get("/names").body).expect("names")
 }
 
-/// The cgroup of a pod's container, made as a kubelet with the driver cgroupfs does.
-fn container(cgroup: &Cgroup, pod: &str) -> PathBuf {
+/// Where runtimes and drivers keep a pod's container, with its uid (`UID`, `UID_` in systemd's way) and id (`ID`).
+const LAYOUTS: [&str; 7] = [
+    "kubepods/podUID/ID",
+    "kubepods/besteffort/podUID/ID",
+    "kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
+    "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/crio-ID.scope/container",
+    "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/docker-ID.scope",
+    "system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
+    "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
+];
+
+/// One of them for a pod of the namespace `shop`.
+fn container_path(layout: &str, pod: &str) -> String {
     let uid = objects::pod_uid("shop", pod);
-    let dir = cgroup.path.join(format!(
-        "kubepods/burstable/pod{uid}/{}",
-        objects::container_id(pod)
-    ));
-    fs::create_dir_all(&dir).expect("cgroups");
-    dir
+    layout
+        .replace("UID_", &uid.replace('-', "_"))
+        .replace("UID", &uid)
+        .replace("ID", &objects::container_id(pod))
 }
 
 /// Each layout with a process in it, which sends.
 #[test]
 fn containers_of_every_runtime_and_driver_are_named() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let kubernetes = Kubernetes::start().expect("starts");
-    let agent = agent(dir.path(), &cgroup, &kubernetes);
+    let Some(node) = Node::new() else { return };
+    let (agent, kubernetes) = (node.agent(), &node.kubernetes);
     let mut expected = BTreeMap::new();
-    for (number, layout) in [
-        "kubepods/podUID/ID",
-        "kubepods/besteffort/podUID/ID",
-        "kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
-        "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/crio-ID.scope/container",
-        "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/docker-ID.scope",
-        "system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
-        "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, layout) in LAYOUTS.iter().enumerate() {
         let pod = format!("cart-6d4cf56db6-{number}");
-        let uid = objects::pod_uid("shop", &pod);
-        let path = layout
-            .replace("UID_", &uid.replace('-', "_"))
-            .replace("UID", &uid)
-            .replace("ID", &objects::container_id(&pod));
-        fs::create_dir_all(cgroup.path.join(&path)).expect("cgroups");
-        Workload::start("datagrams 3 100", &cgroup.path.join(&path), None).finish();
+        let path = container_path(layout, &pod);
+        Workload::start("datagrams 3 100", &node.scene.cgroup.make(&path), None).finish();
         // Only now does the API server learn of it.
         kubernetes.put(objects::pod("shop", &pod, "node-1", &format!("10.1.0.{number}")));
         expected.insert(path, pod);
@@ -90,7 +95,7 @@ fn containers_of_every_runtime_and_driver_are_named() {
     kubernetes.put(objects::pod("shop", "elsewhere", "node-2", "10.2.0.1"));
     let mut host = objects::pod("shop", "proxy", "node-1", "192.168.0.1");
     host["spec"]["hostNetwork"] = true.into();
-    let proxy = container(&cgroup, "proxy");
+    let proxy = node.container("proxy");
     kubernetes.put(host);
     Workload::start("datagrams 3 100", &proxy, None).finish();
 
@@ -133,22 +138,55 @@ fn containers_of_every_runtime_and_driver_are_named() {
     assert!(load.requests <= 3, "{:?}", kubernetes.loads());
 }
 
+/// The kubelet calls a static pod's cgroups by the hash of its file; what the API server has is its mirror, of another uid.
+#[test]
+fn static_pods_are_named_by_their_mirrors() {
+    let Some(node) = Node::new() else { return };
+    let (agent, kubernetes) = (node.agent(), &node.kubernetes);
+    let mut expected = BTreeMap::new();
+    for (number, layout) in LAYOUTS.iter().enumerate() {
+        let pod = format!("kube-apiserver-node-{number}");
+        let hash = format!("d4a1e5b2c3f60718293a4b5c6d7e8f9{number}");
+        let path = layout
+            .replace("UID_", &hash)
+            .replace("UID", &hash)
+            .replace("ID", &objects::container_id(&pod));
+        Workload::start("datagrams 3 100", &node.scene.cgroup.make(&path), None).finish();
+        let mut mirror = objects::pod("kube-system", &pod, "node-1", "192.168.0.1");
+        mirror["spec"]["hostNetwork"] = true.into();
+        mirror["metadata"]["ownerReferences"] = serde_json::json!([objects::owner("Node", "node-1")]);
+        mirror["metadata"]["annotations"] = serde_json::json!({
+            "kubernetes.io/config.hash": hash,
+            "kubernetes.io/config.mirror": hash,
+            "kubernetes.io/config.seen": "2026-01-05T08:00:00.000000000Z",
+            "kubernetes.io/config.source": "file",
+        });
+        kubernetes.put(mirror);
+        expected.insert(path, pod);
+    }
+    agent.wait_for("all their names", |agent| {
+        let names = names(agent).into_iter();
+        let of_node = names.filter(|name| name.owner_kind == "Node" && name.container == "app");
+        of_node
+            .map(|name| (name.cgroup_path, name.pod))
+            .collect::<BTreeMap<_, _>>()
+            == expected
+    });
+}
+
 /// Packets of pods that follow each other at one address, each in its own cgroup and namespace.
 #[test]
 fn replaced_pods_with_a_reused_address_are_told_apart() {
-    if common::cannot_record() {
-        return;
-    }
     const ROUNDS: usize = 6;
-    let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
-    let kubernetes = Kubernetes::start().expect("starts");
-    let agent = agent(dir.path(), &cgroup, &kubernetes);
-    let client = container(&cgroup, "client");
+    let Some(node) = Node::new() else { return };
+    let link = Link::new();
+    let (agent, kubernetes) = (node.agent(), &node.kubernetes);
+    let client = node.container("client");
     kubernetes.put(objects::pod("shop", "client", "node-1", "10.99.0.1"));
     let mut servers = BTreeMap::new();
     for round in 0..ROUNDS {
         let pod = format!("db-{round}");
-        let dir = container(&cgroup, &pod);
+        let dir = node.container(&pod);
         servers.insert(cgroup_id(&dir), pod.clone());
         let mut server = Workload::start("serve 80", &dir, Some(&link.right));
         server.said("serving");
@@ -256,13 +294,10 @@ fn kubernetes_now() -> String {
 
 #[test]
 fn without_the_api_server_names_stand_and_health_says_what_is_missing() {
-    if common::cannot_record() {
-        return;
-    }
-    let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-    let kubernetes = Kubernetes::start().expect("starts");
+    let Some(node) = Node::new() else { return };
+    let kubernetes = &node.kubernetes;
     kubernetes.put(objects::pod("shop", "cart", "node-1", "10.1.0.1"));
-    let agent = agent(dir.path(), &cgroup, &kubernetes);
+    let agent = node.agent();
     let known = |agent: &Agent, pod: &str| {
         names(agent)
             .iter()
@@ -291,11 +326,10 @@ fn without_the_api_server_names_stand_and_health_says_what_is_missing() {
 /// What a large cluster costs an agent and its API server. `cargo test --release --test pods large -- --nocapture` prints it.
 #[test]
 fn a_large_cluster_costs_a_node_what_its_own_pods_cost() {
-    if common::cannot_record() {
-        return;
-    }
     const SECONDS: u64 = 5;
-    let kubernetes = Kubernetes::start().expect("starts");
+    let Some(Node { scene, kubernetes }) = Node::new() else {
+        return;
+    };
     for pod in 0..5000 {
         let name = format!("service{}-6d4cf56db6-p{pod:04}", pod % 500);
         let (node, address) = (
@@ -305,10 +339,7 @@ fn a_large_cluster_costs_a_node_what_its_own_pods_cost() {
         kubernetes.put(objects::pod("shop", &name, &node, &address));
     }
     let run = |flags: &[&str], pods: u64| {
-        let (dir, cgroup) = (tempfile::tempdir().expect("a folder"), Cgroup::new());
-        let path = cgroup.path.to_string_lossy();
-        let all = [&["--backend", "ebpf", "--cgroup", &path], flags].concat();
-        let agent = Agent::start(&dir.path().join("tape"), &all);
+        let agent = scene.agent(flags);
         if pods > 0 {
             agent.wait_for("the pods", |agent| {
                 agent.metric("wiretape_agent_kubernetes_pods") == pods
@@ -319,8 +350,7 @@ fn a_large_cluster_costs_a_node_what_its_own_pods_cost() {
         let (held, cpu) = agent.usage();
         (held, started.1, cpu - started.1)
     };
-    let dir = tempfile::tempdir().expect("a folder");
-    let kubeconfig = dir.path().join("kubeconfig");
+    let kubeconfig = scene.dir.path().join("kubeconfig");
     fs::write(&kubeconfig, kubernetes.kubeconfig()).expect("written");
     let kubeconfig = kubeconfig.to_string_lossy();
     let without = run(&["--kubernetes", "off"], 0);
