@@ -43,9 +43,8 @@ struct Apart {
 
 /// A request of the contract, and what is documented of its answer. Texts may hold `{name}`, what was kept of an answer
 /// before, or `{name:8}`, its first characters.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 struct Example {
     section: String,
     get: Option<String>,
