@@ -182,7 +182,7 @@ fields! {
         Tls, Bool, "tls", [], "Was encrypted on the wire, and recorded in the clear.";
         Tcp, Bool, "tcp", [], "TCP payload of no known protocol.";
         Udp, Bool, "udp", [], "UDP payload of no known protocol.";
-        Sctp, Bool, "sctp", [], "SCTP.";
+        Sctp, Bool, "sctp", [], "A connection of SCTP; with `flow`, a flow.";
         Icmp, Bool, "icmp", [], "ICMP.";
         Grpc, Bool, "grpc", [], "gRPC.";
         Redis, Bool, "redis", [], "Redis.";
@@ -296,9 +296,9 @@ fields! {
         UdpPayload, Text, "udp_payload", [], "Payload.";
     }
     "SCTP", [Field::Sctp] => {
-        SctpChecksum, Int, "sctp_checksum", [], "Checksum.";
-        SctpChunkType, Text, "sctp_chunk_type", [], "Type of the first chunk.";
-        SctpLength, Int, "sctp_length", [], "Bytes.";
+        SctpChecksum, Int, "sctp_checksum", [], "Checksum. Not known: entries are of many packets.";
+        SctpChunkType, Text, "sctp_chunk_type", [], "Type of a chunk. Not known: chunks are not read.";
+        SctpLength, Int, "sctp_length", [], "Bytes of both directions.";
     }
     "ICMP", [Field::Icmp] => {
         IcmpType, Text, "icmp_type", [], "Type.";

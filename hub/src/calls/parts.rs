@@ -3,6 +3,8 @@
 //! Questions that look at every call go through here, and not through the engine's plans: what a plan costs, and texts
 //! that are made out of a dictionary's numbers before anybody asks for them, is most of what such a question takes.
 
+mod entries;
+
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
@@ -22,7 +24,7 @@ use datafusion::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
-use datafusion::parquet::basic::Encoding;
+use datafusion::parquet::basic::{Encoding, PageType};
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use datafusion::parquet::file::reader::{ChunkReader, Length};
@@ -218,16 +220,14 @@ fn is_map(column: &str) -> bool {
     known.is_some_and(|known| known.kind == Kind::Map)
 }
 
-/// The rows of a row group in slices of which these columns can be in memory.
-pub fn slices<'a, 'c, C: Iterator<Item = &'c str>>(
-    among: &'a BooleanBuffer,
-    mut columns: C,
-) -> impl Iterator<Item = BooleanBuffer> + use<'a, 'c, C> {
-    let rows = if columns.any(is_map) {
-        MAP_ROWS
-    } else {
-        among.len().max(1)
-    };
+/// How many of a row group's rows may be in memory at a time, of these columns.
+pub fn rows_at_a_time<'c>(mut columns: impl Iterator<Item = &'c str>) -> usize {
+    if columns.any(is_map) { MAP_ROWS } else { usize::MAX }
+}
+
+/// The rows of a row group in slices of so many.
+pub fn slices(among: &BooleanBuffer, rows: usize) -> impl Iterator<Item = BooleanBuffer> + '_ {
+    let rows = rows.clamp(1, among.len().max(1));
     (0..among.len()).step_by(rows).filter_map(move |from| {
         let here = among.slice(from, rows.min(among.len() - from));
         if here.count_set_bits() == 0 {
@@ -298,7 +298,8 @@ impl Group {
             let schema = schema::reading_schema();
             return Ok(new_null_array(schema.field_with_name(name)?.data_type(), rows));
         };
-        let read_as = if texts == Texts::Words && self.is_of_words(root) {
+        let schema = part.plain.parquet_schema();
+        let read_as = if texts == Texts::Words && self.has_words(name) {
             &part.words
         } else {
             &part.plain
@@ -318,7 +319,9 @@ impl Group {
         };
         let array = match some {
             None => {
-                let chunks = Chunks::read(part, self.metadata(), root)?;
+                let chunks = Chunks::read(part, self.metadata(), |leaf| {
+                    schema.get_column_root_idx(leaf) == root
+                })?;
                 let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, read_as.clone());
                 let reader = reader
                     .with_row_groups(vec![self.at])
@@ -349,14 +352,30 @@ impl Group {
     }
 
     /// Whether all texts of a column, or a map's keys, are in a dictionary.
-    fn is_of_words(&self, root: usize) -> bool {
+    pub fn has_words(&self, column: &str) -> bool {
+        self.first_leaf(column).is_some_and(|leaf| self.is_of_words(leaf))
+    }
+
+    /// The first of a column's leaves. `None` if the part is of a time before the column.
+    fn first_leaf(&self, column: &str) -> Option<usize> {
+        let root = self.part.plain.schema().index_of(column).ok()?;
         let schema = self.part.plain.parquet_schema();
-        let first = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == root);
-        let chunk = first.and_then(|leaf| self.metadata().columns().get(leaf));
-        chunk.is_some_and(|chunk| {
-            let mut encodings = chunk.encodings();
-            chunk.dictionary_page_offset().is_some() && encodings.all(|of| of != Encoding::PLAIN)
-        })
+        (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == root)
+    }
+
+    /// Whether all texts of a leaf are in its dictionary.
+    fn is_of_words(&self, leaf: usize) -> bool {
+        let chunk = self.metadata().column(leaf);
+        // Of a file that was opened, and of one that is being written.
+        let read = chunk.page_encoding_stats_mask();
+        let read = read.is_some_and(|pages| pages.is_only(Encoding::RLE_DICTIONARY));
+        let written = chunk.page_encoding_stats().is_some_and(|pages| {
+            let mut data = pages
+                .iter()
+                .filter(|pages| pages.page_type == PageType::DATA_PAGE);
+            data.all(|pages| pages.encoding == Encoding::RLE_DICTIONARY)
+        });
+        chunk.dictionary_page_offset().is_some() && (read || written)
     }
 
     fn metadata(&self) -> &RowGroupMetaData {
@@ -434,18 +453,17 @@ pub(super) fn read_at(file: &File, start: u64, length: usize) -> io::Result<Byte
     Ok(bytes.into())
 }
 
-/// The chunks of one column in one row group, read at once; they lie one after the other.
+/// Chunks of a row group that lie one after the other, read at once.
 struct Chunks {
     from: u64,
     bytes: Bytes,
 }
 
 impl Chunks {
-    fn read(part: &Part, group: &RowGroupMetaData, root: usize) -> Result<Self> {
-        let schema = part.plain.parquet_schema();
+    fn read(part: &Part, group: &RowGroupMetaData, wanted: impl Fn(usize) -> bool) -> Result<Self> {
         let (mut from, mut to) = (u64::MAX, 0);
         for (leaf, chunk) in group.columns().iter().enumerate() {
-            if schema.get_column_root_idx(leaf) == root {
+            if wanted(leaf) {
                 let (start, length) = chunk.byte_range();
                 from = from.min(start);
                 to = to.max(start.saturating_add(length));

@@ -255,12 +255,14 @@ fn open(
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::{Array, AsArray};
+    use datafusion::arrow::buffer::BooleanBuffer;
     use datafusion::arrow::datatypes::{Int32Type, Int64Type, TimestampNanosecondType, UInt64Type};
     use datafusion::arrow::record_batch::RecordBatch;
     use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use wiretape_dissect::{Call, Headers, Marks, Message, Observation, Outcome, Peer, Value};
 
     use super::*;
+    use crate::calls::parts::Parts;
     use crate::calls::schema::COLUMNS;
     use crate::calls::{Names, Rows};
     use crate::dissections::MAX_WORKERS;
@@ -351,6 +353,83 @@ mod tests {
             }
         }
         assert_eq!(n, CALLS);
+        entries(&Parts::open(folder.path()).unwrap());
+    }
+
+    /// What is under one key of a map is what was sent, read by itself.
+    fn entries(parts: &Parts) {
+        let sent: Vec<Option<Headers>> = (0..CALLS)
+            .map(|n| call(n).request.map(|message| message.headers))
+            .collect();
+        for (key, every) in [
+            ("host", 1),
+            ("x-id", 1),
+            ("x-id", 997),
+            ("x-69998", 1),
+            ("x-none", 2),
+        ] {
+            let mut calls = sent.iter();
+            for group in parts.groups() {
+                let among = BooleanBuffer::collect_bool(group.rows(), |row| row % every == 0);
+                let calls = calls.by_ref().take(group.rows());
+                let expected: Vec<Option<&str>> = calls
+                    .enumerate()
+                    .filter(|(row, _)| among.value(*row))
+                    .map(|(_, sent)| {
+                        let mut fields = sent.iter().flat_map(Headers::iter);
+                        fields
+                            .find(|(name, _)| name.eq_ignore_ascii_case(key))
+                            .map(|(_, value)| value)
+                    })
+                    .collect();
+                let read = group.entry("req_headers", key, &among).unwrap();
+                let read: Vec<Option<&str>> = read.iter().collect();
+                assert_eq!(read, expected, "{key}");
+                let has = group.has_entry("req_headers", key, &among).unwrap();
+                assert!(has.iter().eq(expected.iter().map(Option::is_some)), "{key}");
+            }
+            assert!(calls.next().is_none());
+        }
+    }
+
+    #[test]
+    fn row_groups_of_a_dissection_under_way_are_closed_now_and_then_and_tell_until_when_they_are_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Arc::new(Growing::default());
+        tables.workers(2);
+        let rows = Rows::new(Arc::new(Names::new(Vec::new())), Arc::from(["n".to_owned()]));
+        let path = folder.path().join("part-0.parquet");
+        let mut part = PartWriter::create(&path, rows, 1)
+            .unwrap()
+            .growing(&tables)
+            .unwrap();
+        let at = |age| {
+            let state = tables.after(age).unwrap();
+            (state.rows("calls"), state.complete_until)
+        };
+        part.push(&[call(1)]).unwrap();
+        part.show().unwrap();
+        assert_eq!(at(None), (0, None), "it is young");
+        part.last = part.last.checked_sub(SHOWN_AFTER).unwrap();
+        part.show().unwrap();
+        // One worker is ahead of the other.
+        tables.complete(0, 20);
+        assert_eq!(at(None), (1, None));
+        tables.complete(1, 10);
+        assert_eq!(at(None), (1, Some(10)));
+        part.push(&[call(2), call(3)]).unwrap();
+        tables.complete(1, 30);
+        // It never goes back.
+        tables.complete(0, 15);
+        assert_eq!(at(None), (1, Some(20)));
+        part.last = part.last.checked_sub(SHOWN_AFTER).unwrap();
+        part.show().unwrap();
+        tables.complete(0, 40);
+        assert_eq!(at(None), (3, Some(30)));
+        // A page of an earlier state says what was complete then.
+        assert_eq!((at(Some(0)), at(Some(1))), ((0, None), (1, Some(20))));
+        part.finish().unwrap();
+        assert_eq!(tables.age(), 2, "there was nothing left to close");
     }
 
     #[test]

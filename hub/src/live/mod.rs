@@ -59,6 +59,13 @@ impl Default for Pace {
     }
 }
 
+impl Pace {
+    /// How long nothing is done after a round that took so long.
+    fn after(&self, took: Duration) -> Duration {
+        (took * self.rest).max(self.every.saturating_sub(took))
+    }
+}
+
 /// Longest wait of a question for the first round.
 const FIRST_ROUND: Duration = Duration::from_secs(10);
 
@@ -79,6 +86,8 @@ struct Inner {
     state: watch::Sender<State>,
     /// When somebody last asked.
     asked: Mutex<Instant>,
+    /// The last round that a question had for itself, while it is young.
+    lone: tokio::sync::Mutex<Option<Arc<Round>>>,
 }
 
 /// How it stands.
@@ -145,6 +154,7 @@ impl Live {
                 stopping,
                 state: watch::Sender::default(),
                 asked: Mutex::new(Instant::now()),
+                lone: tokio::sync::Mutex::default(),
             }),
         }
     }
@@ -205,6 +215,25 @@ impl Live {
             (true, Some(round), _) => Ok(round),
             (true, None, Some(error)) => Err(LiveError::Failed(error)),
             (true, None, None) => Err(LiveError::NotYet),
+        }
+    }
+}
+
+impl Live {
+    /// A round for a question, while it is off: the tapes are there all the same. Questions share it, as they would share
+    /// that of a round after the other.
+    ///
+    /// # Errors
+    /// Why it came to nothing.
+    pub async fn lone(&self) -> Result<Arc<Round>, String> {
+        // On its own, so that it is there for the next question if it takes longer than this one can wait.
+        let round = tokio::spawn(round::lone(Arc::clone(&self.inner)));
+        match tokio::time::timeout(FIRST_ROUND, round).await {
+            Ok(Ok(round)) => round,
+            Ok(Err(failed)) => Err(failed.to_string()),
+            Err(_) => {
+                Err("the tapes' last minutes are still being dissected: ask again in some seconds".to_owned())
+            }
         }
     }
 }

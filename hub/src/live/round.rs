@@ -79,14 +79,39 @@ pub(super) async fn run(inner: Arc<Inner>, running: CancellationToken) {
             }
             drop(out);
             prune(&mirror, &mut kept);
-            let rest = (took * inner.pace.rest).max(inner.pace.every.saturating_sub(took));
-            tokio::time::sleep(rest).await;
+            tokio::time::sleep(inner.pace.after(took)).await;
         }
     };
     tokio::select! {
         () = rounds => {}
         () = running.cancelled() => {}
     }
+}
+
+/// One round, unless the last one is so young that the next would not have begun either.
+pub(super) async fn lone(inner: Arc<Inner>) -> Result<Arc<Round>, String> {
+    let mut last = inner.lone.lock().await;
+    if let Some(round) = last.as_ref() {
+        return Ok(Arc::clone(round));
+    }
+    let begun = Instant::now();
+    let place = Arc::new(Place::new(inner.folder.join(uuid::Uuid::new_v4().to_string())));
+    let mirror = Mirror::new(place.join("segments"));
+    let out = Arc::new(Place::within(&place, "0"));
+    let (round, _) = round(&inner, &mirror, &out).await?;
+    let took = begun.elapsed();
+    let round = Arc::new(Round { took, ..round });
+    *last = Some(Arc::clone(&round));
+    drop(last);
+    // Who asks until then is given this one; its folder goes with whoever asks last.
+    tokio::spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(inner.pace.after(took)) => {}
+            () = inner.stopping.cancelled() => {}
+        }
+        *inner.lone.lock().await = None;
+    });
+    Ok(round)
 }
 
 /// Says how a round ended, unless it was switched off meanwhile.

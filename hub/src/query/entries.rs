@@ -35,7 +35,8 @@ impl Asked {
         let mut asked = Self::default();
         for field in filter.fields() {
             let of = |flag: Field| field == flag || field.info().protocols.contains(&flag);
-            asked.connections |= of(Field::Conn) || of(Field::TcpConn) || of(Field::UdpConn);
+            asked.connections |=
+                of(Field::Conn) || of(Field::TcpConn) || of(Field::UdpConn) || of(Field::Sctp);
             asked.flows |= of(Field::Flow) || of(Field::TcpFlow) || of(Field::UdpFlow);
         }
         asked

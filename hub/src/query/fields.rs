@@ -95,6 +95,7 @@ pub(super) fn number(field: Field) -> Expr {
         Field::ConnLocalBytes | Field::FlowLocalBytes => local("bytes"),
         Field::ConnRemotePkts | Field::FlowRemotePkts => remote("pkts"),
         Field::ConnRemoteBytes | Field::FlowRemoteBytes => remote("bytes"),
+        Field::SctpLength => col("client_bytes") + col("server_bytes"),
         Field::FlowLocalPps => connection::per_second(local("pkts")),
         Field::FlowLocalBps => connection::per_second(local("bytes")),
         Field::FlowRemotePps => connection::per_second(remote("pkts")),
@@ -117,6 +118,8 @@ pub(super) fn flag(field: Field) -> Expr {
         // Of any transport.
         Field::Conn => col("index").eq(lit(entries::CONNECTION)),
         Field::Flow => col("index").eq(lit(entries::FLOW)),
+        // There are no calls of it.
+        Field::Sctp => any(&["sctp_conn", "sctp_flow"]),
         // Of TLS over TCP, and of the TLS in QUIC.
         Field::Tlsx => any(&["tls", "quic"]),
         // Nothing is decrypted yet.

@@ -17,6 +17,8 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use wiretape_kfl::Pattern;
 
 use crate::calls::schema;
@@ -54,6 +56,38 @@ pub(super) fn matches(text: Expr, pattern: Pattern) -> Expr {
 /// A number of 64 bits as ids show it.
 pub(super) fn hex(number: Expr) -> Expr {
     call(Task::Hex, number)
+}
+
+/// What is asked of one entry of a column of maps.
+pub(super) struct OfEntry {
+    pub(super) map: String,
+    pub(super) key: String,
+    /// Its text; else, whether there is one.
+    pub(super) text: bool,
+}
+
+impl OfEntry {
+    /// Of an expression that asks nothing else.
+    pub(super) fn of(expr: &dyn PhysicalExpr) -> Option<Self> {
+        let call = expr.downcast_ref::<ScalarFunctionExpr>()?;
+        let [argument] = call.args() else {
+            return None;
+        };
+        let map = argument.downcast_ref::<Column>()?.name().to_owned();
+        let function = call.fun().inner().downcast_ref::<Function>()?;
+        let (key, text) = match &function.task {
+            Task::Entry(key) => (key.clone(), true),
+            Task::HasEntry(key) => (key.clone(), false),
+            _ => return None,
+        };
+        Some(Self { map, key, text })
+    }
+
+    /// What it is called, as a column.
+    pub(super) fn name(&self) -> String {
+        let asked = if self.text { "of" } else { "has" };
+        format!("{} {asked} {:?}", self.map, self.key)
+    }
 }
 
 fn call(task: Task, argument: Expr) -> Expr {

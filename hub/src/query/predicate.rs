@@ -8,24 +8,26 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatchOptions,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatchOptions, StringArray,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{cast, prep_null_mask_filter, take};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, Expr, Operator};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, NotExpr};
+use datafusion::physical_expr::expressions::{self, BinaryExpr, NotExpr};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::prelude::SessionContext;
 
-use crate::calls::parts::{Group, Texts, slices};
+use super::functions::OfEntry;
+use crate::calls::parts::{Group, Texts, rows_at_a_time, slices};
 use crate::calls::schema::{self, Kind};
 
 /// A condition, ready to be decided.
@@ -46,8 +48,15 @@ enum Node {
 /// What the engine decides.
 struct Leaf {
     expr: Arc<dyn PhysicalExpr>,
-    /// The columns that it takes, in the order in which it counts them.
-    columns: Vec<&'static schema::Column>,
+    /// What it takes, in the order in which it counts it.
+    takes: Vec<Taken>,
+}
+
+/// What is read of a row group.
+enum Taken {
+    Column(&'static schema::Column),
+    /// Of a column of maps, what is under one key: a filter on a header needs no other.
+    Entry(OfEntry),
 }
 
 impl Predicate {
@@ -103,16 +112,25 @@ impl Node {
         {
             return Ok(Self::Not(Box::new(Self::new(not.arg(), schema)?)));
         }
-        let names = collect_columns(expr);
+        let mut takes: Vec<Taken> = Vec::new();
+        let expr = Arc::clone(expr).transform_down(|asked| match OfEntry::of(asked.as_ref()) {
+            Some(entry) => {
+                let name = entry.name();
+                if !takes.iter().any(|taken| taken.name() == name) {
+                    takes.push(Taken::Entry(entry));
+                }
+                Ok(Transformed::yes(Arc::new(expressions::Column::new(&name, 0))))
+            }
+            None => Ok(Transformed::no(asked)),
+        })?;
+        let expr = expr.data;
+        let names = collect_columns(&expr);
         let taken = |column: &&schema::Column| names.iter().any(|taken| taken.name() == column.name);
-        let columns: Vec<_> = schema::COLUMNS.iter().filter(taken).collect();
-        let fields = columns
-            .iter()
-            .map(|column| schema.field_with_name(column.name).cloned());
-        let own = Schema::new(fields.collect::<std::result::Result<Vec<Field>, _>>()?);
+        takes.extend(schema::COLUMNS.iter().filter(taken).map(Taken::Column));
+        let own = Schema::new(takes.iter().map(|taken| taken.field(schema)).collect::<Vec<_>>());
         Ok(Self::Leaf(Leaf {
-            expr: reassign_expr_columns(Arc::clone(expr), &own)?,
-            columns,
+            expr: reassign_expr_columns(expr, &own)?,
+            takes,
         }))
     }
 
@@ -121,7 +139,7 @@ impl Node {
         match self {
             Self::All(nodes) | Self::Any(nodes) => nodes.iter().map(Self::cost).sum(),
             Self::Not(node) => node.cost(),
-            Self::Leaf(leaf) => leaf.columns.iter().map(|column| cost(column.kind)).sum(),
+            Self::Leaf(leaf) => leaf.takes.iter().map(Taken::cost).sum(),
         }
     }
 
@@ -186,10 +204,71 @@ fn cost(kind: Kind) -> u32 {
     }
 }
 
+impl Taken {
+    fn name(&self) -> String {
+        match self {
+            Self::Column(column) => column.name.to_owned(),
+            Self::Entry(entry) => entry.name(),
+        }
+    }
+
+    /// As the engine's expression sees it; `schema` is that of all columns.
+    fn field(&self, schema: &Schema) -> Field {
+        let kind = match self {
+            Self::Column(column) => schema
+                .field_with_name(column.name)
+                .map_or(DataType::Null, |field| field.data_type().clone()),
+            Self::Entry(entry) if entry.text => DataType::Utf8,
+            Self::Entry(_) => DataType::Boolean,
+        };
+        Field::new(self.name(), kind, true)
+    }
+
+    fn cost(&self) -> u32 {
+        match self {
+            Self::Column(column) => cost(column.kind),
+            Self::Entry(_) => cost(Kind::Map) / 2,
+        }
+    }
+
+    fn is_map(&self) -> bool {
+        matches!(self, Self::Column(column) if column.kind == Kind::Map)
+    }
+
+    /// Whether all of it is words of a dictionary.
+    fn has_words(&self, group: &Group) -> bool {
+        matches!(self, Self::Column(column) if column.kind != Kind::Map && group.has_words(column.name))
+    }
+
+    /// Of how many rows it may be in memory at a time.
+    fn rows_at_a_time(&self, group: &Group) -> usize {
+        match self {
+            Self::Column(column) => rows_at_a_time(std::iter::once(column.name)),
+            Self::Entry(entry) => group.rows_of_entries(&entry.map),
+        }
+    }
+
+    fn read(&self, group: &Group, texts: Texts, among: &BooleanBuffer) -> Result<ArrayRef> {
+        Ok(match self {
+            Self::Column(column) => group.read(column.name, texts, among)?,
+            // What is not there is `""`.
+            Self::Entry(entry) if entry.text => {
+                let (ends, texts, _) = group.entry(&entry.map, &entry.key, among)?.into_parts();
+                Arc::new(StringArray::try_new(ends, texts, None)?)
+            }
+            Self::Entry(entry) => {
+                let has = group.has_entry(&entry.map, &entry.key, among)?;
+                Arc::new(BooleanArray::new(has, None))
+            }
+        })
+    }
+}
+
 impl Leaf {
     fn decide(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
         let mut found = BooleanBuffer::new_unset(among.len());
-        for slice in slices(among, self.columns.iter().map(|column| column.name)) {
+        let rows = self.takes.iter().map(|taken| taken.rows_at_a_time(group)).min();
+        for slice in slices(among, rows.unwrap_or(usize::MAX)) {
             found = &found | &self.decide_slice(group, &slice)?;
         }
         Ok(found)
@@ -197,18 +276,15 @@ impl Leaf {
 
     fn decide_slice(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
         let rows = among.count_set_bits();
-        // Maps of which one is chosen have to be laid out alike.
-        let maps = self.columns.iter().filter(|column| column.kind == Kind::Map);
-        let texts = if maps.count() > 1 {
-            Texts::Plain
-        } else {
-            Texts::Words
-        };
-        let arrays: Vec<ArrayRef> = self
-            .columns
-            .iter()
-            .map(|column| group.read(column.name, texts, among))
-            .collect::<Result<_>>()?;
+        // Maps of which one is chosen have to be laid out alike; words are worth their numbers if there is nothing else.
+        let alone = self.takes.iter().filter(|taken| taken.is_map()).count() < 2;
+        let words = self.takes.iter().all(|taken| taken.has_words(group));
+        let arrays = self.takes.iter().map(|taken| {
+            let by_number = if taken.is_map() { alone } else { words };
+            let texts = if by_number { Texts::Words } else { Texts::Plain };
+            taken.read(group, texts, among)
+        });
+        let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
         let decided = match Words::of(&arrays, rows) {
             Some(words) => words.decided(|arrays, count| self.evaluate(arrays, count))?,
             None => self.evaluate(arrays, rows)?,
@@ -227,12 +303,14 @@ impl Leaf {
     fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanBuffer> {
         let mut fields = Vec::new();
         let mut columns = Vec::new();
-        for (column, array) in self.columns.iter().zip(arrays) {
-            let array = match array.data_type() {
-                DataType::Dictionary(..) | DataType::Utf8 => cast(&array, &DataType::Utf8View)?,
+        for (taken, array) in self.takes.iter().zip(arrays) {
+            let array = match (taken, array.data_type()) {
+                (Taken::Column(_), DataType::Dictionary(..) | DataType::Utf8) => {
+                    cast(&array, &DataType::Utf8View)?
+                }
                 _ => array,
             };
-            fields.push(Field::new(column.name, array.data_type().clone(), true));
+            fields.push(Field::new(taken.name(), array.data_type().clone(), true));
             columns.push(array);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -22,7 +22,7 @@ use wiretape_tape::Nanos;
 use super::functions::Maps;
 use super::predicate::Predicate;
 use super::{Database, QueryError};
-use crate::calls::parts::{Group, Texts as Layout, slices};
+use crate::calls::parts::{Group, Texts as Layout, rows_at_a_time, slices};
 
 /// What takes in batches.
 pub(super) trait Fold: Send + 'static {
@@ -42,7 +42,7 @@ pub(super) async fn fold<S: Fold>(
 ) -> Result<Vec<S>, QueryError> {
     let columns = columns.to_vec();
     matching(db, condition, state, move |state, _, group, matching| {
-        for slice in slices(matching, columns.iter().copied()) {
+        for slice in slices(matching, rows_at_a_time(columns.iter().copied())) {
             state.take(&batch(group, &columns, Layout::Words, &slice)?)?;
         }
         Ok(())

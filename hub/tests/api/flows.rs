@@ -1,5 +1,7 @@
 //! Flows, and the names of their ends, over HTTP and as tools.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 use wiretape_dissect::testing::{Chat, Talk, Who};
 
@@ -128,25 +130,64 @@ async fn flows_by_filter_and_added_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_db_flows_are_of_the_newest_dissection_and_say_so() {
+async fn without_a_db_flows_are_those_of_the_last_minutes() {
+    let (client, server) = shop(20, 10, 64 << 20).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    let ask = &hub.client;
+    // No snapshot, no dissection, and live dissection is off.
+    let now = ask.get("/mcp/flows").await;
+    assert_eq!(now["db"], "@live", "{now}");
+    assert_eq!(now["live"]["nodes"], json!(["node-1", "node-2"]));
+    assert!(now["live"]["lone"].is_string() && now["live"]["age_ms"].is_u64());
+    let summary = ask.get("/mcp/flows/summary").await;
+    let tool = ask.post("/mcp/tools/list_l4_flows", json!({})).await;
+    assert_eq!(tool["coverage"]["calls"], 20, "{tool}");
+    assert_eq!(ask.get("/mcp/dissection").await["enabled"], false);
+
+    // They are what a snapshot of the same packets shows.
+    ask.snapshot(json!({ "name": "incident" })).await;
+    ask.dissect("incident", "all").await;
+    let then = ask.get("/mcp/flows?db=incident/all").await;
+    assert_eq!(now["flows"], then["flows"]);
+    assert_eq!((&now["total"], &tool["total"]), (&then["total"], &then["total"]));
+    let whole = ask.get("/mcp/flows/summary?db=incident/all").await;
+    for counted in [
+        "total_flows",
+        "total_bytes",
+        "total_pkts",
+        "unique_clients",
+        "by_namespace",
+    ] {
+        assert_eq!(summary[counted], whole[counted], "{counted}");
+    }
+    assert_eq!(then["live"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_db_and_a_tape_flows_are_of_the_newest_dissection_and_say_so() {
     let hub = TestHub::start(&[]).await;
     for path in ["/mcp/flows", "/mcp/flows/summary"] {
         let (status, answer) = hub.client.ask("GET", path, None).await;
         let told = answer["error"].as_str().unwrap_or_default();
         assert!(
-            status == 404 && told.contains("none is completed yet"),
+            status == 404
+                && told.contains("no dissection is completed yet")
+                && told.contains("knows no agents"),
             "{answer}"
         );
     }
-    let (hub, _client, _server) = dissected().await;
+    let (hub, client, server) = dissected().await;
     let ask = &hub.client;
     ask.dissect("incident", "again").await;
+    for node in [&client, &server] {
+        node.faults.refuse.store(true, Ordering::Relaxed);
+    }
     let answer = ask.get("/mcp/flows/summary").await;
     assert_eq!(answer["db"], "incident/again");
     assert!(
         answer["warnings"][0]
             .as_str()
-            .is_some_and(|told| told.contains("these are the flows of `incident/again`")),
+            .is_some_and(|told| told.contains("these are those of `incident/again`")),
         "{answer}"
     );
     for tool in ["list_l4_flows", "get_l4_flow_summary"] {

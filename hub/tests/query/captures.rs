@@ -95,9 +95,14 @@ pub async fn ask(db: &Database, kfl: &str) -> CallsPage {
 
 /// Every call with every column, by page.
 pub async fn everything(db: &Database) -> Vec<Value> {
+    in_pages(db, 7).await
+}
+
+/// The same in pages of so many.
+pub async fn in_pages(db: &Database, limit: i64) -> Vec<Value> {
     let mut query = CallsQuery {
         format: Format::Raw,
-        limit: Some(7),
+        limit: Some(limit),
         ..CallsQuery::default()
     };
     let mut all = Vec::new();

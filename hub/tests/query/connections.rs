@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use wiretape_dissect::testing::{Chat, Talk, Who};
-use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, Format};
+use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, FlowsQuery, Format};
 
 use crate::captures::{SECOND, START, ask, dissect, dissect_packets, mixed, talk, tape};
 
@@ -66,6 +66,66 @@ async fn filters_give_what_they_name() {
     ] {
         assert_eq!(total(&db, kfl).await, expected, "{kfl}");
     }
+}
+
+#[tokio::test]
+async fn connections_of_sctp_are_asked_for_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut chat = Chat::new("10.0.0.1:36412", "10.0.0.4:3868", START);
+    chat.ask(b"an INIT, as far as anybody reads it")
+        .answer(b"and its answer");
+    for packet in &mut chat.packets {
+        // The number of the protocol in the head of IPv4. The ports stand where those of UDP do.
+        packet.data[9] = 132;
+    }
+    let db = dissect_packets(dir.path(), &mixed([chat.packets]));
+    for (kfl, expected) in [
+        ("sctp", 1),
+        ("sctp and dst.port == 3868 and conn_local_pkts == 1", 1),
+        ("sctp_length > 50 and sctp_length < 200", 1),
+        ("sctp_length == 0", 0),
+        ("flow and sctp", 1),
+        ("conn and not sctp", 0),
+        ("udp_conn or tcp_conn", 0),
+        (r#"sctp_chunk_type == "" "#, 1),
+    ] {
+        assert_eq!(total(&db, kfl).await, expected, "{kfl}");
+    }
+    assert_eq!(ask(&db, "sctp").await.calls[0]["proto"], "sctp_conn");
+}
+
+#[tokio::test]
+async fn handshakes_of_a_flow_are_told_as_each_end_saw_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let talks: Vec<Talk> = (0..10_u64)
+        .map(|n| {
+            talk(
+                &format!("10.0.0.1:{}", 40_000 + n),
+                "10.0.0.2:80",
+                START + n * SECOND,
+                1,
+            )
+        })
+        .collect();
+    let at_client = mixed(talks.iter().map(|talk| talk.seen_by(Who::Client, 0, 0)));
+    // SYN after SYN was under way 100 µs longer: the server saw that much less of the 2 ms.
+    let at_server = mixed(talks.iter().zip(1..).map(|(talk, late)| {
+        let mut packets = talk.seen_by(Who::Server, 0, 0);
+        packets[0].ts += late * 100_000;
+        packets
+    }));
+    let tapes = vec![
+        tape(dir.path(), "node-1", &at_client),
+        tape(dir.path(), "node-2", &at_server),
+    ];
+    let db = dissect(dir.path(), tapes, Vec::new()).1;
+    let page = query::flows(&db, &FlowsQuery::default()).await.unwrap();
+    assert_eq!(page.total, 1);
+    let percentiles = |side: &str| {
+        ["p50", "p90", "p99"].map(|rank| page.flows[0][side][format!("tcp_handshake_{rank}_us")].as_u64())
+    };
+    assert_eq!(percentiles("client_stats"), [Some(2000); 3]);
+    assert_eq!(percentiles("server_stats"), [Some(1400), Some(1800), Some(1900)]);
 }
 
 #[tokio::test]

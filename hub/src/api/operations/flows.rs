@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::calls::{Opened, format, open, scope, scope_span};
 use super::stats::max_bytes;
-use super::{DISSECTION, SNAPSHOT};
+use super::{DISSECTION, SNAPSHOT, live};
 use crate::api::param::words;
 use crate::api::params::Params;
 use crate::api::{ApiError, App};
@@ -45,9 +45,9 @@ pub async fn list(app: &App, params: &mut Params) -> Result<Value, ApiError> {
         max_bytes: max_bytes.or_else(|| limit.is_none().then_some(ANSWER_BYTES)),
         ..matching(params)?
     };
-    let (opened, warning) = open_or_newest(app, params).await?;
-    let mut answer = super::json(query::flows(&opened.database, &question).await?)?;
-    tell(&mut answer, &opened, &question, warning);
+    let asked = open_or_now(app, params).await?;
+    let mut answer = super::json(query::flows(&asked.opened.database, &question).await?)?;
+    asked.tell(&mut answer, &question);
     Ok(answer)
 }
 
@@ -57,9 +57,9 @@ pub async fn summary(app: &App, params: &mut Params) -> Result<Value, ApiError> 
         format: Format::Compact,
         ..matching(params)?
     };
-    let (opened, warning) = open_or_newest(app, params).await?;
-    let mut answer = query::flows_summary(&opened.database, &question).await?;
-    tell(&mut answer, &opened, &question, warning);
+    let asked = open_or_now(app, params).await?;
+    let mut answer = query::flows_summary(&asked.opened.database, &question).await?;
+    asked.tell(&mut answer, &question);
     Ok(answer)
 }
 
@@ -89,40 +89,75 @@ pub(super) fn address(text: &str) -> Result<String, ApiError> {
     Ok(address.to_canonical().to_string())
 }
 
-/// The dissection that is named. Without a name the flows of the cluster as it is now are meant; the nearest to them is
-/// the dissection that was completed last, and the answer must say that it is that.
-async fn open_or_newest(app: &App, params: &mut Params) -> Result<(Opened, Option<String>), ApiError> {
-    if params.has(&["db"]) || params.has(SNAPSHOT) || params.has(DISSECTION) {
-        return Ok((open(app, params).await?, None));
+/// What flows are asked of.
+struct Source {
+    opened: Opened,
+    /// Of which moment it is, if it was dissected for this question.
+    live: Option<Value>,
+    warning: Option<String>,
+}
+
+impl From<Opened> for Source {
+    fn from(opened: Opened) -> Self {
+        Self {
+            opened,
+            live: None,
+            warning: None,
+        }
     }
-    if app.hub.live.state().enabled() {
-        return Ok((open(app, params).await?, None));
+}
+
+/// The dissection that is named. Without a name the flows of the cluster as it is now are meant: its tapes' last minutes,
+/// which are recorded whether or not live dissection is on. Where there is no tape, the nearest to them is the dissection
+/// that was completed last, and the answer must say that it is that.
+async fn open_or_now(app: &App, params: &mut Params) -> Result<Source, ApiError> {
+    let named = params.has(&["db"]) || params.has(SNAPSHOT) || params.has(DISSECTION);
+    if named || app.hub.live.state().enabled() {
+        return Ok(open(app, params).await?.into());
     }
+    let why = match live::open_lone(app).await {
+        Ok((opened, told)) => {
+            params.opened = Some(opened.clone());
+            return Ok(Source {
+                live: Some(told),
+                ..opened.into()
+            });
+        }
+        Err(why) => why,
+    };
     let jobs = app.hub.jobs.list(None).await?;
     let completed = jobs
         .iter()
         .filter(|job| job.record.status == JobStatus::Completed);
     let Some(newest) = completed.max_by_key(|job| job.record.created_at) else {
-        return Err(ApiError::not_found(
-            "flows come from a dissection, and none is completed yet: POST /mcp/snapshots cuts a window, POST \
-             /mcp/dissections dissects it",
-        ));
+        return Err(ApiError::not_found(format!(
+            "there are no live flows ({why}), and no dissection is completed yet: POST /mcp/snapshots cuts a window, POST \
+             /mcp/dissections dissects it"
+        )));
     };
     let db = newest.db();
     params.give("db", json!(db));
     let warning = format!(
-        "no db is named: these are the flows of `{db}`, which was dissected last, not those of the cluster as it is now; \
-         take a new snapshot for these"
+        "no db is named, and there are no live flows ({why}): these are those of `{db}`, which was dissected last, not of \
+         the cluster as it is now"
     );
-    Ok((open(app, params).await?, Some(warning)))
+    Ok(Source {
+        warning: Some(warning),
+        ..open(app, params).await?.into()
+    })
 }
 
-fn tell(answer: &mut Value, opened: &Opened, question: &FlowsQuery, warning: Option<String>) {
-    opened.tell(scope_span(&question.scope), answer);
-    if let Some(warning) = warning {
-        match &mut answer["warnings"] {
-            Value::Array(warnings) => warnings.insert(0, json!(warning)),
-            none => *none = json!([warning]),
+impl Source {
+    fn tell(self, answer: &mut Value, question: &FlowsQuery) {
+        self.opened.tell(scope_span(&question.scope), answer);
+        if let Some(live) = self.live {
+            answer["live"] = live;
+        }
+        if let Some(warning) = self.warning {
+            match &mut answer["warnings"] {
+                Value::Array(warnings) => warnings.insert(0, json!(warning)),
+                none => *none = json!([warning]),
+            }
         }
     }
 }

@@ -54,12 +54,27 @@ pub async fn disable(app: &App, _: &mut Params) -> Result<Value, ApiError> {
 /// The last round, opened for questions.
 pub(super) async fn open(app: &App) -> Result<Opened, ApiError> {
     let round = app.hub.live.latest().await?;
-    Ok(Opened {
+    Ok(opened(&round))
+}
+
+/// A round for a question that is asked while it is off, and what to tell of it.
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn open_lone(app: &App) -> Result<(Opened, Value), String> {
+    let round = app.hub.live.lone().await?;
+    let mut told = latest(&round);
+    told["lone"] = json!("live dissection is off: the tapes' last minutes were dissected for this question");
+    Ok((opened(&round), told))
+}
+
+fn opened(round: &Round) -> Opened {
+    Opened {
         db: LIVE_DB.to_owned(),
         snapshot: None,
         database: round.database.clone(),
         progress: None,
-    })
+    }
 }
 
 /// The database of the last round, as lists of databases show it; none while it is off.

@@ -112,7 +112,7 @@ pub(super) const SQL: &[Param] = &[
 /// What flows are chosen by.
 pub(super) const FLOWS_OF: Param = text(
     "db",
-    "the dissection asked: <snapshot>/<dissection>; live ones, else the one completed last, when not given",
+    "the dissection asked: <snapshot>/<dissection>; when not given, live ones, else the one completed last",
 )
 .or(SPELT_DB);
 pub(super) const L4PROTO: Param = text("l4proto", "tcp or udp; both when not given").or(&["proto"]);

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read};
 
 use bytes::Bytes;
-use datafusion::parquet::basic::{Compression, Encoding};
+use datafusion::parquet::basic::{Compression, Encoding, PageType};
 use datafusion::parquet::column::page::{CompressedPage, Page, PageWriteSpec, PageWriter};
 use datafusion::parquet::column::writer::ColumnCloseResult;
 use datafusion::parquet::errors::{ParquetError, Result};
-use datafusion::parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder};
+use datafusion::parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder, PageEncodingStats};
 use datafusion::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use datafusion::parquet::file::reader::{ChunkReader, Length};
 use datafusion::parquet::file::statistics::Statistics;
@@ -50,8 +50,8 @@ pub(super) struct Chunk {
     used: usize,
     /// Bytes of these.
     bytes: usize,
-    /// How the pages are encoded, and their levels.
-    encodings: Vec<Encoding>,
+    /// How many pages are encoded how: a reader tells by it whether all words are in the dictionary.
+    encodings: Vec<PageEncodingStats>,
     rows: u64,
     /// Levels, or values where there are no levels.
     values: i64,
@@ -94,7 +94,7 @@ impl Chunk {
             pages: Vec::new(),
             used: 0,
             bytes: 0,
-            encodings: vec![Encoding::RLE],
+            encodings: Vec::new(),
             rows: 0,
             values: 0,
             uncompressed: 0,
@@ -128,13 +128,24 @@ impl Chunk {
                 self.rows += rows as u64;
                 self.values += values as i64;
                 self.uncompressed += spec.uncompressed_size;
-                if !self.encodings.contains(&encoding) {
-                    self.encodings.push(encoding);
-                }
+                self.count(PageType::DATA_PAGE, encoding);
             }
             Err(error) => {
                 self.failed.get_or_insert(error);
             }
+        }
+    }
+
+    fn count(&mut self, page_type: PageType, encoding: Encoding) {
+        let alike =
+            |pages: &&mut PageEncodingStats| (pages.page_type, pages.encoding) == (page_type, encoding);
+        match self.encodings.iter_mut().find(alike) {
+            Some(pages) => pages.count += 1,
+            None => self.encodings.push(PageEncodingStats {
+                page_type,
+                encoding,
+                count: 1,
+            }),
         }
     }
 
@@ -162,9 +173,7 @@ impl Chunk {
                 is_sorted: false,
             };
             self.uncompressed += write(page, body.len(), &mut dictionary)?.uncompressed_size;
-            if !self.encodings.contains(&Encoding::PLAIN) {
-                self.encodings.push(Encoding::PLAIN);
-            }
+            self.count(PageType::DICTIONARY_PAGE, Encoding::PLAIN);
         }
         let mut offsets = OffsetIndexBuilder::new();
         let mut offset = dictionary.len();
@@ -178,9 +187,13 @@ impl Chunk {
             offsets.append_offset_and_size(offset as i64, page.bytes.len() as i32);
             offset += page.bytes.len();
         }
+        let encodings = std::mem::take(&mut self.encodings);
+        // Levels are runs.
+        let all = std::iter::once(Encoding::RLE).chain(encodings.iter().map(|pages| pages.encoding));
         let mut metadata = ColumnChunkMetaData::builder(column)
             .set_compression(self.codec)
-            .set_encodings(std::mem::replace(&mut self.encodings, vec![Encoding::RLE]))
+            .set_encodings(all.collect())
+            .set_page_encoding_stats(encodings)
             .set_total_compressed_size(offset as i64)
             .set_total_uncompressed_size(std::mem::take(&mut self.uncompressed) as i64)
             .set_num_values(std::mem::take(&mut self.values))

@@ -56,7 +56,7 @@ pub(super) static TOOLS: &[Tool] = &[
         title: "List flows",
         description: "Who talks to whom over TCP and UDP, whether or not the protocol is dissected: packets, bytes and rates \
             of both sides, and how long TCP handshakes took (µs: under 1000 is excellent, over 100000 high). Of a \
-            dissection; the one that was completed last when none is named.",
+            dissection; live ones when none is named and there is none or more than one.",
         params: &[
             text("ns", "Only flows with an end in this namespace"),
             text("pod", "Only flows with an end in a pod with this in its name"),
@@ -107,7 +107,7 @@ pub(super) static TOOLS: &[Tool] = &[
         name: "get_l4_flow_summary",
         title: "Flows in short",
         description: "All flows in a few numbers: how many, bytes, packets, the pairs of peers with most of them, namespaces \
-            and what passes between them. Of a dissection; the one that was completed last when none is named.",
+            and what passes between them. Of a dissection; live ones when none is named and there is none or more than one.",
         params: &[KFL, START, END, DB, OF_SNAPSHOT],
         gives: &[
             always("total_flows", "integer", "Flows of TCP and UDP"),
