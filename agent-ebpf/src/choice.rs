@@ -312,7 +312,7 @@ impl Lately {
         let passed = if passed < LONGEST { passed } else { LONGEST };
         let left = self
             .debt
-            .saturating_sub((passed >> (BULK_TICK - 10)) * u64::from(rate) >> 10);
+            .saturating_sub(((passed >> (BULK_TICK - 10)) * u64::from(rate)) >> 10);
         if self.spent != 0 && left > burst / 2 {
             return None;
         }

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::agent::{Agent, PATIENCE};
+use common::agent::{Agent, patience};
 use common::packets::{self, RST, Recorded};
 use common::places::{LEFT, Link, RIGHT, cgroup_id};
 use common::scene::Scene;
@@ -202,7 +202,7 @@ impl Dump {
             file: file.to_owned(),
         };
         // It writes the file's head once it listens.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while !std::fs::metadata(&dump.file).is_ok_and(|file| file.len() >= 24) {
             assert!(Instant::now() < deadline, "tcpdump does not begin");
             thread::sleep(Duration::from_millis(20));

@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -45,6 +47,15 @@ Examples:
   wiretape-hub import capture.pcapng --name incident-001 --data /var/lib/wiretape
   wiretape-hub mcp capture.pcapng
   wiretape-hub kfl check 'response.status >= 500 and path startsWith \"/cart\"'";
+
+/// Options of the allocator for a process that stays (<https://microsoft.github.io/mimalloc/environment.html>). It gives
+/// back what is free only while it is asked for memory, and looks for it seldom; so it looks a hundred times as often, and
+/// takes what has been free for a millisecond, and what a thread that ends leaves behind.
+const ALLOCATOR: [(&str, &str); 3] = [
+    ("MIMALLOC_GENERIC_COLLECT", "100"),
+    ("MIMALLOC_PURGE_DELAY", "1"),
+    ("MIMALLOC_ABANDONED_PAGE_PURGE", "1"),
+];
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -221,6 +232,9 @@ struct ImportArgs {
 /// Does what the command line says.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     log(&cli.log)?;
+    if matches!(cli.command, Command::Serve(_) | Command::Mcp(_)) {
+        give_memory_back();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -242,6 +256,26 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Has the allocator give back what questions needed, by starting the program over, once, with its options set: it reads
+/// them when a process begins, and from nowhere else. What somebody has set stays.
+fn give_memory_back() {
+    let set = |name: &str| std::env::var_os(name).is_some();
+    if ALLOCATOR.iter().all(|(name, _)| set(name)) {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let error = process::Command::new(program)
+        .arg0(name)
+        .args(arguments)
+        .envs(ALLOCATOR.into_iter().filter(|(name, _)| !set(name)))
+        .exec();
+    tracing::warn!(%error, "memory that questions needed is kept for the next ones");
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {

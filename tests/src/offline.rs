@@ -12,12 +12,14 @@ use crate::binaries;
 use crate::investigation::Voice;
 
 /// When the first packet was sent, in nanoseconds since 1970: 2023-11-14, by no clock, so that every run is the same.
-const BEGAN: u64 = 1_700_000_000_000_000_000;
+pub const BEGAN: u64 = 1_700_000_000_000_000_000;
 /// From one packet to the next.
 const STEP: u64 = 5_000_000;
 
-const CLIENT: [u8; 4] = [10, 77, 1, 11];
-const SERVER: [u8; 4] = [10, 77, 2, 11];
+/// Address of who asks.
+pub const CLIENT: [u8; 4] = [10, 77, 1, 11];
+/// Address of who answers.
+pub const SERVER: [u8; 4] = [10, 77, 2, 11];
 const CLIENT_PORT: u16 = 40_000;
 const SERVER_PORT: u16 = 8080;
 /// Sequence numbers of both ends begin here.
@@ -38,7 +40,7 @@ const EXCHANGES: [(&str, &str); 3] = [
 /// # Errors
 /// The file cannot be written, or the hub's program fails.
 pub fn show(path: &Path, voice: Voice) -> anyhow::Result<()> {
-    write(path, 1).with_context(|| format!("cannot write {}", path.display()))?;
+    write(path, BEGAN, 1, None).with_context(|| format!("cannot write {}", path.display()))?;
     let hub = binaries::find("wiretape-hub")?;
     for filter in [None, Some("response.status >= 500")] {
         let mut dissect = Command::new(&hub);
@@ -65,13 +67,16 @@ pub fn show(path: &Path, voice: Voice) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the capture: the exchanges, so many times, with the handshake before them.
+/// Writes the capture: the exchanges, so many times, with the handshake before them, as it is seen by one of both, or by
+/// neither.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(path: &Path, times: usize) -> anyhow::Result<()> {
+pub fn write(path: &Path, began: u64, times: usize, seen_by: Option<Side>) -> anyhow::Result<()> {
     let mut talk = Talk {
         capture: Export::new(File::create(path)?, ExportFormat::Pcapng, "wiretape demo"),
+        began,
+        seen_by,
         packets: 0,
         seqs: [FIRST_SEQ; 2],
     };
@@ -88,15 +93,20 @@ pub fn write(path: &Path, times: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-enum Side {
+/// One end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who asks.
     Client,
+    /// Who answers.
     Server,
 }
 
 /// One connection, packet by packet.
 struct Talk {
     capture: Export<File>,
+    began: u64,
+    seen_by: Option<Side>,
     packets: u64,
     /// What comes next of the client, and of the server.
     seqs: [u32; 2],
@@ -133,12 +143,16 @@ impl Talk {
         *seq = seq.wrapping_add(u32::try_from(payload.len())? + u32::from(syn));
         let len = u32::try_from(data.len())?;
         let meta = PacketMeta {
-            ts: BEGAN + self.packets * STEP,
+            ts: self.began + self.packets * STEP,
             data: 0..len,
             orig_len: len,
             link: LinkType::RAW,
             interface: 0,
-            direction: Direction::Unknown,
+            direction: match self.seen_by {
+                None => Direction::Unknown,
+                Some(seen_by) if seen_by == side => Direction::Out,
+                Some(_) => Direction::In,
+            },
             cgroup: 0,
             cookie: 0,
             at: 0,

@@ -172,6 +172,21 @@ fn parse_ldd(text: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Copies a program to a path below `root`, stripped, and what it is linked with.
+pub fn put_with_libraries(program: &Path, root: &Path, path: &Path) -> Result<()> {
+    let inside = root.join(path.strip_prefix("/").unwrap_or(path));
+    put(program, &inside, 0o755)?;
+    programs::finish(Command::new("strip").arg("--strip-debug").arg(&inside))?;
+    // One that is linked with nothing is none that `ldd` reads.
+    for library in libraries(program).unwrap_or_default() {
+        let inside = root.join(library.strip_prefix("/").unwrap_or(&library));
+        if !inside.exists() {
+            put(&library, &inside, 0o755)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies a file, with the folders above it.
 pub fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
     make_parent(to)?;

@@ -2,9 +2,11 @@
 //!
 //! `cargo xtask help` lists the commands.
 
+mod again;
 mod check;
 mod deb;
 mod dist;
+mod kernels;
 mod manifests;
 mod new_protocol;
 mod programs;
@@ -55,6 +57,9 @@ enum Command {
         args: Vec<String>,
     },
     /// Set up, build, and run every test
+    ///
+    /// Tests that failed among all others (five at most) are run once more by themselves: what then passes is named at
+    /// the end, what fails again has failed.
     Test {
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -86,6 +91,8 @@ enum Command {
     },
     /// Build the agent and the hub as they are shipped: the root of an image and a Debian package of each
     Dist(dist::Wanted),
+    /// Boot Debian's kernels (5.10, 6.1, 6.12) in an emulator, and run the agent's doctor and its tests on each
+    Kernels(kernels::Wanted),
     /// Render the chart in deploy/helm to plain manifests
     Manifests {
         /// Change nothing, and fail where a file is not what the chart makes
@@ -115,6 +122,7 @@ fn main() -> Result<()> {
         },
         Command::Fuzz { args } => programs::fuzz(&args),
         Command::Dist(wanted) => dist::run(&wanted),
+        Command::Kernels(wanted) => kernels::run(&wanted),
         Command::Manifests { check } => manifests::run(check),
         Command::NewProtocol { name } => new_protocol::run(&name),
         Command::Check { clippy } => check::run(clippy),

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{check, rootless, setup};
+use crate::{again, check, rootless, setup};
 
 /// Crates whose tests also run unoptimised: they read what anybody may send, and only there does arithmetic that
 /// overflows panic.
@@ -24,11 +24,14 @@ pub fn test(args: &[String]) -> Result<()> {
     setup::run()?;
     check::run(false)?;
     build()?;
-    let mut cores = cargo(&["test"]);
-    for core in CORES {
-        cores.args(["--package", core]);
-    }
-    finish(cores.arg("--").args(args))?;
+    let cores = || {
+        let mut cores = cargo(&["test"]);
+        for core in CORES {
+            cores.args(["--package", core]);
+        }
+        cores
+    };
+    again::run(cores, args, |command| command)?;
     test_all(args)?;
     // They are no tests with names: one that is looked for by name is not among them.
     if args.is_empty() {
@@ -39,21 +42,20 @@ pub fn test(args: &[String]) -> Result<()> {
 
 /// Runs the tests of all packages, in a user namespace where that is needed.
 fn test_all(args: &[String]) -> Result<()> {
-    let mut all = cargo(&["test", "--release", "--no-fail-fast", "--"]);
-    all.args(args);
+    let all = || cargo(&["test", "--release"]);
     if setup::is_root() {
-        return finish(&mut all);
+        return again::run(all, args, |command| command);
     }
     match rootless::refusal() {
         None => {
             eprintln!(
                 "not root: the tests run in a user namespace, and those of eBPF and cgroups say so and are left out"
             );
-            finish(&mut rootless::inside(&all))
+            again::run(all, args, |command| rootless::inside(&command))
         }
         Some(why) => {
             eprintln!("not root, and no user namespace ({why}): tests that record say so and are left out");
-            finish(&mut all)
+            again::run(all, args, |command| command)
         }
     }
 }

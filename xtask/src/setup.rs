@@ -361,6 +361,26 @@ pub fn helm() -> Result<PathBuf> {
     Ok(HELM.python())
 }
 
+/// What `kernels` needs: installed if it is not there.
+pub fn emulator() -> Result<()> {
+    meet(&[Need {
+        what: "qemu, cpio, xz, busybox (to boot other kernels)",
+        met: || {
+            ["qemu-system-x86_64", "cpio", "xz", "busybox"]
+                .into_iter()
+                .all(has_program)
+        },
+        meet: Meet::Packages(&["qemu-system-x86", "cpio", "xz-utils", "busybox-static"]),
+    }])
+}
+
+/// Where a program of this machine is.
+pub fn program(name: &str) -> Option<PathBuf> {
+    folders()
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
 /// apt-get, with one `update` for all installs.
 #[derive(Default)]
 struct Apt {
@@ -399,11 +419,14 @@ fn succeeds(command: &mut Command) -> bool {
 }
 
 fn has_program(name: &str) -> bool {
+    program(name).is_some()
+}
+
+fn folders() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let listed: Vec<PathBuf> = std::env::split_paths(&path).collect();
     // Debian keeps servers in folders that a user's PATH may lack.
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|folder| folder.join(name).is_file())
+    listed.into_iter().chain(["/usr/sbin".into(), "/sbin".into()])
 }
 
 /// A program that `cargo install` put where it puts them, or anywhere on the PATH.

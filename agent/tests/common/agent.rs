@@ -16,8 +16,13 @@ use wiretape_tape::{Boundaries, Chunk, Cut, Event};
 
 use super::packets::{self, Recorded};
 
-/// No test waits longer than this for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// No test waits longer than this for anything: 20 seconds, so many times as `WIRETAPE_PATIENCE` says where a machine is slow.
+pub fn patience() -> Duration {
+    let times = std::env::var("WIRETAPE_PATIENCE").ok();
+    20 * times.map_or(Duration::from_secs(1), |times| {
+        Duration::from_secs(times.parse().expect("WIRETAPE_PATIENCE is a number"))
+    })
+}
 
 /// An agent, stopped when dropped.
 pub struct Agent {
@@ -176,7 +181,7 @@ impl Agent {
 
     /// Waits for a line of the log; gives what follows `text` in it.
     pub fn logged(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self
@@ -242,7 +247,7 @@ impl Agent {
     /// One request; status, head and body of its answer.
     pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address).expect("the agent listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.set_read_timeout(Some(patience())).expect("set");
         let headers = format!(
             "Host: agent\r\nConnection: close\r\nContent-Length: {}\r\n{headers}",
             body.len()
@@ -314,7 +319,7 @@ impl Agent {
 
     /// Every packet that was seen is on the tape, left out, or counted as lost; gives how many were seen and lost.
     pub fn accounts(&self) -> (u64, u64) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             // The counters are read once a second.
             thread::sleep(Duration::from_millis(1100));
@@ -348,7 +353,7 @@ impl Agent {
 
     /// Waits until something is so.
     pub fn wait_for(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while !is_so(self) {
             assert!(Instant::now() < deadline, "waited in vain for {what}");
             thread::sleep(Duration::from_millis(50));
@@ -358,7 +363,7 @@ impl Agent {
     /// Waits until all that the kernel has seen is on the tape, or counted as lost; gives how many packets
     /// were seen.
     pub fn settle(&self) -> u64 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         let mut last = None;
         loop {
             let seen = self.metric("wiretape_agent_seen_total");
@@ -430,7 +435,7 @@ impl Drop for Agent {
         }
         // By itself it removes its cgroup.
         let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
         }

@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 use std::io::Write;
+use std::path::Path;
+use std::process::Command;
 
 pub mod agent;
 pub mod packets;
@@ -27,11 +29,39 @@ pub fn cannot_record() -> bool {
     } else {
         None
     };
-    if let Some(missing) = missing {
-        // Past the test harness, which holds back what a passing test prints. Without a standard error there is
-        // nobody to hear it.
-        let line = format!("SKIPPED: this test needs {missing}\n");
-        let _ = std::io::stderr().write_all(line.as_bytes());
+    missing.is_some_and(skipped)
+}
+
+/// Says why a test cannot run on a kernel older than this, if this one is.
+pub fn is_older_than(major: u32, minor: u32, why: &str) -> bool {
+    let system = nix::sys::utsname::uname().expect("the kernel says what it is");
+    let release = system.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version < (major, minor) && skipped(&format!("Linux {major}.{minor}, {why}"))
+}
+
+/// Builds a program or library in C. Rust needs a linker, so that there is a compiler wherever tests are built; where they are
+/// only run, there need not be.
+pub fn compile(source: &str, flags: &[&str], to: &Path) -> bool {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
+    let mut compiler = Command::new("cc");
+    match compiler
+        .args(["-O1", "-o"])
+        .arg(to)
+        .arg(&source)
+        .args(flags)
+        .status()
+    {
+        Ok(status) => assert!(status.success(), "{} is built", source.display()),
+        Err(_) => return !skipped("cc"),
     }
-    missing.is_some()
+    true
+}
+
+/// Past the test harness, which holds back what a passing test prints. Without a standard error there is nobody to hear it.
+fn skipped(missing: &str) -> bool {
+    let line = format!("SKIPPED: this test needs {missing}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    true
 }

@@ -95,6 +95,11 @@ impl Recorded {
         self.protocol().is_some() && u16::from_be_bytes([self.data[6], self.data[7]]) & 0x3fff != 0
     }
 
+    /// Whether all of it was recorded.
+    pub fn is_whole(&self) -> bool {
+        self.data.len() == self.orig_len as usize
+    }
+
     /// The TCP segment in an IPv4 packet.
     pub fn segment(&self) -> Option<Segment> {
         if self.protocol()? != 6 {

@@ -93,7 +93,7 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
 
 /// The body of the test [`ENTRY`]: does what [`ROLE`] says, if it is set.
 ///
-/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `visit
+/// Roles: `exchange BYTES` (both ends of one connection over loopback), `serve PORT` (for `visit`), `bind PORT` (takes datagrams in and reads none), `visit
 /// ADDR BYTES COUNT` (connections one after the other), `knock ADDR` (where nobody listens), `leave ADDR`
 /// (goes before the server does), `hang-up ADDR` (with bytes unread), `datagram ADDR BYTES` (one, to nobody),
 /// `datagrams COUNT BYTES` (over loopback), `numbered COUNT RATE BYTES` (datagrams at a rate, each with its number),
@@ -111,6 +111,7 @@ pub fn main() {
     match words.first().copied() {
         Some("exchange") => exchange(number(1)),
         Some("serve") => serve(number(1)),
+        Some("bind") => bind(number(1)),
         Some("visit") => visit(words.get(1).expect("an address"), number(2), number(3)),
         Some("datagrams") => datagrams(number(1), number(2)),
         Some("numbered") => numbered(number(1), number(2), number(3)),
@@ -159,6 +160,13 @@ fn serve(port: usize) {
         }
     });
     // Until the test has no more need of it.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+fn bind(port: usize) {
+    let _socket = UdpSocket::bind(format!("0.0.0.0:{port}")).expect("the port is free");
+    println!("bound");
+    // As above.
     let _ = std::io::stdin().read(&mut [0]);
 }
 

@@ -4,10 +4,10 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::common::agent::Agent;
+use crate::common::compile;
 
 /// The library and its control file.
 pub struct Double {
@@ -17,17 +17,11 @@ pub struct Double {
 }
 
 impl Double {
-    /// Builds it into `dir`. Rust needs a linker, and so there is a C compiler.
+    /// Builds it into `dir`.
     pub fn new(dir: &Path) -> Self {
         let (library, control) = (dir.join("double.so"), dir.join("double.control"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/double.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(&library)
-            .arg(source)
-            .arg("-ldl")
-            .status();
-        assert!(built.expect("cc is installed").success(), "the double is built");
+        let built = compile("faults/double.c", &["-shared", "-fPIC", "-ldl"], &library);
+        assert!(built, "cc is installed");
         std::fs::write(&control, [0; 24]).expect("written");
         let file = OpenOptions::new().write(true).open(&control).expect("just made");
         Self {

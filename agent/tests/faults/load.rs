@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use wiretape_tape::{LossStage, Nanos};
 
+use crate::common;
 use crate::common::agent::Agent;
+use crate::common::places::{Cgroup, Link, RIGHT, ip};
 use crate::common::scene::Scene;
 use crate::common::workload::Workload;
 use crate::double::Double;
@@ -186,4 +189,102 @@ fn connections_as_fast_as_the_machine_makes_them_are_all_accounted_for() {
     );
     // SYN, SYN-ACK, ACK and what closes it, as sent and as received.
     assert!(seen >= 8 * made, "{made} connections, {seen} packets");
+}
+
+/// A pod whose interface is made to receive frames by `frames.c`, faster than any sender could send them.
+struct Flooded {
+    dir: TempDir,
+    link: Link,
+    cgroup: Cgroup,
+    agent: Agent,
+}
+
+impl Flooded {
+    fn new(flags: &[&str]) -> Self {
+        let (dir, cgroup, link) = (tempfile::tempdir().expect("a folder"), Cgroup::new(), Link::new());
+        let built = common::compile("faults/frames.c", &[], &dir.path().join("frames"));
+        assert!(built, "cc is installed");
+        let path = cgroup.path.to_string_lossy();
+        let flags = [&["--backend", "ebpf", "--cgroup", &path], flags].concat();
+        let agent = Agent::start(&dir.path().join("tape"), &flags);
+        // Where the ends of handshakes are that nobody has begun.
+        ip(&["-n", &link.left, "route", "add", "10.97.0.0/16", "via", RIGHT]);
+        Self {
+            dir,
+            link,
+            cgroup,
+            agent,
+        }
+    }
+
+    /// A process in the pod, once it is recorded.
+    fn pod(&self, role: &str, says: &str) -> Workload {
+        let mut pod = Workload::start(role, &self.cgroup.child("pod"), Some(&self.link.left));
+        pod.said(says);
+        self.agent.logged("recording on an interface");
+        pod
+    }
+
+    /// Has the pod receive so many frames, and says how many it saw and lost of all that came of them.
+    fn flood(&self, kind: &str, count: u64) -> (u64, u64) {
+        let outside = Cgroup::new();
+        let read = |what: &str| format!("$(cat /sys/class/net/wire/{what})");
+        let program = self.dir.path().join("frames");
+        let flood = format!(
+            "run {} {} {count} {kind} {}",
+            program.display(),
+            read("ifindex"),
+            read("address")
+        );
+        let mut flood = Workload::start(&flood, &outside.path, Some(&self.link.left));
+        let micros: u64 = flood
+            .said(&format!("frames={count} us="))
+            .parse()
+            .expect("a number");
+        flood.finish();
+        let (seen, lost) = self.agent.accounts();
+        let (memory, _) = self.agent.usage();
+        eprintln!(
+            "{} of {kind} a second; {lost} of {seen} packets lost; {} MiB of memory",
+            count * 1_000_000 / micros.max(1),
+            memory >> 10
+        );
+        assert!(memory < 128 << 10, "{memory} KiB of memory");
+        (seen, lost)
+    }
+}
+
+#[test]
+fn tiny_packets_beyond_what_any_sender_makes_are_all_accounted_for() {
+    if common::cannot_record() {
+        return;
+    }
+    let flooded = Flooded::new(&[]);
+    let pod = flooded.pod("bind 79", "bound");
+    let count = if long() { 30_000_000 } else { 1_000_000 };
+    let (seen, _) = flooded.flood("datagram", count);
+    // Beside them a few of neighbour discovery.
+    assert!(
+        (count..count + 1000).contains(&seen),
+        "{seen} of {count} were seen"
+    );
+    pod.finish();
+}
+
+/// Each from another client: what is known of connections is bounded, and those that are known make way.
+#[test]
+fn handshakes_beyond_what_any_client_makes_are_all_accounted_for() {
+    if common::cannot_record() {
+        return;
+    }
+    let flooded = Flooded::new(&["--capture", "first:1000"]);
+    let pod = flooded.pod("serve 79", "serving");
+    let count = if long() { 6_000_000 } else { 300_000 };
+    let (seen, _) = flooded.flood("handshake", count);
+    // SYN and SYN-ACK, of which some are sent once more.
+    assert!(
+        (2 * count..2 * count + count / 10).contains(&seen),
+        "{seen} of {count}"
+    );
+    pod.finish();
 }

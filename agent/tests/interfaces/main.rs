@@ -107,6 +107,7 @@ fn what_others_do_to_programs_on_interfaces_is_told_and_mended_where_it_can_be()
     };
     let link = Link::new();
     let (bpf, others) = (BpfFs::new(dir.path()), Others::new(dir.path()));
+    let Some(others) = others else { return };
     let pod = cgroup.child("pod");
     let mut pause = Workload::start("serve 79", &pod, Some(&link.left));
     pause.said("serving");

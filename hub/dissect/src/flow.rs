@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::{Index, IndexMut};
 
 use crate::limits::SHARDS;
@@ -104,13 +104,19 @@ impl FlowKey {
 
     /// Address and port of an end.
     pub fn address(&self, end: End) -> SocketAddr {
+        /// What stands before an IPv4 address in its mapped form.
+        const MAPPED: u128 = 0xffff;
         let ([low, high], [low_port, high_port]) = (self.addresses, self.ports);
         let (address, port) = match end {
             End::Low => (low, low_port),
             End::High => (high, high_port),
         };
-        let address = Ipv6Addr::from(address);
-        let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
+        let bits = u128::from_be_bytes(address);
+        let address = if bits >> u32::BITS == MAPPED {
+            IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
+        } else {
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
+        };
         SocketAddr::new(address, port)
     }
 

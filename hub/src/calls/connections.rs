@@ -219,7 +219,8 @@ impl ConnectionRows {
             let node = peer.tape.map(|tape| node(&self.nodes, tape));
             let who = self.names.resolve(node, peer.cgroup, peer.address, first);
             let dns = dns.name(asking(other, ip, first, ""));
-            columns.push(peer, ip, &mut self.addresses, dns);
+            columns.push(peer, ip, &mut self.addresses);
+            columns.push_name(&dns, 1);
             columns.push_identity(&who, 1);
         }
         drop(dns);

@@ -5,6 +5,7 @@
 //! the latest packet that had been read when it was met, whatever its own time; so no packet from before it can find it,
 //! and every packet from after it does. Nothing is ever taken out, and a lifetime is only made longer while it lasts.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -79,8 +80,15 @@ pub(super) struct DnsName<'n> {
     pub(super) source: &'static str,
 }
 
+impl DnsName<'_> {
+    /// Whether both were found in the same place, which is quicker to tell than that they say the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self.name, other.name) && std::ptr::eq(self.source, other.source)
+    }
+}
+
 /// Whose answer it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asker {
     Address(IpAddr),
     /// A process that asks a resolver on its own machine does so from a loopback address.
@@ -89,10 +97,33 @@ enum Asker {
     Anyone,
 }
 
+/// An answer's key: to whom, and of which address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    asker: Asker,
+    address: IpAddr,
+}
+
+impl Hash for Asked {
+    /// As numbers: of addresses as bytes, many had the same hash.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let number = |address| match address {
+            IpAddr::V4(v4) => u128::from(v4.to_bits()),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        match self.asker {
+            Asker::Address(client) => state.write_u128(number(client)),
+            Asker::Tape(tape) => state.write_u16(tape),
+            Asker::Anyone => {}
+        }
+        state.write_u128(number(self.address));
+    }
+}
+
 #[derive(Debug, Default)]
 struct Answers {
     /// By who was answered, and by address: names in the order in which they came.
-    told: FxHashMap<(Asker, IpAddr), Vec<Told>>,
+    told: FxHashMap<Asked, Vec<Told>>,
     held: usize,
     names: Vec<Box<str>>,
     numbers: FxHashMap<Box<str>, u32>,
@@ -126,7 +157,8 @@ impl DnsNames {
             let told = Told { since, until, name };
             let mut refused = false;
             for asker in asker.into_iter().chain([Asker::Anyone]) {
-                refused |= !answers.tell((asker, *address), told);
+                let address = *address;
+                refused |= !answers.tell(Asked { asker, address }, told);
             }
             answers.counters.refused += u64::from(refused);
         }
@@ -140,12 +172,9 @@ impl DnsNames {
     /// Every name of every address, in order of time.
     pub fn all(&self) -> Vec<Resolved> {
         let answers = self.read();
-        let anyones = answers
-            .told
-            .iter()
-            .filter(|((asker, _), _)| *asker == Asker::Anyone);
+        let anyones = answers.told.iter().filter(|(of, _)| of.asker == Asker::Anyone);
         let mut all: Vec<Resolved> = anyones
-            .flat_map(|((_, address), told)| told.iter().map(|told| answers.resolved(*address, *told)))
+            .flat_map(|(of, told)| told.iter().map(|told| answers.resolved(of.address, *told)))
             .collect();
         all.sort_by(|a, b| (a.since, a.address, &a.name).cmp(&(b.since, b.address, &b.name)));
         all
@@ -205,7 +234,7 @@ impl Answers {
     }
 
     /// Whether there was room.
-    fn tell(&mut self, of: (Asker, IpAddr), told: Told) -> bool {
+    fn tell(&mut self, of: Asked, told: Told) -> bool {
         if let Some(known) = self.told.get_mut(&of) {
             let mut latest = known.iter_mut().rev().take(LOOK_BACK);
             let again = latest.find(|known| known.name == told.name && known.until >= told.since);
@@ -223,7 +252,8 @@ impl Answers {
     }
 
     fn best(&self, asker: Asker, asking: &Asking<'_>) -> Option<&str> {
-        let told = self.told.get(&(asker, asking.address))?;
+        let address = asking.address;
+        let told = self.told.get(&Asked { asker, address })?;
         let before = told.partition_point(|told| told.since <= asking.at);
         let candidates = || {
             let before = told.get(..before).unwrap_or_default().iter();
@@ -265,9 +295,11 @@ pub(super) fn said(call: &Call) -> DnsName<'_> {
     if authority.is_empty() || call.method == "CONNECT" {
         return DnsName::default();
     }
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
-        _ => authority,
+    let digits = authority.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let before = authority.len() - digits;
+    let host = match authority.get(..before).and_then(|host| host.strip_suffix(':')) {
+        Some(host) => host,
+        None => authority,
     };
     // What no address begins with need not be read as one.
     let may_be_address = host.starts_with(|first: char| first.is_ascii_digit()) || host.contains(':');

@@ -175,6 +175,15 @@ impl Names {
         at: Nanos,
     ) -> Identity<'n> {
         let (address, port) = (place.ip(), place.port());
+        let mut identity = Identity {
+            node: node.unwrap_or_default(),
+            ..Identity::default()
+        };
+        if self.names.is_empty() {
+            // As of a capture that no agent recorded.
+            identity.place(address, node.is_some(), false);
+            return identity;
+        }
         let by_cgroup = node.and_then(|node| self.by_cgroup(node, cgroup, at));
         let named = |found: &&NodeName| !found.name.pod.is_empty() || !found.name.service.is_empty();
         let there = self.by_address(address, port, at);
@@ -184,10 +193,6 @@ impl Names {
             found.filter(|found| there.node.is_none() || found.name.ports.contains(&port))
         };
         let workload = by_cgroup.filter(named).or(own(there.workload)).or(by_cgroup);
-        let mut identity = Identity {
-            node: node.unwrap_or_default(),
-            ..Identity::default()
-        };
         if let Some(NodeName { node: told_by, name }) = workload {
             identity.pod = &name.pod;
             identity.namespace = &name.namespace;

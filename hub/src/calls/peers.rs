@@ -65,15 +65,22 @@ impl PeerColumns {
         }
     }
 
-    /// Appends an address and its name as a row, whose identity is to follow.
-    pub(super) fn push(&mut self, peer: &Peer, ip: IpAddr, texts: &mut AddressTexts, dns: DnsName<'_>) {
+    /// Appends an address as a row, whose name and identity are to follow.
+    pub(super) fn push(&mut self, peer: &Peer, ip: IpAddr, texts: &mut AddressTexts) {
         if self.last != Some(ip) || !self.ip.push_again() {
             self.ip.push(texts.of(ip));
             self.last = Some(ip);
         }
         self.port.push(i64::from(peer.address.port()));
+    }
+
+    /// Appends the name that so many rows' addresses were reached under.
+    pub(super) fn push_name(&mut self, dns: &DnsName<'_>, rows: usize) {
+        if rows == 0 {
+            return;
+        }
         for (column, word) in self.dns.iter_mut().zip([dns.name, dns.source]) {
-            column.push(word);
+            column.push_rows(word, rows);
         }
     }
 

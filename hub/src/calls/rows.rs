@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet::errors::ParquetError;
-use wiretape_dissect::{Call, Headers, Message, Observation, Value};
+use wiretape_dissect::{Call, Message, Observation, Value};
 use wiretape_tape::Nanos;
 
 use super::columns::{Leaf, ListColumn, MapColumn, NumberColumn, Ordered, WordColumn};
@@ -99,18 +99,21 @@ impl Rows {
                 .push(i64::from(i32::try_from(call.index).unwrap_or(i32::MAX)));
             c.flow_id.push(flow_id(call.client.address, call.server.address));
         }
-        for call in calls {
-            c.node
-                .push(call.observation().map_or("", |o| node(&self.nodes, o.tape)));
-            c.side.push(side(call));
-            c.protocol.push(call.protocol);
-            c.version.push(call.version);
-        }
+        let nodes = &self.nodes;
+        c.node.push_each(
+            calls
+                .iter()
+                .map(|call| call.observation().map_or("", |o| node(nodes, o.tape))),
+        );
+        c.side.push_each(calls.iter().map(side));
+        c.protocol.push_each(calls.iter().map(|call| call.protocol));
+        c.version.push_each(calls.iter().map(|call| call.version));
         let dns = self.names.dns().known();
         for (columns, client) in [(&mut c.src, true), (&mut c.dst, false)] {
             // Who is the same for several calls is stored for all of them at a time; and looked for once, where one
             // packet holds several.
             let mut latest = (Identity::default(), 0);
+            let mut latest_name = (DnsName::default(), 0);
             let mut before: Option<(&Call, DnsName<'_>, DnsName<'_>)> = None;
             for call in calls {
                 let (peer, other, said) = if client {
@@ -135,44 +138,44 @@ impl Rows {
                 latest.1 += 1;
                 before = Some((call, said, told));
                 let unknown = told.name.is_empty() && latest.0.pod.is_empty() && latest.0.service.is_empty();
-                columns.push(peer, ip, &mut self.addresses, if unknown { said } else { told });
+                columns.push(peer, ip, &mut self.addresses);
+                let name = if unknown { said } else { told };
+                if !name.is(&latest_name.0) {
+                    columns.push_name(&latest_name.0, latest_name.1);
+                    latest_name = (name, 0);
+                }
+                latest_name.1 += 1;
             }
             columns.push_identity(&latest.0, latest.1);
+            columns.push_name(&latest_name.0, latest_name.1);
         }
         drop(dns);
-        for call in calls {
-            c.method.push(&call.method);
-            c.path.push(&call.path);
-            c.query.push(&call.query);
-            c.authority.push(&call.authority);
-            c.outcome.push(call.outcome.as_str());
-        }
+        c.method.push_each(calls.iter().map(|call| &*call.method));
+        c.path.push_each(calls.iter().map(|call| &*call.path));
+        c.query.push_each(calls.iter().map(|call| &*call.query));
+        c.authority.push_each(calls.iter().map(|call| &*call.authority));
+        c.outcome
+            .push_each(calls.iter().map(|call| call.outcome.as_str()));
         for call in calls {
             c.status.push_option(call.status.map(i64::from));
             c.elapsed
                 .push_option(call.observation().and_then(Observation::elapsed).map(number));
             c.marks.push(i64::from(call.marks.0.cast_signed()));
         }
-        for call in calls {
-            c.req.push(call.request.as_ref());
-            c.resp.push(call.response.as_ref());
-        }
-        for call in calls {
-            headers(&mut c.req_headers, call.request.as_ref().map(|m| &m.headers));
-        }
-        for call in calls {
-            headers(&mut c.resp_headers, call.response.as_ref().map(|m| &m.headers));
-        }
+        let requests = || calls.iter().map(|call| call.request.as_ref());
+        let responses = || calls.iter().map(|call| call.response.as_ref());
+        c.req.push(requests());
+        c.resp.push(responses());
+        headers(&mut c.req_headers, requests());
+        headers(&mut c.resp_headers, responses());
         for call in calls {
             fields(&mut c.fields, &call.fields);
         }
         c.client.push(calls.iter().map(|call| call.client_side.as_ref()));
         c.server.push(calls.iter().map(|call| call.server_side.as_ref()));
         c.other.push(calls.iter().map(|call| call.unknown_side.as_ref()));
-        for call in calls {
-            c.req_packets.push(call.request.as_ref());
-            c.resp_packets.push(call.response.as_ref());
-        }
+        c.req_packets.push(requests());
+        c.resp_packets.push(responses());
         let before = self.rows;
         self.rows += calls.len();
         if before / ROWS != self.rows / ROWS {
@@ -341,12 +344,40 @@ fn side(call: &Call) -> &'static str {
     }
 }
 
-/// A message's header fields as a row.
-fn headers(column: &mut MapColumn, headers: Option<&Headers>) {
-    match headers {
-        Some(headers) => column.row(headers.bytes()),
-        None => column.end_empty_rows(1),
+/// Appends what there is to columns, and tells them at once how many rows in a row have nothing.
+fn with_gaps<T, C: ?Sized>(
+    columns: &mut C,
+    items: impl Iterator<Item = Option<T>>,
+    none: impl Fn(&mut C, usize),
+    some: impl Fn(&mut C, T),
+) {
+    let mut absent = 0;
+    for item in items {
+        let Some(item) = item else {
+            absent += 1;
+            continue;
+        };
+        if absent > 0 {
+            none(columns, std::mem::take(&mut absent));
+        }
+        some(columns, item);
     }
+    if absent > 0 {
+        none(columns, absent);
+    }
+}
+
+/// So many rows have no number.
+fn none_of_all(columns: &mut [NumberColumn; 4], rows: usize) {
+    columns.iter_mut().for_each(|column| column.push_none(rows));
+}
+
+/// Messages' header fields as rows. Of most protocols there are none.
+fn headers<'m>(column: &mut MapColumn, messages: impl Iterator<Item = Option<&'m Message>>) {
+    let headers = messages.map(|message| Some(&message?.headers).filter(|headers| !headers.is_empty()));
+    with_gaps(column, headers, MapColumn::end_empty_rows, |column, headers| {
+        column.row(headers.bytes());
+    });
 }
 
 /// A protocol's own fields as a row.
@@ -398,11 +429,19 @@ impl SizeColumns {
         }
     }
 
-    fn push(&mut self, message: Option<&Message>) {
-        let sizes = message.map(|m| [m.wire_len, m.head_len, m.body_len, m.missing]);
-        for (n, column) in self.columns.iter_mut().enumerate() {
-            column.push_option(sizes.and_then(|sizes| sizes.get(n).copied()).map(number));
-        }
+    /// Appends the sizes of each message, if there is one.
+    fn push<'m>(&mut self, messages: impl Iterator<Item = Option<&'m Message>>) {
+        with_gaps(&mut self.columns, messages, none_of_all, |columns, message| {
+            let sizes = [
+                message.wire_len,
+                message.head_len,
+                message.body_len,
+                message.missing,
+            ];
+            for (column, size) in columns.iter_mut().zip(sizes) {
+                column.push(number(size));
+            }
+        });
     }
 
     fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
@@ -424,35 +463,18 @@ impl TimeColumns {
 
     /// Appends what an observer saw of each call, if there was one.
     fn push<'o>(&mut self, observations: impl Iterator<Item = Option<&'o Observation>>) {
-        let mut absent = 0;
-        for observation in observations {
-            match observation {
-                None => absent += 1,
-                Some(observation) => {
-                    self.push_none(std::mem::take(&mut absent));
-                    self.push_times(observation.request, observation.response);
-                }
+        with_gaps(&mut self.columns, observations, none_of_all, |columns, seen| {
+            let (request, response) = (seen.request, seen.response);
+            let times = [
+                request.map(|r| r.0),
+                request.map(|r| r.1),
+                response.map(|r| r.0),
+                response.map(|r| r.1),
+            ];
+            for (column, time) in columns.iter_mut().zip(times) {
+                column.push_option(time.map(number));
             }
-        }
-        self.push_none(absent);
-    }
-
-    fn push_none(&mut self, rows: usize) {
-        for column in &mut self.columns {
-            column.push_none(rows);
-        }
-    }
-
-    fn push_times(&mut self, request: Option<(Nanos, Nanos)>, response: Option<(Nanos, Nanos)>) {
-        let times = [
-            request.map(|r| r.0),
-            request.map(|r| r.1),
-            response.map(|r| r.0),
-            response.map(|r| r.1),
-        ];
-        for (column, time) in self.columns.iter_mut().zip(times) {
-            column.push_option(time.map(number));
-        }
+        });
     }
 
     fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
@@ -474,9 +496,16 @@ impl PacketColumns {
         }
     }
 
-    fn push(&mut self, message: Option<&Message>) {
-        self.seq.push_option(message.map(|m| i64::from(m.seq)));
-        self.packets.push(message.map_or(&[][..], |m| &*m.packets));
+    /// Appends where each message is, if there is one.
+    fn push<'m>(&mut self, messages: impl Iterator<Item = Option<&'m Message>>) {
+        let none = |columns: &mut Self, rows| {
+            columns.seq.push_none(rows);
+            columns.packets.push_none(rows);
+        };
+        with_gaps(self, messages, none, |columns, message| {
+            columns.seq.push(i64::from(message.seq));
+            columns.packets.push(&message.packets);
+        });
     }
 
     fn leaves(&mut self) -> [&mut dyn Leaf; 2] {

@@ -263,6 +263,7 @@ mod tests {
     use super::*;
     use crate::calls::schema::COLUMNS;
     use crate::calls::{Names, Rows};
+    use crate::dissections::MAX_WORKERS;
 
     /// More than a row group, and not a multiple of anything.
     const CALLS: u64 = 70_001;
@@ -350,6 +351,48 @@ mod tests {
             }
         }
         assert_eq!(n, CALLS);
+    }
+
+    #[test]
+    fn row_groups_of_all_workers_share_one_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        for workers in [1, MAX_WORKERS] {
+            let path = folder.path().join(format!("{workers}.parquet"));
+            let rows = Rows::new(Arc::new(Names::new(Vec::new())), Arc::from(["n".to_owned()]));
+            let mut part = PartWriter::create(&path, rows, workers).unwrap();
+            let share = Rows::MEMORY / workers;
+            let (mut most, mut groups) = (0, 0);
+            for n in 0..CALLS / 16 {
+                // Heads that are long, and do not repeat.
+                let calls: Vec<Call> = (16 * n..16 * (n + 1))
+                    .map(|n| {
+                        let mut call = call(n);
+                        if let Some(request) = &mut call.request {
+                            for field in 0..100_u64 {
+                                let value = (n * 100 + field).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                                request
+                                    .headers
+                                    .push("x", format!("{value:x}{:x}", value.rotate_left(9)).as_bytes());
+                            }
+                        }
+                        call
+                    })
+                    .collect();
+                let before = part.rows.len();
+                part.push(&calls).unwrap();
+                groups += u32::from(part.rows.len() < before);
+                most = most.max(part.rows.memory());
+                if groups == 2 {
+                    break;
+                }
+            }
+            assert_eq!(groups, 2, "so many rows fill a share twice");
+            // What comes between two looks is over it.
+            assert!(
+                (share / 2..share + share / 2).contains(&most),
+                "{most} of {share} for each of {workers}"
+            );
+        }
     }
 
     fn check(batch: &RecordBatch, row: usize, call: &Call) {

@@ -42,6 +42,8 @@ pub struct Pace {
     pub rest: u32,
     /// Nobody has asked for so long: it switches itself off.
     pub idle: Duration,
+    /// Readers of live calls are asked so often whether they are there, and have so long to answer.
+    pub ping: Duration,
 }
 
 impl Default for Pace {
@@ -52,6 +54,7 @@ impl Default for Pace {
             every: Duration::from_secs(5),
             rest: 4,
             idle: Duration::from_secs(300),
+            ping: Duration::from_secs(30),
         }
     }
 }

@@ -123,9 +123,7 @@ impl HubProcess {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .args(flags)
-            // What is freed is given back at once, so that its memory is what it has in use (mimalloc's documentation).
-            .env("MIMALLOC_PURGE_DELAY", "0");
+            .args(flags);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the hub starts");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let mut said = Vec::new();

@@ -3,11 +3,14 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::agent::shop;
+use crate::hub::TestHub;
 use crate::tools::{count_packets, dissected};
 
 /// The program, as an assistant starts it.
@@ -16,6 +19,8 @@ struct Program {
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     next: u64,
+    /// What it has told unasked: methods, with their parameters.
+    told: Vec<(String, Value)>,
 }
 
 impl Program {
@@ -35,6 +40,7 @@ impl Program {
             stdin,
             stdout,
             next: 0,
+            told: Vec::new(),
         };
         let begun = program.ask(
             "initialize",
@@ -63,10 +69,29 @@ impl Program {
             );
             // Nothing but messages may stand on stdout.
             let message: Value = serde_json::from_str(&line).expect("each line is a message");
-            if message["id"] == id {
+            if let Some(told) = message["method"].as_str() {
+                self.told.push((told.to_owned(), message["params"].clone()));
+            } else if message["id"] == id {
                 assert!(message["error"].is_null(), "{method}: {message}");
                 return message["result"].clone();
             }
+        }
+    }
+
+    /// Waits until it has told something unasked.
+    fn hears(&mut self, method: &str) -> Value {
+        let begun = Instant::now();
+        loop {
+            if let Some((_, params)) = self.told.iter().find(|(told, _)| told == method) {
+                return params.clone();
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{method} is not told: {:?}",
+                self.told
+            );
+            std::thread::sleep(Duration::from_millis(100));
+            self.ask("ping", json!({}));
         }
     }
 
@@ -139,10 +164,20 @@ async fn a_running_hub_is_asked_for_an_assistant() {
         let called = program.call("list_api_calls", json!({ "kfl": "error", "limit": "2" }));
         let wrong = program.call("get_snapshot", json!({ "id": "nope" }));
         let resources = program.ask("resources/list", json!({}));
+        program.ask(
+            "resources/subscribe",
+            json!({ "uri": "wiretape://snapshots/incident" }),
+        );
         let made = program.ask(
             "tools/call",
             json!({ "name": "create_snapshot", "arguments": { "name": "second" }, "_meta": { "progressToken": 1 } }),
         );
+        // What happens at the hub is heard of here.
+        program.hears("notifications/resources/list_changed");
+        let again = json!({ "snapshot_id": "incident", "name": "again" });
+        program.call("start_snapshot_dissection", again);
+        let updated = program.hears("notifications/resources/updated");
+        assert_eq!(updated["uri"], "wiretape://snapshots/incident");
         program.end();
         (called, wrong, resources, made)
     });
@@ -159,6 +194,38 @@ async fn a_running_hub_is_asked_for_an_assistant() {
         "{wrong}"
     );
     assert_eq!(resources["resources"].as_array().map(Vec::len), Some(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_called_off_is_given_up_at_the_hub_as_well() {
+    let (client, server) = shop(600, 10_000, 1 << 20).await;
+    client.faults.stall.store(true, Ordering::Relaxed);
+    let hub = TestHub::start(&[&client, &server]).await;
+    let url = hub.client.url.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut program = Program::start(&["--hub", &url]);
+        let params = json!({ "name": "create_snapshot", "arguments": { "name": "a" }, "_meta": { "progressToken": 1 } });
+        program.say(&json!({ "jsonrpc": "2.0", "id": 900, "method": "tools/call", "params": params }));
+        program.hears("notifications/progress");
+        program
+    });
+    let mut program = asked.await.expect("no panic");
+    client.faults.streaming(1).await;
+    program.say(
+        &json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 900 } }),
+    );
+    let gone = async {
+        while hub.client.get("/mcp/snapshots").await["snapshots"] != json!([]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone)
+        .await
+        .expect("it is given up");
+    client.faults.stall.store(false, Ordering::Relaxed);
+    tokio::task::spawn_blocking(|| program.end())
+        .await
+        .expect("it ends");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use wiretape_dissect::testing::Who;
+use wiretape_hub::live::Pace;
 
 use crate::agent::{Node, SECOND, checkouts, shop};
 use crate::hub::TestHub;
@@ -32,6 +33,30 @@ async fn reader(hub: &TestHub, path: &str, kfl: &str) -> Socket {
         .await
         .expect("the filter is taken");
     socket
+}
+
+/// Waits until so many readers are connected.
+async fn connected(hub: &TestHub, readers: u64) {
+    let waiting = async {
+        while hub.client.metric("stream_readers").await != readers {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(TOLD, waiting)
+        .await
+        .expect("it comes to that");
+}
+
+/// The status of what a page of that origin is answered.
+async fn handshake(hub: &TestHub, origin: &str) -> u16 {
+    let mut request = url(hub, "/ws").into_client_request().expect("a request");
+    let origin = origin.parse().expect("a header");
+    request.headers_mut().insert("origin", origin);
+    match connect_async(request).await {
+        Ok((_, answer)) => answer.status().as_u16(),
+        Err(Error::Http(answer)) => answer.status().as_u16(),
+        Err(other) => panic!("{other}"),
+    }
 }
 
 /// The next entry.
@@ -117,12 +142,7 @@ async fn every_call_is_told_once_as_it_ends() {
 
     // A reader that leaves is let go; the others hear when it is switched off.
     all.close(None).await.expect("it closes");
-    let left = async {
-        while hub.client.metric("stream_readers").await > 1 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(TOLD, left).await.expect("it is let go");
+    connected(&hub, 1).await;
     hub.client.post("/mcp/dissection/disable", json!({})).await;
     let (told, close) = end(&mut failed).await;
     assert!(
@@ -164,6 +184,15 @@ async fn what_cannot_be_told_says_why() {
         told,
         [json!({ "error": "a connection has one filter; open another one" })]
     );
+    // There is room for 32 readers, who may be silent, and for one more when one has gone.
+    connected(&hub, 0).await;
+    let mut readers = Vec::new();
+    for _ in 0..32 {
+        readers.push(reader(&hub, "/ws", "redis").await);
+    }
+    assert_eq!(handshake(&hub, "http://localhost").await, 429);
+    readers.pop();
+    connected(&hub, 31).await;
     // Who is no WebSocket is told so.
     let (status, answer) = hub.client.ask("GET", "/ws", None).await;
     assert_eq!(status, 400);
@@ -174,17 +203,8 @@ async fn what_cannot_be_told_says_why() {
         "{answer}"
     );
     // Pages of strangers read nothing.
-    for (origin, status) in [("https://attacker.example", 403), ("http://localhost:3000", 101)] {
-        let mut request = url(&hub, "/ws").into_client_request().expect("a request");
-        let origin = origin.parse().expect("a header");
-        request.headers_mut().insert("origin", origin);
-        let answered = match connect_async(request).await {
-            Ok((_, answer)) => answer.status(),
-            Err(Error::Http(answer)) => answer.status(),
-            Err(other) => panic!("{other}"),
-        };
-        assert_eq!(answered.as_u16(), status);
-    }
+    assert_eq!(handshake(&hub, "https://attacker.example").await, 403);
+    assert_eq!(handshake(&hub, "http://localhost:3000").await, 101);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,4 +231,35 @@ async fn a_reader_that_does_not_read_is_let_go_and_a_hub_that_stops_says_so() {
     );
     drop(calm);
     stopping.await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_gone_without_a_word_is_noticed() {
+    let (client, server) = shop(3, 10, 64 << 20).await;
+    let pace = Pace {
+        ping: Duration::from_secs(3),
+        ..quick()
+    };
+    let hub = TestHub::paced(&[&client, &server], pace).await;
+    hub.client.post("/mcp/dissection/enable", json!({})).await;
+    // Its connection stays open, and nothing of it is heard any more: nobody reads it, so no ping is answered.
+    let gone = reader(&hub, "/ws", "redis").await;
+    let mut calm = reader(&hub, "/ws", "redis").await;
+    connected(&hub, 2).await;
+    // A client answers pings while it reads.
+    let reads_on = tokio::spawn(async move {
+        loop {
+            match calm.next().await {
+                Some(Ok(Message::Ping(_))) => {}
+                other => break other,
+            }
+        }
+    });
+    connected(&hub, 1).await;
+    assert_eq!(hub.client.metric("stream_readers_dropped_total").await, 1);
+    tokio::time::sleep(3 * pace.ping).await;
+    assert!(!reads_on.is_finished(), "one that answers is let go");
+    assert_eq!(hub.client.metric("stream_readers").await, 1);
+    reads_on.abort();
+    drop(gone);
 }

@@ -11,6 +11,7 @@ mod query;
 mod random;
 mod record;
 mod scratch;
+mod slow;
 mod usage;
 
 use anyhow::Result;

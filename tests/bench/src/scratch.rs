@@ -10,6 +10,8 @@ use std::thread;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::slow::SlowDisk;
+
 /// Names of folders, namespaces and cgroups begin with this, then comes the process id of the benchmark.
 pub const PREFIX: &str = "wiretape-bench-";
 
@@ -22,7 +24,7 @@ impl Scratch {
     /// Makes it in `dir`.
     pub fn new(dir: &Path) -> Result<Self> {
         for id in stale(dir) {
-            let _ = fs::remove_dir_all(dir.join(format!("{PREFIX}{id}")));
+            remove(&dir.join(format!("{PREFIX}{id}")));
         }
         let path = dir.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
@@ -58,6 +60,7 @@ pub fn bound(program: &Path) -> Command {
 }
 
 fn remove(path: &Path) {
+    SlowDisk::release(&path.join(SlowDisk::PLACE));
     if let Err(error) = fs::remove_dir_all(path) {
         eprintln!("{} could not be removed: {error}", path.display());
     }

@@ -1,4 +1,4 @@
-//! `wiretape-clients`: the hub's MCP, held against clients that we did not write. A table with a line for each thing
+//! `wiretape-clients`: the hub's MCP, gRPC and REST, held against clients that we did not write. A table with a line for each thing
 //! that was tried; the exit status is 1 if one fails.
 
 use std::process::ExitCode;
@@ -7,8 +7,8 @@ use clap::Parser;
 use serde_json::json;
 use wiretape_tests::clients::{self, Outcome, Verdict};
 
-/// Lets the official SDKs, the MCP inspector and the conformance suite speak to a hub on a made capture. What they need
-/// is fetched once, into the user's cache folder.
+/// Lets the official SDKs, the MCP inspector, the conformance suite, a generic client of gRPC and curl speak to hubs on made
+/// captures. What they need is fetched once, into the user's cache folder.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {

@@ -1,6 +1,7 @@
-//! The hub's MCP and gRPC, spoken to by clients that we did not write: the official SDKs, the inspector, the conformance
-//! suite, a generic client of gRPC.
+//! The hub's MCP, gRPC and REST, spoken to by clients that we did not write: the official SDKs, the inspector, the
+//! conformance suite, a generic client of gRPC, curl.
 
+mod contract;
 mod kit;
 mod serving;
 mod suite;
@@ -97,6 +98,7 @@ pub fn run() -> anyhow::Result<Vec<Outcome>> {
             }),
         ));
     }
+    all.extend(contract::run()?);
     Ok(all)
 }
 

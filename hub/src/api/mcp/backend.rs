@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
-use crate::api::tools::{self, Answer, DEFAULT_BYTES, Follow, Run, Tool};
+use crate::api::tools::{self, Answer, DEFAULT_BYTES, Follow, MAX_BYTES, Run, Tool};
 use crate::api::{ApiError, App};
 
 /// Longest wait for another hub's answer; tools answer within 30 s.
@@ -13,6 +14,8 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Longest wait for a connection to it.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// Between two looks at which snapshots and dissections there are at another hub, for who wants to hear of changes.
+const CHANGES_EVERY: Duration = Duration::from_secs(2);
 /// Between two looks at work that is under way there.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What the status of such work is.
@@ -57,11 +60,19 @@ impl Backend {
         };
         match (tool.run, self) {
             // What is followed cleans up behind itself.
-            (Run::Followed(_), Self::Here(_)) => work.await,
+            (Run::Followed(_), _) => work.await,
             _ => tokio::select! {
                 answer = work => answer,
                 () = follow.cancelled() => Err(ApiError::conflict("called off")),
             },
+        }
+    }
+
+    /// How often what there is has changed.
+    pub(super) async fn changes(&self) -> watch::Receiver<u64> {
+        match self {
+            Self::Here(app) => app.hub.catalogue.changes(),
+            Self::There(remote) => remote.changes().await,
         }
     }
 
@@ -74,6 +85,13 @@ impl Backend {
             .await?;
         Ok(answer.value)
     }
+}
+
+/// Whether an answer is about work that goes on.
+fn is_under_way(answer: &Value) -> bool {
+    answer["status"]
+        .as_str()
+        .is_some_and(|status| UNDER_WAY.contains(&status))
 }
 
 impl Remote {
@@ -116,13 +134,16 @@ impl Remote {
         follow: &Follow,
     ) -> Result<Value, ApiError> {
         follow.step(0.0, format!("asking the hub at {}", self.url));
-        let mut answer = self.call(tool.name, arguments.clone()).await?;
+        let mut answer = tokio::select! {
+            answer = self.call(tool.name, arguments.clone()) => answer?,
+            () = follow.cancelled() => return Err(ApiError::conflict("called off")),
+        };
         loop {
-            let busy = answer["status"]
-                .as_str()
-                .is_some_and(|status| UNDER_WAY.contains(&status));
-            if !busy || !follow.waits() {
+            if !is_under_way(&answer) {
                 return Ok(answer);
+            }
+            if follow.is_cancelled() {
+                return Err(self.give_up(tool, &answer).await);
             }
             let percent = answer["progress"]
                 .as_f64()
@@ -139,7 +160,10 @@ impl Remote {
                 // Goes on where it was.
                 name => {
                     arguments.insert("snapshot_id".to_owned(), id("/snapshot/id"));
-                    self.call(name, arguments.clone()).await?
+                    tokio::select! {
+                        look = self.call(name, arguments.clone()) => look?,
+                        () = follow.cancelled() => continue,
+                    }
                 }
             };
             if tool.name == "create_snapshot" {
@@ -157,6 +181,75 @@ impl Remote {
                 answer = look;
             }
         }
+    }
+
+    /// Ends at the hub what is under way there for somebody who has called it off.
+    async fn give_up(&self, tool: &Tool, answer: &Value) -> ApiError {
+        let given_up = match tool.name {
+            "create_snapshot" => self.look("delete_snapshot", json!({ "id": answer["id"] })).await,
+            "start_snapshot_dissection" => self.stop(&answer["dissection_id"]).await,
+            _ => {
+                let id = &answer["snapshot"]["id"];
+                match self
+                    .look("get_snapshot_dissection_status", json!({ "snapshot_id": id }))
+                    .await
+                {
+                    Ok(job) if is_under_way(&job) => self.stop(&job["dissection_id"]).await,
+                    _ if answer["snapshot"]["reused"] == false => {
+                        self.look("delete_snapshot", json!({ "id": id })).await
+                    }
+                    other => other,
+                }
+            }
+        };
+        match given_up {
+            Ok(_) => ApiError::conflict("called off: what was under way at the hub is given up"),
+            Err(error) => {
+                ApiError::conflict(format!("called off; at the hub it goes on: {}", error.message()))
+            }
+        }
+    }
+
+    async fn stop(&self, dissection: &Value) -> Result<Value, ApiError> {
+        self.look("stop_snapshot_dissection", json!({ "dissection_id": dissection }))
+            .await
+    }
+
+    /// How often its snapshots and dissections have changed, as far as is seen by looking now and then, as long as
+    /// somebody wants to know.
+    async fn changes(&self) -> watch::Receiver<u64> {
+        let (told, changes) = watch::channel(0);
+        let remote = self.clone();
+        let mut known = remote.listed().await;
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(CHANGES_EVERY) => {}
+                    () = told.closed() => return,
+                }
+                // While it does not answer, nothing is known to have changed.
+                let Ok(now) = remote.listed().await else { continue };
+                if known.as_ref().ok() != Some(&now) {
+                    told.send_modify(|times| *times += 1);
+                }
+                known = Ok(now);
+            }
+        });
+        changes
+    }
+
+    /// The ids and states of its snapshots and dissections.
+    async fn listed(&self) -> Result<Vec<String>, ApiError> {
+        let mut listed = Vec::new();
+        for (tool, rows) in [
+            ("list_snapshots", "snapshots"),
+            ("list_snapshot_dissections", "dissections"),
+        ] {
+            let answer = self.look(tool, json!({ "max_bytes": MAX_BYTES })).await?;
+            let rows = answer[rows].as_array().into_iter().flatten();
+            listed.extend(rows.map(|row| format!("{tool} {} {}", row["id"], row["status"])));
+        }
+        Ok(listed)
     }
 
     async fn look(&self, name: &str, asked: Value) -> Result<Value, ApiError> {

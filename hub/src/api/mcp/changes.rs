@@ -9,7 +9,6 @@ use std::time::Duration;
 use rmcp::model::{ResourceContents, ResourceUpdatedNotificationParam};
 use rmcp::service::SubscriptionContext;
 use rmcp::{Peer, RoleServer};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Backend, resources};
@@ -90,10 +89,10 @@ pub(super) async fn tell(
     peer: Peer<RoleServer>,
     backend: Backend,
     watched: Watched,
-    mut changes: watch::Receiver<u64>,
     ended: CancellationToken,
 ) {
     let telling = async {
+        let mut changes = backend.changes().await;
         while changes.changed().await.is_ok() {
             let mut heard = peer.notify_resource_list_changed().await.is_ok();
             for uri in watched.changed(&backend).await {
@@ -113,11 +112,8 @@ pub(super) async fn tell(
 }
 
 /// Tells a client that has asked to be told, until it asks no more.
-pub(super) async fn tell_subscriber(
-    context: SubscriptionContext,
-    backend: Backend,
-    mut changes: watch::Receiver<u64>,
-) {
+pub(super) async fn tell_subscriber(context: SubscriptionContext, backend: Backend) {
+    let mut changes = backend.changes().await;
     let watched = Watched::default();
     let accepted = context.sink().accepted().clone();
     for uri in accepted.resource_subscriptions.iter().flatten() {

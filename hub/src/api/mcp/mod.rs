@@ -67,28 +67,18 @@ impl Server {
             _ends: ended.drop_guard(),
         }
     }
-
-    /// How often what there is has changed. Of another hub it is not known.
-    fn changes(&self) -> Option<watch::Receiver<u64>> {
-        match &self.backend {
-            Backend::Here(app) => Some(app.hub.catalogue.changes()),
-            Backend::There(_) => None,
-        }
-    }
 }
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let mut capabilities = ServerCapabilities::builder()
+        let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_prompts()
             .enable_resources()
+            .enable_resources_list_changed()
+            .enable_resources_subscribe()
             .enable_completions()
             .build();
-        if let Some(resources) = &mut capabilities.resources {
-            resources.list_changed = self.changes().map(|_| true);
-            resources.subscribe = resources.list_changed;
-        }
         let name = Implementation::new("wiretape", env!("CARGO_PKG_VERSION"))
             .with_title("Wiretape")
             .with_description("Recorded network traffic of a cluster, as API calls and packets");
@@ -98,20 +88,11 @@ impl ServerHandler for Server {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        if let Some(changes) = self.changes() {
-            let (backend, watched) = (self.backend.clone(), self.watched.clone());
-            tokio::spawn(changes::tell(
-                context.peer,
-                backend,
-                watched,
-                changes,
-                self.ended.clone(),
-            ));
-        }
+        let (backend, watched) = (self.backend.clone(), self.watched.clone());
+        tokio::spawn(changes::tell(context.peer, backend, watched, self.ended.clone()));
     }
 
     fn accepted_subscription_filter(&self, asked: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        self.changes()?;
         let watched = asked.resource_subscriptions.clone().unwrap_or_default();
         let accepted = SubscriptionFilter::builder().resources_list_changed();
         Some(accepted.resource_subscriptions(watched).build())
@@ -122,10 +103,6 @@ impl ServerHandler for Server {
         request: SubscribeRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        if self.changes().is_none() {
-            let why = ApiError::bad_request("changes at another hub are not known here; ask again instead");
-            return Err(invalid(&why));
-        }
         let added = self.watched.add(&self.backend, &request.uri).await;
         added.map_err(|error| invalid(&error))
     }
@@ -140,10 +117,7 @@ impl ServerHandler for Server {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        match self.changes() {
-            Some(changes) => changes::tell_subscriber(context, self.backend.clone(), changes).await,
-            None => context.cancelled().await,
-        }
+        changes::tell_subscriber(context, self.backend.clone()).await;
         Ok(())
     }
 

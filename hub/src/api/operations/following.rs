@@ -33,8 +33,47 @@ pub(in crate::api) struct Following {
     rounds: watch::Receiver<State>,
     /// All that began before this has been told, in ms; `None` before the first round.
     until: Option<i64>,
-    /// What has been told of what began later: when it began, and how many of the same kind.
-    told: HashMap<u64, (i64, u32)>,
+    told: Told,
+}
+
+/// What has been told of what a later round may show again.
+struct Told {
+    /// By its looks: when it began, and how many look like it.
+    kinds: HashMap<u64, (i64, u32)>,
+    most: usize,
+}
+
+impl Told {
+    fn new(most: usize) -> Self {
+        Self {
+            kinds: HashMap::new(),
+            most,
+        }
+    }
+
+    /// Notes a call, so many of whose looks the round has shown. Whether it is told now: it was not before.
+    fn note(&mut self, looks: u64, began: i64, shown: u32) -> bool {
+        let (_, told) = self.kinds.entry(looks).or_insert((began, 0));
+        let is_new = *told < shown;
+        *told = (*told).max(shown);
+        is_new
+    }
+
+    /// Forgets what began before this.
+    fn forget_before(&mut self, until: i64) {
+        self.kinds.retain(|_, (began, _)| *began >= until);
+    }
+
+    /// An error when there is more than can be remembered: then a call might be told twice.
+    fn has_room(&self) -> Result<(), ApiError> {
+        if self.kinds.len() > self.most {
+            return Err(ApiError::too_many(format!(
+                "more than {} calls within ten seconds pass this filter; narrow it",
+                self.most
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// A round's calls that have not been told yet, page by page.
@@ -57,7 +96,7 @@ impl Following {
             format,
             rounds: app.hub.live.changes(),
             until: None,
-            told: HashMap::new(),
+            told: Told::new(MOST),
         }
     }
 
@@ -111,7 +150,7 @@ impl Telling<'_> {
         let Some(question) = self.question.take() else {
             let until = self.end - WAIT_MS;
             self.following.until = Some(until);
-            self.following.told.retain(|_, (began, _)| *began >= until);
+            self.following.told.forget_before(until);
             return Ok(None);
         };
         let page = query::calls(&self.round.database, &question).await?;
@@ -120,11 +159,7 @@ impl Telling<'_> {
             ..question
         });
         let calls: Vec<Value> = page.calls.into_iter().filter(|call| self.is_new(call)).collect();
-        if self.following.told.len() > MOST {
-            return Err(ApiError::too_many(format!(
-                "more than {MOST} calls within ten seconds pass this filter; narrow it"
-            )));
-        }
+        self.following.told.has_room()?;
         Ok(Some(calls))
     }
 
@@ -140,10 +175,7 @@ impl Telling<'_> {
         let looks = looks(call);
         let shown = self.shown.entry(looks).or_default();
         *shown += 1;
-        let (_, told) = self.following.told.entry(looks).or_insert((began, 0));
-        let is_new = *told < *shown;
-        *told = (*told).max(*shown);
-        is_new
+        self.following.told.note(looks, began, *shown)
     }
 }
 
@@ -186,5 +218,26 @@ mod tests {
         assert_eq!(looks(&call), looks(&later));
         later["src"]["port"] = json!(2);
         assert_ne!(looks(&call), looks(&later));
+    }
+
+    #[test]
+    fn so_many_calls_are_remembered_and_no_more() {
+        const MOST: u64 = 100;
+        let mut told = Told::new(100);
+        for call in 0..MOST {
+            assert!(told.note(call, 0, 1));
+        }
+        assert!(told.has_room().is_ok());
+        // What is known takes no room, and is told once; a second one that looks the same is another.
+        assert!(!told.note(7, 0, 1));
+        assert!(told.note(7, 0, 2));
+        assert!(told.has_room().is_ok());
+        assert!(told.note(MOST, 5, 1));
+        let error = told.has_room().expect_err("one too many");
+        assert!(error.is_too_many() && error.message().contains("more than 100 calls"));
+        // There is room again for what comes later.
+        told.forget_before(5);
+        assert!(told.has_room().is_ok());
+        assert!(!told.note(MOST, 5, 1));
     }
 }

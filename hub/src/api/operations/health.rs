@@ -116,15 +116,14 @@ fn problems(node: &Value) -> Vec<String> {
     problems
 }
 
-/// A time as people read it, to the second.
+/// A time as people read it, to the second; shorter than a second, it is a moment.
 fn when(start: &Value, end: &Value) -> String {
-    let second = |ts: &Value| {
-        let nanos = ts.as_u64().unwrap_or_default().saturating_mul(1_000_000);
-        window::at(nanos - nanos % 1_000_000_000)
-    };
-    match (second(start), second(end)) {
-        (start, end) if start == end => format!("at {start}"),
-        (start, end) => format!("from {start} to {end}"),
+    let [start, end] = [start, end].map(|ts| ts.as_u64().unwrap_or_default());
+    let second = |ts: u64| window::at(ts.saturating_mul(1_000_000) / 1_000_000_000 * 1_000_000_000);
+    if end.saturating_sub(start) < 1000 {
+        format!("at {}", second(start))
+    } else {
+        format!("from {} to {}", second(start), second(end))
     }
 }
 
@@ -147,7 +146,7 @@ mod tests {
             ]
         );
         let losses = json!([
-            { "stage": "buffer_full", "packets": 2, "start_ts": 1_706_745_000_123_u64, "end_ts": 1_706_745_000_900_u64 },
+            { "stage": "buffer_full", "packets": 2, "start_ts": 1_706_745_000_987_u64, "end_ts": 1_706_745_001_037_u64 },
             { "stage": "disk_full", "packets": 3, "start_ts": 1_706_745_000_000_u64, "end_ts": 1_706_745_060_000_u64 },
         ]);
         assert_eq!(

@@ -138,7 +138,7 @@ pub(super) async fn metrics(State(app): State<App>, _: Params) -> impl IntoRespo
         ),
         (
             "stream_readers_dropped_total",
-            "Readers of these that were let go for reading too slowly",
+            "Readers of these that were let go: too slow, too much for one, or silent",
             &app.streams.dropped,
         ),
         (

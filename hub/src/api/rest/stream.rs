@@ -1,11 +1,11 @@
 //! `GET /ws`, `GET /wsFull`: live calls over a WebSocket (contract 1.14). The client sends a filter, and reads calls until
 //! one of both closes. Nobody waits for a reader that does not read: it is let go, told why, and counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{FromRequest as _, FromRequestParts as _, Request, State};
 use axum::response::Response;
@@ -36,7 +36,7 @@ pub(in crate::api) struct Streams {
     room: Arc<Semaphore>,
     /// Calls that were sent.
     pub(super) told: AtomicU64,
-    /// Readers that were let go for reading too slowly.
+    /// Readers that were let go: they read too slowly, let too much through, or did not answer.
     pub(super) dropped: AtomicU64,
 }
 
@@ -63,10 +63,23 @@ enum End {
     Gone,
     /// Its reader takes nothing any more.
     Slow,
+    /// Its reader does not answer a ping: it is gone without a word.
+    Silent,
     /// There is nothing more to tell, or the filter is none.
     Error(ApiError),
     /// The hub stops.
     Stopping,
+}
+
+impl End {
+    /// Whether the reader is let go for what it does, or does not do: such readers are counted.
+    fn is_of_the_reader(&self) -> bool {
+        match self {
+            Self::Slow | Self::Silent => true,
+            Self::Error(error) => error.is_too_many(),
+            Self::Gone | Self::Stopping => false,
+        }
+    }
 }
 
 impl From<ApiError> for End {
@@ -120,21 +133,30 @@ async fn accept(
 /// Tells one reader, to the end.
 async fn tell(app: &App, socket: WebSocket, format: Format, shown: fn(Value) -> Value) {
     let (mut to, mut from) = socket.split();
-    let end = match filter(&mut from).await {
-        Ok(kfl) => tokio::select! {
-            end = calls(app, kfl, format, shown, &mut to) => end,
-            end = read(&mut from) => end,
-            () = app.stop.cancelled() => End::Stopping,
-        },
-        Err(end) => end,
+    let told = async {
+        match filter(&mut from).await {
+            Ok(kfl) => {
+                let pulse = Pulse::new(app.hub.live.pace().ping);
+                tokio::select! {
+                    end = calls(app, kfl, format, shown, &mut to, &pulse) => end,
+                    end = read(&mut from, &pulse) => end,
+                }
+            }
+            Err(end) => end,
+        }
     };
+    let end = tokio::select! {
+        end = told => end,
+        () = app.stop.cancelled() => End::Stopping,
+    };
+    if end.is_of_the_reader() {
+        app.streams.dropped.fetch_add(1, Ordering::Relaxed);
+    }
     let (code, reason) = match end {
         End::Gone => (close_code::NORMAL, String::new()),
         End::Stopping => (close_code::AWAY, "the hub is stopping".to_owned()),
-        End::Slow => {
-            app.streams.dropped.fetch_add(1, Ordering::Relaxed);
-            (close_code::AGAIN, "calls are read too slowly".to_owned())
-        }
+        End::Slow => (close_code::AGAIN, "calls are read too slowly".to_owned()),
+        End::Silent => (close_code::AGAIN, "a ping was not answered".to_owned()),
         End::Error(error) => {
             let told = json!({ "error": error.message() }).to_string();
             // Who is gone is not told.
@@ -174,8 +196,9 @@ async fn filter(from: &mut SplitStream<WebSocket>) -> Result<String, End> {
 }
 
 /// Reads on, so that a close is heard and pings are answered.
-async fn read(from: &mut SplitStream<WebSocket>) -> End {
+async fn read(from: &mut SplitStream<WebSocket>, pulse: &Pulse) -> End {
     while let Some(Ok(message)) = from.next().await {
+        pulse.heard();
         match message {
             Message::Close(_) => break,
             Message::Text(_) | Message::Binary(_) => {
@@ -194,9 +217,19 @@ async fn calls(
     format: Format,
     shown: fn(Value) -> Value,
     to: &mut SplitSink<WebSocket, Message>,
+    pulse: &Pulse,
 ) -> End {
     let mut following = Following::new(app, kfl, format);
     loop {
+        match pulse.take() {
+            Beat::Rest => {}
+            Beat::Ask => match timeout(PATIENCE, to.send(Message::Ping(Bytes::new()))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return End::Gone,
+                Err(_) => return End::Slow,
+            },
+            Beat::Gone => return End::Silent,
+        }
         let mut telling = match following.next_round().await {
             Ok(telling) => telling,
             Err(error) => return error.into(),
@@ -235,5 +268,86 @@ async fn send(
         }
         Ok(Err(_)) => Err(End::Gone),
         Err(_) => Err(End::Slow),
+    }
+}
+
+/// Whether a reader is still there. Of one that is gone without a word the kernel says nothing for a quarter of an hour,
+/// so it is pinged, and has as long as between two pings to answer.
+struct Pulse {
+    every: Duration,
+    state: Mutex<Pinged>,
+}
+
+struct Pinged {
+    /// The last ping, or the beginning.
+    at: Instant,
+    /// It has been answered, or something else has come since.
+    answered: bool,
+}
+
+/// What is to be done now.
+#[derive(Debug, PartialEq, Eq)]
+enum Beat {
+    /// Nothing.
+    Rest,
+    /// To ping it.
+    Ask,
+    /// To let it go.
+    Gone,
+}
+
+impl Pulse {
+    fn new(every: Duration) -> Self {
+        let begun = Pinged {
+            at: Instant::now(),
+            answered: true,
+        };
+        Self {
+            every,
+            state: Mutex::new(begun),
+        }
+    }
+
+    fn heard(&self) {
+        self.lock().answered = true;
+    }
+
+    fn take(&self) -> Beat {
+        let mut state = self.lock();
+        if state.at.elapsed() < self.every {
+            return Beat::Rest;
+        }
+        if !state.answered {
+            return Beat::Gone;
+        }
+        *state = Pinged {
+            at: Instant::now(),
+            answered: false,
+        };
+        Beat::Ask
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pinged> {
+        // It is whole whatever became of a thread that held it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_no_ping_is_gone() {
+        let every = Duration::from_millis(20);
+        let pulse = Pulse::new(every);
+        assert_eq!(Pulse::new(Duration::from_secs(3600)).take(), Beat::Rest);
+        std::thread::sleep(every);
+        assert_eq!(pulse.take(), Beat::Ask);
+        pulse.heard();
+        std::thread::sleep(every);
+        assert_eq!(pulse.take(), Beat::Ask);
+        std::thread::sleep(every);
+        assert_eq!(pulse.take(), Beat::Gone);
     }
 }

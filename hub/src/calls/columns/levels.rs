@@ -127,13 +127,11 @@ pub(super) fn hybrid(values: &[u32], width: u32, out: &mut Vec<u8>) {
         }
         Some(_) => {
             packed_header(values.len(), out);
-            let full = values.len().div_ceil(8) * 8;
-            let padding = std::iter::repeat_n(0, full - values.len());
-            pack(
-                values.iter().map(|value| u64::from(*value)).chain(padding),
-                width,
-                out,
-            );
+            let mut packer = Packer::new(width, out);
+            values.iter().for_each(|value| packer.push(u64::from(*value)));
+            let padding = values.len().next_multiple_of(8) - values.len();
+            (0..padding).for_each(|_| packer.push(0));
+            packer.end();
         }
     }
 }
@@ -154,20 +152,42 @@ fn packed_header(len: usize, out: &mut Vec<u8>) {
     varint((len.div_ceil(8) as u64) << 1 | 1, out);
 }
 
-/// Appends numbers below `2^width`, the lowest bit first, and fills up the last byte.
-pub(super) fn pack(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
-    let (mut word, mut filled) = (0_u64, 0);
-    // Not a `for`, which would ask a chain of iterators for every number at which of them it is.
-    values.for_each(|value| {
-        word |= value << filled;
-        filled += width;
-        if filled >= u64::BITS {
-            out.extend_from_slice(&word.to_le_bytes());
-            filled -= u64::BITS;
-            word = if filled == 0 { 0 } else { value >> (width - filled) };
+/// Appends numbers below `2^width`, the lowest bit first.
+pub(super) struct Packer<'o> {
+    width: u32,
+    word: u64,
+    /// Bits of the word that are used.
+    filled: u32,
+    out: &'o mut Vec<u8>,
+}
+
+impl<'o> Packer<'o> {
+    pub fn new(width: u32, out: &'o mut Vec<u8>) -> Self {
+        Self {
+            width,
+            word: 0,
+            filled: 0,
+            out,
         }
-    });
-    out.extend(word.to_le_bytes().iter().take(filled.div_ceil(8) as usize));
+    }
+
+    #[inline]
+    pub fn push(&mut self, value: u64) {
+        self.word |= value << self.filled;
+        self.filled += self.width;
+        if self.filled >= u64::BITS {
+            self.out.extend_from_slice(&self.word.to_le_bytes());
+            self.filled -= u64::BITS;
+            // What did not fit: none, if the word was full just then.
+            self.word = value.checked_shr(self.width - self.filled).unwrap_or_default();
+        }
+    }
+
+    /// Fills up the last byte.
+    pub fn end(self) {
+        let last = self.filled.div_ceil(8) as usize;
+        self.out.extend(self.word.to_le_bytes().iter().take(last));
+    }
 }
 
 /// Appends a number in as many groups of seven bits as it needs.
@@ -206,8 +226,9 @@ mod tests {
             let (mut written, mut packed) = (Vec::new(), Vec::new());
             levels.write(&mut written);
             packed_header(expected.len(), &mut packed);
-            let bits = expected.iter().map(|bit| u64::from(*bit));
-            pack(bits, 1, &mut packed);
+            let mut packer = Packer::new(1, &mut packed);
+            expected.iter().for_each(|bit| packer.push(u64::from(*bit)));
+            packer.end();
             assert_eq!(written.get(4..), Some(&*packed));
         }
     }

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::Leaf;
 use super::texts::TextColumn;
-use super::words::WordColumn;
+use super::words::{WordColumn, same};
 
 /// Spellings of names that are remembered. More of them cost time, not memory.
 const SPELLINGS: usize = 4096;
@@ -64,17 +64,21 @@ impl MapColumn {
 
     /// Appends an entry whose key is one of our own names.
     pub fn own_entry(&mut self, key: &'static str, value: &str) {
-        let known = self.names().find_own(key);
-        if !self.push_known(known) {
-            self.push_new(key.as_bytes(), Some(key), key);
-        }
-        self.values.push(value.as_bytes());
-        self.entries += 1;
+        self.own_bytes(key, value.as_bytes());
     }
 
     /// The same with a number as value.
     pub fn own_number(&mut self, key: &'static str, value: i64) {
-        self.own_entry(key, decimal(value, &mut [0; DIGITS]));
+        self.own_bytes(key, decimal(value, &mut [0; DIGITS]));
+    }
+
+    fn own_bytes(&mut self, key: &'static str, value: &[u8]) {
+        let known = self.names().find_own(key);
+        if !self.push_known(known) {
+            self.push_new(key.as_bytes(), Some(key), key);
+        }
+        self.values.push(value);
+        self.entries += 1;
     }
 
     /// Appends header fields as a row, given as UTF-8, their names in lower case.
@@ -143,7 +147,7 @@ impl Names {
     fn find(&mut self, name: &[u8]) -> Option<u32> {
         let guess = self.spellings.get(self.last as usize)?.next;
         match self.spellings.get(guess as usize) {
-            Some(spelling) if *spelling.name == *name => {
+            Some(spelling) if same(&spelling.name, name) => {
                 self.last = guess;
                 Some(spelling.id)
             }
@@ -201,7 +205,7 @@ const DIGITS: usize = 20;
 
 /// A number as text. Nearly half of what is told of a call is numbers, and the standard library's formatting, which can do
 /// much more, costs several times as much.
-fn decimal(value: i64, room: &mut [u8; DIGITS]) -> &str {
+fn decimal(value: i64, room: &mut [u8; DIGITS]) -> &[u8] {
     let mut left = value.unsigned_abs();
     let mut letters = room.iter_mut().rev();
     let mut len = 0;
@@ -219,8 +223,7 @@ fn decimal(value: i64, room: &mut [u8; DIGITS]) -> &str {
         *letter = b'-';
         len += 1;
     }
-    let text = room.get(DIGITS - len..).unwrap_or_default();
-    std::str::from_utf8(text).unwrap_or_default()
+    room.get(DIGITS - len..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -230,7 +233,7 @@ mod tests {
     #[test]
     fn numbers_as_text() {
         for value in [0, 7, -7, 10, 99, 100, 1_234_567, i64::MAX, i64::MIN] {
-            assert_eq!(decimal(value, &mut [0; DIGITS]), value.to_string());
+            assert_eq!(decimal(value, &mut [0; DIGITS]), value.to_string().as_bytes());
         }
     }
 }

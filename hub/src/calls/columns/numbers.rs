@@ -10,7 +10,7 @@ use datafusion::parquet::schema::types::ColumnDescPtr;
 
 use super::PAGE_ROWS;
 use super::chunk::{Chunk, Known, Leaf, PartFile};
-use super::levels::{Levels, pack, varint, zigzag};
+use super::levels::{Levels, Packer, varint, zigzag};
 
 /// Values of a block, which shares its smallest difference; and of each of its parts, which share a width. The sizes
 /// that the format's own description begins with, which every reader knows.
@@ -179,6 +179,12 @@ impl ListColumn {
         }
     }
 
+    /// Appends rows without numbers.
+    pub fn push_none(&mut self, rows: usize) {
+        self.rows += rows;
+        Levels::empty_rows(&mut self.repeated, &mut self.defined, rows);
+    }
+
     pub fn push(&mut self, values: &[u64]) {
         self.rows += 1;
         Levels::row(&mut self.repeated, &mut self.defined, values.len());
@@ -234,29 +240,31 @@ fn differences(values: &[i64], narrow: bool, out: &mut Vec<u8>) -> Encoding {
     let mut block = [0_i64; BLOCK];
     for values in rest.chunks(BLOCK) {
         let differences = block.get_mut(..values.len()).unwrap_or_default();
+        let mut least = i64::MAX;
         for (difference, value) in differences.iter_mut().zip(values) {
             *difference = if narrow {
                 i64::from((*value as i32).wrapping_sub(before as i32))
             } else {
                 value.wrapping_sub(before)
             };
+            least = least.min(*difference);
             before = *value;
         }
-        let least = differences.iter().copied().min().unwrap_or_default();
         zigzag(least, out);
         let widths = out.len();
         out.extend_from_slice(&[0; BLOCK / PART]);
         for (n, part) in differences.chunks(PART).enumerate() {
-            let over = part
-                .iter()
-                .map(|difference| difference.wrapping_sub(least).cast_unsigned());
-            let width = u64::BITS - over.clone().fold(0, |bits, value| bits | value).leading_zeros();
+            let over = |difference: &i64| difference.wrapping_sub(least).cast_unsigned();
+            let bits = part.iter().fold(0, |bits, difference| bits | over(difference));
+            let width = u64::BITS - bits.leading_zeros();
             if let Some(space) = out.get_mut(widths + n) {
                 *space = width as u8;
             }
             if width > 0 {
-                let padding = std::iter::repeat_n(0, PART - part.len());
-                pack(over.chain(padding), width, out);
+                let mut packer = Packer::new(width, out);
+                part.iter().for_each(|difference| packer.push(over(difference)));
+                (part.len()..PART).for_each(|_| packer.push(0));
+                packer.end();
             }
         }
     }

@@ -85,7 +85,6 @@ impl Leaf for TextColumn {
 
 /// Appends a text behind its length.
 pub(super) fn append(text: &[u8], out: &mut Vec<u8>) {
-    out.reserve(text.len() + 4);
     out.extend_from_slice(&(text.len() as u32).to_le_bytes());
     out.extend_from_slice(text);
 }

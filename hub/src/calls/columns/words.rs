@@ -89,6 +89,26 @@ impl WordColumn {
         self.push_rows(word, 1);
     }
 
+    /// Appends words as rows. Those that stand at one place one after the other are told by it: our own words, and texts
+    /// that are empty.
+    pub fn push_each<'w>(&mut self, words: impl Iterator<Item = &'w str>) {
+        let mut latest = ("", 0);
+        for word in words {
+            if !std::ptr::eq(word, latest.0) {
+                self.push_run(latest);
+                latest = (word, 0);
+            }
+            latest.1 += 1;
+        }
+        self.push_run(latest);
+    }
+
+    fn push_run(&mut self, (word, rows): (&str, usize)) {
+        if rows > 0 {
+            self.push_rows(word, rows);
+        }
+    }
+
     /// Appends a word as so many rows.
     pub fn push_rows(&mut self, word: &str, rows: usize) {
         self.rows += rows;
@@ -307,8 +327,40 @@ impl Dictionary {
     }
 }
 
-/// Whether two texts are the same. Words that differ do so in their length, or in their last letters: an address's
-/// last number, a path's id.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.last_chunk::<4>() == b.last_chunk::<4>() && a == b
+/// Whether two texts are the same. Nearly all are short: their begin and their end, which overlap, are all there is of
+/// them, and need no call.
+#[inline]
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    /// First and last letters.
+    fn ends<const N: usize>(text: &[u8]) -> Option<([u8; N], [u8; N])> {
+        Some((*text.first_chunk()?, *text.last_chunk()?))
+    }
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        0..4 => a == b,
+        4..8 => ends::<4>(a) == ends::<4>(b),
+        8..=16 => ends::<8>(a) == ends::<8>(b),
+        _ => ends::<8>(a) == ends::<8>(b) && a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_the_same_if_no_letter_differs() {
+        for len in 0..40 {
+            let text: Vec<u8> = (0..len).collect();
+            assert!(same(&text, &text.clone()));
+            for at in 0..text.len() {
+                let mut other = text.clone();
+                other[at] = b'x';
+                assert!(!same(&text, &other));
+            }
+            assert!(!same(&text, &[&text[..], b"x"].concat()));
+        }
+    }
 }

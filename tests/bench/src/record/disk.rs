@@ -12,6 +12,7 @@ use super::numbered::{Datagrams, one};
 use super::recorder::Who;
 use super::scene::Scene;
 use crate::scratch::Scratch;
+use crate::slow::SlowDisk;
 
 /// Bytes of payload: no more than what is recorded whole at any rate, with its headers.
 const PAYLOAD: u64 = 3968;
@@ -21,8 +22,23 @@ const HEADERS: u64 = 28;
 const JUMBO: u32 = 9000;
 const USUAL: u32 = 1500;
 
-/// Runs it.
+/// What `dd` writes.
+const BLOCK: u64 = 4 << 20;
+const BLOCKS: u64 = 128;
+
+/// Runs it, on the disk that there is or on one of the rate that is asked for.
 pub fn measure(scene: &Scene, scratch: &Scratch, options: &Options) -> Result<Vec<Figure>> {
+    let Some(rate) = options.disk_rate else {
+        return on(scratch, scene, options);
+    };
+    let rate = rate * 1_000_000;
+    // What is sent in a run, `dd`'s file, and as much again for what a file system takes for itself.
+    let bytes = 2 * (rate as f64 * options.seconds) as u64 + BLOCK * BLOCKS + (1 << 30);
+    let slow = SlowDisk::new(scratch.path(), bytes, rate)?;
+    on(&Scratch::new(slow.path())?, scene, options)
+}
+
+fn on(scratch: &Scratch, scene: &Scene, options: &Options) -> Result<Vec<Figure>> {
     let speeds: Vec<f64> = (0..3).map(|_| direct(scratch.path())).collect::<Result<_>>()?;
     let speed = median(speeds);
     scene.set_mtu(JUMBO)?;
@@ -73,8 +89,6 @@ pub fn measure(scene: &Scene, scratch: &Scratch, options: &Options) -> Result<Ve
 
 /// Bytes per second that go past the page cache, by `dd`.
 fn direct(dir: &Path) -> Result<f64> {
-    const BLOCK: u64 = 4 << 20;
-    const BLOCKS: u64 = 128;
     let file = dir.join("dd");
     let begun = Instant::now();
     let out = Command::new("dd")

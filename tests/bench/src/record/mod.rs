@@ -49,6 +49,9 @@ pub struct Options {
     /// Instead of numbered datagrams of the usual kind: as many bytes as the disk takes nine tenths of.
     #[arg(long)]
     disk: bool,
+    /// With --disk: on a disk of so many MB a second, made for it, instead of the one that `--dir` is on.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    disk_rate: Option<u64>,
     /// All of these, one after the other.
     #[arg(long)]
     all: bool,

@@ -72,7 +72,8 @@ fn read(message: &[u8], client: IpAddr) -> Option<Resolution> {
     reader.take(6)?;
     let answers = reader.u16()?;
     reader.take(4)?;
-    let name = reader.name()?;
+    let question = reader;
+    reader.skip_name()?;
     let asked = reader.u16()?;
     if !matches!(asked, A | AAAA) || reader.u16()? & 0x7fff != IN {
         return None;
@@ -80,40 +81,42 @@ fn read(message: &[u8], client: IpAddr) -> Option<Resolution> {
     let mut aliases = Vec::new();
     let mut found = Vec::new();
     for _ in 0..answers {
-        let owner = reader.name()?;
+        let owner = reader;
+        reader.skip_name()?;
         let (kind, class, ttl) = (reader.u16()?, reader.u16()?, reader.u32()?);
         let len = reader.u16()?;
-        let mut data = reader.part(usize::from(len))?;
+        let data = reader.part(usize::from(len))?;
         if class & 0x7fff != IN {
             continue;
         }
         match kind {
-            CNAME if aliases.len() < ALIASES => aliases.push((owner, data.name()?, ttl)),
+            CNAME if aliases.len() < ALIASES => {
+                let mut behind = data;
+                behind.skip_name()?;
+                aliases.push((owner, data, ttl));
+            }
             A | AAAA if found.len() < DNS_RESOLVED => found.push((owner, address(kind, data.rest())?, ttl)),
             _ => {}
         }
     }
     // From the name over its aliases; they need not stand in their order. Each is followed once, so none in a circle.
-    let mut at = name.as_str();
+    let mut at = question;
     let mut ttl = u32::MAX;
-    let mut left: Vec<_> = aliases.iter().collect();
-    while let Some(next) = left
-        .iter()
-        .position(|(owner, _, _)| owner.eq_ignore_ascii_case(at))
-    {
-        let (_, target, lives) = left.swap_remove(next);
-        (at, ttl) = (target, ttl.min(*lives));
+    while let Some(next) = aliases.iter().position(|(owner, ..)| owner.is_same_name(&at)) {
+        let (_, target, lives) = aliases.swap_remove(next);
+        (at, ttl) = (target, ttl.min(lives));
     }
-    let of_name = found.iter().filter(|(owner, ..)| owner.eq_ignore_ascii_case(at));
-    let mut addresses = Vec::new();
-    for (_, address, lives) in of_name {
-        addresses.push(*address);
-        ttl = ttl.min(*lives);
+    found.retain(|(owner, ..)| owner.is_same_name(&at));
+    let ttl = found.iter().fold(ttl, |ttl, (_, _, lives)| ttl.min(*lives));
+    if found.is_empty() {
+        return None;
     }
-    (!addresses.is_empty()).then(|| Resolution {
+    let mut name = { question }.name()?;
+    name.make_ascii_lowercase();
+    Some(Resolution {
         client,
-        name: name.to_ascii_lowercase(),
-        addresses,
+        name,
+        addresses: found.into_iter().map(|(_, address, _)| address).collect(),
         ttl,
     })
 }

@@ -56,6 +56,26 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Whether the next name, which is whole, is the same as another one of the message. Mostly they are at one place.
+    pub fn is_same_name(&self, other: &Self) -> bool {
+        if self.place() == other.place() {
+            return true;
+        }
+        let (mut own, mut others) = (*self, *other);
+        match (own.name(), others.name()) {
+            (Some(own), Some(other)) => own.eq_ignore_ascii_case(&other),
+            _ => false,
+        }
+    }
+
+    /// Where the next name's first label is.
+    fn place(&self) -> usize {
+        match self.rest() {
+            [upper, lower, ..] if *upper >= 0xc0 => usize::from(upper & 0x3f) << 8 | usize::from(*lower),
+            _ => self.at,
+        }
+    }
+
     /// Passes over a name.
     pub fn skip_name(&mut self) -> Option<()> {
         self.labels(|_| {})
@@ -69,7 +89,7 @@ impl<'a> Reader<'a> {
             if !text.is_empty() {
                 text.push(b'.');
             }
-            if label.iter().all(is_plain) {
+            if label.iter().fold(true, |plain, byte| plain & is_plain(byte)) {
                 text.extend_from_slice(label);
             } else {
                 let mut escaped = String::new();

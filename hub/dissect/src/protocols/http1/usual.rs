@@ -160,9 +160,14 @@ fn name_len(bytes: &[u8]) -> usize {
     len + rest.iter().take_while(|byte| TOKEN[usize::from(**byte)]).count()
 }
 
-/// How many bytes are ASCII from `LEAST` to the last letter; eight of them are looked at a time.
+/// How many bytes are ASCII from `LEAST` to the last letter; sixteen of them are looked at a time, then eight.
 fn printable<const LEAST: u8>(bytes: &[u8]) -> usize {
     const DELETE: u64 = ONES * 0x7f;
+    let usual = |byte: &u8| (LEAST..0x7f).contains(byte);
+    // Not `all`, which would look at one after the other.
+    let whole = |block: &&[u8; 16]| block.iter().fold(true, |all, byte| all & usual(byte));
+    let blocks = bytes.as_chunks().0.iter().take_while(whole).count() * 16;
+    let bytes = bytes.get(blocks..).unwrap_or_default();
     let (words, rest) = bytes.as_chunks::<8>();
     for (n, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
@@ -172,11 +177,10 @@ fn printable<const LEAST: u8>(bytes: &[u8]) -> usize {
         let delete = (word ^ DELETE).wrapping_sub(ONES) & !(word ^ DELETE);
         let odd = (small | delete | word) & HIGHEST;
         if odd != 0 {
-            return n * 8 + (odd.trailing_zeros() / 8) as usize;
+            return blocks + n * 8 + (odd.trailing_zeros() / 8) as usize;
         }
     }
-    let usual = |byte: &u8| (LEAST..0x7f).contains(byte);
-    bytes.len() - rest.len() + rest.iter().take_while(|byte| usual(byte)).count()
+    blocks + bytes.len() - rest.len() + rest.iter().take_while(|byte| usual(byte)).count()
 }
 
 #[cfg(test)]
@@ -261,7 +265,7 @@ mod tests {
 
     #[test]
     fn printable_ends_where_it_should() {
-        for len in 0..20 {
+        for len in 0..40 {
             for odd in [0_u8, 9, 10, 13, 31, 127, 128, 255] {
                 let mut bytes = vec![b'~'; len];
                 bytes.push(odd);

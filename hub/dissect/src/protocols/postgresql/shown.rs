@@ -41,6 +41,12 @@ fn within(mut rest: &str, depth: usize) -> String {
         code: None,
     };
     while let Some(first) = rest.chars().next() {
+        let (plain, behind) = rest.split_at(plain_len(rest, shown.ends_blank()));
+        if !plain.is_empty() {
+            shown.push(plain);
+            rest = behind;
+            continue;
+        }
         if let Some(behind) = behind_password(shown.code(), rest) {
             rest = behind;
             shown.push("'(redacted)'");
@@ -83,6 +89,11 @@ impl Shown {
         let mut before = self.code().bytes().rev();
         before.next().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'e'))
             && !before.next().is_some_and(is_name)
+    }
+
+    /// Whether a blank that comes next need not be shown.
+    fn ends_blank(&self) -> bool {
+        self.text.ends_with(' ') || self.code().ends_with(' ')
     }
 
     fn push(&mut self, part: &str) {
@@ -174,6 +185,31 @@ fn value_len(text: &str) -> usize {
     }
     let end = text.find(|char: char| char.is_whitespace() || matches!(char, '\'' | '&'));
     end.unwrap_or(text.len())
+}
+
+/// Bytes at the begin of a text that are shown as they are: words and signs, a space apart. That is most of most
+/// statements.
+fn plain_len(text: &str, mut blank: bool) -> usize {
+    /// Without quotes, and without what may begin a comment.
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = b' ';
+        while byte < 0x7f {
+            plain[byte as usize] = !matches!(byte, b'\'' | b'"' | b'$' | b'-' | b'/');
+            byte += 1;
+        }
+        plain
+    };
+    let mut last = b' ';
+    let plain = text.bytes().take_while(|byte| {
+        let again = blank && *byte == b' ';
+        blank = *byte == b' ';
+        // A dollar within a name is part of it.
+        let named = *byte == b'$' && is_name(last);
+        last = *byte;
+        !again && (named || PLAIN[usize::from(*byte)])
+    });
+    plain.count()
 }
 
 /// Bytes that belong together at the begin of a text: what is in quotes or between dollars, one blank, or what stands
@@ -381,6 +417,20 @@ mod tests {
             "SELECT 'the password'",
         ] {
             assert_eq!(shown(same), same);
+        }
+    }
+
+    #[test]
+    fn blanks_are_one_space_wherever_they_stand() {
+        for (text, expected) in [
+            ("SELECT  a,\t b\x0b \n c ", "SELECT a, b c"),
+            ("a -- b\n  c", "a -- b c"),
+            ("a /* b */  c$1 $ $1  d", "a /* b */ c$1 $ $1 d"),
+            ("'a'  ||  'b' ", "'a' || 'b'"),
+            ("a\u{a0} \u{a0}b \u{2003} ä$x$  y", "a b ä$x$ y"),
+            ("-  -1  /  2", "- -1 / 2"),
+        ] {
+            assert_eq!(shown(text), expected);
         }
     }
 

@@ -161,12 +161,7 @@ impl<'a> Iterator for Words<'a> {
                 }
                 '/' | '-' => comment_len(rest).max(1),
                 _ if is_word(first) => {
-                    let mut quoted = false;
-                    let end = rest.find(|char| {
-                        quoted ^= char == '"';
-                        !quoted && !is_word(char)
-                    });
-                    let (text, behind) = rest.split_at(end.unwrap_or(rest.len()));
+                    let (text, behind) = rest.split_at(word_len(rest));
                     self.rest = behind;
                     return Some(Word {
                         text,
@@ -181,9 +176,31 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
+/// Bytes of the word that a text begins with.
+fn word_len(text: &str) -> usize {
+    // Nearly all are of ASCII and without quotes.
+    let plain = text.bytes().take_while(|byte| is_plain_word(*byte)).count();
+    match text.as_bytes().get(plain) {
+        Some(next) if *next == b'"' || !next.is_ascii() => {}
+        _ => return plain,
+    }
+    let mut quoted = false;
+    let end = text.find(|char| {
+        quoted ^= char == '"';
+        !quoted && !is_word(char)
+    });
+    end.unwrap_or(text.len())
+}
+
+fn is_plain_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$')
+}
+
 fn is_word(char: char) -> bool {
-    let ascii = char.is_ascii_alphanumeric() || matches!(char, '_' | '.' | '"' | '$');
-    ascii || (!char.is_ascii() && char.is_alphanumeric())
+    match u8::try_from(char).ok().filter(u8::is_ascii) {
+        Some(byte) => is_plain_word(byte) || byte == b'"',
+        None => char.is_alphanumeric(),
+    }
 }
 
 /// What a connection has prepared.

@@ -83,6 +83,31 @@ const MOST: &[(&str, At)] = &[
     ("EXEC", At::Nowhere),
 ];
 
+/// The names in [`MOST`] as numbers, which are compared at once.
+const MOST_PACKED: [u64; MOST.len()] = {
+    let mut names = [0; MOST.len()];
+    let mut n = 0;
+    while n < MOST.len() {
+        names[n] = packed(MOST[n].0.as_bytes());
+        n += 1;
+    }
+    names
+};
+
+/// A word of at most eight letters as a number, in upper case; 0 for a longer one.
+const fn packed(word: &[u8]) -> u64 {
+    let mut letters = [0; 8];
+    if word.len() > letters.len() {
+        return 0;
+    }
+    let mut n = 0;
+    while n < word.len() {
+        letters[n] = word[n].to_ascii_uppercase();
+        n += 1;
+    }
+    u64::from_le_bytes(letters)
+}
+
 /// Whether a command's name says nothing without the word behind it (`COMMAND LIST` of Redis 7.4, those with subcommands).
 fn is_container(verb: &str) -> bool {
     matches!(
@@ -297,9 +322,11 @@ impl Command {
     /// A command of so many words, of which these were kept.
     pub fn new(words: &Texts, count: u64) -> Self {
         let first = words.get(0).unwrap_or_default();
-        let usual = MOST
-            .iter()
-            .find(|(usual, _)| first.eq_ignore_ascii_case(usual.as_bytes()));
+        let number = packed(first);
+        let usual = MOST_PACKED.iter().position(|usual| *usual == number);
+        let usual = usual
+            .and_then(|n| MOST.get(n))
+            .filter(|(usual, _)| usual.len() == first.len());
         let (verb, sub, place, effect) = match usual {
             Some((usual, place)) => (Cow::Borrowed(*usual), None, *place, Effect::None),
             None => {
