@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::agent::{Agent, PATIENCE};
+use common::agent::{Agent, patience};
 use common::places::{Cgroup, LEFT, Link, cgroup_id, ip, remove};
 use common::scene::Scene;
 use common::workload::{self, Workload};
@@ -216,7 +216,7 @@ fn a_cgroup_that_waits_for_memory_is_told_of() {
         if let Some(event) = events.find(|event| event.kind == EventKind::MemoryPressure) {
             break Some(event);
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > patience() {
             break None;
         }
         thread::sleep(Duration::from_millis(200));

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
-use wiretape_dissect::testing::Who;
+use wiretape_dissect::testing::{Talk, Who};
 use wiretape_tape::{Chunk, open};
 
 use crate::agent::{Node, SECOND, checkouts, shop};
@@ -288,6 +288,75 @@ async fn wireshark_reads_where_each_call_begins() {
     );
     let info = run("capinfos", &["-c", "-M"]);
     assert!(info.contains("Number of packets"), "{info}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_says_how_far_clocks_were_apart() {
+    if !tshark() {
+        return;
+    }
+    let (client, server) = (
+        Node::start("node-1", 16 << 10).await,
+        Node::start("node-2", 16 << 10).await,
+    );
+    let mut talk = Talk::new(
+        "10.0.0.1:20000",
+        "10.0.0.2:8080",
+        wiretape_hub::now() - 5 * SECOND,
+        (1000, 7_000_000),
+    );
+    talk.step = SECOND / 10;
+    talk.handshake();
+    for _ in 0..6 {
+        talk.ask("GET /pay HTTP/1.1\r\nHost: pay\r\n\r\n");
+        talk.answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    }
+    client.record(&talk.seen_by(Who::Client, 0, 0));
+    server.record(&talk.seen_by(Who::Server, 1, SECOND / 4));
+    let hub = TestHub::start(&[&client, &server]).await;
+    hub.client.snapshot(json!({ "name": "a" })).await;
+    let folder = TempDir::new().expect("a temporary folder");
+    let told = async |query: &str| {
+        let answer = hub
+            .client
+            .send("GET", &format!("/mcp/snapshots/a/pcap?{query}"), None)
+            .await;
+        let bytes = answer.bytes().await.expect("it arrives whole");
+        let file = folder.path().join("capture.pcapng");
+        std::fs::write(&file, &bytes).expect("a file");
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).arg(&file).output();
+            let output = output.expect("it runs");
+            assert!(output.status.success(), "{program} {query}: {output:?}");
+            String::from_utf8(output.stdout).expect("it is text")
+        };
+        // It lists our own blocks among the packets.
+        let listed = run(
+            "tshark",
+            &["-Y", "ip", "-T", "fields", "-e", "frame.number", "-r"],
+        );
+        let read = listed.lines().count();
+        assert_eq!(read, packets(&bytes).len(), "{query}");
+        run("capinfos", &["-k"])
+    };
+    // As segments lie, merged, and by calls.
+    let queries = [
+        "format=pcapng",
+        "format=pcapng&bpf_filter=tcp",
+        "format=pcapng&kfl=error",
+    ];
+    // Nobody has compared the clocks yet.
+    for query in &queries[..2] {
+        assert!(!told(query).await.contains("ahead"), "{query}");
+    }
+    hub.client.dissect("a", "d").await;
+    for query in queries {
+        let comment = told(query).await;
+        assert!(
+            comment.contains("node-2 is 250.") && comment.contains(" ms ahead of node-1"),
+            "{query}: {comment}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
