@@ -107,6 +107,10 @@ fn containers_of_every_runtime_and_driver_are_named() {
         pods.map(|name| (name.cgroup_path, name.pod)).collect()
     };
     agent.wait_for("all their names", |agent| named(agent) == expected);
+    agent.wait_for("the name in the host's network", |agent| {
+        let of_proxy = |name: &Name| name.cgroup == cgroup_id(&proxy) && name.pod == "proxy";
+        names(agent).iter().any(of_proxy)
+    });
     let all = names(&agent);
     let cart = all
         .iter()
@@ -121,10 +125,6 @@ fn containers_of_every_runtime_and_driver_are_named() {
         ("node-1", "cart")
     );
     assert_eq!(cart.annotations["prometheus.io/scrape"], "true");
-    assert!(
-        all.iter()
-            .any(|name| name.cgroup == cgroup_id(&proxy) && name.pod == "proxy")
-    );
     assert!(
         all.iter().all(|name| name.pod != "elsewhere"),
         "a pod of another node"
