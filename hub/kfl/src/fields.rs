@@ -181,7 +181,7 @@ fields! {
         Dns, Bool, "dns", [], "DNS.";
         Tls, Bool, "tls", [], "Was encrypted on the wire, and recorded in the clear.";
         Tcp, Bool, "tcp", [], "TCP payload of no known protocol.";
-        Udp, Bool, "udp", [], "UDP payload of no known protocol.";
+        Udp, Bool, "udp", [], "UDP payload of no known protocol. No entry is one: the exchange is a `udp_conn`.";
         Sctp, Bool, "sctp", [], "A connection of SCTP; with `flow`, a flow.";
         Icmp, Bool, "icmp", [], "ICMP.";
         Grpc, Bool, "grpc", [], "gRPC.";

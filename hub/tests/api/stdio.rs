@@ -198,13 +198,24 @@ async fn a_running_hub_is_asked_for_an_assistant() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_called_off_is_given_up_at_the_hub_as_well() {
+    call_off("create_snapshot", json!({ "name": "a" })).await;
+}
+
+/// Of which the hub tells nothing before it has tried for twenty seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_investigation_that_is_called_off_early_is_given_up_at_the_hub_as_well() {
+    call_off("investigate", json!({})).await;
+}
+
+/// Has a program call a tool of a hub whose agents come to a halt, and call it off.
+async fn call_off(tool: &'static str, arguments: Value) {
     let (client, server) = shop(600, 10_000, 1 << 20).await;
     client.faults.stall.store(true, Ordering::Relaxed);
     let hub = TestHub::start(&[&client, &server]).await;
     let url = hub.client.url.clone();
     let asked = tokio::task::spawn_blocking(move || {
         let mut program = Program::start(&["--hub", &url]);
-        let params = json!({ "name": "create_snapshot", "arguments": { "name": "a" }, "_meta": { "progressToken": 1 } });
+        let params = json!({ "name": tool, "arguments": arguments, "_meta": { "progressToken": 1 } });
         program.say(&json!({ "jsonrpc": "2.0", "id": 900, "method": "tools/call", "params": params }));
         program.hears("notifications/progress");
         program

@@ -129,14 +129,27 @@ impl Remote {
     /// Calls a tool whose work takes its time, and asks how far it is until it is done.
     async fn follow(
         &self,
-        tool: &Tool,
+        tool: &'static Tool,
         mut arguments: Map<String, Value>,
         follow: &Follow,
     ) -> Result<Value, ApiError> {
         follow.step(0.0, format!("asking the hub at {}", self.url));
+        let (remote, asked) = (self.clone(), arguments.clone());
+        let mut first = Box::pin(async move { remote.call(tool.name, asked).await });
         let mut answer = tokio::select! {
-            answer = self.call(tool.name, arguments.clone()) => answer?,
-            () = follow.cancelled() => return Err(ApiError::conflict("called off")),
+            answer = &mut first => answer?,
+            () = follow.cancelled() => {
+                let remote = self.clone();
+                // What the hub has begun, only its answer tells.
+                tokio::spawn(async move {
+                    if let Ok(answer) = first.await && is_under_way(&answer) {
+                        remote.give_up(tool, &answer).await;
+                    }
+                });
+                return Err(ApiError::conflict(
+                    "called off: what was begun at the hub is given up as soon as it has answered",
+                ));
+            }
         };
         loop {
             if !is_under_way(&answer) {

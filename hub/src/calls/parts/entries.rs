@@ -257,6 +257,10 @@ impl Rows {
         let (width, mut rest) = self.values.split_first()?;
         let width = usize::from(*width).min(u32::BITS as usize);
         let count = self.there.count_set_bits();
+        if width == 0 {
+            // Of one word, of which there is nothing to tell.
+            into.resize(count, 0);
+        }
         while into.len() < count {
             let left = count - into.len();
             match Run::next(&mut rest, width)? {
