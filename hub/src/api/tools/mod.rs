@@ -141,7 +141,9 @@ pub(super) async fn call(
     params.warn(&mut answer);
     live::tell(app, &mut answer);
     if let Some(db) = answer.get("db").and_then(Value::as_str) {
-        if params.opened.is_none() {
+        // Of one that waits for its turn there is nothing yet, but maybe an earlier one of its name.
+        let waits = answer["status"] == "pending";
+        if params.opened.is_none() && !waits {
             // It may have gone since.
             params.opened = calls::open_db(app, db).await.ok();
         }
