@@ -122,6 +122,14 @@ pub fn root() -> &'static Path {
 pub fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(args);
+    // What cargo has told this program of itself is not the next one's: dependencies whose build looks at it (ring's does)
+    // would be built anew whenever cargo is called now from here and now by hand, and with them the hub.
+    for (name, _) in std::env::vars_os() {
+        let told = |prefix| name.to_string_lossy().starts_with(prefix);
+        if told("CARGO_PKG_") || told("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

@@ -3,16 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::parquet::errors::ParquetError;
 use wiretape_dissect::{ConnectionRecord, Sent};
 
 use super::columns::{Leaf, NumberColumn, Ordered, WordColumn};
 use super::names::Names;
 use super::peers::{AddressTexts, PeerColumns, asking};
-use super::rows::{JSON_BITS, ROWS, flow_id, node, number};
+use super::rows::{JSON_BITS, flow_id, node, number};
 use super::schema::{self, COLUMNS as CALLS, Column, Kind, column};
 use super::session;
-use super::writer::{Table, TakeLeaf};
+use super::writer::{ROWS, Table};
 
 /// What is told of a connection before its peers, which have the columns that calls' peers have.
 const BEGIN: &[Column] = &[
@@ -259,13 +258,13 @@ impl ConnectionRows {
         self.rows += 1;
     }
 
-    fn each_leaf<E>(&mut self, take: &mut dyn FnMut(&mut dyn Leaf) -> Result<(), E>) -> Result<(), E> {
+    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
         fn leaf(column: &mut impl Leaf) -> &mut dyn Leaf {
             column
         }
         let [client, server] = &mut *self.sent;
         let leaves = self.times.iter_mut().map(leaf);
-        let leaves = leaves
+        leaves
             .chain(self.ids.iter_mut().map(leaf))
             .chain(self.begin.iter_mut().map(leaf))
             .chain(self.src.leaves())
@@ -273,11 +272,7 @@ impl ConnectionRows {
             .chain(self.words.iter_mut().map(leaf))
             .chain(self.numbers.iter_mut().map(leaf))
             .chain(client.iter_mut().map(leaf))
-            .chain(server.iter_mut().map(leaf));
-        for leaf in leaves {
-            take(leaf)?;
-        }
-        Ok(())
+            .chain(server.iter_mut().map(leaf))
     }
 }
 
@@ -297,11 +292,7 @@ impl Table for ConnectionRows {
         for record in records {
             self.append(record);
             if self.rows.is_multiple_of(ROWS) {
-                self.each_leaf(&mut |leaf| {
-                    leaf.end_page_if_full();
-                    Ok::<_, std::convert::Infallible>(())
-                })
-                .unwrap_or_else(|never| match never {});
+                self.end_full_pages();
             }
         }
     }
@@ -310,19 +301,12 @@ impl Table for ConnectionRows {
         self.rows
     }
 
-    fn memory(&mut self) -> usize {
-        let mut memory = 0;
-        self.each_leaf(&mut |leaf| {
-            memory += leaf.memory();
-            Ok::<_, std::convert::Infallible>(())
-        })
-        .unwrap_or_else(|never| match never {});
-        memory
+    fn clear(&mut self) {
+        self.rows = 0;
     }
 
-    fn finish(&mut self, take: &mut TakeLeaf<'_>) -> Result<(), ParquetError> {
-        self.rows = 0;
-        self.each_leaf(take)
+    fn each_leaf(&mut self, take: &mut dyn FnMut(&mut dyn Leaf)) {
+        self.leaves().for_each(take);
     }
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::parquet::errors::ParquetError;
 use rustc_hash::{FxHashSet, FxHasher};
 use wiretape_tape::{Event, Nanos};
 
@@ -14,10 +13,10 @@ use super::WriteError;
 use super::columns::{Leaf, NumberColumn, Ordered, WordColumn};
 use super::growing::Growing;
 use super::names::Names;
-use super::rows::{ROWS, node, number};
+use super::rows::{node, number};
 use super::schema::{self, Column, Kind, column};
 use super::session;
-use super::writer::{PartWriter, Table, TakeLeaf, Written};
+use super::writer::{PartWriter, ROWS, Table, Written};
 
 /// Most events remembered so that one that a restarted hub took down again is in the table once: 1 MB.
 const MAX_TOLD: usize = 1 << 16;
@@ -296,7 +295,7 @@ impl Table for EventRows {
         for event in events {
             self.append(event);
             if self.rows.is_multiple_of(ROWS) {
-                self.leaves().for_each(|leaf| leaf.end_page_if_full());
+                self.end_full_pages();
             }
         }
     }
@@ -305,12 +304,11 @@ impl Table for EventRows {
         self.rows
     }
 
-    fn memory(&mut self) -> usize {
-        self.leaves().map(|leaf| leaf.memory()).sum()
+    fn clear(&mut self) {
+        self.rows = 0;
     }
 
-    fn finish(&mut self, take: &mut TakeLeaf<'_>) -> Result<(), ParquetError> {
-        self.rows = 0;
-        self.leaves().try_for_each(take)
+    fn each_leaf(&mut self, take: &mut dyn FnMut(&mut dyn Leaf)) {
+        self.leaves().for_each(take);
     }
 }

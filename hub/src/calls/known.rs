@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::parquet::errors::ParquetError;
 use wiretape_tape::Name;
 
 use super::columns::{Leaf, MapColumn, NumberColumn, Ordered, WordColumn};
 use super::dns::Resolved;
 use super::names::NodeName;
-use super::rows::{ROWS, number};
+use super::rows::number;
 use super::schema::{self, Column, Kind, column};
 use super::session;
-use super::writer::{Table, TakeLeaf};
+use super::writer::{ROWS, Table};
 
 /// What stands between the addresses of a name.
 const SEPARATOR: &str = ", ";
@@ -198,7 +197,7 @@ impl Table for NameRows {
         for name in names {
             self.append(name);
             if self.rows.is_multiple_of(ROWS) {
-                self.leaves().for_each(|leaf| leaf.end_page_if_full());
+                self.end_full_pages();
             }
         }
     }
@@ -207,12 +206,11 @@ impl Table for NameRows {
         self.rows
     }
 
-    fn memory(&mut self) -> usize {
-        self.leaves().map(|leaf| leaf.memory()).sum()
+    fn clear(&mut self) {
+        self.rows = 0;
     }
 
-    fn finish(&mut self, take: &mut TakeLeaf<'_>) -> Result<(), ParquetError> {
-        self.rows = 0;
-        self.leaves().try_for_each(take)
+    fn each_leaf(&mut self, take: &mut dyn FnMut(&mut dyn Leaf)) {
+        self.leaves().for_each(take);
     }
 }

@@ -11,6 +11,8 @@ mod columns;
 
 mod peers;
 
+mod messages;
+
 mod rows;
 
 pub mod connections;

@@ -4,20 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::parquet::errors::ParquetError;
-use wiretape_dissect::{Call, Message, Observation, Value};
+use wiretape_dissect::{Call, Observation};
 use wiretape_tape::Nanos;
 
-use super::columns::{Leaf, ListColumn, MapColumn, NumberColumn, Ordered, WordColumn};
+use super::columns::{Leaf, MapColumn, NumberColumn, Ordered, WordColumn};
 use super::dns::{DnsName, said};
+use super::messages::{PacketColumns, SizeColumns, TimeColumns, fields, headers};
 use super::names::{Identity, Names};
 use super::peers::{AddressTexts, PeerColumns, asking};
 use super::schema::schema;
 use super::session;
-use super::writer::{Table, TakeLeaf};
-
-/// Rows after which it is looked whether a page is full.
-pub(super) const ROWS: usize = 256;
+use super::writer::{ROWS, Table};
 
 /// Bits of a connection's or flow's number that any JSON reader keeps exactly.
 pub(super) const JSON_BITS: u64 = (1 << 53) - 1;
@@ -179,35 +176,11 @@ impl Rows {
         let before = self.rows;
         self.rows += calls.len();
         if before / ROWS != self.rows / ROWS {
-            self.each_leaf(&mut |leaf| {
-                leaf.end_page_if_full();
-                Ok::<_, std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|never| match never {});
+            self.end_full_pages();
         }
     }
 
-    /// Bytes that the row group under way holds, roughly.
-    pub fn memory(&mut self) -> usize {
-        let mut memory = 0;
-        self.each_leaf(&mut |leaf| {
-            memory += leaf.memory();
-            Ok::<_, std::convert::Infallible>(())
-        })
-        .unwrap_or_else(|never| match never {});
-        memory
-    }
-
-    /// Hands over each leaf of the table's schema, in its order, to end the row group. There are no rows then.
-    pub(super) fn finish<E>(
-        &mut self,
-        take: &mut dyn FnMut(&mut dyn Leaf) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.rows = 0;
-        self.each_leaf(take)
-    }
-
-    fn each_leaf<E>(&mut self, take: &mut dyn FnMut(&mut dyn Leaf) -> Result<(), E>) -> Result<(), E> {
+    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
         let c = &mut self.columns;
         let numbers: [&mut dyn Leaf; 7] = [
             &mut c.ts,
@@ -228,7 +201,7 @@ impl Rows {
             &mut c.elapsed,
         ];
         let marks: [&mut dyn Leaf; 3] = [&mut c.marks, &mut c.conn_id, &mut c.flow_id];
-        let leaves = numbers
+        numbers
             .into_iter()
             .chain(c.src.leaves())
             .chain(c.dst.leaves())
@@ -243,11 +216,7 @@ impl Rows {
             .chain(c.server.leaves())
             .chain(c.other.leaves())
             .chain(c.req_packets.leaves())
-            .chain(c.resp_packets.leaves());
-        for leaf in leaves {
-            take(leaf)?;
-        }
-        Ok(())
+            .chain(c.resp_packets.leaves())
     }
 }
 
@@ -271,12 +240,12 @@ impl Table for Rows {
         self.len()
     }
 
-    fn memory(&mut self) -> usize {
-        self.memory()
+    fn clear(&mut self) {
+        self.rows = 0;
     }
 
-    fn finish(&mut self, take: &mut TakeLeaf<'_>) -> Result<(), ParquetError> {
-        self.finish(take)
+    fn each_leaf(&mut self, take: &mut dyn FnMut(&mut dyn Leaf)) {
+        self.leaves().for_each(take);
     }
 }
 
@@ -344,54 +313,6 @@ fn side(call: &Call) -> &'static str {
     }
 }
 
-/// Appends what there is to columns, and tells them at once how many rows in a row have nothing.
-fn with_gaps<T, C: ?Sized>(
-    columns: &mut C,
-    items: impl Iterator<Item = Option<T>>,
-    none: impl Fn(&mut C, usize),
-    some: impl Fn(&mut C, T),
-) {
-    let mut absent = 0;
-    for item in items {
-        let Some(item) = item else {
-            absent += 1;
-            continue;
-        };
-        if absent > 0 {
-            none(columns, std::mem::take(&mut absent));
-        }
-        some(columns, item);
-    }
-    if absent > 0 {
-        none(columns, absent);
-    }
-}
-
-/// So many rows have no number.
-fn none_of_all(columns: &mut [NumberColumn; 4], rows: usize) {
-    columns.iter_mut().for_each(|column| column.push_none(rows));
-}
-
-/// Messages' header fields as rows. Of most protocols there are none.
-fn headers<'m>(column: &mut MapColumn, messages: impl Iterator<Item = Option<&'m Message>>) {
-    let headers = messages.map(|message| Some(&message?.headers).filter(|headers| !headers.is_empty()));
-    with_gaps(column, headers, MapColumn::end_empty_rows, |column, headers| {
-        column.row(headers.bytes());
-    });
-}
-
-/// A protocol's own fields as a row.
-fn fields(column: &mut MapColumn, fields: &[(&'static str, Value)]) {
-    for (key, value) in fields {
-        match value {
-            Value::Text(text) => column.own_entry(key, text),
-            Value::Int(number) => column.own_number(key, *number),
-            Value::Bool(truth) => column.own_entry(key, if *truth { "true" } else { "false" }),
-        }
-    }
-    column.end_row();
-}
-
 /// Times, spans and sizes as the table has them. Nanoseconds since 1970 fit until the year 2262.
 pub(super) fn number(value: Nanos) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -415,100 +336,4 @@ pub(super) fn flow_id(client: SocketAddr, server: SocketAddr) -> i64 {
     }
     add(&server.port().to_be_bytes());
     (hash & JSON_BITS).cast_signed()
-}
-
-/// `req_…bytes`, or the response's: all of them, head, body, missing.
-struct SizeColumns {
-    columns: [NumberColumn; 4],
-}
-
-impl SizeColumns {
-    fn new() -> Self {
-        Self {
-            columns: std::array::from_fn(|_| NumberColumn::new(false, true, Ordered::Chunk)),
-        }
-    }
-
-    /// Appends the sizes of each message, if there is one.
-    fn push<'m>(&mut self, messages: impl Iterator<Item = Option<&'m Message>>) {
-        with_gaps(&mut self.columns, messages, none_of_all, |columns, message| {
-            let sizes = [
-                message.wire_len,
-                message.head_len,
-                message.body_len,
-                message.missing,
-            ];
-            for (column, size) in columns.iter_mut().zip(sizes) {
-                column.push(number(size));
-            }
-        });
-    }
-
-    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
-        self.columns.iter_mut().map(|column| column as &mut dyn Leaf)
-    }
-}
-
-/// The four times of one observer.
-struct TimeColumns {
-    columns: [NumberColumn; 4],
-}
-
-impl TimeColumns {
-    fn new() -> Self {
-        Self {
-            columns: std::array::from_fn(|_| NumberColumn::new(false, true, Ordered::Chunk)),
-        }
-    }
-
-    /// Appends what an observer saw of each call, if there was one.
-    fn push<'o>(&mut self, observations: impl Iterator<Item = Option<&'o Observation>>) {
-        with_gaps(&mut self.columns, observations, none_of_all, |columns, seen| {
-            let (request, response) = (seen.request, seen.response);
-            let times = [
-                request.map(|r| r.0),
-                request.map(|r| r.1),
-                response.map(|r| r.0),
-                response.map(|r| r.1),
-            ];
-            for (column, time) in columns.iter_mut().zip(times) {
-                column.push_option(time.map(number));
-            }
-        });
-    }
-
-    fn leaves(&mut self) -> impl Iterator<Item = &mut dyn Leaf> {
-        self.columns.iter_mut().map(|column| column as &mut dyn Leaf)
-    }
-}
-
-/// `req_seq` and `req_packets`, or the response's.
-struct PacketColumns {
-    seq: NumberColumn,
-    packets: ListColumn,
-}
-
-impl PacketColumns {
-    fn new() -> Self {
-        Self {
-            seq: NumberColumn::new(false, true, Ordered::Chunk),
-            packets: ListColumn::new(),
-        }
-    }
-
-    /// Appends where each message is, if there is one.
-    fn push<'m>(&mut self, messages: impl Iterator<Item = Option<&'m Message>>) {
-        let none = |columns: &mut Self, rows| {
-            columns.seq.push_none(rows);
-            columns.packets.push_none(rows);
-        };
-        with_gaps(self, messages, none, |columns, message| {
-            columns.seq.push(i64::from(message.seq));
-            columns.packets.push(&message.packets);
-        });
-    }
-
-    fn leaves(&mut self) -> [&mut dyn Leaf; 2] {
-        [&mut self.seq, &mut self.packets]
-    }
 }
