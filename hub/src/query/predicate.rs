@@ -27,7 +27,8 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use datafusion::prelude::SessionContext;
 
 use super::functions::OfEntry;
-use crate::calls::parts::{Group, Texts, rows_at_a_time, slices};
+use super::tested::test_of;
+use crate::calls::parts::{Group, Test, Texts, rows_at_a_time, slices};
 use crate::calls::schema::{self, Kind};
 
 /// A condition, ready to be decided.
@@ -50,6 +51,8 @@ struct Leaf {
     expr: Arc<dyn PhysicalExpr>,
     /// What it takes, in the order in which it counts it.
     takes: Vec<Taken>,
+    /// What it asks, if that is a test of the only text that it takes.
+    test: Option<Test>,
 }
 
 /// What is read of a row group.
@@ -128,7 +131,13 @@ impl Node {
         let taken = |column: &&schema::Column| names.iter().any(|taken| taken.name() == column.name);
         takes.extend(schema::COLUMNS.iter().filter(taken).map(Taken::Column));
         let own = Schema::new(takes.iter().map(|taken| taken.field(schema)).collect::<Vec<_>>());
+        let test = match takes.as_slice() {
+            [Taken::Column(column)] if matches!(column.kind, Kind::Word | Kind::Text) => test_of(&expr),
+            [Taken::Entry(entry)] if entry.text => test_of(&expr),
+            _ => None,
+        };
         Ok(Self::Leaf(Leaf {
+            test,
             expr: reassign_expr_columns(expr, &own)?,
             takes,
         }))
@@ -266,6 +275,16 @@ impl Taken {
 
 impl Leaf {
     fn decide(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
+        let tested = match (&self.test, self.takes.as_slice()) {
+            (Some(test), [Taken::Column(column)]) => group.texts_that(test, column.name, among)?,
+            (Some(test), [Taken::Entry(entry)]) => {
+                Some(group.entries_that(test, &entry.map, &entry.key, among)?)
+            }
+            _ => None,
+        };
+        if let Some(found) = tested {
+            return Ok(found);
+        }
         let mut found = BooleanBuffer::new_unset(among.len());
         let rows = self.takes.iter().map(|taken| taken.rows_at_a_time(group)).min();
         for slice in slices(among, rows.unwrap_or(usize::MAX)) {
