@@ -16,6 +16,7 @@ mod texts;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, available_parallelism};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, BooleanArray, BooleanBufferBuilder, new_empty_array, new_null_array,
@@ -122,7 +123,25 @@ impl Parts {
             }
         }
         paths.sort();
-        Self::all(paths.into_iter().map(Part::open))
+        // On all processors: a footer tells of every page of every column.
+        let each = paths
+            .len()
+            .div_ceil(available_parallelism().map_or(1, usize::from));
+        let opened = thread::scope(|scope| {
+            let open = |paths: &[PathBuf]| paths.iter().map(|path| Part::open(path)).collect::<Vec<_>>();
+            let mut shares = paths.chunks(each.max(1));
+            // One of them here.
+            let first = shares.next().unwrap_or_default();
+            let others: Vec<_> = shares.map(|share| scope.spawn(move || open(share))).collect();
+            let mut opened = open(first);
+            for other in others {
+                opened.extend(other.join().map_err(|_| {
+                    DataFusionError::Execution("a thread that opens parts panicked".to_owned())
+                })?);
+            }
+            Ok::<_, DataFusionError>(opened)
+        })?;
+        Self::all(opened.into_iter())
     }
 
     /// Opens parts that are still being written.
@@ -166,14 +185,14 @@ impl Parts {
 }
 
 impl Part {
-    fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path)?;
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path)?;
         let options = ArrowReaderOptions::new()
             .with_skip_arrow_metadata(true)
             .with_column_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = Arc::clone(ArrowReaderMetadata::load(&Pages(&file), options)?.metadata());
-        Self::new(path, Arc::new(file), metadata)
+        Self::new(path.to_owned(), Arc::new(file), metadata)
     }
 
     fn new(path: PathBuf, file: Arc<File>, metadata: Arc<ParquetMetaData>) -> Result<Self> {

@@ -308,7 +308,8 @@ mod tests {
                 at_once.add(*latency);
             }
             sorted.sort_unstable();
-            let expected = [50, 90, 95, 99, 100].map(|percent| sorted[(20_001 * percent).div_ceil(100) - 1]);
+            let expected =
+                [50_usize, 90, 95, 99, 100].map(|percent| sorted[(20_001 * percent).div_ceil(100) - 1]);
             let [mut both, other] = halves;
             both.merge(other.clone());
             for latencies in [&mut both, &mut at_once] {

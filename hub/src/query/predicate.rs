@@ -11,7 +11,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatchOptions, StringArray,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::{cast, prep_null_mask_filter, take};
+use datafusion::arrow::compute::{cast, concat, prep_null_mask_filter, take};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::pruning::PruningStatistics;
@@ -83,11 +83,14 @@ impl Predicate {
         })
     }
 
-    /// Whether calls of a row group may match.
-    pub(super) fn may_match(&self, group: &Group) -> bool {
-        let kept = self.prunes.as_ref().map(|prunes| prunes.prune(&Bounds(group)));
-        // What cannot be told apart is looked at.
-        !matches!(kept, Some(Ok(kept)) if kept == [false])
+    /// In which of these row groups calls may match.
+    pub(super) fn may_match(&self, groups: &[Group]) -> Vec<bool> {
+        let kept = self.prunes.as_ref().map(|prunes| prunes.prune(&Bounds(groups)));
+        match kept {
+            Some(Ok(kept)) if kept.len() == groups.len() => kept,
+            // What cannot be told apart is looked at.
+            _ => vec![true; groups.len()],
+        }
     }
 
     /// Which calls of a row group match.
@@ -431,20 +434,29 @@ fn looked_up(numbers: &[i32], truths: &[bool]) -> BooleanBuffer {
     })
 }
 
-/// What is known of one row group's columns.
-struct Bounds<'g>(&'g Group);
+/// What is known of the columns of row groups.
+struct Bounds<'g>(&'g [Group]);
+
+impl Bounds<'_> {
+    /// The least or the greatest values of a column, if they are known of all.
+    fn of(&self, column: &Column, which: impl Fn([ArrayRef; 2]) -> ArrayRef) -> Option<ArrayRef> {
+        let known = self.0.iter().map(|group| group.bounds(&column.name).map(&which));
+        let known: Vec<ArrayRef> = known.collect::<Option<_>>()?;
+        concat(&known.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()
+    }
+}
 
 impl PruningStatistics for Bounds<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.0.bounds(&column.name).map(|[least, _]| least)
+        self.of(column, |[least, _]| least)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.0.bounds(&column.name).map(|[_, greatest]| greatest)
+        self.of(column, |[_, greatest]| greatest)
     }
 
     fn num_containers(&self) -> usize {
-        1
+        self.0.len()
     }
 
     fn null_counts(&self, _: &Column) -> Option<ArrayRef> {

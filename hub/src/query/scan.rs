@@ -75,14 +75,12 @@ pub(super) async fn matching<S: Send + 'static>(
         .map(|condition| Predicate::new(db.session(), condition))
         .transpose()?;
     let parts = db.parts().await?;
+    let kept = condition
+        .as_ref()
+        .map(|condition| condition.may_match(parts.groups()));
+    let kept = |at: &usize| kept.as_ref().is_none_or(|kept| kept.get(*at) == Some(&true));
     let groups = parts.groups().iter().cloned().enumerate();
-    let asked: Vec<(usize, Group)> = groups
-        .filter(|(_, group)| {
-            condition
-                .as_ref()
-                .is_none_or(|condition| condition.may_match(group))
-        })
-        .collect();
+    let asked: Vec<(usize, Group)> = groups.filter(|(at, _)| kept(at)).collect();
     each(asked, state, move |state, (at, group)| {
         let matching = match &condition {
             Some(condition) => condition.matching(group)?,

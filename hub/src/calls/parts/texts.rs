@@ -159,7 +159,96 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{Array, AsArray};
+    use wiretape_dissect::{Call, Marks, Outcome, Peer};
+
     use super::*;
+    use crate::calls::parts::{Parts, Texts as Layout};
+    use crate::calls::{Names, PartWriter, Rows};
+
+    /// More than a dictionary takes of paths that do not repeat, and than a page.
+    const CALLS: u64 = 9_001;
+
+    /// Paths of which few repeat at first, and many later; the method repeats from the beginning.
+    fn call(number: u64) -> Call {
+        let peer = |port| Peer {
+            address: SocketAddr::from(([10, 0, 0, 1], port)),
+            tape: None,
+            cgroup: 0,
+        };
+        Call {
+            stream: number,
+            index: 0,
+            protocol: "http",
+            version: "HTTP/1.1",
+            client: peer(40_000),
+            server: peer(80),
+            method: ["GET", "POST", ""][number as usize % 3].into(),
+            path: if number > 5_000 && number % 3 > 0 {
+                ["/cart", ""][number as usize % 2].to_owned()
+            } else {
+                format!("/orders/{number}")
+            },
+            query: String::new(),
+            authority: String::new(),
+            status: None,
+            outcome: Outcome::Ok,
+            request: None,
+            response: None,
+            marks: Marks::default(),
+            client_side: None,
+            server_side: None,
+            unknown_side: None,
+            fields: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn tests_in_the_pages_find_the_rows_whose_texts_they_hold_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = Rows::new(Arc::new(Names::new(Vec::new())), Arc::from(["n".to_owned()]));
+        let mut part = PartWriter::create(&folder.path().join("part-0.parquet"), rows, 1).unwrap();
+        for number in 0..CALLS {
+            part.push(&[call(number)]).unwrap();
+        }
+        part.finish().unwrap();
+        let parts = Parts::open(folder.path()).unwrap();
+        let [group] = parts.groups() else {
+            panic!("{} row groups", parts.groups().len())
+        };
+        assert!(!group.has_words("path") && group.has_words("method"));
+        let every = |nth| BooleanBuffer::collect_bool(group.rows(), |row| row % nth == 0);
+        for (column, wanted) in [
+            ("path", ["/orders/77", "/cart", "", "none"]),
+            ("method", ["GET", "POST", "", "none"]),
+        ] {
+            let all = every(1);
+            let texts = group.read(column, Layout::Plain, &all).unwrap();
+            let texts = texts.as_string_view();
+            assert_eq!(texts.len(), group.rows());
+            for wanted in wanted {
+                // All rows, some of every page, and few.
+                for nth in [1, 2, 4_000] {
+                    let among = every(nth);
+                    for test in [Test::contains(wanted), Test::begins(wanted), Test::is(wanted)] {
+                        let found = group.texts_that(&test, column, &among).unwrap().unwrap();
+                        let expected = BooleanBuffer::collect_bool(group.rows(), |row| {
+                            among.value(row) && test.holds(texts.value(row).as_bytes())
+                        });
+                        assert_eq!(found, expected, "{test:?} of {column}, every {nth}");
+                    }
+                }
+            }
+        }
+        // More than a text for each row, and no column of it.
+        let test = Test::is("");
+        for column in ["req_headers", "of_another_time"] {
+            assert_eq!(group.texts_that(&test, column, &every(1)).unwrap(), None);
+        }
+    }
 
     fn page(texts: &[&[u8]]) -> Vec<u8> {
         let mut page = Vec::new();
