@@ -3,15 +3,21 @@
 //! Questions that look at every call go through here, and not through the engine's plans: what a plan costs, and texts
 //! that are made out of a dictionary's numbers before anybody asks for them, is most of what such a question takes.
 
+mod bytes;
+
 mod entries;
 
+mod pages;
+
+mod stream;
+
+mod texts;
+
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, available_parallelism};
 
-use bytes::{Buf, Bytes};
 use datafusion::arrow::array::{
     Array, ArrayRef, BooleanArray, BooleanBufferBuilder, new_empty_array, new_null_array,
 };
@@ -25,11 +31,13 @@ use datafusion::parquet::arrow::arrow_reader::{
 };
 use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
 use datafusion::parquet::basic::{Encoding, PageType};
-use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
-use datafusion::parquet::file::reader::{ChunkReader, Length};
 use datafusion::parquet::file::statistics::Statistics;
 
+pub(super) use self::bytes::read_at;
+use self::bytes::{Chunks, Pages, PartPages};
+pub use self::stream::{ColumnStream, STREAM_ROWS};
+pub use self::texts::Test;
 use super::growing::GrownPart;
 use super::schema::{self, Kind};
 
@@ -115,7 +123,25 @@ impl Parts {
             }
         }
         paths.sort();
-        Self::all(paths.into_iter().map(Part::open))
+        // On all processors: a footer tells of every page of every column.
+        let each = paths
+            .len()
+            .div_ceil(available_parallelism().map_or(1, usize::from));
+        let opened = thread::scope(|scope| {
+            let open = |paths: &[PathBuf]| paths.iter().map(|path| Part::open(path)).collect::<Vec<_>>();
+            let mut shares = paths.chunks(each.max(1));
+            // One of them here.
+            let first = shares.next().unwrap_or_default();
+            let others: Vec<_> = shares.map(|share| scope.spawn(move || open(share))).collect();
+            let mut opened = open(first);
+            for other in others {
+                opened.extend(other.join().map_err(|_| {
+                    DataFusionError::Execution("a thread that opens parts panicked".to_owned())
+                })?);
+            }
+            Ok::<_, DataFusionError>(opened)
+        })?;
+        Self::all(opened.into_iter())
     }
 
     /// Opens parts that are still being written.
@@ -159,14 +185,14 @@ impl Parts {
 }
 
 impl Part {
-    fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path)?;
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path)?;
         let options = ArrowReaderOptions::new()
             .with_skip_arrow_metadata(true)
             .with_column_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = Arc::clone(ArrowReaderMetadata::load(&Pages(&file), options)?.metadata());
-        Self::new(path, Arc::new(file), metadata)
+        Self::new(path.to_owned(), Arc::new(file), metadata)
     }
 
     fn new(path: PathBuf, file: Arc<File>, metadata: Arc<ParquetMetaData>) -> Result<Self> {
@@ -212,6 +238,11 @@ fn stored_as(stored: &Schema, texts: Texts) -> Schema {
         field.as_ref().clone().with_data_type(wanted)
     });
     Schema::new(fields.collect::<Vec<Field>>())
+}
+
+/// Whether only the pages of these rows are read.
+fn few(among: &BooleanBuffer) -> bool {
+    among.count_set_bits() * FEW < among.len()
 }
 
 /// Whether a column of calls holds maps.
@@ -278,8 +309,7 @@ impl Group {
     /// The part cannot be read, or the table has no such column.
     pub fn read(&self, column: &str, texts: Texts, among: &BooleanBuffer) -> Result<ArrayRef> {
         let wanted = among.count_set_bits();
-        let few = wanted * FEW < among.len() || (is_map(column) && wanted < among.len());
-        if few {
+        if few(among) || (is_map(column) && wanted < among.len()) {
             let slices = among.set_slices().map(|(from, to)| from..to);
             let selection = RowSelection::from_consecutive_ranges(slices, among.len());
             return self.column(column, texts, wanted, Some(selection));
@@ -299,11 +329,7 @@ impl Group {
             return Ok(new_null_array(schema.field_with_name(name)?.data_type(), rows));
         };
         let schema = part.plain.parquet_schema();
-        let read_as = if texts == Texts::Words && self.has_words(name) {
-            &part.words
-        } else {
-            &part.plain
-        };
+        let read_as = self.read_as(name, texts);
         let mask = ProjectionMask::roots(part.plain.parquet_schema(), [root]);
         let read = |batches: &mut dyn Iterator<Item = _>| -> Result<ArrayRef> {
             let mut arrays: Vec<ArrayRef> = Vec::new();
@@ -351,6 +377,15 @@ impl Group {
         }
     }
 
+    /// How a column is read, of which texts are wanted like that.
+    fn read_as(&self, column: &str, texts: Texts) -> &ArrowReaderMetadata {
+        if texts == Texts::Words && self.has_words(column) {
+            &self.part.words
+        } else {
+            &self.part.plain
+        }
+    }
+
     /// Whether all texts of a column, or a map's keys, are in a dictionary.
     pub fn has_words(&self, column: &str) -> bool {
         self.first_leaf(column).is_some_and(|leaf| self.is_of_words(leaf))
@@ -380,132 +415,5 @@ impl Group {
 
     fn metadata(&self) -> &RowGroupMetaData {
         self.part.plain.metadata().row_group(self.at)
-    }
-}
-
-/// A file, read in place: several threads may do so at a time.
-struct Pages<'f>(&'f File);
-
-/// The same of a part that is kept open.
-struct PartPages(Arc<Part>);
-
-impl Length for Pages<'_> {
-    fn len(&self) -> u64 {
-        self.0.metadata().map_or(0, |metadata| metadata.len())
-    }
-}
-
-impl ChunkReader for Pages<'_> {
-    type T = bytes::buf::Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        let length = usize::try_from(self.len().saturating_sub(start)).unwrap_or_default();
-        Ok(read_at(self.0, start, length)?.reader())
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        Ok(read_at(self.0, start, length)?)
-    }
-}
-
-impl Length for PartPages {
-    fn len(&self) -> u64 {
-        Pages(&self.0.file).len()
-    }
-}
-
-impl ChunkReader for PartPages {
-    type T = BufReader<Tail>;
-
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(BufReader::new(Tail {
-            part: Arc::clone(&self.0),
-            at: start,
-        }))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        Ok(read_at(&self.0.file, start, length)?)
-    }
-}
-
-/// A part from some place on.
-struct Tail {
-    part: Arc<Part>,
-    at: u64,
-}
-
-impl Read for Tail {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.part.file.read_at(into, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-/// Bytes of a file.
-///
-/// # Errors
-/// It cannot be read, or ends before them.
-pub(super) fn read_at(file: &File, start: u64, length: usize) -> io::Result<Bytes> {
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, start)?;
-    Ok(bytes.into())
-}
-
-/// Chunks of a row group that lie one after the other, read at once.
-struct Chunks {
-    from: u64,
-    bytes: Bytes,
-}
-
-impl Chunks {
-    fn read(part: &Part, group: &RowGroupMetaData, wanted: impl Fn(usize) -> bool) -> Result<Self> {
-        let (mut from, mut to) = (u64::MAX, 0);
-        for (leaf, chunk) in group.columns().iter().enumerate() {
-            if wanted(leaf) {
-                let (start, length) = chunk.byte_range();
-                from = from.min(start);
-                to = to.max(start.saturating_add(length));
-            }
-        }
-        let most = part.file.metadata()?.len();
-        if to > most {
-            let path = part.path.display();
-            return Err(DataFusionError::Execution(format!("{path} is cut off")));
-        }
-        let length = usize::try_from(to.saturating_sub(from)).unwrap_or_default();
-        Ok(Self {
-            from,
-            bytes: read_at(&part.file, from, length)?,
-        })
-    }
-
-    fn at(&self, start: u64) -> ParquetResult<usize> {
-        let at = start
-            .checked_sub(self.from)
-            .and_then(|at| usize::try_from(at).ok());
-        at.filter(|at| *at <= self.bytes.len())
-            .ok_or_else(|| ParquetError::EOF(format!("{start} is outside of the column")))
-    }
-}
-
-impl Length for Chunks {
-    fn len(&self) -> u64 {
-        self.from + self.bytes.len() as u64
-    }
-}
-
-impl ChunkReader for Chunks {
-    type T = bytes::buf::Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(self.bytes.slice(self.at(start)?..).reader())
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        let from = self.at(start)?;
-        let to = self.at(start + length as u64)?;
-        Ok(self.bytes.slice(from..to))
     }
 }

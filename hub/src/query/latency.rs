@@ -3,6 +3,8 @@
 //! The histogram's cells are fixed, so that what comes out depends on the calls alone and not on the order in which
 //! threads read them; a t-digest, which is usual for this, does depend on it.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
@@ -16,25 +18,135 @@ const BITS: u32 = 6;
 /// How far a histogram's percentile may be from the exact one, relative to it.
 pub const HISTOGRAM_ERROR: f64 = 1.0 / 128.0;
 
+/// Cells that there are: 59 widths of 64.
+const CELLS: usize = ((u64::BITS - BITS + 1) as usize) << BITS;
+
+/// Latencies of a block. Few enough to be near the processor while they are counted, so many that their cells are worth
+/// their memory.
+const BLOCK: usize = 4096;
+
 /// The latencies of some calls, in ns.
 #[derive(Clone, Debug)]
 pub(super) enum Latencies {
     /// All of them, in any order.
-    Exact(Vec<u64>),
+    Exact(Kept),
     /// How many there are in each cell.
     Histogram(FxHashMap<u16, u64>),
 }
 
+/// Latencies that are kept. Full blocks are shared by those that were put together of others, and never moved.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    full: Vec<Arc<Vec<u64>>>,
+    /// How many of the full blocks' are in each cell; empty while there is none.
+    cells: Vec<u32>,
+    last: Vec<u64>,
+}
+
 impl Default for Latencies {
     fn default() -> Self {
-        Self::Exact(Vec::new())
+        Self::Exact(Kept::default())
     }
+}
+
+impl Kept {
+    #[inline]
+    fn add(&mut self, latency: u64) {
+        if self.last.len() == BLOCK {
+            self.end_block();
+        }
+        self.last.push(latency);
+    }
+
+    fn end_block(&mut self) {
+        let block = std::mem::replace(&mut self.last, Vec::with_capacity(BLOCK));
+        self.cells.resize(CELLS, 0);
+        count(&block, &mut self.cells);
+        self.full.push(Arc::new(block));
+    }
+
+    fn merge(&mut self, other: Self) {
+        if self.cells.is_empty() {
+            self.cells = other.cells;
+        } else {
+            for (count, more) in self.cells.iter_mut().zip(other.cells) {
+                *count += more;
+            }
+        }
+        self.full.extend(other.full);
+        other.last.into_iter().for_each(|one| self.add(one));
+    }
+
+    fn len(&self) -> u64 {
+        (self.full.len() * BLOCK + self.last.len()) as u64
+    }
+
+    fn all(&self) -> impl Iterator<Item = &[u64]> {
+        let full = self.full.iter().map(|block| block.as_slice());
+        full.chain([self.last.as_slice()])
+    }
+
+    /// The latencies that so many others come before, in ascending order.
+    fn ranked<const N: usize>(&mut self, ranks: [u64; N]) -> [u64; N] {
+        if self.full.is_empty() {
+            return ranked_among(&mut self.last, ranks);
+        }
+        // Of many, only those in the same cell are compared with each other.
+        let mut cells = self.cells.clone();
+        count(&self.last, &mut cells);
+        let mut counted = (0_u16..).zip(&cells);
+        let (mut cell, mut before, mut within) = (0, 0, 0);
+        let mut wanted = ranks.map(|rank| {
+            while before + within <= rank
+                && let Some((next, count)) = counted.next()
+            {
+                before += within;
+                (cell, within) = (next, u64::from(*count));
+            }
+            (bounds(cell), rank.saturating_sub(before), Vec::new())
+        });
+        for latency in self.all().flatten() {
+            for ((low, width), _, near) in &mut wanted {
+                if latency.wrapping_sub(*low) < *width {
+                    near.push(*latency);
+                }
+            }
+        }
+        wanted.map(|(_, rank, mut near)| {
+            let [found] = ranked_among(&mut near, [rank]);
+            found
+        })
+    }
+}
+
+/// Counts latencies by cell.
+fn count(latencies: &[u64], cells: &mut [u32]) {
+    for latency in latencies {
+        if let Some(count) = cells.get_mut(usize::from(cell(*latency))) {
+            *count += 1;
+        }
+    }
+}
+
+/// Those of some latencies that so many others come before, in ascending order.
+fn ranked_among<const N: usize>(all: &mut [u64], ranks: [u64; N]) -> [u64; N] {
+    // What comes before one percentile is not looked at for the next.
+    let (mut rest, mut before, mut last) = (all, 0, 0);
+    ranks.map(|rank| {
+        let at = rank.checked_sub(before).and_then(|at| usize::try_from(at).ok());
+        let Some(at) = at.filter(|at| *at < rest.len()) else {
+            return last;
+        };
+        let (_, found, behind) = std::mem::take(&mut rest).select_nth_unstable(at);
+        (rest, before, last) = (behind, rank + 1, *found);
+        last
+    })
 }
 
 impl Latencies {
     pub(super) fn add(&mut self, latency: u64) {
         match self {
-            Self::Exact(all) => all.push(latency),
+            Self::Exact(all) => all.add(latency),
             Self::Histogram(cells) => *cells.entry(cell(latency)).or_default() += 1,
         }
     }
@@ -42,13 +154,15 @@ impl Latencies {
     /// Takes in those of others.
     pub(super) fn merge(&mut self, other: Self) {
         match (self, other) {
-            (Self::Exact(all), Self::Exact(more)) => all.extend(more),
+            (Self::Exact(all), Self::Exact(more)) => all.merge(more),
             (Self::Histogram(cells), Self::Histogram(more)) => {
                 for (cell, count) in more {
                     *cells.entry(cell).or_default() += count;
                 }
             }
-            (this @ Self::Histogram(_), Self::Exact(more)) => more.into_iter().for_each(|one| this.add(one)),
+            (this @ Self::Histogram(_), Self::Exact(more)) => {
+                more.all().flatten().for_each(|one| this.add(*one));
+            }
             (this @ Self::Exact(_), more) => {
                 this.coarsen();
                 this.merge(more);
@@ -61,14 +175,14 @@ impl Latencies {
         if let Self::Exact(all) = self {
             let all = std::mem::take(all);
             *self = Self::Histogram(FxHashMap::default());
-            all.into_iter().for_each(|one| self.add(one));
+            all.all().flatten().for_each(|one| self.add(*one));
         }
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> u64 {
         match self {
-            Self::Exact(all) => all.len() as u64,
+            Self::Exact(all) => all.len(),
             Self::Histogram(cells) => cells.values().sum(),
         }
     }
@@ -83,18 +197,7 @@ impl Latencies {
         // How many others come before each.
         let ranks = percents.map(|percent| (count * percent).div_ceil(100).saturating_sub(1));
         Some(match self {
-            Self::Exact(all) => {
-                // What comes before one percentile is not looked at for the next.
-                let (mut rest, mut before, mut last) = (all.as_mut_slice(), 0, 0);
-                ranks.map(|rank| {
-                    let Some(at) = rank.checked_sub(before).and_then(|at| usize::try_from(at).ok()) else {
-                        return last;
-                    };
-                    let (_, found, behind) = std::mem::take(&mut rest).select_nth_unstable(at);
-                    (rest, before, last) = (behind, rank + 1, *found);
-                    last
-                })
-            }
+            Self::Exact(all) => all.ranked(ranks),
             Self::Histogram(cells) => {
                 let mut cells: Vec<(u16, u64)> = cells.iter().map(|(cell, count)| (*cell, *count)).collect();
                 cells.sort_unstable();
@@ -137,16 +240,19 @@ fn cell(latency: u64) -> u16 {
     u16::try_from(cell).unwrap_or(u16::MAX)
 }
 
-/// The middle of a cell.
-fn middle(cell: u16) -> u64 {
+/// The least latency of a cell, and how many different ones there are in it.
+fn bounds(cell: u16) -> (u64, u64) {
     let (octave, within) = (u64::from(cell) >> BITS, u64::from(cell) & ((1 << BITS) - 1));
     match octave.checked_sub(1) {
-        None => within,
-        Some(shift) => {
-            let low = (within + (1 << BITS)) << shift;
-            low + ((1_u64 << shift) >> 1)
-        }
+        None => (within, 1),
+        Some(shift) => ((within + (1 << BITS)) << shift, 1 << shift),
     }
+}
+
+/// The middle of a cell.
+fn middle(cell: u16) -> u64 {
+    let (low, width) = bounds(cell);
+    low + (width >> 1)
 }
 
 #[cfg(test)]
@@ -158,6 +264,11 @@ mod tests {
         let mut latency = 1_u64;
         while latency < u64::MAX / 3 {
             for near in [latency - 1, latency, latency + 1, latency + latency / 3] {
+                let (low, width) = bounds(cell(near));
+                assert!(
+                    near >= low && near - low < width,
+                    "{near} is not in {low} and {width} more"
+                );
                 let told = middle(cell(near));
                 let off = told.abs_diff(near) as f64;
                 assert!(off <= near as f64 * HISTOGRAM_ERROR, "{near} is told as {told}");
@@ -165,7 +276,7 @@ mod tests {
             latency *= 2;
         }
         assert_eq!(middle(cell(0)), 0);
-        assert!(cell(u64::MAX) < u16::MAX);
+        assert_eq!(usize::from(cell(u64::MAX)), CELLS - 1);
     }
 
     #[test]
@@ -181,6 +292,31 @@ mod tests {
         );
         latencies.add(1_000_000);
         assert_eq!(latencies.percentiles([99, 100]), Some([199, 1_000_000]));
+    }
+
+    #[test]
+    fn percentiles_of_many_are_those_of_all_of_them_in_order() {
+        // Numbers of a hash's kind, of all sizes, and many that are alike.
+        let spread = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (n % 64);
+        let same = |n: u64| n % 3;
+        for of in [spread, same] {
+            let mut sorted: Vec<u64> = (0..20_001).map(of).collect();
+            let (mut halves, mut at_once) =
+                ([Latencies::default(), Latencies::default()], Latencies::default());
+            for latency in &sorted {
+                halves[(latency % 2) as usize].add(*latency);
+                at_once.add(*latency);
+            }
+            sorted.sort_unstable();
+            let expected =
+                [50_usize, 90, 95, 99, 100].map(|percent| sorted[(20_001 * percent).div_ceil(100) - 1]);
+            let [mut both, other] = halves;
+            both.merge(other.clone());
+            for latencies in [&mut both, &mut at_once] {
+                assert_eq!(latencies.percentiles([50, 90, 95, 99, 100]), Some(expected));
+            }
+            assert_eq!((both.len(), at_once.len()), (20_001, 20_001));
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ mod packets;
 
 mod explain;
 
+mod tested;
+
 mod predicate;
 
 mod scan;

@@ -11,7 +11,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatchOptions, StringArray,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::{cast, prep_null_mask_filter, take};
+use datafusion::arrow::compute::{cast, concat, prep_null_mask_filter, take};
 use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::pruning::PruningStatistics;
@@ -27,7 +27,8 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use datafusion::prelude::SessionContext;
 
 use super::functions::OfEntry;
-use crate::calls::parts::{Group, Texts, rows_at_a_time, slices};
+use super::tested::test_of;
+use crate::calls::parts::{Group, Test, Texts, rows_at_a_time, slices};
 use crate::calls::schema::{self, Kind};
 
 /// A condition, ready to be decided.
@@ -50,6 +51,8 @@ struct Leaf {
     expr: Arc<dyn PhysicalExpr>,
     /// What it takes, in the order in which it counts it.
     takes: Vec<Taken>,
+    /// What it asks, if that is a test of the only text that it takes.
+    test: Option<Test>,
 }
 
 /// What is read of a row group.
@@ -80,11 +83,14 @@ impl Predicate {
         })
     }
 
-    /// Whether calls of a row group may match.
-    pub(super) fn may_match(&self, group: &Group) -> bool {
-        let kept = self.prunes.as_ref().map(|prunes| prunes.prune(&Bounds(group)));
-        // What cannot be told apart is looked at.
-        !matches!(kept, Some(Ok(kept)) if kept == [false])
+    /// In which of these row groups calls may match.
+    pub(super) fn may_match(&self, groups: &[Group]) -> Vec<bool> {
+        let kept = self.prunes.as_ref().map(|prunes| prunes.prune(&Bounds(groups)));
+        match kept {
+            Some(Ok(kept)) if kept.len() == groups.len() => kept,
+            // What cannot be told apart is looked at.
+            _ => vec![true; groups.len()],
+        }
     }
 
     /// Which calls of a row group match.
@@ -128,7 +134,13 @@ impl Node {
         let taken = |column: &&schema::Column| names.iter().any(|taken| taken.name() == column.name);
         takes.extend(schema::COLUMNS.iter().filter(taken).map(Taken::Column));
         let own = Schema::new(takes.iter().map(|taken| taken.field(schema)).collect::<Vec<_>>());
+        let test = match takes.as_slice() {
+            [Taken::Column(column)] if matches!(column.kind, Kind::Word | Kind::Text) => test_of(&expr),
+            [Taken::Entry(entry)] if entry.text => test_of(&expr),
+            _ => None,
+        };
         Ok(Self::Leaf(Leaf {
+            test,
             expr: reassign_expr_columns(expr, &own)?,
             takes,
         }))
@@ -266,6 +278,16 @@ impl Taken {
 
 impl Leaf {
     fn decide(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
+        let tested = match (&self.test, self.takes.as_slice()) {
+            (Some(test), [Taken::Column(column)]) => group.texts_that(test, column.name, among)?,
+            (Some(test), [Taken::Entry(entry)]) => {
+                Some(group.entries_that(test, &entry.map, &entry.key, among)?)
+            }
+            _ => None,
+        };
+        if let Some(found) = tested {
+            return Ok(found);
+        }
         let mut found = BooleanBuffer::new_unset(among.len());
         let rows = self.takes.iter().map(|taken| taken.rows_at_a_time(group)).min();
         for slice in slices(among, rows.unwrap_or(usize::MAX)) {
@@ -412,20 +434,29 @@ fn looked_up(numbers: &[i32], truths: &[bool]) -> BooleanBuffer {
     })
 }
 
-/// What is known of one row group's columns.
-struct Bounds<'g>(&'g Group);
+/// What is known of the columns of row groups.
+struct Bounds<'g>(&'g [Group]);
+
+impl Bounds<'_> {
+    /// The least or the greatest values of a column, if they are known of all.
+    fn of(&self, column: &Column, which: impl Fn([ArrayRef; 2]) -> ArrayRef) -> Option<ArrayRef> {
+        let known = self.0.iter().map(|group| group.bounds(&column.name).map(&which));
+        let known: Vec<ArrayRef> = known.collect::<Option<_>>()?;
+        concat(&known.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()
+    }
+}
 
 impl PruningStatistics for Bounds<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.0.bounds(&column.name).map(|[least, _]| least)
+        self.of(column, |[least, _]| least)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.0.bounds(&column.name).map(|[_, greatest]| greatest)
+        self.of(column, |[_, greatest]| greatest)
     }
 
     fn num_containers(&self) -> usize {
-        1
+        self.0.len()
     }
 
     fn null_counts(&self, _: &Column) -> Option<ArrayRef> {

@@ -1,7 +1,7 @@
 //! Looking at many calls: the table's row groups are looked at on all processors, each by what it holds of a condition,
 //! and folded into a state of each task. Nothing is kept but the states, so memory does not grow with the number of calls.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
@@ -9,20 +9,20 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, RecordBatchOptions, StringArray,
     StringViewArray,
 };
-use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{
     DataType, Field, Int32Type, Int64Type, Schema, TimestampNanosecondType, UInt64Type,
 };
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::Expr;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinSet, spawn_blocking};
 use wiretape_tape::Nanos;
 
 use super::functions::Maps;
 use super::predicate::Predicate;
 use super::{Database, QueryError};
-use crate::calls::parts::{Group, Texts as Layout, rows_at_a_time, slices};
+use crate::calls::parts::{ColumnStream, Group, STREAM_ROWS, Texts as Layout, rows_at_a_time, slices};
 
 /// What takes in batches.
 pub(super) trait Fold: Send + 'static {
@@ -42,8 +42,21 @@ pub(super) async fn fold<S: Fold>(
 ) -> Result<Vec<S>, QueryError> {
     let columns = columns.to_vec();
     matching(db, condition, state, move |state, _, group, matching| {
-        for slice in slices(matching, rows_at_a_time(columns.iter().copied())) {
-            state.take(&batch(group, &columns, Layout::Words, &slice)?)?;
+        if !group.streams(columns.iter().copied(), matching) {
+            for slice in slices(matching, rows_at_a_time(columns.iter().copied())) {
+                state.take(&batch(group, &columns, Layout::Words, &slice)?)?;
+            }
+            return Ok(());
+        }
+        let streams = columns.iter().map(|column| group.stream(column, Layout::Words));
+        let mut streams: Vec<ColumnStream> = streams.collect::<Result<_, _>>()?;
+        for from in (0..group.rows()).step_by(STREAM_ROWS) {
+            let among = matching.slice(from, STREAM_ROWS.min(group.rows() - from));
+            let arrays = streams.iter_mut().map(|stream| stream.next(&among));
+            let arrays = arrays.collect::<Result<Vec<ArrayRef>, _>>()?;
+            if among.count_set_bits() > 0 {
+                state.take(&put_together(&columns, arrays, among.count_set_bits())?)?;
+            }
         }
         Ok(())
     })
@@ -62,14 +75,12 @@ pub(super) async fn matching<S: Send + 'static>(
         .map(|condition| Predicate::new(db.session(), condition))
         .transpose()?;
     let parts = db.parts().await?;
+    let kept = condition
+        .as_ref()
+        .map(|condition| condition.may_match(parts.groups()));
+    let kept = |at: &usize| kept.as_ref().is_none_or(|kept| kept.get(*at) == Some(&true));
     let groups = parts.groups().iter().cloned().enumerate();
-    let asked: Vec<(usize, Group)> = groups
-        .filter(|(_, group)| {
-            condition
-                .as_ref()
-                .is_none_or(|condition| condition.may_match(group))
-        })
-        .collect();
+    let asked: Vec<(usize, Group)> = groups.filter(|(at, _)| kept(at)).collect();
     each(asked, state, move |state, (at, group)| {
         let matching = match &condition {
             Some(condition) => condition.matching(group)?,
@@ -83,35 +94,42 @@ pub(super) async fn matching<S: Send + 'static>(
 /// Does something with each item, on as many threads as there are processors; one state for each task.
 ///
 /// So many items of all questions together are under way at a time, whoever came first: a long question does not keep
-/// short ones waiting, and memory does not grow with the number of questions.
+/// short ones waiting, and memory does not grow with the number of questions. While nobody waits, a thread goes on with
+/// the next item: to wake another one for each takes longer than many of them.
 pub(super) async fn each<T: Send + Sync + 'static, S: Send + 'static>(
     items: Vec<T>,
     state: impl Fn() -> S,
     work: impl Fn(&mut S, &T) -> Result<(), QueryError> + Send + Sync + 'static,
 ) -> Result<Vec<S>, QueryError> {
-    static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(processors()));
     let count = processors().min(items.len()).max(1);
-    let shared = Arc::new((items, work, AtomicUsize::new(0)));
+    let dropped = Arc::new(AtomicBool::new(false));
+    let _drop = SetWhenDropped(Arc::clone(&dropped));
+    let shared = Arc::new((items, work, AtomicUsize::new(0), dropped));
     let mut tasks = JoinSet::new();
     for _ in 0..count {
         let (mut state, shared) = (state(), Arc::clone(&shared));
         tasks.spawn(async move {
             loop {
-                let at = shared.2.fetch_add(1, Ordering::Relaxed);
-                if at >= shared.0.len() {
+                let turn = turn().await;
+                let here = Arc::clone(&shared);
+                let worked = spawn_blocking(move || {
+                    let (items, work, next, dropped) = &*here;
+                    let _turn = turn;
+                    loop {
+                        let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                            return Ok::<_, QueryError>((state, true));
+                        };
+                        work(&mut state, item)?;
+                        if WAITING.load(Ordering::Relaxed) > 0 || dropped.load(Ordering::Relaxed) {
+                            return Ok((state, false));
+                        }
+                    }
+                });
+                let done;
+                (state, done) = worked.await.map_err(|error| failed(&error))??;
+                if done {
                     return Ok::<S, QueryError>(state);
                 }
-                // It is never closed.
-                let turn = TURNS.acquire().await.ok();
-                let here = Arc::clone(&shared);
-                state = spawn_blocking(move || {
-                    let (items, work, _) = &*here;
-                    let done = items.get(at).map_or(Ok(()), |item| work(&mut state, item));
-                    done.map(|()| state)
-                })
-                .await
-                .map_err(|error| failed(&error))??;
-                drop(turn);
             }
         });
     }
@@ -120,6 +138,33 @@ pub(super) async fn each<T: Send + Sync + 'static, S: Send + 'static>(
         states.push(task.map_err(|error| failed(&error))??);
     }
     Ok(states)
+}
+
+/// Tasks that wait for a turn.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits for a turn; who came first has the first.
+async fn turn() -> Option<SemaphorePermit<'static>> {
+    static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(processors()));
+    struct Waits;
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            WAITING.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    WAITING.fetch_add(1, Ordering::Relaxed);
+    let _waits = Waits;
+    // It is never closed.
+    TURNS.acquire().await.ok()
+}
+
+/// Tells the threads that nobody waits for what they do.
+struct SetWhenDropped(Arc<AtomicBool>);
+
+impl Drop for SetWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn failed(error: &tokio::task::JoinError) -> QueryError {
@@ -137,15 +182,20 @@ pub(super) fn batch(
     layout: Layout,
     among: &BooleanBuffer,
 ) -> Result<RecordBatch, QueryError> {
-    let mut fields = Vec::new();
-    let mut arrays = Vec::new();
-    for name in columns {
-        let array = group.read(name, layout, among)?;
-        fields.push(Field::new(*name, array.data_type().clone(), true));
-        arrays.push(array);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(among.count_set_bits()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+    let arrays = columns.iter().map(|name| group.read(name, layout, among));
+    put_together(columns, arrays.collect::<Result<_, _>>()?, among.count_set_bits())
+}
+
+fn put_together(
+    columns: &[&'static str],
+    arrays: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch, QueryError> {
+    let named = columns.iter().zip(&arrays);
+    let fields = named.map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
+    let schema = Schema::new(fields.collect::<Vec<_>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(schema), arrays, &options)
         .map_err(|error| QueryError::Internal(format!("cannot put columns together: {error}")))
 }
 
@@ -181,7 +231,12 @@ impl<'b> Texts<'b> {
     }
 
     /// What `of` makes of each row's text. It is asked once for each word.
-    pub(super) fn map<T: Copy>(self, rows: usize, mut of: impl FnMut(&'b str) -> T, into: &mut Vec<T>) {
+    pub(super) fn map<T: Copy + Default>(
+        self,
+        rows: usize,
+        mut of: impl FnMut(&'b str) -> T,
+        into: &mut Vec<T>,
+    ) {
         into.clear();
         if let Self::Words(words, values) = self
             && words.null_count() == 0
@@ -189,7 +244,8 @@ impl<'b> Texts<'b> {
         {
             let known: Vec<T> = (0..values.len()).map(|at| of(values.value(at))).collect();
             let numbers = words.keys().values().iter();
-            into.extend(numbers.filter_map(|number| known.get(usize::try_from(*number).ok()?).copied()));
+            // Every number is one of a word.
+            into.extend(numbers.map(|number| known.get(*number as usize).copied().unwrap_or_default()));
         } else {
             into.extend((0..rows).map(|row| of(self.value(row))));
         }
@@ -220,6 +276,16 @@ pub(super) fn ints<'b>(batch: &'b RecordBatch, name: &str) -> Result<Ints<'b>, Q
     let wide = column.as_primitive_opt::<Int64Type>().map(Ints::Wide);
     let small = || column.as_primitive_opt::<Int32Type>().map(Ints::Small);
     wide.or_else(small).ok_or_else(|| of_another_type(name))
+}
+
+/// A column of numbers of 64 bits that count something.
+pub(super) fn counts<'b>(batch: &'b RecordBatch, name: &str) -> Result<Counts<'b>, QueryError> {
+    let numbers = column(batch, name)?.as_primitive_opt::<Int64Type>();
+    let numbers = numbers.ok_or_else(|| of_another_type(name))?;
+    Ok(Counts {
+        values: numbers.values(),
+        nulls: numbers.nulls().filter(|nulls| nulls.null_count() > 0),
+    })
 }
 
 /// Points in time.
@@ -259,6 +325,24 @@ impl Ints<'_> {
     /// A number that cannot be below zero.
     pub(super) fn count(self, row: usize) -> Option<u64> {
         self.get(row).and_then(|number| u64::try_from(number).ok())
+    }
+}
+
+/// Numbers that cannot be below zero.
+#[derive(Clone, Copy)]
+pub(super) struct Counts<'b> {
+    values: &'b [i64],
+    nulls: Option<&'b NullBuffer>,
+}
+
+impl Counts<'_> {
+    /// The number in a row.
+    #[inline]
+    pub(super) fn get(self, row: usize) -> Option<u64> {
+        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            return None;
+        }
+        u64::try_from(*self.values.get(row)?).ok()
     }
 }
 

@@ -2,17 +2,16 @@
 //! those of values are walked up to it. So a filter on a header reads neither the other headers' texts, nor the values of
 //! rows that have no such header, nor any values of a row group whose dictionary of keys lacks it.
 
-use std::sync::Arc;
-
 use bytes::{Buf, Bytes};
 use datafusion::arrow::array::{BooleanBufferBuilder, StringArray};
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::parquet::basic::Encoding;
-use datafusion::parquet::column::page::{Page, PageReader};
-use datafusion::parquet::file::serialized_reader::SerializedPageReader;
+use datafusion::parquet::column::page::Page;
 
-use super::{Chunks, Group, PartPages};
+use super::Group;
+use super::pages::{Run, Texts, numbers};
+use super::texts::Test;
 
 /// Bytes of maps that are looked through at a time.
 const BYTES: usize = 8 << 20;
@@ -29,32 +28,12 @@ impl Group {
     /// # Errors
     /// The part cannot be read.
     pub fn entry(&self, column: &str, key: &str, among: &BooleanBuffer) -> Result<StringArray> {
-        let Some([keys, values]) = self.leaves(column) else {
-            return Ok(StringArray::new_null(among.count_set_bits()));
-        };
-        let places = self.places(keys, key, among)?;
-        let asked = BooleanBuffer::collect_bool(among.len(), |row| {
-            among.value(row) && places.get(row).is_some_and(|place| *place != NONE)
-        });
-        let (mut texts, mut ends) = (Vec::new(), Vec::with_capacity(asked.count_set_bits()));
-        self.pages(values, &asked, |first, page| {
-            let page = Rows::of(page)?;
-            let mut values = page.plain()?;
-            page.each(|nth, entries| {
-                let row = first + nth;
-                if row >= asked.len() || !asked.value(row) {
-                    return values.pass(entries);
-                }
-                let place = *places.get(row)? as usize;
-                values.pass(place)?;
-                texts.extend_from_slice(values.next()?);
-                ends.push(i32::try_from(texts.len()).ok()?);
-                values.pass(entries.checked_sub(place + 1)?)
-            })
+        let (mut texts, mut ends) = (Vec::new(), Vec::new());
+        let asked = self.each_entry(column, key, among, |_, text| {
+            texts.extend_from_slice(text);
+            ends.push(i32::try_from(texts.len()).ok()?);
+            Some(())
         })?;
-        if ends.len() != asked.count_set_bits() {
-            return Err(self.broken(values));
-        }
         // Back among the rows that have none.
         let (mut found, mut end) = (ends.into_iter(), 0);
         let all = among.set_indices().map(|row| {
@@ -71,6 +50,73 @@ impl Group {
             texts.into(),
             Some(NullBuffer::new(there)),
         )?)
+    }
+
+    /// Those of the rows that are set in `among` of which a test holds for the first text under `key` in a column of maps;
+    /// where there is none, for `""`.
+    ///
+    /// # Errors
+    /// The part cannot be read.
+    pub fn entries_that(
+        &self,
+        test: &Test,
+        column: &str,
+        key: &str,
+        among: &BooleanBuffer,
+    ) -> Result<BooleanBuffer> {
+        let mut found = BooleanBufferBuilder::new(among.len());
+        found.append_n(among.len(), false);
+        let asked = self.each_entry(column, key, among, |row, text| {
+            if test.holds(text) {
+                found.set_bit(row, true);
+            }
+            Some(())
+        })?;
+        let found = found.finish();
+        Ok(if test.holds(b"") {
+            &found | &(among & &!&asked)
+        } else {
+            found
+        })
+    }
+
+    /// Hands over the first text under `key` of each row that is set in `among` and has one. Gives which rows these are.
+    fn each_entry(
+        &self,
+        column: &str,
+        key: &str,
+        among: &BooleanBuffer,
+        mut take: impl FnMut(usize, &[u8]) -> Option<()>,
+    ) -> Result<BooleanBuffer> {
+        let Some([keys, values]) = self.leaves(column) else {
+            return Ok(BooleanBuffer::new_unset(among.len()));
+        };
+        let places = self.places(keys, key, among)?;
+        let has = BooleanBuffer::collect_bool(places.len(), |row| {
+            places.get(row).is_some_and(|place| *place != NONE)
+        });
+        let asked = among & &has;
+        let mut taken = 0;
+        self.pages(values, &asked, |first, page| {
+            let page = Rows::of(page)?;
+            let mut values = page.plain()?;
+            page.each(|nth, entries| {
+                let row = first + nth;
+                if row >= asked.len() || !asked.value(row) {
+                    return values.pass(entries);
+                }
+                let place = *places.get(row)? as usize;
+                values.pass(place)?;
+                take(row, values.next()?)?;
+                taken += 1;
+                values.pass(entries.checked_sub(place + 1)?)
+            })
+        })?;
+        if taken == asked.count_set_bits() {
+            Ok(asked)
+        } else {
+            Err(self.broken(values))
+        }
     }
 
     /// Whether there is an entry under `key` in a column of maps, for each of the rows that are set in `among`.
@@ -106,7 +152,7 @@ impl Group {
     fn places(&self, keys: usize, key: &str, among: &BooleanBuffer) -> Result<Vec<u32>> {
         let mut places = vec![NONE; among.len()];
         let mut number = None;
-        let mut numbers = Vec::new();
+        let mut found = Vec::new();
         self.pages(keys, among, |first, page| {
             if let Page::DictionaryPage { buf, .. } = page {
                 number = Texts(&buf).position(|word| word == key.as_bytes());
@@ -129,8 +175,8 @@ impl Group {
             let Some(number) = number.and_then(|number| u32::try_from(number).ok()) else {
                 return page.each(|_, _| Some(()));
             };
-            page.numbers(&mut numbers)?;
-            let mut left = numbers.as_slice();
+            page.numbers(&mut found)?;
+            let mut left = found.as_slice();
             page.each(|nth, entries| {
                 let (row, rest) = left.split_at_checked(entries)?;
                 left = rest;
@@ -141,62 +187,6 @@ impl Group {
             })
         })?;
         Ok(places)
-    }
-
-    /// Hands over the pages of a leaf that have rows among these, each with its first row, and is told how many rows it has.
-    fn pages(
-        &self,
-        leaf: usize,
-        among: &BooleanBuffer,
-        mut take: impl FnMut(usize, Page) -> Option<usize>,
-    ) -> Result<()> {
-        if among.count_set_bits() == 0 {
-            return Ok(());
-        }
-        let metadata = self.part.plain.metadata();
-        let chunk = self.metadata().column(leaf);
-        let index = metadata.offset_index().and_then(|of| of.get(self.at)?.get(leaf));
-        let mut reader: Box<dyn PageReader> = match index {
-            Some(index) => {
-                let part = Arc::new(PartPages(Arc::clone(&self.part)));
-                let places = index.page_locations().clone();
-                Box::new(SerializedPageReader::new(part, chunk, self.rows(), Some(places))?)
-            }
-            // Of what is still being written, it is not known which page has which rows.
-            None => {
-                let chunks = Chunks::read(&self.part, self.metadata(), |of| of == leaf)?;
-                Box::new(SerializedPageReader::new(
-                    Arc::new(chunks),
-                    chunk,
-                    self.rows(),
-                    None,
-                )?)
-            }
-        };
-        let mut row = 0;
-        while row < among.len()
-            && let Some(next) = reader.peek_next_page()?
-        {
-            let rows = next.num_rows.unwrap_or(among.len()).min(among.len() - row);
-            if !next.is_dict && among.slice(row, rows).count_set_bits() == 0 {
-                reader.skip_next_page()?;
-                row += rows;
-                continue;
-            }
-            let page = reader.get_next_page()?;
-            row += page
-                .and_then(|page| take(row, page))
-                .ok_or_else(|| self.broken(leaf))?;
-        }
-        Ok(())
-    }
-
-    fn broken(&self, leaf: usize) -> DataFusionError {
-        DataFusionError::Execution(format!(
-            "{}: pages of {} are not as this hub writes them",
-            self.part.path.display(),
-            self.metadata().column(leaf).column_path()
-        ))
     }
 }
 
@@ -254,75 +244,13 @@ impl Rows {
         if self.encoding != Encoding::RLE_DICTIONARY {
             return None;
         }
-        let (width, mut rest) = self.values.split_first()?;
-        let width = usize::from(*width).min(u32::BITS as usize);
         let count = self.there.count_set_bits();
-        if width == 0 {
-            // Of one word, of which there is nothing to tell.
-            into.resize(count, 0);
-        }
-        while into.len() < count {
-            let left = count - into.len();
-            match Run::next(&mut rest, width)? {
-                Run::Same(value, times) => into.resize(into.len() + times.min(left), value),
-                Run::Packed(packed) => {
-                    let mask = (1_u64 << width) - 1;
-                    let numbers = packed.len() * 8 / width.max(1);
-                    into.extend((0..numbers.min(left)).map(|at| {
-                        let bit = at * width;
-                        (word(packed, bit / 8) >> (bit % 8) & mask) as u32
-                    }));
-                }
-            }
-        }
-        Some(())
-    }
-}
-
-/// Eight bytes from some place on, as far as there are so many.
-fn word(bytes: &[u8], at: usize) -> u64 {
-    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        Some(eight) => u64::from_le_bytes(*eight),
-        None => {
-            let last = bytes.get(at..).unwrap_or_default().iter().rev();
-            last.fold(0, |word, byte| word << 8 | u64::from(*byte))
-        }
-    }
-}
-
-/// A run of Parquet's hybrid encoding.
-enum Run<'p> {
-    /// A value, so many times.
-    Same(u32, usize),
-    /// Values one after the other, the lowest bit first.
-    Packed(&'p [u8]),
-}
-
-impl<'p> Run<'p> {
-    fn next(rest: &mut &'p [u8], width: usize) -> Option<Self> {
-        let (mut header, mut shift) = (0_usize, 0);
-        loop {
-            let (byte, behind) = rest.split_first()?;
-            *rest = behind;
-            header |= usize::from(byte & 0x7f).checked_shl(shift)?;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        let len = if header & 1 == 0 {
-            width.div_ceil(8)
-        } else {
-            (header >> 1).checked_mul(width)?
-        };
-        let (run, behind) = rest.split_at_checked(len)?;
-        *rest = behind;
-        // What does not go on would never end.
-        (header > 1).then(|| {
-            if header & 1 == 0 {
-                Self::Same(word(run, 0) as u32, header >> 1)
+        into.reserve(count);
+        numbers(&self.values, count, |number, times| {
+            if times == 1 {
+                into.push(number);
             } else {
-                Self::Packed(run)
+                into.resize(into.len() + times, number);
             }
         })
     }
@@ -345,25 +273,4 @@ fn levels(page: &mut Bytes, count: usize) -> Option<BooleanBuffer> {
         }
     }
     Some(levels.finish())
-}
-
-/// Texts, each behind its length.
-struct Texts<'p>(&'p [u8]);
-
-impl<'p> Texts<'p> {
-    fn pass(&mut self, texts: usize) -> Option<()> {
-        (0..texts).try_for_each(|_| self.next().map(drop))
-    }
-}
-
-impl<'p> Iterator for Texts<'p> {
-    type Item = &'p [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'p [u8]> {
-        let (len, rest) = self.0.split_first_chunk()?;
-        let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        self.0 = rest;
-        Some(text)
-    }
 }

@@ -210,7 +210,7 @@ impl Stored {
         };
         let predicate = Predicate::new(&self.session, condition)?;
         let group = &self.parts.groups()[0];
-        if !predicate.may_match(group) {
+        if predicate.may_match(self.parts.groups()) == [false] {
             return Ok(Vec::new());
         }
         let matching = predicate.matching(group)?;

@@ -7,7 +7,7 @@ use wiretape_dissect::Outcome;
 use crate::query::QueryError;
 use crate::query::entry::ms;
 use crate::query::latency::Latencies;
-use crate::query::scan::{Ints, ints, texts};
+use crate::query::scan::{Counts, counts, texts};
 
 /// Columns that are counted.
 pub(in crate::query) const COLUMNS: [&str; 4] = ["outcome", "elapsed_ns", "req_bytes", "resp_bytes"];
@@ -31,6 +31,12 @@ pub(in crate::query) fn is_error(outcome: Outcome) -> bool {
 pub(in crate::query) fn outcome(name: &str) -> Outcome {
     let known = OUTCOMES.into_iter().find(|outcome| outcome.as_str() == name);
     known.unwrap_or_default()
+}
+
+/// Where an outcome is among all.
+fn place(outcome: Outcome) -> u8 {
+    let place = (0_u8..).zip(OUTCOMES).find(|(_, known)| *known == outcome);
+    place.map_or(u8::MAX, |(place, _)| place)
 }
 
 /// What is counted about some calls.
@@ -66,9 +72,15 @@ impl Measures {
         bytes_in: u64,
         bytes_out: u64,
     ) {
+        self.add_at(place(outcome), latency, bytes_in, bytes_out);
+    }
+
+    /// The same, of the outcome at this place among all.
+    #[inline]
+    fn add_at(&mut self, outcome: u8, latency: Option<u64>, bytes_in: u64, bytes_out: u64) {
         self.count += 1;
-        for (known, count) in OUTCOMES.iter().zip(&mut self.outcomes) {
-            *count += u64::from(*known == outcome);
+        if let Some(count) = self.outcomes.get_mut(usize::from(outcome)) {
+            *count += 1;
         }
         if let Some(latency) = latency {
             self.latencies.add(latency);
@@ -182,31 +194,33 @@ pub(in crate::query) fn rate(count: u64, seconds: f64) -> Option<f64> {
 
 /// The counted columns of a batch.
 pub(super) struct Counted<'b> {
-    outcomes: Vec<Outcome>,
-    latencies: Ints<'b>,
-    requests: Ints<'b>,
-    responses: Ints<'b>,
+    /// By their places among all.
+    outcomes: Vec<u8>,
+    latencies: Counts<'b>,
+    requests: Counts<'b>,
+    responses: Counts<'b>,
 }
 
 impl<'b> Counted<'b> {
     pub(super) fn of(batch: &'b RecordBatch) -> Result<Self, QueryError> {
         let mut outcomes = Vec::new();
-        texts(batch, "outcome")?.map(batch.num_rows(), outcome, &mut outcomes);
+        texts(batch, "outcome")?.map(batch.num_rows(), |word| place(outcome(word)), &mut outcomes);
         Ok(Self {
             outcomes,
-            latencies: ints(batch, "elapsed_ns")?,
-            requests: ints(batch, "req_bytes")?,
-            responses: ints(batch, "resp_bytes")?,
+            latencies: counts(batch, "elapsed_ns")?,
+            requests: counts(batch, "req_bytes")?,
+            responses: counts(batch, "resp_bytes")?,
         })
     }
 
     /// Counts the call of a row.
+    #[inline]
     pub(super) fn add(&self, row: usize, to: &mut Measures) {
-        to.add(
-            self.outcomes.get(row).copied().unwrap_or_default(),
-            self.latencies.count(row),
-            self.requests.count(row).unwrap_or_default(),
-            self.responses.count(row).unwrap_or_default(),
+        to.add_at(
+            self.outcomes.get(row).copied().unwrap_or(u8::MAX),
+            self.latencies.get(row),
+            self.requests.get(row).unwrap_or_default(),
+            self.responses.get(row).unwrap_or_default(),
         );
     }
 }
