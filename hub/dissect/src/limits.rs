@@ -21,7 +21,8 @@ pub const DATAGRAM_BYTES: usize = 4 << 20;
 /// Linux gives IPv4 30 s (`ipfrag_time`), and an identification comes back within seconds on a fast link.
 pub const DATAGRAM_WAIT: Nanos = 30 * SECOND;
 
-/// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20.
+/// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20. And as many
+/// of which that is not known yet, because they were met within the last [`HELD`].
 pub const LOCAL_ADDRESSES: usize = 4096;
 
 /// Tunnels inside each other that are looked into. An overlay is one; a second one is met where its nodes are behind a tunnel

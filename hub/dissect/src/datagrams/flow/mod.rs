@@ -175,7 +175,7 @@ impl Flow {
     /// Takes a datagram.
     pub fn take(&mut self, datagram: &Datagram, payload: &[u8], now: Nanos, desk: &mut Desk<'_>) {
         self.last_seen = now;
-        self.twin |= datagram.from.twin;
+        self.twin = datagram.from.twin;
         if let Observer::Socket(end) = datagram.observer {
             let recorded = self.recorded[end].get_or_insert((datagram.tape, datagram.cgroup));
             if recorded.1 == 0 {
