@@ -26,8 +26,8 @@ pub trait Exchanging: Send {
     /// Gives up the requests that have waited for an answer for too long.
     fn expire(&mut self, now: Nanos, out: &mut Vec<Exchange>);
 
-    /// Whether a request waits for its answer.
-    fn awaits(&self, client: End, key: Key) -> bool;
+    /// If a request waits for its answer: when it was sent first, and last.
+    fn awaits(&self, client: End, key: Key) -> Option<(Nanos, Nanos)>;
 
     /// Gives up one request, because another observer knows how it ended.
     fn give_up(&mut self, client: End, key: Key) -> Option<Exchange>;
@@ -48,6 +48,19 @@ pub struct Exchange {
     pub response: Option<u64>,
     /// What was seen.
     pub transaction: Transaction,
+}
+
+impl Exchange {
+    /// From the first that was seen of it to the last.
+    pub fn at(&self) -> (Nanos, Nanos) {
+        let Transaction {
+            request, response, ..
+        } = &self.transaction;
+        let request = request.as_ref().map(|request| &request.half.span);
+        let response = response.as_ref().map(|response| &response.half.span);
+        let first = request.or(response).map_or(0, |span| span.first);
+        (first, response.or(request).map_or(first, |span| span.last))
+    }
 }
 
 /// A protocol with what waits in a flow.
@@ -164,8 +177,10 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
         }
     }
 
-    fn awaits(&self, client: End, key: Key) -> bool {
-        self.position(client, |waiting| waiting.key == key).is_some()
+    fn awaits(&self, client: End, key: Key) -> Option<(Nanos, Nanos)> {
+        let n = self.position(client, |waiting| waiting.key == key)?;
+        let span = &self.waiting.get(n)?.span;
+        Some((span.first, span.last))
     }
 
     fn give_up(&mut self, client: End, key: Key) -> Option<Exchange> {

@@ -20,7 +20,7 @@ use crate::limits::{DATAGRAM_FLOW_BYTES, DATAGRAM_FLOWS, DATAGRAM_IDLE, HELD, HE
 use crate::record::ConnectionRecord;
 use crate::{Call, Counters, Nanos};
 use callers::Callers;
-use flow::{Desk, Flow, Has, Whole};
+use flow::{Desk, Flow, Has, Sighting, Wanted};
 
 /// The flows of datagrams of one shard, and the calls that wait in them.
 #[derive(Default)]
@@ -118,6 +118,7 @@ impl Datagrams {
         // All of them are still needed to tell whose side is whose.
         let names: Vec<Name> = self.idle.iter().map(|(_, name)| *name).collect();
         for name in names {
+            self.tend(&name, counters, out, over, Flow::close);
             self.settle(&name, Due::All, counters, out, over);
         }
         while let Some((_, name)) = self.idle.pop_front() {
@@ -177,47 +178,56 @@ impl Datagrams {
             let Some(flow) = self.flows.get(name) else { return };
             let first = flow.front().filter(|call| due.is(call.since, flow.held()));
             let Some(call) = first else { return };
-            match self.sides(name, call, counters) {
-                Some([asked, heard]) => {
-                    let side = self.tend(&heard, counters, out, over, |flow, _, _| flow.give_side(call));
-                    let Some(side) = side.flatten() else { return };
-                    counters.calls_two_sided += 1;
-                    self.tend(&asked, counters, out, over, |flow, _, desk| {
-                        flow.join_sides(call, side, desk);
-                    });
-                }
-                None => {
-                    self.tend(name, counters, out, over, |flow, _, desk| {
-                        flow.let_front_go(due, desk)
-                    });
-                }
-            }
+            let Some(names) = self.sides(name, &call, counters) else {
+                self.tend(name, counters, out, over, |flow, _, desk| {
+                    flow.let_front_go(due, desk)
+                });
+                continue;
+            };
+            let parts = names.iter().filter_map(|name| {
+                let part = self.tend(name, counters, out, over, |flow, _, _| flow.give_part(&call));
+                part.flatten()
+            });
+            let mut parts: Vec<_> = parts.collect();
+            let Some(first) = names.first().filter(|_| parts.len() == names.len()) else {
+                return;
+            };
+            counters.calls_two_sided += 1;
+            let mine = parts.remove(0);
+            self.tend(first, counters, out, over, |flow, _, desk| {
+                flow.join_parts(mine, parts, desk);
+            });
         }
     }
 
-    /// Where the two sides of a call are, the client's first, among the flows of its client; if that is certain.
-    fn sides(&self, name: &Name, call: Whole, counters: &mut Counters) -> Option<[Name; 2]> {
-        let (mut asked, mut heard) = (None, None);
+    /// Which flows have a part of a call, the one in which its client has asked first; if that is certain, and there are several.
+    fn sides(&self, name: &Name, call: &Wanted, counters: &mut Counters) -> Option<Vec<Name>> {
+        let (mut all, mut found) = (Sighting::default(), Vec::new());
+        let mut certain = true;
         for flow in self.callers.all(&name.0) {
             let name = (*flow, Transport::Udp);
-            let before = match self.flows.get(&name)?.has(call) {
-                Has::Nothing => None,
-                Has::Side(end) if flow.caller() == Some(end) => asked.replace(name),
-                Has::Side(_) => heard.replace(name),
-                Has::Several => Some(name),
-            };
-            if before.is_some() {
-                counters.sides_uncertain += 1;
-                return None;
+            match self.flows.get(&name)?.has(call) {
+                Has::Nothing => {}
+                Has::Once(sighting) => {
+                    certain &= all.add(&sighting);
+                    found.push((sighting, name));
+                }
+                Has::Several => certain = false,
             }
         }
-        let (asked, heard) = asked.zip(heard)?;
-        let elapsed = |name| self.flows.get(name).and_then(|flow| flow.elapsed(call));
-        let (whole, part) = elapsed(&asked).zip(elapsed(&heard))?;
-        // The two clocks may drift against each other by a thousandth.
-        let within = part <= whole + whole / 1000;
-        counters.sides_uncertain += u64::from(!within);
-        within.then_some([asked, heard])
+        if certain && (found.len() < 2 || !all.has_client()) {
+            return None;
+        }
+        // Who asks here and is answered there, is so by the server that was asked: both saw the same answer.
+        let at_client = found.iter().filter(|(sighting, _)| sighting.has_client()).count();
+        let elsewhere = found.iter().any(|(sighting, _)| sighting.is_answered_elsewhere());
+        certain &= at_client < 2 || (found.len() == 2 && elsewhere);
+        if !certain || !all.is_in_time() {
+            counters.sides_uncertain += 1;
+            return None;
+        }
+        found.sort_by_key(|(sighting, _)| (!sighting.has_question(), !sighting.has_client()));
+        Some(found.into_iter().map(|(_, name)| name).collect())
     }
 
     /// Does something to a flow, and keeps account of its bytes.
@@ -274,6 +284,7 @@ impl Datagrams {
         out: &mut Vec<Call>,
         over: &mut Vec<ConnectionRecord>,
     ) {
+        self.tend(name, counters, out, over, Flow::close);
         self.settle(name, Due::All, counters, out, over);
         self.tend(name, counters, out, over, Flow::finish);
         if let Some(flow) = self.flows.remove(name) {
