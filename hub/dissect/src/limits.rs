@@ -42,6 +42,14 @@ pub const SERVICES: usize = 4096;
 /// Addresses of connections that are known under two: half as many connections, as many as all shards hold.
 pub const TRANSLATED: usize = 1 << 17;
 
+/// Flows of datagrams that have begun in the last half minute, first questions of the last seconds, and flows that are where
+/// such a question was met first: as many as all shards hold.
+pub const QUESTIONS: usize = 1 << 16;
+
+/// Bytes of a question by which it is looked for elsewhere, at least and at most: a DNS header, and a question with all that
+/// clients add.
+pub const QUESTION_BYTES: std::ops::RangeInclusive<u32> = 12..=512;
+
 // --- connections --------------------------------------------------------------------------------------------------
 
 /// Connections of a shard: 88 Ki in all, more than Linux tracks for a node of a few gigabytes (`nf_conntrack_max`).

@@ -11,6 +11,7 @@ use crate::fragments::{self, DatagramId, Fragments};
 use crate::ip::{self, Ip};
 use crate::limits::{HELD, LOCAL_ADDRESSES, TUNNELS};
 use crate::link;
+use crate::masked::Masked;
 use crate::nat::{Ends, Says, Translations};
 use crate::segment::{Flags, Observer, Segment, Sender};
 use crate::tunnel;
@@ -25,6 +26,7 @@ pub struct Router {
     fragments: Fragments,
     locals: Locals,
     translations: Translations,
+    masked: Masked,
     counters: RouterCounters,
 }
 
@@ -233,8 +235,14 @@ impl Router {
             }
         }
         let datagram = self.datagram(packet, ip, seen, base)?;
+        let shard = match datagram.transport {
+            Transport::Udp => self
+                .masked
+                .shard(&datagram, datagram.payload(base), &mut self.counters),
+            _ => datagram.flow.datagram_shard(),
+        };
         Ok(Routed::Datagram {
-            shard: datagram.flow.datagram_shard(),
+            shard,
             datagram,
             whole: None,
         })
@@ -320,6 +328,7 @@ impl Router {
             cgroup: packet.cgroup,
             flow,
             transport,
+            ident: ip.ident,
             len: found.bytes.len() as u32,
             missing: found.missing,
             observer,

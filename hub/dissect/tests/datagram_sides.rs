@@ -288,6 +288,84 @@ fn two_sockets_on_the_node_that_translates_that_ask_the_same_are_left_alone() {
     assert!(told.counters.sides_uncertain > 0);
 }
 
+/// The same, as a server sees it whose client's address is a node's; question and answer with the numbers that their senders gave
+/// them.
+fn masqueraded(asked: &Asked, client: &str, node: &str, service: Service, ident: u16) -> [Vec<Recorded>; 2] {
+    let [mine, _] = asked.sides(client, service);
+    let [_, theirs] = asked.sides(node, service);
+    [mine, theirs].map(|mut side| {
+        for packet in &mut side {
+            packet.data[4..6].copy_from_slice(&ident.to_be_bytes());
+        }
+        side
+    })
+}
+
+#[test]
+fn a_client_whose_address_is_the_nodes_at_the_server_is_one_call_whatever_the_clocks_say() {
+    for ahead in [0, 3000, -3000].map(|ms: i64| ms * MS as i64) {
+        // Each of many clients, and so in all shards.
+        let sides = (0..40).flat_map(|n| {
+            let asked = Asked {
+                id: n,
+                at: u64::from(n) * 1000,
+                ..FIRST
+            };
+            let (client, node) = (format!("10.0.3.{n}:40000"), format!("10.9.0.1:{}", 20000 + n));
+            masqueraded(&asked, &client, &node, Service { ahead, ..DNS }, 900 + n)
+        });
+        let told = told(sides);
+        assert_eq!(
+            (told.calls.len(), told.counters.calls_two_sided),
+            (40, 40),
+            "{ahead}"
+        );
+        for call in &told.calls {
+            assert_eq!(call.server.address.to_string(), DNS.address);
+            assert!(call.client.address.to_string().starts_with("10.0.3."));
+            assert_eq!((call.client.tape, call.server.tape), (Some(0), Some(1)));
+            assert!(call.client_side.is_some() && call.server_side.is_some());
+        }
+        assert_eq!(told.connections.len(), 40);
+    }
+}
+
+#[test]
+fn masqueraded_and_not_to_be_told_apart_is_left_alone() {
+    let both = |ident, other| {
+        let first = masqueraded(&FIRST, "10.0.3.1:40000", "10.9.0.1:20001", DNS, ident);
+        let again = Asked { at: 2 * MS, ..FIRST };
+        let second = masqueraded(&again, "10.0.3.2:40000", "10.9.0.1:20002", DNS, other);
+        let told = told([first, second].concat());
+        (told.calls.len(), told.counters.calls_two_sided)
+    };
+    assert_eq!(both(7, 8), (2, 2));
+    // The same number by chance, and no numbers at all.
+    assert_eq!(both(7, 7), (4, 0));
+    assert_eq!(both(0, 0), (4, 0));
+}
+
+#[test]
+fn masqueraded_with_another_answer_or_another_question_is_two_calls() {
+    let [client, _] = masqueraded(&FIRST, "10.0.3.1:40000", "10.9.0.1:20001", DNS, 7);
+    for other in [
+        Asked { code: 3, ..FIRST },
+        Asked { id: 8, ..FIRST },
+        Asked {
+            took: 4 * MS,
+            ..FIRST
+        },
+    ] {
+        let [_, server] = masqueraded(&other, "10.0.3.1:40000", "10.9.0.1:20001", DNS, 7);
+        let told = told([client.clone(), server]);
+        assert_eq!(
+            (told.calls.len(), told.counters.calls_two_sided),
+            (2, 0),
+            "{other:?}"
+        );
+    }
+}
+
 #[test]
 fn a_client_that_speaks_to_more_than_are_looked_through() {
     let crowd = (0..20).map(|n| {

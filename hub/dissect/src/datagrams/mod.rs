@@ -6,6 +6,8 @@ mod flow;
 
 mod callers;
 
+mod masked;
+
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
@@ -21,6 +23,7 @@ use crate::record::ConnectionRecord;
 use crate::{Call, Counters, Nanos};
 use callers::Callers;
 use flow::{Desk, Flow, Has, Sighting, Wanted};
+use masked::Masked;
 
 /// The flows of datagrams of one shard, and the calls that wait in them.
 #[derive(Default)]
@@ -28,6 +31,8 @@ pub(crate) struct Datagrams {
     flows: FxHashMap<Name, Flow>,
     /// Those of UDP by their clients.
     callers: Callers,
+    /// Calls whose client may have another address elsewhere.
+    masked: Masked,
     /// Every flow, once, in the order in which they were last looked at.
     idle: VecDeque<(Nanos, Name)>,
     /// Flows with calls that wait for another observer, in order.
@@ -97,8 +102,13 @@ impl Datagrams {
             out,
             over,
         };
-        let bytes = flow.memory();
+        let (bytes, held) = (flow.memory(), flow.held());
         flow.take(datagram, payload, now, &mut desk);
+        if flow.held() > held
+            && let Some(digest) = flow.newest().and_then(|call| call.masked())
+        {
+            self.masked.add(digest, name, now);
+        }
         let crowded = flow.held() > HELD_CALLS;
         if !flow.appointed
             && let Some(since) = flow.holding_since()
@@ -128,7 +138,10 @@ impl Datagrams {
 
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes + self.callers.memory() + self.flows.len() * (size_of::<Flow>() + 3 * size_of::<Name>())
+        self.bytes
+            + self.callers.memory()
+            + self.masked.memory()
+            + self.flows.len() * (size_of::<Flow>() + 3 * size_of::<Name>())
     }
 
     /// Looks after the flows whose time has come.
@@ -215,7 +228,10 @@ impl Datagrams {
                 Has::Several => certain = false,
             }
         }
-        if certain && (found.len() < 2 || !all.has_client()) {
+        if certain && found.len() < 2 {
+            return self.masked_sides(call, counters);
+        }
+        if certain && !all.has_client() {
             return None;
         }
         // Who asks here and is answered there, is so by the server that was asked: both saw the same answer.
@@ -227,6 +243,35 @@ impl Datagrams {
             return None;
         }
         found.sort_by_key(|(sighting, _)| (!sighting.has_question(), !sighting.has_client()));
+        Some(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// The same where the client's address and port are others at the server: both have the same packet's number, question and
+    /// answer, and nobody else has.
+    fn masked_sides(&self, call: &Wanted, counters: &mut Counters) -> Option<Vec<Name>> {
+        let names = self.masked.all(call.masked()?);
+        if names.len() < 2 {
+            return None;
+        }
+        let (mut all, mut found, mut certain) = (Sighting::default(), Vec::new(), true);
+        for name in names {
+            match self.flows.get(name).map(|flow| flow.has(call)) {
+                None | Some(Has::Nothing) => {}
+                Some(Has::Once(sighting)) if sighting.is_masked(call) => {
+                    certain &= all.add(&sighting);
+                    found.push((sighting, *name));
+                }
+                Some(Has::Once(_) | Has::Several) => certain = false,
+            }
+        }
+        if certain && (found.len() < 2 || !all.has_client()) {
+            return None;
+        }
+        if !certain || !all.is_in_time() {
+            counters.sides_uncertain += 1;
+            return None;
+        }
+        found.sort_by_key(|(sighting, _)| !sighting.has_client());
         Some(found.into_iter().map(|(_, name)| name).collect())
     }
 

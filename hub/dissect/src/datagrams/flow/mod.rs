@@ -95,6 +95,8 @@ struct Held {
 struct Given {
     client: End,
     key: Key,
+    /// See [`Exchange::ident`].
+    ident: u32,
     response: Option<u64>,
     /// A bit for each.
     seen: u32,
@@ -336,6 +338,7 @@ impl Flow {
             let given = Given {
                 client: exchange.transaction.client,
                 key: exchange.key,
+                ident: exchange.ident,
                 response: exchange.response,
                 seen: 1 << n,
                 at: exchange.at(),
@@ -453,6 +456,7 @@ impl Vantage {
         let given = Given {
             client,
             key,
+            ident: rest.ident,
             response: None,
             seen: 1 << n,
             at: rest.at(),

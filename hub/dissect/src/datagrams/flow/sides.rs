@@ -10,6 +10,7 @@
 use super::{Desk, Flow, Given, Held};
 use crate::datagram::Transport;
 use crate::datagrams::Due;
+use crate::flow::mix;
 use crate::limits::HELD;
 use crate::protocols::Key;
 use crate::segment::Observer;
@@ -19,6 +20,7 @@ use crate::{Nanos, Observation};
 #[derive(Clone, Copy)]
 pub(in crate::datagrams) struct Wanted {
     key: Key,
+    ident: u32,
     response: Option<u64>,
     /// From the first that was seen of it to the last.
     at: (Nanos, Nanos),
@@ -41,6 +43,7 @@ pub(in crate::datagrams) enum Has {
 pub(in crate::datagrams) struct Sighting {
     client: Option<Observation>,
     server: Option<Observation>,
+    ident: u32,
     response: Option<u64>,
 }
 
@@ -52,6 +55,14 @@ pub(in crate::datagrams) struct Part {
 }
 
 impl Wanted {
+    /// By what it is known where its client has another address: `None` if that could be another's, because its packet has no
+    /// number, or because it was not answered.
+    pub fn masked(&self) -> Option<u64> {
+        let whole = self.ident != 0 && self.response.is_some();
+        let Key { id, subject } = self.key;
+        whole.then(|| mix(subject ^ mix(u64::from(id) << 32 | u64::from(self.ident))))
+    }
+
     fn is(&self, key: Key, response: Option<u64>, at: (Nanos, Nanos)) -> bool {
         let apart = at.0.saturating_sub(self.at.1).max(self.at.0.saturating_sub(at.1));
         let same_answer = self
@@ -82,6 +93,12 @@ impl Sighting {
         let once = client.is_some() || (self.client.is_none() && other.client.is_none());
         self.client = client;
         same_answer && once
+    }
+
+    /// Whether it is of this call, though its client has another address there.
+    pub fn is_masked(&self, call: &Wanted) -> bool {
+        let one = self.client.is_some() != self.server.is_some();
+        one && (self.ident, self.response) == (call.ident, call.response)
     }
 
     /// Whether the client's socket has seen anything of the call.
@@ -145,11 +162,27 @@ impl Flow {
 
     /// The call that waits for the longest time.
     pub fn front(&self) -> Option<Wanted> {
-        let held = self.held.front()?;
+        self.wanted(self.held.front()?)
+    }
+
+    /// The call that waits for the shortest time.
+    pub fn newest(&self) -> Option<Wanted> {
+        self.wanted(self.held.back()?)
+    }
+
+    fn wanted(&self, held: &Held) -> Option<Wanted> {
+        let Given {
+            key,
+            ident,
+            response,
+            at,
+            ..
+        } = held.given;
         self.may_have_other_side(&held.given).then_some(Wanted {
-            key: held.given.key,
-            response: held.given.response,
-            at: held.given.at,
+            key,
+            ident,
+            response,
+            at,
             since: held.since,
         })
     }
@@ -171,6 +204,7 @@ impl Flow {
         let mut sighting = first.map_or_else(Sighting::default, |held| Sighting {
             client: held.view.sides.client,
             server: held.view.sides.server,
+            ident: held.given.ident,
             response: held.given.response,
         });
         let mut any = first.is_some();
