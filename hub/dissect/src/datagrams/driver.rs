@@ -27,7 +27,7 @@ pub trait Exchanging: Send {
     fn expire(&mut self, now: Nanos, out: &mut Vec<Exchange>);
 
     /// If a request waits for its answer: when it was sent first, and last.
-    fn awaits(&self, client: End, key: Key) -> Option<(Nanos, Nanos)>;
+    fn waits_for(&self, client: End, key: Key) -> Option<(Nanos, Nanos)>;
 
     /// Gives up one request, because another observer knows how it ended.
     fn give_up(&mut self, client: End, key: Key) -> Option<Exchange>;
@@ -184,7 +184,7 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
         }
     }
 
-    fn awaits(&self, client: End, key: Key) -> Option<(Nanos, Nanos)> {
+    fn waits_for(&self, client: End, key: Key) -> Option<(Nanos, Nanos)> {
         let n = self.position(client, |waiting| waiting.key == key)?;
         let span = &self.waiting.get(n)?.span;
         Some((span.first, span.last))

@@ -440,9 +440,9 @@ impl Flow {
 
 impl Vantage {
     /// If a question that it saw waits for its answer: when it was asked first, and last.
-    fn awaits(&self, client: End, key: Key) -> Option<(Nanos, Nanos)> {
+    fn waits_for(&self, client: End, key: Key) -> Option<(Nanos, Nanos)> {
         match &self.dissection {
-            Dissection::Known(exchanging) => exchanging.awaits(client, key),
+            Dissection::Known(exchanging) => exchanging.waits_for(client, key),
             Dissection::Undecided(_) | Dissection::Passed => None,
         }
     }

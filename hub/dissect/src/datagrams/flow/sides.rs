@@ -210,7 +210,7 @@ impl Flow {
         let mut any = first.is_some();
         for (n, vantage) in self.vantages.iter().enumerate() {
             let Some(at) = vantage
-                .awaits(caller, wanted.key)
+                .waits_for(caller, wanted.key)
                 .filter(|at| wanted.is(wanted.key, None, *at))
             else {
                 continue;
@@ -234,7 +234,7 @@ impl Flow {
         let mut part = position.and_then(|n| self.held.remove(n));
         self.held_bytes -= part.as_ref().map_or(0, |held| held.cost);
         for (n, vantage) in self.vantages.iter_mut().enumerate() {
-            let waits = vantage.awaits(caller, wanted.key);
+            let waits = vantage.waits_for(caller, wanted.key);
             if waits.is_none_or(|at| !wanted.is(wanted.key, None, at)) {
                 continue;
             }
