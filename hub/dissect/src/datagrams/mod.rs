@@ -199,16 +199,16 @@ impl Datagrams {
             };
             let parts = names.iter().filter_map(|name| {
                 let part = self.tend(name, counters, out, over, |flow, _, _| flow.give_part(&call));
-                part.flatten()
+                Some((name, part.flatten()?))
             });
-            let mut parts: Vec<_> = parts.collect();
-            let Some(first) = names.first().filter(|_| parts.len() == names.len()) else {
+            let mut parts: VecDeque<_> = parts.collect();
+            let Some((first, mine)) = parts.pop_front() else {
                 return;
             };
             counters.calls_two_sided += 1;
-            let mine = parts.remove(0);
+            let others = parts.into_iter().map(|(_, part)| part);
             self.tend(first, counters, out, over, |flow, _, desk| {
-                flow.join_parts(mine, parts, desk);
+                flow.join_parts(mine, others, desk);
             });
         }
     }
@@ -229,7 +229,7 @@ impl Datagrams {
             }
         }
         if certain && found.len() < 2 {
-            return self.masked_sides(call, counters);
+            return self.masked_sides(name, call, counters);
         }
         if certain && !all.has_client() {
             return None;
@@ -248,12 +248,14 @@ impl Datagrams {
 
     /// The same where the client's address and port are others at the server: both have the same packet's number, question and
     /// answer, and nobody else has.
-    fn masked_sides(&self, call: &Wanted, counters: &mut Counters) -> Option<Vec<Name>> {
+    fn masked_sides(&self, name: &Name, call: &Wanted, counters: &mut Counters) -> Option<Vec<Name>> {
         let names = self.masked.all(call.masked()?);
         if names.len() < 2 {
             return None;
         }
-        let (mut all, mut found, mut certain) = (Sighting::default(), Vec::new(), true);
+        // More than are kept is more than two.
+        let mut certain = names.contains(name);
+        let (mut all, mut found) = (Sighting::default(), Vec::new());
         for name in names {
             match self.flows.get(name).map(|flow| flow.has(call)) {
                 None | Some(Has::Nothing) => {}

@@ -263,7 +263,7 @@ impl Flow {
     }
 
     /// Lets a call go that is put together from what this flow had of it and what others had.
-    pub fn join_parts(&mut self, mine: Part, others: Vec<Part>, desk: &mut Desk<'_>) {
+    pub fn join_parts(&mut self, mine: Part, others: impl Iterator<Item = Part>, desk: &mut Desk<'_>) {
         let Part { held: mut mine, .. } = mine;
         let client = mine.given.client;
         mine.given.two_sided = true;
