@@ -10,7 +10,7 @@ use wiretape_agent_ebpf::choice::Span;
 use wiretape_agent_ebpf::filter::{Frame, Instruction, MAX_INSTRUCTIONS, Machine};
 use wiretape_agent_ebpf::headers::Bytes;
 
-use crate::interfaces::load;
+use crate::bytes::load;
 
 /// A filter at work on a packet.
 struct Run {

@@ -3,6 +3,12 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
+mod bytes;
+
+#[cfg(target_arch = "bpf")]
+mod once;
+
+#[cfg(target_arch = "bpf")]
 mod packets;
 
 #[cfg(target_arch = "bpf")]

@@ -31,7 +31,7 @@ use wiretape_agent_ebpf::{
     Exclusion, Handover, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind, room_for,
 };
 
-use crate::{filtering, interfaces};
+use crate::{bytes, filtering, once};
 
 /// One ring for all CPUs, so that records come out in the order in which they were made. The loader sets its
 /// size.
@@ -89,7 +89,7 @@ const PASS: i32 = 1;
 /// Packets that sockets receive.
 #[cgroup_skb(ingress)]
 pub fn packet_in(ctx: SkBuffContext) -> i32 {
-    if !interfaces::has_recorded(&ctx) {
+    if !once::has_recorded(&ctx) {
         record(&ctx, kind::PACKET_IN);
     }
     PASS
@@ -98,7 +98,7 @@ pub fn packet_in(ctx: SkBuffContext) -> i32 {
 /// Packets that sockets send.
 #[cgroup_skb(egress)]
 pub fn packet_out(ctx: SkBuffContext) -> i32 {
-    if !interfaces::will_record(&ctx) {
+    if !once::will_record(&ctx) {
         record(&ctx, kind::PACKET_OUT);
     }
     PASS
@@ -181,7 +181,7 @@ fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner, time
     let span = Span {
         from,
         len,
-        network: if framed { interfaces::ETHERNET_BYTES } else { from },
+        network: if framed { bytes::ETHERNET_BYTES } else { from },
         ethernet: framed || from != 0,
     };
     let inward = matches!(kind, kind::PACKET_IN | kind::FRAME_IN);
@@ -216,7 +216,7 @@ struct Passing<'a> {
 impl Bytes for Passing<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        interfaces::load(self.ctx, at)
+        bytes::load(self.ctx, at)
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use wiretape_tape::{Pages, Shelf};
 
 use crate::capture;
-use crate::recorder::wall_clock;
+use crate::clocks::wall_clock;
 
 /// How often there may be something to do. Looking after the files is a `stat` of each.
 const ROUND: Duration = Duration::from_secs(5);

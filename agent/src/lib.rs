@@ -8,6 +8,8 @@ pub mod config;
 
 pub mod own_cgroup;
 
+pub mod clocks;
+
 pub mod choice;
 
 pub mod capture;

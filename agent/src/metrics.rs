@@ -12,9 +12,9 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 use wiretape_tape::{Nanos, Shelf};
 
+use crate::clocks::steady_clock;
 use crate::drain::Drain;
 use crate::health::{Condition, Health, Length};
-use crate::recorder::steady_clock;
 use crate::status::Status;
 
 /// A registry of everything the agent counts. Read from where it is counted, at the time of the question.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::time::TimeValLike;
@@ -18,6 +18,7 @@ use crate::capture::{self, Capture, CaptureError, Mark, Polled};
 use crate::choice::Chooser;
 use crate::choice::budget::{Keeper, Used};
 use crate::choice::desk::Orders;
+use crate::clocks::{steady_clock, wall_clock};
 use crate::drain::Drain;
 use crate::status::Status;
 
@@ -449,17 +450,4 @@ fn own_memory() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
-}
-
-/// Time that goes on whatever is done to the clock, by which health knows how long something has lasted.
-pub fn steady_clock() -> Nanos {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |time| u64::try_from(time.num_nanoseconds()).unwrap_or(0))
-}
-
-/// The time, by which the tape knows when to flush.
-pub fn wall_clock() -> Nanos {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -19,9 +19,9 @@ use tokio_util::io::ReaderStream;
 use wiretape_tape::{Boundaries, Change, Cut, CutError, Name, Nanos, Recorded, Shelf};
 
 use crate::choice::desk::{Desk, DeskError};
+use crate::clocks::{steady_clock, wall_clock};
 use crate::drain::{DRAIN_WITHIN, Drain};
 use crate::health::{Health, Length};
-use crate::recorder::{steady_clock, wall_clock};
 use crate::status::Status;
 use crate::stream::{MAX_STREAMS, STREAM_BUFFER, SegmentStream};
 

@@ -14,7 +14,7 @@ use common::packets::{self, Recorded};
 use common::places::{BpfFs, Cgroup, Link, RIGHT, cgroup_id};
 use common::scene::Scene;
 use common::workload::{self, Workload};
-use wiretape_agent::recorder::wall_clock;
+use wiretape_agent::clocks::wall_clock;
 use wiretape_tape::Direction;
 
 #[test]

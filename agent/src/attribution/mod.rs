@@ -28,7 +28,7 @@ use wiretape_tape::{Event, Name, Nanos};
 use ledger::Ledger;
 use survey::Survey;
 
-use crate::recorder::wall_clock;
+use crate::clocks::wall_clock;
 
 /// How often known cgroups are looked at again: a process may have replaced itself, a cgroup may be gone.
 const REFRESH: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use wiretape_agent::recorder::wall_clock;
+use wiretape_agent::clocks::wall_clock;
 use wiretape_tape::{Cut, Nanos};
 
 use crate::common::agent::Agent;

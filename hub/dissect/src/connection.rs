@@ -117,7 +117,7 @@ impl Connection {
         payload: &[u8],
         desk: &mut Desk<'_>,
     ) -> bool {
-        self.twin |= segment.from.twin;
+        self.twin = segment.from.twin;
         if let Observer::Socket(end) = segment.observer {
             let recorded = self.recorded[end].get_or_insert((segment.tape, segment.cgroup));
             if recorded.1 == 0 {

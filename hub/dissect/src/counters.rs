@@ -55,8 +55,12 @@ counters! {
         translated,
         /// Such connections that were forgotten, because there were too many: each of their sides is told by itself.
         translations_dropped,
-        /// Packets of local addresses beyond the number that is remembered; calls of theirs may come out before the other
-        /// end's view of them.
+        /// Flows of datagrams that were taken to the shard of another one, which begins with the same question.
+        questions_brought_together,
+        /// The same that were forgotten, because there were too many, and first questions that were not looked at for that reason.
+        questions_dropped,
+        /// Packets of local addresses beyond the number that is remembered, or with others beyond as many that were not met
+        /// before; calls of theirs may come out before the other end's view of them.
         addresses_unknown,
         /// Datagrams given up, because fragments were missing for too long, contradicted each other, or a limit of
         /// the pool was reached.

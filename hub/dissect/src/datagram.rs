@@ -24,6 +24,8 @@ pub struct Datagram {
     pub flow: FlowKey,
     /// What carried it.
     pub transport: Transport,
+    /// What its sender has called it, and translators leave alone: the identification of IPv4, the flow label of IPv6. Or 0.
+    pub ident: u32,
     /// Captured bytes of payload. But for UDP, that is all that IP carries, headers included.
     pub len: u32,
     /// Bytes of payload at its end that the capture cut.

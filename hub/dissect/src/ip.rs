@@ -13,6 +13,8 @@ pub(crate) struct Ip<'a> {
     pub destination: [u8; 16],
     /// Protocol of the payload.
     pub transport: IpNumber,
+    /// What its sender has called it, and translators leave alone: the identification of IPv4, the flow label of IPv6. Or 0.
+    pub ident: u32,
     /// Bytes of the header, options and extensions included.
     pub header: u16,
     /// The payload that was captured, without Ethernet's padding.
@@ -46,10 +48,11 @@ pub(crate) fn decode(data: &[u8], cut: u32) -> Result<Ip<'_>, Skip> {
 
 /// Decodes what nearly every packet is: a whole TCP segment or UDP datagram right behind a header that says its length.
 fn plain(data: &[u8]) -> Option<Ip<'_>> {
-    let ip = |source, destination, transport, header, payload| Ip {
+    let ip = |source, destination, transport, ident, header, payload| Ip {
         source,
         destination,
         transport: IpNumber(transport),
+        ident,
         header,
         payload,
         missing: 0,
@@ -63,8 +66,8 @@ fn plain(data: &[u8]) -> Option<Ip<'_>> {
                 _,
                 l0,
                 l1,
-                _,
-                _,
+                i0,
+                i1,
                 f0,
                 f1,
                 _,
@@ -86,7 +89,8 @@ fn plain(data: &[u8]) -> Option<Ip<'_>> {
             let len = usize::from(u16::from_be_bytes([l0, l1]));
             let payload = data.get(20..len).filter(|_| plain)?;
             let (source, destination) = (mapped([a, b, c, d]), mapped([e, f, g, h]));
-            Some(ip(source, destination, transport, 20, payload))
+            let ident = u32::from(u16::from_be_bytes([i0, i1]));
+            Some(ip(source, destination, transport, ident, 20, payload))
         }
         6 => {
             let header = data.first_chunk::<40>()?;
@@ -98,7 +102,8 @@ fn plain(data: &[u8]) -> Option<Ip<'_>> {
             let payload = data
                 .get(40..40 + len)
                 .filter(|_| is_plain(header[6]) && len > 0)?;
-            Some(ip(source, destination, header[6], 40, payload))
+            let label = u32::from_be_bytes([0, header[1] & 0xf, header[2], header[3]]);
+            Some(ip(source, destination, header[6], label, 40, payload))
         }
         _ => None,
     }
@@ -121,6 +126,7 @@ fn v4(ip: LaxIpv4Slice<'_>, cut: u32) -> Ip<'_> {
         source: mapped(header.source()),
         destination: mapped(header.destination()),
         transport: payload.ip_number,
+        ident: u32::from(header.identification()),
         header: header.slice().len() as u16,
         payload: payload.payload,
         missing: missing(
@@ -144,6 +150,7 @@ fn v6(ip: LaxIpv6Slice<'_>, cut: u32) -> Ip<'_> {
         source: header.source(),
         destination: header.destination(),
         transport: payload.ip_number,
+        ident: header.flow_label().value(),
         header: (header.slice().len() as u32 + extensions) as u16,
         payload: payload.payload,
         missing: missing(

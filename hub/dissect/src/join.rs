@@ -212,8 +212,8 @@ impl View {
         }
         self.joined = true;
         let sides = &mut self.sides;
-        sides.client = sides.client.or(other.sides.client);
-        sides.server = sides.server.or(other.sides.server);
+        sides.client = put_together(sides.client, other.sides.client);
+        sides.server = put_together(sides.server, other.sides.server);
         sides.unknown = sides.unknown.or(other.sides.unknown);
     }
 
@@ -262,6 +262,18 @@ fn unite(mine: &mut Vec<(&'static str, Value)>, theirs: Vec<(&'static str, Value
     let total = size(mine, "_request_size").saturating_add(size(mine, "_response_size"));
     if let Some((_, Value::Int(known))) = mine.iter_mut().find(|(name, _)| name.ends_with("_total_size")) {
         *known = total;
+    }
+}
+
+/// What one socket saw of a call: it may have the question from one flow, and the answer from another.
+fn put_together(mine: Option<Observation>, theirs: Option<Observation>) -> Option<Observation> {
+    match (mine, theirs) {
+        (Some(mine), Some(theirs)) if mine.tape == theirs.tape => Some(Observation {
+            request: mine.request.or(theirs.request),
+            response: mine.response.or(theirs.response),
+            ..mine
+        }),
+        (mine, theirs) => mine.or(theirs),
     }
 }
 

@@ -22,6 +22,8 @@ mod datagram;
 
 mod nat;
 
+mod masked;
+
 mod router;
 
 mod shard;

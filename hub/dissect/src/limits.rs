@@ -21,7 +21,8 @@ pub const DATAGRAM_BYTES: usize = 4 << 20;
 /// Linux gives IPv4 30 s (`ipfrag_time`), and an identification comes back within seconds on a fast link.
 pub const DATAGRAM_WAIT: Nanos = 30 * SECOND;
 
-/// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20.
+/// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20. And as many
+/// of which that is not known yet, because they were met within the last [`HELD`].
 pub const LOCAL_ADDRESSES: usize = 4096;
 
 /// Tunnels inside each other that are looked into. An overlay is one; a second one is met where its nodes are behind a tunnel
@@ -40,6 +41,14 @@ pub const SERVICES: usize = 4096;
 
 /// Addresses of connections that are known under two: half as many connections, as many as all shards hold.
 pub const TRANSLATED: usize = 1 << 17;
+
+/// Flows of datagrams that have begun in the last half minute, first questions of the last seconds, and flows that are where
+/// such a question was met first: as many as all shards hold.
+pub const QUESTIONS: usize = 1 << 16;
+
+/// Bytes of a question by which it is looked for elsewhere, at least and at most: a DNS header, and a question with all that
+/// clients add.
+pub const QUESTION_BYTES: std::ops::RangeInclusive<u32> = 12..=512;
 
 // --- connections --------------------------------------------------------------------------------------------------
 

@@ -1,18 +1,21 @@
 //! From packets to the segments and datagrams of each shard.
 
+use std::collections::VecDeque;
+
 use etherparse::{IpNumber, TcpHeaderSlice, TcpOptionElement};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::datagram::{Datagram, Transport};
 use crate::flow::{End, FlowKey};
 use crate::fragments::{self, DatagramId, Fragments};
 use crate::ip::{self, Ip};
-use crate::limits::{LOCAL_ADDRESSES, TUNNELS};
+use crate::limits::{HELD, LOCAL_ADDRESSES, TUNNELS};
 use crate::link;
+use crate::masked::Masked;
 use crate::nat::{Ends, Says, Translations};
 use crate::segment::{Flags, Observer, Segment, Sender};
 use crate::tunnel;
-use crate::{Direction, Packet, RouterCounters};
+use crate::{Direction, Nanos, Packet, RouterCounters};
 
 /// Reads link, IP and transport headers, puts fragments together, looks into tunnels, and says which shard a segment or a
 /// datagram belongs to.
@@ -23,6 +26,7 @@ pub struct Router {
     fragments: Fragments,
     locals: Locals,
     translations: Translations,
+    masked: Masked,
     counters: RouterCounters,
 }
 
@@ -124,6 +128,17 @@ impl Router {
         Self::default()
     }
 
+    /// The same, of so many tapes.
+    pub fn of_tapes(tapes: usize) -> Self {
+        Self {
+            locals: Locals {
+                several: tapes > 1,
+                ..Locals::default()
+            },
+            ..Self::default()
+        }
+    }
+
     /// Takes the next packet.
     pub fn route(&mut self, packet: &Packet<'_>) -> Routed {
         self.counters.packets += 1;
@@ -220,8 +235,14 @@ impl Router {
             }
         }
         let datagram = self.datagram(packet, ip, seen, base)?;
+        let shard = match datagram.transport {
+            Transport::Udp => self
+                .masked
+                .shard(&datagram, datagram.payload(base), &mut self.counters),
+            _ => datagram.flow.datagram_shard(),
+        };
         Ok(Routed::Datagram {
-            shard: datagram.flow.datagram_shard(),
+            shard,
             datagram,
             whole: None,
         })
@@ -307,6 +328,7 @@ impl Router {
             cgroup: packet.cgroup,
             flow,
             transport,
+            ident: ip.ident,
             len: found.bytes.len() as u32,
             missing: found.missing,
             observer,
@@ -325,11 +347,13 @@ impl Router {
             Direction::Unknown => (Observer::Interface(seen.interface), false),
             Direction::Out => (
                 Observer::Socket(from),
-                self.locals.meet(&ip.source, &ip.destination, &mut self.counters),
+                self.locals
+                    .meet([&ip.source, &ip.destination], packet.ts, &mut self.counters),
             ),
             Direction::In => (
                 Observer::Socket(from.other()),
-                self.locals.meet(&ip.destination, &ip.source, &mut self.counters),
+                self.locals
+                    .meet([&ip.destination, &ip.source], packet.ts, &mut self.counters),
             ),
         }
     }
@@ -355,31 +379,85 @@ fn stamp(tcp: &TcpHeaderSlice<'_>) -> Option<u32> {
 /// Addresses that were seen as the local end of a socket, on whichever node.
 ///
 /// A connection between two of them is recorded twice, even if the second recording has not begun yet: its calls are
-/// worth holding for a while.
+/// worth holding for a while. So are those with an address that was met only now: if its own node's clock is behind, all that
+/// it recorded is still to come.
 #[derive(Default)]
 struct Locals {
+    /// Whether there are several tapes, whose clocks may be apart.
+    several: bool,
     known: FxHashSet<[u8; 16]>,
-    /// The pair that was asked for last, and the answer: packets come in runs.
-    last: Option<([u8; 16], [u8; 16], bool)>,
+    /// Those that were met as the other end only, and when first.
+    strangers: FxHashMap<[u8; 16], Nanos>,
+    /// The same, the oldest first.
+    oldest: VecDeque<[u8; 16]>,
+    /// What was asked for last, and the answer: packets come in runs.
+    last: Option<Met>,
+}
+
+/// Two ends, and whether the remote one may be recorded, too.
+struct Met {
+    local: [u8; 16],
+    remote: [u8; 16],
+    twin: bool,
+    /// Until when that holds.
+    until: Nanos,
 }
 
 impl Locals {
-    /// Notes `local`, and says whether `remote` is known to be local somewhere.
-    fn meet(&mut self, local: &[u8; 16], remote: &[u8; 16], counters: &mut RouterCounters) -> bool {
-        match &self.last {
-            Some((last_local, last_remote, true)) if last_local == local && last_remote == remote => {
-                return true;
-            }
-            _ => {}
+    /// Notes the local end, and says whether the remote one is known to be local somewhere, or may be.
+    fn meet(&mut self, [local, remote]: [&[u8; 16]; 2], now: Nanos, counters: &mut RouterCounters) -> bool {
+        if let Some(last) = &self.last
+            && (&last.local, &last.remote) == (local, remote)
+            && now < last.until
+        {
+            return last.twin;
         }
         if self.known.len() < LOCAL_ADDRESSES {
             self.known.insert(*local);
         } else if !self.known.contains(local) {
             counters.addresses_unknown += 1;
         }
-        let twin = self.known.contains(remote);
-        self.last = Some((*local, *remote, twin));
+        let (twin, until) = if self.known.contains(remote) {
+            (true, Nanos::MAX)
+        } else {
+            let until = self
+                .since(remote, now, counters)
+                .map(|since| since.saturating_add(HELD));
+            until
+                .filter(|until| now < *until)
+                .map_or((false, Nanos::MAX), |until| (true, until))
+        };
+        self.last = Some(Met {
+            local: *local,
+            remote: *remote,
+            twin,
+            until,
+        });
         twin
+    }
+
+    /// Since when a remote address is known that was not met as a local one, where that says anything.
+    fn since(&mut self, remote: &[u8; 16], now: Nanos, counters: &mut RouterCounters) -> Option<Nanos> {
+        if !self.several {
+            return None;
+        }
+        if let Some(since) = self.strangers.get(remote) {
+            return Some(*since);
+        }
+        if self.strangers.len() >= LOCAL_ADDRESSES {
+            let oldest = self.oldest.front().and_then(|oldest| self.strangers.get(oldest));
+            if oldest.is_some_and(|since| now < since.saturating_add(HELD)) {
+                // As if nothing came of it, so that a crowd of clients does not keep all its calls waiting.
+                counters.addresses_unknown += 1;
+                return None;
+            }
+            if let Some(oldest) = self.oldest.pop_front() {
+                self.strangers.remove(&oldest);
+            }
+        }
+        self.strangers.insert(*remote, now);
+        self.oldest.push_back(*remote);
+        Some(now)
     }
 }
 
@@ -391,10 +469,43 @@ mod tests {
     fn more_addresses_than_are_known() {
         let (mut locals, mut counters) = (Locals::default(), RouterCounters::default());
         for n in 0..5000u128 {
-            assert!(!locals.meet(&n.to_be_bytes(), &[0xff; 16], &mut counters));
+            assert!(!locals.meet([&n.to_be_bytes(), &[0xff; 16]], 7, &mut counters));
         }
         assert_eq!(locals.known.len(), LOCAL_ADDRESSES);
         assert_eq!(counters.addresses_unknown, 5000 - LOCAL_ADDRESSES as u64);
-        assert!(locals.meet(&[0xfe; 16], &7u128.to_be_bytes(), &mut counters));
+        assert!(locals.meet([&[0xfe; 16], &7u128.to_be_bytes()], 7, &mut counters));
+    }
+
+    #[test]
+    fn of_several_tapes_the_other_end_may_be_recorded_until_it_could_have_been_met() {
+        let (mut locals, mut counters) = (Locals::default(), RouterCounters::default());
+        let (here, there) = ([1; 16], [2; 16]);
+        let mut meet = |ends: [&[u8; 16]; 2], now| locals.meet(ends, now, &mut counters);
+        assert!(!meet([&here, &there], 7));
+        let (mut locals, mut counters) = (Locals::default(), RouterCounters::default());
+        locals.several = true;
+        let mut meet = |ends: [&[u8; 16]; 2], now| locals.meet(ends, now, &mut counters);
+        assert!(meet([&here, &there], 7) && meet([&here, &there], 6 + HELD));
+        assert!(!meet([&here, &there], 7 + HELD) && !meet([&here, &there], 8 + HELD));
+        // It was met after all, by a clock that is further away.
+        assert!(meet([&there, &here], 9 + HELD) && meet([&here, &there], 9 + HELD));
+    }
+
+    #[test]
+    fn more_strangers_at_a_time_than_are_waited_for() {
+        let (mut locals, mut counters) = (Locals::default(), RouterCounters::default());
+        locals.several = true;
+        let limit = LOCAL_ADDRESSES as u128;
+        for n in 0..limit + 5 {
+            let waits = locals.meet([&[0xff; 16], &n.to_be_bytes()], 7, &mut counters);
+            assert_eq!(waits, n < limit, "{n}");
+        }
+        assert_eq!(counters.addresses_unknown, 5);
+        // Their time is over, and so there is room for others.
+        assert!(locals.meet([&[0xff; 16], &[3; 16]], 7 + HELD, &mut counters));
+        assert_eq!(
+            (locals.strangers.len(), locals.oldest.len()),
+            (LOCAL_ADDRESSES, LOCAL_ADDRESSES)
+        );
     }
 }

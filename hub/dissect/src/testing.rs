@@ -1,5 +1,6 @@
 //! Captures made in memory, for tests here and in the hub: connections as two sockets would have sent them.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
@@ -451,7 +452,9 @@ pub struct Dissected {
 
 /// Dissects packets in the order they are given.
 pub fn dissect<'a>(packets: impl IntoIterator<Item = &'a Recorded>) -> Dissected {
-    let mut router = Router::new();
+    let packets: Vec<&Recorded> = packets.into_iter().collect();
+    let tapes: HashSet<u16> = packets.iter().map(|packet| packet.tape).collect();
+    let mut router = Router::of_tapes(tapes.len());
     let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::new()).collect();
     let mut dissected = Dissected::default();
     for packet in packets {

@@ -251,3 +251,17 @@ fn ports_used_again_seen_at_both_ends_with_skew() {
     assert_eq!(told, ["/0 200 cs", "/next 200 cs"], "{:#?}", dissected.counters);
     assert_eq!(dissected.counters.connections, 3);
 }
+
+#[test]
+fn all_that_was_said_is_over_before_the_other_clock_begins() {
+    for skew in [SECOND / 4, 2 * SECOND] {
+        for (client, server) in [(0, skew), (skew, 0)] {
+            let talk = exchanges(3);
+            let packets = merged(
+                talk.seen_by(Who::Client, 0, client),
+                talk.seen_by(Who::Server, 1, server),
+            );
+            check(&dissect(&packets), &["/0 200 cs", "/1 200 cs", "/2 200 cs"]);
+        }
+    }
+}

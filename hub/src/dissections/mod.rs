@@ -261,7 +261,7 @@ fn read(
     lanes: &mut Lanes<'_>,
 ) -> Result<Routes, WorkerGone> {
     let mut tapes = Tapes::open(job, progress, events, lanes)?;
-    let mut router = Router::new();
+    let mut router = Router::of_tapes(job.sources.len());
     let mut routes = Routes::default();
     let mut serial = None;
     let mut told = Instant::now();

@@ -314,3 +314,30 @@ async fn all_nodes_are_told_by_one_clock() {
     let at = of_node_2["ts"].as_u64().unwrap() - START / MS;
     assert!((9_999..=10_002).contains(&at), "{of_node_2}");
 }
+
+#[test]
+fn clocks_are_compared_though_all_that_was_said_is_over_before_the_other_node_begins() {
+    for skew in [SECOND / 4, 2 * SECOND] {
+        for (client, server) in [(0, skew), (skew, 0)] {
+            let calls: Vec<_> = (0..6)
+                .map(|n| {
+                    let at = START + n * 10 * MS;
+                    talk(&format!("10.0.0.1:{}", 40000 + n), "10.0.0.2:80", at, 1)
+                })
+                .collect();
+            let seen = |who, tape, delay| mixed(calls.iter().map(|call| call.seen_by(who, tape, delay)));
+            let dir = tempfile::tempdir().unwrap();
+            let sources = vec![
+                tape(dir.path(), "node-1", &seen(Who::Client, 0, client)),
+                tape(dir.path(), "node-2", &seen(Who::Server, 1, server + MS / 4)),
+            ];
+            let (summary, _) = dissect(dir.path(), sources, Vec::new());
+            let [clocks] = summary.clocks.as_slice() else {
+                panic!("{skew}: {:?}", summary.clocks);
+            };
+            let wrong = clocks.ahead_ns - (server as i64 - client as i64);
+            assert!(wrong.unsigned_abs() < MS, "{skew}: {clocks:?}");
+            assert_eq!((summary.calls, clocks.calls), (6, 6));
+        }
+    }
+}

@@ -20,7 +20,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Config};
 
-use crate::recorder::wall_clock;
+use crate::clocks::wall_clock;
 use pod::Pod;
 use pods::Pods;
 

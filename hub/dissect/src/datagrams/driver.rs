@@ -26,8 +26,8 @@ pub trait Exchanging: Send {
     /// Gives up the requests that have waited for an answer for too long.
     fn expire(&mut self, now: Nanos, out: &mut Vec<Exchange>);
 
-    /// Whether a request waits for its answer.
-    fn awaits(&self, client: End, key: Key) -> bool;
+    /// If a request waits for its answer: when it was sent first, and last.
+    fn waits_for(&self, client: End, key: Key) -> Option<(Nanos, Nanos)>;
 
     /// Gives up one request, because another observer knows how it ended.
     fn give_up(&mut self, client: End, key: Key) -> Option<Exchange>;
@@ -44,10 +44,25 @@ pub trait Exchanging: Send {
 pub struct Exchange {
     /// What the request and its response are known by.
     pub key: Key,
+    /// What the sender of the request has called its packet; 0 if it has not, or the request was not recorded.
+    pub ident: u32,
     /// A digest of the response's bytes, if there is one.
     pub response: Option<u64>,
     /// What was seen.
     pub transaction: Transaction,
+}
+
+impl Exchange {
+    /// From the first that was seen of it to the last.
+    pub fn at(&self) -> (Nanos, Nanos) {
+        let Transaction {
+            request, response, ..
+        } = &self.transaction;
+        let request = request.as_ref().map(|request| &request.half.span);
+        let response = response.as_ref().map(|response| &response.half.span);
+        let first = request.or(response).map_or(0, |span| span.first);
+        (first, response.or(request).map_or(first, |span| span.last))
+    }
 }
 
 /// A protocol with what waits in a flow.
@@ -70,6 +85,8 @@ struct Waiting<Q> {
     content: Q,
     span: Span,
     retries: u32,
+    /// See [`Exchange::ident`].
+    ident: u32,
 }
 
 impl<P: DatagramProtocol> Default for Exchanges<P> {
@@ -96,7 +113,7 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
         match P::parse(&mut self.state, arrival, counters) {
             Message::Request { key, content } => {
                 let span = self.span(from, datagram);
-                self.request(from, key, content, span, counters, out);
+                self.request((from, key), content, (span, datagram.ident), counters, out);
             }
             Message::Response { key, content } => {
                 // Who pings itself, has no other end.
@@ -119,10 +136,11 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
                     self.answered.reserve_exact(1);
                 }
                 self.answered.push_back((client, request.key));
-                let key = request.key;
+                let (key, ident) = (request.key, request.ident);
                 let transaction = transaction::<P>(client, Some(request), Some((content, span)));
                 out.push(Exchange {
                     key,
+                    ident,
                     response: Some(digest),
                     transaction,
                 });
@@ -139,9 +157,11 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
                     content,
                     span,
                     retries: 0,
+                    ident: datagram.ident,
                 };
                 out.push(Exchange {
                     key,
+                    ident: datagram.ident,
                     response: None,
                     transaction: transaction::<P>(from, Some(notice), None),
                 });
@@ -164,8 +184,10 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
         }
     }
 
-    fn awaits(&self, client: End, key: Key) -> bool {
-        self.position(client, |waiting| waiting.key == key).is_some()
+    fn waits_for(&self, client: End, key: Key) -> Option<(Nanos, Nanos)> {
+        let n = self.position(client, |waiting| waiting.key == key)?;
+        let span = &self.waiting.get(n)?.span;
+        Some((span.first, span.last))
     }
 
     fn give_up(&mut self, client: End, key: Key) -> Option<Exchange> {
@@ -194,10 +216,9 @@ impl<P: DatagramProtocol> Exchanging for Exchanges<P> {
 impl<P: DatagramProtocol> Exchanges<P> {
     fn request(
         &mut self,
-        client: End,
-        key: Key,
+        (client, key): (End, Key),
         content: P::Request,
-        span: Span,
+        (span, ident): (Span, u32),
         counters: &mut Counters,
         out: &mut Vec<Exchange>,
     ) {
@@ -227,6 +248,7 @@ impl<P: DatagramProtocol> Exchanges<P> {
             content,
             span,
             retries: 0,
+            ident,
         });
     }
 
@@ -248,6 +270,7 @@ impl<P: DatagramProtocol> Exchanges<P> {
         let span = self.span(datagram.from.end, datagram);
         out.push(Exchange {
             key,
+            ident: 0,
             response: Some(digest),
             transaction: transaction::<P>(client, None, Some((content, span))),
         });
@@ -295,11 +318,12 @@ impl<P: DatagramProtocol> Exchanges<P> {
 }
 
 fn unanswered<P: DatagramProtocol>(request: Waiting<P::Request>, outcome: Outcome) -> Exchange {
-    let key = request.key;
+    let (key, ident) = (request.key, request.ident);
     let mut transaction = transaction::<P>(request.client, Some(request), None);
     transaction.outcome = outcome;
     Exchange {
         key,
+        ident,
         response: None,
         transaction,
     }

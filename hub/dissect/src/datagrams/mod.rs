@@ -6,6 +6,8 @@ mod flow;
 
 mod callers;
 
+mod masked;
+
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
@@ -20,7 +22,8 @@ use crate::limits::{DATAGRAM_FLOW_BYTES, DATAGRAM_FLOWS, DATAGRAM_IDLE, HELD, HE
 use crate::record::ConnectionRecord;
 use crate::{Call, Counters, Nanos};
 use callers::Callers;
-use flow::{Desk, Flow, Has, Whole};
+use flow::{Desk, Flow, Has, Sighting, Wanted};
+use masked::Masked;
 
 /// The flows of datagrams of one shard, and the calls that wait in them.
 #[derive(Default)]
@@ -28,6 +31,8 @@ pub(crate) struct Datagrams {
     flows: FxHashMap<Name, Flow>,
     /// Those of UDP by their clients.
     callers: Callers,
+    /// Calls whose client may have another address elsewhere.
+    masked: Masked,
     /// Every flow, once, in the order in which they were last looked at.
     idle: VecDeque<(Nanos, Name)>,
     /// Flows with calls that wait for another observer, in order.
@@ -97,8 +102,13 @@ impl Datagrams {
             out,
             over,
         };
-        let bytes = flow.memory();
+        let (bytes, held) = (flow.memory(), flow.held());
         flow.take(datagram, payload, now, &mut desk);
+        if flow.held() > held
+            && let Some(digest) = flow.newest().and_then(|call| call.masked())
+        {
+            self.masked.add(digest, name, now);
+        }
         let crowded = flow.held() > HELD_CALLS;
         if !flow.appointed
             && let Some(since) = flow.holding_since()
@@ -118,6 +128,7 @@ impl Datagrams {
         // All of them are still needed to tell whose side is whose.
         let names: Vec<Name> = self.idle.iter().map(|(_, name)| *name).collect();
         for name in names {
+            self.tend(&name, counters, out, over, Flow::close);
             self.settle(&name, Due::All, counters, out, over);
         }
         while let Some((_, name)) = self.idle.pop_front() {
@@ -127,7 +138,10 @@ impl Datagrams {
 
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes + self.callers.memory() + self.flows.len() * (size_of::<Flow>() + 3 * size_of::<Name>())
+        self.bytes
+            + self.callers.memory()
+            + self.masked.memory()
+            + self.flows.len() * (size_of::<Flow>() + 3 * size_of::<Name>())
     }
 
     /// Looks after the flows whose time has come.
@@ -177,47 +191,90 @@ impl Datagrams {
             let Some(flow) = self.flows.get(name) else { return };
             let first = flow.front().filter(|call| due.is(call.since, flow.held()));
             let Some(call) = first else { return };
-            match self.sides(name, call, counters) {
-                Some([asked, heard]) => {
-                    let side = self.tend(&heard, counters, out, over, |flow, _, _| flow.give_side(call));
-                    let Some(side) = side.flatten() else { return };
-                    counters.calls_two_sided += 1;
-                    self.tend(&asked, counters, out, over, |flow, _, desk| {
-                        flow.join_sides(call, side, desk);
-                    });
-                }
-                None => {
-                    self.tend(name, counters, out, over, |flow, _, desk| {
-                        flow.let_front_go(due, desk)
-                    });
-                }
-            }
+            let Some(names) = self.sides(name, &call, counters) else {
+                self.tend(name, counters, out, over, |flow, _, desk| {
+                    flow.let_front_go(due, desk)
+                });
+                continue;
+            };
+            let parts = names.iter().filter_map(|name| {
+                let part = self.tend(name, counters, out, over, |flow, _, _| flow.give_part(&call));
+                Some((name, part.flatten()?))
+            });
+            let mut parts: VecDeque<_> = parts.collect();
+            let Some((first, mine)) = parts.pop_front() else {
+                return;
+            };
+            counters.calls_two_sided += 1;
+            let others = parts.into_iter().map(|(_, part)| part);
+            self.tend(first, counters, out, over, |flow, _, desk| {
+                flow.join_parts(mine, others, desk);
+            });
         }
     }
 
-    /// Where the two sides of a call are, the client's first, among the flows of its client; if that is certain.
-    fn sides(&self, name: &Name, call: Whole, counters: &mut Counters) -> Option<[Name; 2]> {
-        let (mut asked, mut heard) = (None, None);
+    /// Which flows have a part of a call, the one in which its client has asked first; if that is certain, and there are several.
+    fn sides(&self, name: &Name, call: &Wanted, counters: &mut Counters) -> Option<Vec<Name>> {
+        let (mut all, mut found) = (Sighting::default(), Vec::new());
+        let mut certain = true;
         for flow in self.callers.all(&name.0) {
             let name = (*flow, Transport::Udp);
-            let before = match self.flows.get(&name)?.has(call) {
-                Has::Nothing => None,
-                Has::Side(end) if flow.caller() == Some(end) => asked.replace(name),
-                Has::Side(_) => heard.replace(name),
-                Has::Several => Some(name),
-            };
-            if before.is_some() {
-                counters.sides_uncertain += 1;
-                return None;
+            match self.flows.get(&name)?.has(call) {
+                Has::Nothing => {}
+                Has::Once(sighting) => {
+                    certain &= all.add(&sighting);
+                    found.push((sighting, name));
+                }
+                Has::Several => certain = false,
             }
         }
-        let (asked, heard) = asked.zip(heard)?;
-        let elapsed = |name| self.flows.get(name).and_then(|flow| flow.elapsed(call));
-        let (whole, part) = elapsed(&asked).zip(elapsed(&heard))?;
-        // The two clocks may drift against each other by a thousandth.
-        let within = part <= whole + whole / 1000;
-        counters.sides_uncertain += u64::from(!within);
-        within.then_some([asked, heard])
+        if certain && found.len() < 2 {
+            return self.masked_sides(name, call, counters);
+        }
+        if certain && !all.has_client() {
+            return None;
+        }
+        // Who asks here and is answered there, is so by the server that was asked: both saw the same answer.
+        let at_client = found.iter().filter(|(sighting, _)| sighting.has_client()).count();
+        let elsewhere = found.iter().any(|(sighting, _)| sighting.is_answered_elsewhere());
+        certain &= at_client < 2 || (found.len() == 2 && elsewhere);
+        if !certain || !all.is_in_time() {
+            counters.sides_uncertain += 1;
+            return None;
+        }
+        found.sort_by_key(|(sighting, _)| (!sighting.has_question(), !sighting.has_client()));
+        Some(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// The same where the client's address and port are others at the server: both have the same packet's number, question and
+    /// answer, and nobody else has.
+    fn masked_sides(&self, name: &Name, call: &Wanted, counters: &mut Counters) -> Option<Vec<Name>> {
+        let names = self.masked.all(call.masked()?);
+        if names.len() < 2 {
+            return None;
+        }
+        // More than are kept is more than two.
+        let mut certain = names.contains(name);
+        let (mut all, mut found) = (Sighting::default(), Vec::new());
+        for name in names {
+            match self.flows.get(name).map(|flow| flow.has(call)) {
+                None | Some(Has::Nothing) => {}
+                Some(Has::Once(sighting)) if sighting.is_masked(call) => {
+                    certain &= all.add(&sighting);
+                    found.push((sighting, *name));
+                }
+                Some(Has::Once(_) | Has::Several) => certain = false,
+            }
+        }
+        if certain && (found.len() < 2 || !all.has_client()) {
+            return None;
+        }
+        if !certain || !all.is_in_time() {
+            counters.sides_uncertain += 1;
+            return None;
+        }
+        found.sort_by_key(|(sighting, _)| !sighting.has_client());
+        Some(found.into_iter().map(|(_, name)| name).collect())
     }
 
     /// Does something to a flow, and keeps account of its bytes.
@@ -274,6 +331,7 @@ impl Datagrams {
         out: &mut Vec<Call>,
         over: &mut Vec<ConnectionRecord>,
     ) {
+        self.tend(name, counters, out, over, Flow::close);
         self.settle(name, Due::All, counters, out, over);
         self.tend(name, counters, out, over, Flow::finish);
         if let Some(flow) = self.flows.remove(name) {

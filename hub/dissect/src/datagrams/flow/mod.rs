@@ -15,7 +15,7 @@ use crate::record::{ClientBy, ConnectionRecord, SeenFrom, State};
 use crate::segment::Observer;
 use crate::tcp::Sent;
 use crate::{Call, Counters, Nanos, Outcome};
-pub(super) use sides::{Has, Whole};
+pub(super) use sides::{Has, Sighting, Wanted};
 
 /// What a flow needs of its shard.
 pub(super) struct Desk<'a> {
@@ -95,11 +95,13 @@ struct Held {
 struct Given {
     client: End,
     key: Key,
+    /// See [`Exchange::ident`].
+    ident: u32,
     response: Option<u64>,
     /// A bit for each.
     seen: u32,
-    /// When it became known.
-    since: Nanos,
+    /// From the first that was seen of it to the last.
+    at: (Nanos, Nanos),
     /// Whether it was joined with the same call of another flow.
     two_sided: bool,
 }
@@ -175,7 +177,7 @@ impl Flow {
     /// Takes a datagram.
     pub fn take(&mut self, datagram: &Datagram, payload: &[u8], now: Nanos, desk: &mut Desk<'_>) {
         self.last_seen = now;
-        self.twin |= datagram.from.twin;
+        self.twin = datagram.from.twin;
         if let Observer::Socket(end) = datagram.observer {
             let recorded = self.recorded[end].get_or_insert((datagram.tape, datagram.cgroup));
             if recorded.1 == 0 {
@@ -237,8 +239,8 @@ impl Flow {
         self.holding_since()
     }
 
-    /// There are no more datagrams: gives everything that waits.
-    pub fn finish(&mut self, now: Nanos, desk: &mut Desk<'_>) {
+    /// There are no more datagrams: no question waits for its answer any more.
+    pub fn close(&mut self, now: Nanos, desk: &mut Desk<'_>) {
         self.expire(now, desk);
         for n in 0..self.vantages.len() {
             if let Some(Dissection::Known(exchanging)) =
@@ -248,6 +250,11 @@ impl Flow {
             }
             self.collect(n, now, desk);
         }
+    }
+
+    /// Gives everything that waits.
+    pub fn finish(&mut self, now: Nanos, desk: &mut Desk<'_>) {
+        self.close(now, desk);
         while let Some(held) = self.held.pop_front() {
             self.let_go(held, desk);
         }
@@ -331,9 +338,10 @@ impl Flow {
             let given = Given {
                 client: exchange.transaction.client,
                 key: exchange.key,
+                ident: exchange.ident,
                 response: exchange.response,
                 seen: 1 << n,
-                since: now,
+                at: exchange.at(),
                 two_sided: false,
             };
             let view = View::new(exchange.transaction, tape, observer);
@@ -360,10 +368,14 @@ impl Flow {
         }
         let known = |held: &Held| others && held.given.is(&given);
         if let Some(n) = self.held.iter().position(known) {
+            let alone = !self.may_have_other_side(&given);
             let complete = self.held.get_mut(n).is_some_and(|held| {
                 held.take(given, view);
-                !self.twin && held.given.seen.count_ones() as usize == self.vantages.len()
-                    || held.view.sides.client.is_some() && held.view.sides.server.is_some()
+                let sides = &held.view.sides;
+                // Its answer may have come to the client from another address.
+                let whole = sides.client.is_none_or(|client| client.response.is_some());
+                let all = !self.twin && held.given.seen.count_ones() as usize == self.vantages.len();
+                (whole || alone) && (all || sides.client.is_some() && sides.server.is_some())
             });
             if complete && let Some(held) = self.held.remove(n) {
                 self.let_go(held, desk);
@@ -391,20 +403,15 @@ impl Flow {
     fn let_go(&mut self, mut held: Held, desk: &mut Desk<'_>) {
         self.held_bytes -= held.cost;
         for (n, vantage) in self.vantages.iter_mut().enumerate() {
-            let seen = 1 << n;
-            if held.given.seen & seen != 0 {
+            if held.given.seen & 1 << n != 0 {
                 continue;
             }
-            let Dissection::Known(exchanging) = &mut vantage.dissection else {
-                continue;
-            };
             // Where the answer was lost on its way, the other observer waits for it still.
-            if let Some(rest) = exchanging.give_up(held.given.client, held.given.key) {
-                let view = View::new(rest.transaction, vantage.tape, vantage.observer);
-                held.take(Given { seen, ..held.given }, view);
+            if let Some((given, view)) = vantage.give_up(n, held.given.client, held.given.key) {
+                held.take(given, view);
             }
         }
-        let joined = held.given.two_sided || held.given.seen.count_ones() > 1;
+        let joined = held.given.seen.count_ones() > 1;
         desk.counters.calls_joined += u64::from(joined);
         self.emit(held.given, held.view, desk);
     }
@@ -432,12 +439,30 @@ impl Flow {
 }
 
 impl Vantage {
-    /// Whether a question that it saw waits for its answer.
-    fn awaits(&self, client: End, key: Key) -> bool {
+    /// If a question that it saw waits for its answer: when it was asked first, and last.
+    fn waits_for(&self, client: End, key: Key) -> Option<(Nanos, Nanos)> {
         match &self.dissection {
-            Dissection::Known(exchanging) => exchanging.awaits(client, key),
-            Dissection::Undecided(_) | Dissection::Passed => false,
+            Dissection::Known(exchanging) => exchanging.waits_for(client, key),
+            Dissection::Undecided(_) | Dissection::Passed => None,
         }
+    }
+
+    /// Gives up a question that waits for its answer, as the `n`th observer.
+    fn give_up(&mut self, n: usize, client: End, key: Key) -> Option<(Given, View)> {
+        let Dissection::Known(exchanging) = &mut self.dissection else {
+            return None;
+        };
+        let rest = exchanging.give_up(client, key)?;
+        let given = Given {
+            client,
+            key,
+            ident: rest.ident,
+            response: None,
+            seen: 1 << n,
+            at: rest.at(),
+            two_sided: false,
+        };
+        Some((given, View::new(rest.transaction, self.tape, self.observer)))
     }
 }
 
