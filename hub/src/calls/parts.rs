@@ -192,6 +192,7 @@ impl Part {
             .with_column_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = Arc::clone(ArrowReaderMetadata::load(&Pages(&file), options)?.metadata());
+        bytes::read_in_places(&file);
         Self::new(path.to_owned(), Arc::new(file), metadata)
     }
 
@@ -241,7 +242,7 @@ fn stored_as(stored: &Schema, texts: Texts) -> Schema {
 }
 
 /// Whether only the pages of these rows are read.
-fn few(among: &BooleanBuffer) -> bool {
+pub fn few(among: &BooleanBuffer) -> bool {
     among.count_set_bits() * FEW < among.len()
 }
 
@@ -411,6 +412,14 @@ impl Group {
             data.all(|pages| pages.encoding == Encoding::RLE_DICTIONARY)
         });
         chunk.dictionary_page_offset().is_some() && (read || written)
+    }
+
+    /// Has the kernel begin to read columns of which all or many rows are soon asked for; of maps, the keys.
+    pub fn read_ahead<'c>(&self, columns: impl IntoIterator<Item = &'c str>) {
+        for leaf in columns.into_iter().filter_map(|column| self.first_leaf(column)) {
+            let (start, length) = self.metadata().column(leaf).byte_range();
+            bytes::read_ahead(&self.part.file, start, length);
+        }
     }
 
     fn metadata(&self) -> &RowGroupMetaData {

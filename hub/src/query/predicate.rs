@@ -4,15 +4,17 @@
 //! rows as there are left to decide, and what is asked of words over the words and not over the rows: a service's name is
 //! compared once in a row group, whoever called it how often.
 
+mod words;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatchOptions, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatchOptions, StringArray,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::{cast, concat, prep_null_mask_filter, take};
-use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use datafusion::arrow::compute::{cast, concat, prep_null_mask_filter};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -26,9 +28,10 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::prelude::SessionContext;
 
+use self::words::Words;
 use super::functions::OfEntry;
 use super::tested::test_of;
-use crate::calls::parts::{Group, Test, Texts, rows_at_a_time, slices};
+use crate::calls::parts::{ColumnStream, Group, STREAM_ROWS, Test, Texts, few, rows_at_a_time, slices};
 use crate::calls::schema::{self, Kind};
 
 /// A condition, ready to be decided.
@@ -90,6 +93,21 @@ impl Predicate {
             Some(Ok(kept)) if kept.len() == groups.len() => kept,
             // What cannot be told apart is looked at.
             _ => vec![true; groups.len()],
+        }
+    }
+
+    /// Has the kernel begin to read what is looked at of a row group whatever it holds.
+    pub(super) fn read_ahead(&self, group: &Group) {
+        let mut node = &self.node;
+        loop {
+            node = match node {
+                Node::All(nodes) | Node::Any(nodes) => match nodes.first() {
+                    Some(first) => first,
+                    None => return,
+                },
+                Node::Not(not) => not,
+                Node::Leaf(leaf) => return group.read_ahead(leaf.columns()),
+            };
         }
     }
 
@@ -288,12 +306,66 @@ impl Leaf {
         if let Some(found) = tested {
             return Ok(found);
         }
+        // Columns are read one after the other, and the disk may do it at once.
+        if !few(among) {
+            group.read_ahead(self.columns());
+        }
+        if let Some(columns) = self.streamed(group, among) {
+            return self.decide_streamed(group, &columns, among);
+        }
         let mut found = BooleanBuffer::new_unset(among.len());
         let rows = self.takes.iter().map(|taken| taken.rows_at_a_time(group)).min();
         for slice in slices(among, rows.unwrap_or(usize::MAX)) {
             found = &found | &self.decide_slice(group, &slice)?;
         }
         Ok(found)
+    }
+
+    /// The columns that it takes something of.
+    fn columns(&self) -> impl Iterator<Item = &str> {
+        self.takes.iter().map(|taken| match taken {
+            Taken::Column(column) => column.name,
+            Taken::Entry(entry) => entry.map.as_str(),
+        })
+    }
+
+    /// What it takes, if that is read some thousand rows at a time: texts that are no words are so long that those of a whole row
+    /// group leave the processor's caches before they are compared.
+    fn streamed(&self, group: &Group, among: &BooleanBuffer) -> Option<Vec<&'static str>> {
+        let texts = |taken: &Taken| {
+            matches!(taken, Taken::Column(column) if column.kind == Kind::Text) && !taken.has_words(group)
+        };
+        let columns = self.takes.iter().map(|taken| match taken {
+            Taken::Column(column) => Some(column.name),
+            Taken::Entry(_) => None,
+        });
+        let columns: Vec<_> = columns.collect::<Option<_>>()?;
+        let streamed = self.takes.iter().any(texts) && group.streams(columns.iter().copied(), among);
+        streamed.then_some(columns)
+    }
+
+    fn decide_streamed(
+        &self,
+        group: &Group,
+        columns: &[&'static str],
+        among: &BooleanBuffer,
+    ) -> Result<BooleanBuffer> {
+        let streams = columns.iter().map(|column| group.stream(column, Texts::Plain));
+        let mut streams: Vec<ColumnStream> = streams.collect::<Result<_>>()?;
+        let mut found = BooleanBufferBuilder::new(among.len());
+        for from in (0..among.len()).step_by(STREAM_ROWS) {
+            let here = among.slice(from, STREAM_ROWS.min(among.len() - from));
+            let arrays = streams.iter_mut().map(|stream| stream.next(&here));
+            let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
+            let rows = here.count_set_bits();
+            let decided = if rows > 0 {
+                put_back(self.evaluate(arrays, rows)?, &here)
+            } else {
+                here
+            };
+            found.append_buffer(&decided);
+        }
+        Ok(found.finish())
     }
 
     fn decide_slice(&self, group: &Group, among: &BooleanBuffer) -> Result<BooleanBuffer> {
@@ -311,14 +383,7 @@ impl Leaf {
             Some(words) => words.decided(|arrays, count| self.evaluate(arrays, count))?,
             None => self.evaluate(arrays, rows)?,
         };
-        if rows == among.len() {
-            return Ok(decided);
-        }
-        // Put back where they came from.
-        let mut decided = decided.iter();
-        Ok(BooleanBuffer::collect_bool(among.len(), |row| {
-            among.value(row) && decided.next().unwrap_or(false)
-        }))
+        Ok(put_back(decided, among))
     }
 
     /// Whether it holds for each of some rows.
@@ -348,89 +413,14 @@ impl Leaf {
     }
 }
 
-/// Columns of words: the numbers of each row, and what they are the numbers of.
-struct Words<'a> {
-    columns: Vec<&'a DictionaryArray<Int32Type>>,
-    /// How many different rows there could be.
-    combinations: usize,
-}
-
-impl<'a> Words<'a> {
-    /// `None` for columns of other kinds, and where there may be as many different rows as rows.
-    fn of(arrays: &'a [ArrayRef], rows: usize) -> Option<Self> {
-        let columns: Vec<_> = arrays
-            .iter()
-            .map(|array| {
-                array
-                    .as_dictionary_opt::<Int32Type>()
-                    .filter(|words| words.null_count() == 0)
-            })
-            .collect::<Option<_>>()?;
-        let mut sizes = columns.iter().map(|words| words.values().len());
-        let combinations = sizes.try_fold(1_usize, usize::checked_mul)?;
-        (!columns.is_empty() && combinations <= rows).then_some(Self {
-            columns,
-            combinations,
-        })
+/// What is decided of the rows that are set in `among`, put back where they came from.
+fn put_back(decided: BooleanBuffer, among: &BooleanBuffer) -> BooleanBuffer {
+    if decided.len() == among.len() {
+        return decided;
     }
-
-    /// Decides each combination of words once, and each row by the combination that it has.
-    fn decided(
-        &self,
-        decide: impl FnOnce(Vec<ArrayRef>, usize) -> Result<BooleanBuffer>,
-    ) -> Result<BooleanBuffer> {
-        let numbers = |words: &DictionaryArray<Int32Type>| words.keys().values().clone();
-        if let [words] = self.columns.as_slice() {
-            let decided = decide(vec![Arc::clone(words.values())], self.combinations)?;
-            return Ok(looked_up(&numbers(words), &decided.iter().collect::<Vec<_>>()));
-        }
-        let mut combined = vec![0_i32; self.columns.first().map_or(0, |words| words.len())];
-        for words in &self.columns {
-            // There are no more combinations than rows, which 32 bits can count.
-            let size = words.values().len() as i32;
-            for (combined, number) in combined.iter_mut().zip(words.keys().values()) {
-                *combined = *combined * size + number;
-            }
-        }
-        // Only what occurs is decided: a filter may take long for what does not.
-        let mut place = vec![false; self.combinations];
-        for combination in &combined {
-            if let Some(occurs) = usize::try_from(*combination)
-                .ok()
-                .and_then(|at| place.get_mut(at))
-            {
-                *occurs = true;
-            }
-        }
-        let mut left: Vec<i32> = (0_i32..)
-            .zip(&place)
-            .filter(|(_, occurs)| **occurs)
-            .map(|(at, _)| at)
-            .collect();
-        let occurring = left.clone();
-        let mut arrays = Vec::new();
-        for words in self.columns.iter().rev() {
-            let size = (words.values().len() as i32).max(1);
-            let of: Int32Array = left.iter().map(|combination| combination % size).collect();
-            left.iter_mut().for_each(|combination| *combination /= size);
-            arrays.push(take(words.values(), &of, None)?);
-        }
-        arrays.reverse();
-        let decided = decide(arrays, occurring.len())?;
-        for (combination, holds) in occurring.into_iter().zip(&decided) {
-            if let Some(place) = usize::try_from(combination).ok().and_then(|at| place.get_mut(at)) {
-                *place = holds;
-            }
-        }
-        Ok(looked_up(&combined, &place))
-    }
-}
-
-/// The truth of each number.
-fn looked_up(numbers: &[i32], truths: &[bool]) -> BooleanBuffer {
-    BooleanBuffer::collect_bool(numbers.len(), |row| {
-        let at = numbers.get(row).and_then(|number| usize::try_from(*number).ok());
-        at.and_then(|at| truths.get(at)).copied().unwrap_or(false)
+    let mut decided = decided.iter();
+    BooleanBuffer::collect_bool(among.len(), |row| {
+        among.value(row) && decided.next().unwrap_or(false)
     })
 }
 

@@ -48,6 +48,7 @@ pub(super) async fn fold<S: Fold>(
             }
             return Ok(());
         }
+        group.read_ahead(columns.iter().copied());
         let streams = columns.iter().map(|column| group.stream(column, Layout::Words));
         let mut streams: Vec<ColumnStream> = streams.collect::<Result<_, _>>()?;
         for from in (0..group.rows()).step_by(STREAM_ROWS) {
@@ -81,7 +82,17 @@ pub(super) async fn matching<S: Send + 'static>(
     let kept = |at: &usize| kept.as_ref().is_none_or(|kept| kept.get(*at) == Some(&true));
     let groups = parts.groups().iter().cloned().enumerate();
     let asked: Vec<(usize, Group)> = groups.filter(|(at, _)| kept(at)).collect();
-    each(asked, state, move |state, (at, group)| {
+    // The one that is looked at next by whoever looks at this one, or about then.
+    let next = asked
+        .iter()
+        .skip(processors())
+        .map(|(_, group)| Some(group.clone()));
+    let next: Vec<_> = next.chain(std::iter::repeat(None)).take(asked.len()).collect();
+    let asked = asked.into_iter().zip(next).collect();
+    each(asked, state, move |state, ((at, group), next)| {
+        if let (Some(condition), Some(next)) = (&condition, next) {
+            condition.read_ahead(next);
+        }
         let matching = match &condition {
             Some(condition) => condition.matching(group)?,
             None => BooleanBuffer::new_set(group.rows()),

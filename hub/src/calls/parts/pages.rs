@@ -5,9 +5,10 @@ use std::sync::Arc;
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::column::page::{Page, PageReader};
+use datafusion::parquet::file::page_index::offset_index::PageLocation;
 use datafusion::parquet::file::serialized_reader::SerializedPageReader;
 
-use super::{Chunks, Group, PartPages};
+use super::{Chunks, Group, PartPages, bytes};
 
 impl Group {
     /// Hands over the pages of a leaf that have rows among these, each with its first row, and is told how many rows it has.
@@ -25,6 +26,7 @@ impl Group {
         let index = metadata.offset_index().and_then(|of| of.get(self.at)?.get(leaf));
         let mut reader: Box<dyn PageReader> = match index {
             Some(index) => {
+                self.read_pages_ahead(index.page_locations(), among);
                 let part = Arc::new(PartPages(Arc::clone(&self.part)));
                 let places = index.page_locations().clone();
                 Box::new(SerializedPageReader::new(part, chunk, self.rows(), Some(places))?)
@@ -56,6 +58,37 @@ impl Group {
                 .ok_or_else(|| self.broken(leaf))?;
         }
         Ok(())
+    }
+
+    /// Has the kernel begin to read the pages that have rows among these, if there are several: one read after the other, the disk
+    /// would be waited for at each.
+    fn read_pages_ahead(&self, pages: &[PageLocation], among: &BooleanBuffer) {
+        let place = |at: usize| {
+            pages
+                .get(at)
+                .and_then(|page| usize::try_from(page.first_row_index).ok())
+        };
+        let has_rows = |at: usize| {
+            let from = place(at).unwrap_or_default().min(among.len());
+            let to = place(at + 1).unwrap_or(among.len()).clamp(from, among.len());
+            among.slice(from, to - from).count_set_bits() > 0
+        };
+        let wanted: Vec<bool> = (0..pages.len()).map(has_rows).collect();
+        if wanted.iter().filter(|wanted| **wanted).count() < 2 {
+            return;
+        }
+        let mut wanted = pages.iter().zip(wanted).filter(|(_, wanted)| *wanted).peekable();
+        while let Some((first, _)) = wanted.next() {
+            let end = |page: &PageLocation| page.offset + i64::from(page.compressed_page_size);
+            let mut to = end(first);
+            // Those that lie one behind the other at once.
+            while let Some((next, _)) = wanted.next_if(|(next, _)| next.offset == to) {
+                to = end(next);
+            }
+            if let (Ok(from), Ok(length)) = (first.offset.try_into(), (to - first.offset).try_into()) {
+                bytes::read_ahead(&self.part.file, from, length);
+            }
+        }
     }
 
     pub(super) fn broken(&self, leaf: usize) -> DataFusionError {

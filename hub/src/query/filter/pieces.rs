@@ -85,8 +85,7 @@ impl Compared {
             [subject, argument].map(|side| side.iter().map(|piece| piece.text(columns, row).as_bytes()));
         match self.relation {
             TextRelation::Compare(op) => op.holds(along(subject, argument).0),
-            // The subject goes on where the argument ends.
-            TextRelation::Is(Relation::StartsWith) => along(subject, argument).1,
+            TextRelation::Is(Relation::StartsWith) => begins(subject, argument),
             TextRelation::Is(Relation::EndsWith) => {
                 let length: usize = argument.clone().map(<[u8]>::len).sum();
                 let whole: usize = subject.clone().map(<[u8]>::len).sum();
@@ -109,6 +108,26 @@ impl Compared {
             }
         }
     }
+}
+
+/// Whether a text begins with another, each in pieces.
+#[inline]
+fn begins<'a>(
+    mut subject: impl Iterator<Item = &'a [u8]> + Clone,
+    argument: impl Iterator<Item = &'a [u8]> + Clone,
+) -> bool {
+    // Nearly always, all of it lies in the subject's first piece.
+    let all = subject.clone();
+    let mut left = subject.next().unwrap_or_default();
+    for piece in argument.clone() {
+        match left.split_at_checked(piece.len()) {
+            Some((here, behind)) if here == piece => left = behind,
+            Some(_) => return false,
+            // The subject goes on where the argument ends.
+            None => return along(all, argument).1,
+        }
+    }
+    true
 }
 
 /// How two texts compare, each in pieces; and whether the first begins with the second.
@@ -172,6 +191,11 @@ mod tests {
                         assert_eq!(
                             told,
                             (one.cmp(other), one.starts_with(other)),
+                            "{left:?} {right:?}"
+                        );
+                        assert_eq!(
+                            begins(left.into_iter(), right.into_iter()),
+                            told.1,
                             "{left:?} {right:?}"
                         );
                     }
