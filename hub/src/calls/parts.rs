@@ -242,7 +242,7 @@ fn stored_as(stored: &Schema, texts: Texts) -> Schema {
 }
 
 /// Whether only the pages of these rows are read.
-pub fn few(among: &BooleanBuffer) -> bool {
+fn few(among: &BooleanBuffer) -> bool {
     among.count_set_bits() * FEW < among.len()
 }
 
@@ -414,12 +414,34 @@ impl Group {
         chunk.dictionary_page_offset().is_some() && (read || written)
     }
 
-    /// Has the kernel begin to read columns of which all or many rows are soon asked for; of maps, the keys.
-    pub fn read_ahead<'c>(&self, columns: impl IntoIterator<Item = &'c str>) {
-        for leaf in columns.into_iter().filter_map(|column| self.first_leaf(column)) {
-            let (start, length) = self.metadata().column(leaf).byte_range();
-            bytes::read_ahead(&self.part.file, start, length);
+    /// Has the kernel begin to read what is soon asked for: columns of the rows that are set in `among`. Read one after the other, the
+    /// disk would be waited for at each.
+    pub fn read_ahead<'c>(&self, columns: impl IntoIterator<Item = &'c str>, among: &BooleanBuffer) {
+        let (some, schema) = (few(among), self.part.plain.parquet_schema());
+        for column in columns {
+            let Ok(root) = self.part.plain.schema().index_of(column) else {
+                continue;
+            };
+            for leaf in (0..schema.num_columns()).filter(|leaf| schema.get_column_root_idx(*leaf) == root) {
+                if some {
+                    self.read_pages_ahead(leaf, among);
+                } else {
+                    self.read_leaf_ahead(leaf);
+                }
+            }
         }
+    }
+
+    /// The same for the keys of a column of maps, of all rows.
+    pub fn read_keys_ahead(&self, column: &str) {
+        if let Some(keys) = self.first_leaf(column) {
+            self.read_leaf_ahead(keys);
+        }
+    }
+
+    fn read_leaf_ahead(&self, leaf: usize) {
+        let (start, length) = self.metadata().column(leaf).byte_range();
+        bytes::read_ahead(&self.part.file, start, length);
     }
 
     fn metadata(&self) -> &RowGroupMetaData {

@@ -31,7 +31,7 @@ use datafusion::prelude::SessionContext;
 use self::words::Words;
 use super::functions::OfEntry;
 use super::tested::test_of;
-use crate::calls::parts::{ColumnStream, Group, STREAM_ROWS, Test, Texts, few, rows_at_a_time, slices};
+use crate::calls::parts::{ColumnStream, Group, STREAM_ROWS, Test, Texts, rows_at_a_time, slices};
 use crate::calls::schema::{self, Kind};
 
 /// A condition, ready to be decided.
@@ -106,7 +106,7 @@ impl Predicate {
                     None => return,
                 },
                 Node::Not(not) => not,
-                Node::Leaf(leaf) => return group.read_ahead(leaf.columns()),
+                Node::Leaf(leaf) => return leaf.read_ahead(group),
             };
         }
     }
@@ -242,6 +242,14 @@ impl Taken {
         }
     }
 
+    /// The column, if it is a whole one.
+    fn column(&self) -> Option<&'static str> {
+        match self {
+            Self::Column(column) => Some(column.name),
+            Self::Entry(_) => None,
+        }
+    }
+
     /// As the engine's expression sees it; `schema` is that of all columns.
     fn field(&self, schema: &Schema) -> Field {
         let kind = match self {
@@ -306,10 +314,8 @@ impl Leaf {
         if let Some(found) = tested {
             return Ok(found);
         }
-        // Columns are read one after the other, and the disk may do it at once.
-        if !few(among) {
-            group.read_ahead(self.columns());
-        }
+        let columns = self.takes.iter().filter_map(Taken::column);
+        group.read_ahead(columns, among);
         if let Some(columns) = self.streamed(group, among) {
             return self.decide_streamed(group, &columns, among);
         }
@@ -321,12 +327,16 @@ impl Leaf {
         Ok(found)
     }
 
-    /// The columns that it takes something of.
-    fn columns(&self) -> impl Iterator<Item = &str> {
-        self.takes.iter().map(|taken| match taken {
-            Taken::Column(column) => column.name,
-            Taken::Entry(entry) => entry.map.as_str(),
-        })
+    /// Has the kernel begin to read what it takes of all rows; of maps the keys, for few may have the one that it asks for.
+    fn read_ahead(&self, group: &Group) {
+        for taken in &self.takes {
+            match taken {
+                Taken::Column(column) => {
+                    group.read_ahead([column.name], &BooleanBuffer::new_set(group.rows()))
+                }
+                Taken::Entry(entry) => group.read_keys_ahead(&entry.map),
+            }
+        }
     }
 
     /// What it takes, if that is read some thousand rows at a time: texts that are no words are so long that those of a whole row
@@ -335,11 +345,7 @@ impl Leaf {
         let texts = |taken: &Taken| {
             matches!(taken, Taken::Column(column) if column.kind == Kind::Text) && !taken.has_words(group)
         };
-        let columns = self.takes.iter().map(|taken| match taken {
-            Taken::Column(column) => Some(column.name),
-            Taken::Entry(_) => None,
-        });
-        let columns: Vec<_> = columns.collect::<Option<_>>()?;
+        let columns: Vec<_> = self.takes.iter().map(Taken::column).collect::<Option<_>>()?;
         let streamed = self.takes.iter().any(texts) && group.streams(columns.iter().copied(), among);
         streamed.then_some(columns)
     }

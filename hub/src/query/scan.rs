@@ -48,7 +48,7 @@ pub(super) async fn fold<S: Fold>(
             }
             return Ok(());
         }
-        group.read_ahead(columns.iter().copied());
+        group.read_ahead(columns.iter().copied(), matching);
         let streams = columns.iter().map(|column| group.stream(column, Layout::Words));
         let mut streams: Vec<ColumnStream> = streams.collect::<Result<_, _>>()?;
         for from in (0..group.rows()).step_by(STREAM_ROWS) {
@@ -193,6 +193,7 @@ pub(super) fn batch(
     layout: Layout,
     among: &BooleanBuffer,
 ) -> Result<RecordBatch, QueryError> {
+    group.read_ahead(columns.iter().copied(), among);
     let arrays = columns.iter().map(|name| group.read(name, layout, among));
     put_together(columns, arrays.collect::<Result<_, _>>()?, among.count_set_bits())
 }

@@ -26,7 +26,7 @@ impl Group {
         let index = metadata.offset_index().and_then(|of| of.get(self.at)?.get(leaf));
         let mut reader: Box<dyn PageReader> = match index {
             Some(index) => {
-                self.read_pages_ahead(index.page_locations(), among);
+                self.read_pages_ahead(leaf, among);
                 let part = Arc::new(PartPages(Arc::clone(&self.part)));
                 let places = index.page_locations().clone();
                 Box::new(SerializedPageReader::new(part, chunk, self.rows(), Some(places))?)
@@ -60,9 +60,13 @@ impl Group {
         Ok(())
     }
 
-    /// Has the kernel begin to read the pages that have rows among these, if there are several: one read after the other, the disk
-    /// would be waited for at each.
-    fn read_pages_ahead(&self, pages: &[PageLocation], among: &BooleanBuffer) {
+    /// Has the kernel begin to read those pages of a leaf that have rows among these.
+    pub(super) fn read_pages_ahead(&self, leaf: usize, among: &BooleanBuffer) {
+        let index = self.part.plain.metadata().offset_index();
+        let Some(index) = index.and_then(|of| of.get(self.at)?.get(leaf)) else {
+            return;
+        };
+        let pages = index.page_locations();
         let place = |at: usize| {
             pages
                 .get(at)
@@ -73,16 +77,17 @@ impl Group {
             let to = place(at + 1).unwrap_or(among.len()).clamp(from, among.len());
             among.slice(from, to - from).count_set_bits() > 0
         };
-        let wanted: Vec<bool> = (0..pages.len()).map(has_rows).collect();
-        if wanted.iter().filter(|wanted| **wanted).count() < 2 {
-            return;
-        }
-        let mut wanted = pages.iter().zip(wanted).filter(|(_, wanted)| *wanted).peekable();
-        while let Some((first, _)) = wanted.next() {
+        let mut wanted = pages
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| has_rows(*at))
+            .map(|(_, page)| page)
+            .peekable();
+        while let Some(first) = wanted.next() {
             let end = |page: &PageLocation| page.offset + i64::from(page.compressed_page_size);
             let mut to = end(first);
             // Those that lie one behind the other at once.
-            while let Some((next, _)) = wanted.next_if(|(next, _)| next.offset == to) {
+            while let Some(next) = wanted.next_if(|next| next.offset == to) {
                 to = end(next);
             }
             if let (Ok(from), Ok(length)) = (first.offset.try_into(), (to - first.offset).try_into()) {
