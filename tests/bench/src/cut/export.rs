@@ -93,7 +93,7 @@ pub fn measure(dir: &Scratch, cut: &Cut) -> Result<Vec<Figure>> {
     let mut connections = Connections::default();
     let end = |host, port| SocketAddr::from(([10, 0, 0, host], port));
     connections.add(
-        "tcp",
+        "udp",
         (end(1, CLIENT_PORT), end(2, FIRST_PORT + PORTS / 2)),
         (0, Nanos::MAX),
     );
