@@ -3,12 +3,21 @@
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+/// How the kernel names a link among a process' files (`bpf_link_new_fd`: `anon_inode:bpf_link`).
+const LINK: &str = "bpf_link";
 
 /// The links of this process to cgroups from which the kernel, or someone else, has taken the cgroup.
 pub fn detached_links() -> usize {
-    let files = fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten();
-    // A file that was closed meanwhile is none.
-    let infos = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    let files = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    // What is no link is not opened: this is asked every second, and most files are sockets, maps and segments. One that was closed
+    // meanwhile is none.
+    let links = files.filter(|file| {
+        fs::read_link(file.path()).is_ok_and(|to| to.as_os_str().to_string_lossy().contains(LINK))
+    });
+    let infos = links
+        .filter_map(|link| fs::read_to_string(Path::new("/proc/self/fdinfo").join(link.file_name())).ok());
     infos.filter(|info| is_detached(info)).count()
 }
 

@@ -174,6 +174,8 @@ fn a_filter_is_changed_while_it_records_and_nothing_is_lost_by_that() {
             "tcp or ip6"
         };
         change(&agent, json!({ "filter": filter }));
+        // Some pass between one change and the next; by themselves, all changes are over before the sender has begun.
+        thread::sleep(Duration::from_millis(10));
     }
     let told = change(&agent, json!({ "filter": "" }));
     assert_eq!((&told["filter"], &told["capture"]), (&json!(""), &json!("whole")));

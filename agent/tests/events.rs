@@ -172,7 +172,7 @@ fn a_process_killed_for_want_of_memory_is_told_of() {
     let Some(scene) = Scene::new() else { return };
     let (agent, cgroup) = (scene.agent(&[]), &scene.cgroup);
     let greedy = cgroup.child("greedy");
-    let memory = Memory::new(16 << 20, &cgroup);
+    let memory = Memory::new(16 << 20, cgroup);
     let procs = memory.0.join("cgroup.procs");
     let command = format!("run (echo 0 > {}; exec tail /dev/zero)", procs.display());
     Workload::start(&command, &greedy, None).finish();

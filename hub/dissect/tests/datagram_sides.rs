@@ -378,8 +378,12 @@ fn a_client_that_speaks_to_more_than_are_looked_through() {
     assert_eq!((told.calls.len(), told.counters.callers_crowded), (22, 6));
 }
 
+/// Questions, each with whether it is of the first client's port and to the first service; how far each service's clock is ahead, in
+/// ms; and packets that are lost, by their number.
+type Plan = (Vec<(Asked, bool, bool)>, [i64; 2], Vec<usize>);
+
 /// Questions of two clients' ports to two services, some the same, with clocks apart, and packets that were lost.
-fn plan() -> impl Strategy<Value = (Vec<(Asked, bool, bool)>, [i64; 2], Vec<usize>)> {
+fn plan() -> impl Strategy<Value = Plan> {
     let asked = (
         0..3u16,
         prop::sample::select(vec!["a", "b"]),

@@ -64,7 +64,7 @@ pub const COLUMNS: &[Column] = &[
 #[derive(Clone, Debug)]
 pub enum KnownName {
     /// A workload, a service or a node.
-    Told(NodeName),
+    Told(Box<NodeName>),
     /// A name that DNS gave to an address.
     Dns(Resolved),
 }

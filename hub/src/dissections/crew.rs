@@ -34,7 +34,7 @@ enum Then<'j> {
     /// It rests, or is gone because the job was cancelled.
     Rest,
     /// No more will come, and its parts are whole.
-    Over(WorkerReport),
+    Over(Box<WorkerReport>),
 }
 
 impl<'j> Crew<'j> {
@@ -57,7 +57,7 @@ impl<'j> Crew<'j> {
                     Then::More(more) => seat = more,
                     Then::Rest => break,
                     Then::Over(report) => {
-                        reports.push(report);
+                        reports.push(*report);
                         break;
                     }
                 }
@@ -98,7 +98,7 @@ impl<'j> Crew<'j> {
                 }
                 (Err(_), place) => {
                     drop(place);
-                    return seat.worker.finish().map(Then::Over);
+                    return Ok(Then::Over(Box::new(seat.worker.finish()?)));
                 }
             }
         };

@@ -88,7 +88,7 @@ pub fn run(job: &Job, progress: &Progress) -> Result<Summary, JobError> {
     let tables = progress.tables();
     let mut known = PartWriter::create(&folder.names_part(), NameRows::default(), 1)?.growing(tables)?;
     for name in names.all() {
-        known.push(&[KnownName::Told(name.clone())])?;
+        known.push(&[KnownName::Told(Box::new(name.clone()))])?;
     }
     known.end_row_group()?;
     let nodes: Arc<[String]> = job.sources.iter().map(|source| source.node.clone()).collect();

@@ -25,7 +25,7 @@ fn call(number: u64) -> Call {
     let start = START + number / 7 * 1_000_000;
     let mut headers = Headers::default();
     headers.push("x-request-id", format!("{:04x}", mixed % 5000).as_bytes());
-    let answered = mixed % 11 != 0;
+    let answered = !mixed.is_multiple_of(11);
     let request = Message {
         headers,
         wire_len: 100 + mixed % 50,

@@ -187,7 +187,7 @@ mod tests {
             client: peer(40_000),
             server: peer(80),
             method: ["GET", "POST", ""][number as usize % 3].into(),
-            path: if number > 5_000 && number % 3 > 0 {
+            path: if number > 5_000 && !number.is_multiple_of(3) {
                 ["/cart", ""][number as usize % 2].to_owned()
             } else {
                 format!("/orders/{number}")

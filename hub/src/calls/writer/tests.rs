@@ -24,7 +24,7 @@ fn call(n: u64) -> Call {
         );
     }
     // Too many names for any dictionary.
-    headers.push(&format!("x-{n}"), b"");
+    headers.push(format!("x-{n}"), b"");
     let message = |headers: Headers| Message {
         headers,
         seq: u32::MAX.wrapping_sub(n as u32),

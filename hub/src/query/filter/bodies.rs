@@ -156,7 +156,7 @@ fn without_bodies(expr: &Kfl) -> Option<Kfl> {
 }
 
 /// Leaves the first `most` rows. Whether there were more.
-fn drop_last(batches: &mut Vec<RecordBatch>, most: usize) -> bool {
+fn drop_last(batches: &mut [RecordBatch], most: usize) -> bool {
     let mut left = most;
     let mut more = false;
     for batch in batches.iter_mut() {
