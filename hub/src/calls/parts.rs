@@ -36,7 +36,6 @@ use datafusion::parquet::file::statistics::Statistics;
 
 pub(super) use self::bytes::read_at;
 use self::bytes::{Chunks, Pages, PartPages};
-pub use self::stream::{ColumnStream, STREAM_ROWS};
 pub use self::texts::Test;
 use super::growing::GrownPart;
 use super::schema::{self, Kind};

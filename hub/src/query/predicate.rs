@@ -18,7 +18,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, Expr, Operator};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
@@ -31,7 +31,7 @@ use datafusion::prelude::SessionContext;
 use self::words::Words;
 use super::functions::OfEntry;
 use super::tested::test_of;
-use crate::calls::parts::{ColumnStream, Group, STREAM_ROWS, Test, Texts, rows_at_a_time, slices};
+use crate::calls::parts::{Group, Test, Texts, rows_at_a_time, slices};
 use crate::calls::schema::{self, Kind};
 
 /// A condition, ready to be decided.
@@ -329,12 +329,11 @@ impl Leaf {
 
     /// Has the kernel begin to read what it takes of all rows; of maps the keys, for few may have the one that it asks for.
     fn read_ahead(&self, group: &Group) {
+        let all = BooleanBuffer::new_set(group.rows());
+        group.read_ahead(self.takes.iter().filter_map(Taken::column), &all);
         for taken in &self.takes {
-            match taken {
-                Taken::Column(column) => {
-                    group.read_ahead([column.name], &BooleanBuffer::new_set(group.rows()))
-                }
-                Taken::Entry(entry) => group.read_keys_ahead(&entry.map),
+            if let Taken::Entry(entry) = taken {
+                group.read_keys_ahead(&entry.map);
             }
         }
     }
@@ -356,21 +355,14 @@ impl Leaf {
         columns: &[&'static str],
         among: &BooleanBuffer,
     ) -> Result<BooleanBuffer> {
-        let streams = columns.iter().map(|column| group.stream(column, Texts::Plain));
-        let mut streams: Vec<ColumnStream> = streams.collect::<Result<_>>()?;
         let mut found = BooleanBufferBuilder::new(among.len());
-        for from in (0..among.len()).step_by(STREAM_ROWS) {
-            let here = among.slice(from, STREAM_ROWS.min(among.len() - from));
-            let arrays = streams.iter_mut().map(|stream| stream.next(&here));
-            let arrays: Vec<ArrayRef> = arrays.collect::<Result<_>>()?;
-            let rows = here.count_set_bits();
-            let decided = if rows > 0 {
-                put_back(self.evaluate(arrays, rows)?, &here)
-            } else {
-                here
-            };
-            found.append_buffer(&decided);
-        }
+        group.each_rows(columns, Texts::Plain, among, |here, arrays| {
+            match here.count_set_bits() {
+                0 => found.append_buffer(here),
+                rows => found.append_buffer(&put_back(self.evaluate(arrays, rows)?, here)),
+            }
+            Ok::<_, DataFusionError>(())
+        })?;
         Ok(found.finish())
     }
 

@@ -22,7 +22,7 @@ use wiretape_tape::Nanos;
 use super::functions::Maps;
 use super::predicate::Predicate;
 use super::{Database, QueryError};
-use crate::calls::parts::{ColumnStream, Group, STREAM_ROWS, Texts as Layout, rows_at_a_time, slices};
+use crate::calls::parts::{Group, Texts as Layout, rows_at_a_time, slices};
 
 /// What takes in batches.
 pub(super) trait Fold: Send + 'static {
@@ -49,17 +49,12 @@ pub(super) async fn fold<S: Fold>(
             return Ok(());
         }
         group.read_ahead(columns.iter().copied(), matching);
-        let streams = columns.iter().map(|column| group.stream(column, Layout::Words));
-        let mut streams: Vec<ColumnStream> = streams.collect::<Result<_, _>>()?;
-        for from in (0..group.rows()).step_by(STREAM_ROWS) {
-            let among = matching.slice(from, STREAM_ROWS.min(group.rows() - from));
-            let arrays = streams.iter_mut().map(|stream| stream.next(&among));
-            let arrays = arrays.collect::<Result<Vec<ArrayRef>, _>>()?;
-            if among.count_set_bits() > 0 {
-                state.take(&put_together(&columns, arrays, among.count_set_bits())?)?;
+        group.each_rows(&columns, Layout::Words, matching, |among, arrays| {
+            match among.count_set_bits() {
+                0 => Ok(()),
+                rows => state.take(&put_together(&columns, arrays, rows)?),
             }
-        }
-        Ok(())
+        })
     })
     .await
 }

@@ -13,10 +13,10 @@ use super::{Chunks, Group, Texts, few, is_map};
 use crate::calls::schema;
 
 /// Rows at a time.
-pub const STREAM_ROWS: usize = 8192;
+const STREAM_ROWS: usize = 8192;
 
 /// A column of a row group, from its first row on.
-pub struct ColumnStream {
+struct ColumnStream {
     reader: Option<ParquetRecordBatchReader>,
     /// Of what is in no row: the part is of a time before the column.
     none: DataType,
@@ -28,11 +28,33 @@ impl Group {
         !few(among) && !columns.any(is_map)
     }
 
+    /// Reads columns of the rows that are set in `among`, [`STREAM_ROWS`] of the row group at a time: hands over which of these are
+    /// asked for, and their columns.
+    ///
+    /// # Errors
+    /// The part cannot be read, the table has no such column, or `take` fails.
+    pub fn each_rows<E: From<DataFusionError>>(
+        &self,
+        columns: &[&'static str],
+        texts: Texts,
+        among: &BooleanBuffer,
+        mut take: impl FnMut(&BooleanBuffer, Vec<ArrayRef>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let streams = columns.iter().map(|column| self.stream(column, texts));
+        let mut streams: Vec<ColumnStream> = streams.collect::<Result<_>>()?;
+        for from in (0..among.len()).step_by(STREAM_ROWS) {
+            let here = among.slice(from, STREAM_ROWS.min(among.len() - from));
+            let arrays = streams.iter_mut().map(|stream| stream.next(&here));
+            take(&here, arrays.collect::<Result<_>>()?)?;
+        }
+        Ok(())
+    }
+
     /// Begins to read a column.
     ///
     /// # Errors
     /// The part cannot be read, or the table has no such column.
-    pub fn stream(&self, column: &str, texts: Texts) -> Result<ColumnStream> {
+    fn stream(&self, column: &str, texts: Texts) -> Result<ColumnStream> {
         let part = &self.part;
         let known = schema::reading_schema();
         let none = known.field_with_name(column)?.data_type().clone();
@@ -61,7 +83,7 @@ impl ColumnStream {
     ///
     /// # Errors
     /// The part cannot be read.
-    pub fn next(&mut self, among: &BooleanBuffer) -> Result<ArrayRef> {
+    fn next(&mut self, among: &BooleanBuffer) -> Result<ArrayRef> {
         let wanted = among.count_set_bits();
         let Some(reader) = &mut self.reader else {
             return Ok(new_null_array(&self.none, wanted));
