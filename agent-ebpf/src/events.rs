@@ -1,4 +1,4 @@
-//! The kernel programs of events: processes and sockets. What they hand over is in the library of this package.
+//! The kernel programs of events: processes, sockets, and packets that are thrown away. What they hand over is in the library of this package.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
@@ -10,6 +10,12 @@ mod processes;
 
 #[cfg(target_arch = "bpf")]
 mod sockets;
+
+#[cfg(target_arch = "bpf")]
+mod dropped;
+
+#[cfg(target_arch = "bpf")]
+mod skb;
 
 #[cfg(target_arch = "bpf")]
 mod object;

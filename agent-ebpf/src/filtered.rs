@@ -18,6 +18,12 @@ mod filtering;
 mod interfaces;
 
 #[cfg(target_arch = "bpf")]
+mod undelivered;
+
+#[cfg(target_arch = "bpf")]
+mod skb;
+
+#[cfg(target_arch = "bpf")]
 mod object;
 
 /// On any other target the programs are not built; this lets `cargo build --workspace` pass.

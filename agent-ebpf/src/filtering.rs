@@ -3,20 +3,17 @@
 
 #![allow(unsafe_code, reason = "the kernel calls a step by its address")]
 
-use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_loop;
-use aya_ebpf::programs::SkBuffContext;
 use wiretape_agent_ebpf::choice::Span;
 use wiretape_agent_ebpf::filter::{Frame, Instruction, MAX_INSTRUCTIONS, Machine};
-use wiretape_agent_ebpf::headers::Bytes;
 
-use crate::bytes::load;
+use crate::bytes::Source;
 
 /// A filter at work on a packet.
-struct Run {
+struct Run<S> {
     machine: Machine,
     filter: *const [Instruction; MAX_INSTRUCTIONS],
-    skb: *mut __sk_buff,
+    packet: S,
     span: Span,
     length: u32,
     passes: bool,
@@ -24,8 +21,8 @@ struct Run {
 
 /// Whether the filter lets a packet through.
 #[inline(always)]
-pub fn passes(
-    ctx: &SkBuffContext,
+pub fn passes<S: Source>(
+    packet: &S,
     filter: &[Instruction; MAX_INSTRUCTIONS],
     span: Span,
     length: u32,
@@ -33,27 +30,32 @@ pub fn passes(
     let mut run = Run {
         machine: Machine::default(),
         filter,
-        skb: ctx.skb.skb,
+        packet: *packet,
         span,
         length,
         passes: false,
     };
     // SAFETY: the function is one of those that the helper calls, with the address of `run`, which lives on.
     unsafe {
-        bpf_loop(MAX_INSTRUCTIONS as u32, step as *mut _, (&raw mut run).cast(), 0);
+        bpf_loop(
+            MAX_INSTRUCTIONS as u32,
+            step::<S> as *mut _,
+            (&raw mut run).cast(),
+            0,
+        );
     }
     run.passes
 }
 
 /// One instruction; 1 ends the loop.
-extern "C" fn step(_: u64, run: *mut Run) -> u64 {
+extern "C" fn step<S: Source>(_: u64, run: *mut Run<S>) -> u64 {
     // SAFETY: what `passes` has handed to the helper.
     let run = unsafe { &mut *run };
     let Span {
         network, ethernet, ..
     } = run.span;
-    let bytes = Skb(SkBuffContext::new(run.skb));
-    let frame = Frame::new(&bytes, network, ethernet, run.length);
+    let packet = run.packet;
+    let frame = Frame::new(&packet, network, ethernet, run.length);
     // SAFETY: a map's value, which the kernel lends for as long as the program runs.
     match run.machine.step(unsafe { &*run.filter }, &frame) {
         Some(passes) => {
@@ -61,14 +63,5 @@ extern "C" fn step(_: u64, run: *mut Run) -> u64 {
             1
         }
         None => 0,
-    }
-}
-
-struct Skb(SkBuffContext);
-
-impl Bytes for Skb {
-    #[inline(always)]
-    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        load(&self.0, at)
     }
 }

@@ -23,9 +23,10 @@ use aya_ebpf::helpers::{
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::{SkBuffContext, TcContext};
+use wiretape_agent_ebpf::headers::Bytes;
 use wiretape_agent_ebpf::{InterfaceKey, MAX_INTERFACES, kind};
 
-use crate::bytes::{ETHERNET_BYTES, load};
+use crate::bytes::{ETHERNET_BYTES, Given};
 use crate::once::{is_kernels_own, set_mark, socket, will_record};
 use crate::packets::{Owner, excluded, take};
 
@@ -50,7 +51,7 @@ pub fn frame_in(ctx: TcContext) -> i32 {
         } else {
             (kind::FRAME_IN, 0)
         };
-        take(&ctx, kind, from, interface_owner(&ctx, TARGET), false);
+        take(&Given::of(&ctx), kind, from, interface_owner(&ctx, TARGET), false);
     }
     NEXT
 }
@@ -82,7 +83,7 @@ pub fn frame_out(ctx: TcContext) -> i32 {
     } else {
         (kind::FRAME_OUT, 0)
     };
-    take(&ctx, kind, from, owner, excluded);
+    take(&Given::of(&ctx), kind, from, owner, excluded);
     NEXT
 }
 
@@ -107,7 +108,7 @@ fn is_left_to_socket(ctx: &SkBuffContext) -> bool {
         return false;
     }
     if protocol == ETH_P_IP {
-        let Some(head) = load::<24>(ctx, ETHERNET_BYTES) else {
+        let Some(head) = Given::of(ctx).load::<24>(ETHERNET_BYTES) else {
             return false;
         };
         // Any fragment: more to come (0x20), or an offset.
@@ -123,7 +124,7 @@ fn is_left_to_socket(ctx: &SkBuffContext) -> bool {
         return has_socket(ctx, head[9], ipv4);
     }
     if protocol == ETH_P_IPV6 {
-        let Some(head) = load::<44>(ctx, ETHERNET_BYTES) else {
+        let Some(head) = Given::of(ctx).load::<44>(ETHERNET_BYTES) else {
             return false;
         };
         let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
@@ -182,23 +183,25 @@ const SOURCE: u32 = 6;
 #[inline(always)]
 fn interface_owner(ctx: &SkBuffContext, at: u32) -> Owner {
     let nobody = Owner { cgroup: 0, cookie: 0 };
-    let Some(address) = load::<6>(ctx, at) else {
+    let Some(address) = Given::of(ctx).load::<6>(at) else {
         return nobody;
     };
+    // SAFETY: a field of this program's own context.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    owner_of(address, ifindex).unwrap_or(nobody)
+}
+
+/// Whose the packets without a socket are on the interface with this Ethernet address and index, if it is recorded on.
+#[inline(always)]
+pub fn owner_of(address: [u8; 6], ifindex: u32) -> Option<Owner> {
     let [a, b, c, d, e, f] = address;
     let key = InterfaceKey {
         address: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
-        // SAFETY: a field of this program's own context.
-        ifindex: u64::from(unsafe { (*ctx.skb.skb).ifindex }),
+        ifindex: u64::from(ifindex),
     };
     // SAFETY: the value is copied at once.
-    match unsafe { OWNERS.get(key) } {
-        Some(cgroup) => Owner {
-            cgroup: *cgroup,
-            cookie: 0,
-        },
-        None => nobody,
-    }
+    let cgroup = *unsafe { OWNERS.get(key) }?;
+    Some(Owner { cgroup, cookie: 0 })
 }
 
 #[inline(always)]

@@ -92,6 +92,14 @@ pub fn recorded(cgroup: Address) -> Option<u64> {
     id_of(cgroup)
 }
 
+/// Whether the recorded sub-tree is the whole hierarchy.
+#[inline(always)]
+pub fn records_all() -> bool {
+    // SAFETY: in bounds; volatile, because the loader changes the global after compilation.
+    let [_, top] = unsafe { addr_of!(TREES).cast::<[u64; 2]>().read_volatile() };
+    top == 0
+}
+
 /// The id of the cgroup above this one at a level that it has.
 #[inline(always)]
 fn ancestor(cgroup: Address, level: u64) -> Option<u64> {

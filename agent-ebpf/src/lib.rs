@@ -32,6 +32,40 @@ pub mod kind {
     pub const SOCKET_ERROR: u32 = 19;
     /// A cgroup is made: a [`super::CgroupRecord`].
     pub const CGROUP_MADE: u32 = 20;
+    /// A packet of IP was dropped, for the reason in `status`; the first of its kind, then one each
+    /// [`DROPS_TOLD_EVERY`](super::DROPS_TOLD_EVERY). `local` is who sent it, unless `state` says [`RECEIVED`](super::RECEIVED).
+    pub const PACKET_THROWN_AWAY: u32 = 21;
+    /// A packet that was on its way to a socket and that the kernel dropped before. What is added is why: the number that
+    /// the agent has for it, 1 and more.
+    pub const PACKET_DROPPED: u32 = 0x100;
+
+    /// The number of the reason for which a packet was dropped; 0 if it was not.
+    #[inline(always)]
+    pub fn drop_reason(kind: u32) -> u8 {
+        if kind & !0xff == PACKET_DROPPED {
+            kind as u8
+        } else {
+            0
+        }
+    }
+
+    /// Whether it is a packet that came to the node or the socket, and not one that left.
+    #[inline(always)]
+    pub fn is_inward(kind: u32) -> bool {
+        matches!(kind, PACKET_IN | FRAME_IN) || drop_reason(kind) != 0
+    }
+
+    /// Whether it begins at its Ethernet header, not at that of IP.
+    #[inline(always)]
+    pub fn is_frame(kind: u32) -> bool {
+        matches!(kind, FRAME_IN | FRAME_OUT)
+    }
+
+    /// Whether it is a packet at all.
+    #[inline(always)]
+    pub fn is_packet(kind: u32) -> bool {
+        is_inward(kind) || matches!(kind, PACKET_OUT | FRAME_OUT)
+    }
 }
 
 /// The head of one recorded packet; `captured` bytes from the IP header on follow it.
@@ -208,7 +242,7 @@ pub struct EventRecord {
     pub time: u64,
     /// Id of the process's or the socket's cgroup.
     pub cgroup: u64,
-    /// A wait status, or the number of an error.
+    /// A wait status, the number of an error, or the agent's number of the reason why a packet was dropped.
     pub status: u32,
     /// `AF_INET` or `AF_INET6`, of a socket.
     pub family: u16,
@@ -216,10 +250,10 @@ pub struct EventRecord {
     pub local_port: u16,
     /// In network order.
     pub remote_port: u16,
-    /// The state that the connection was in, as the kernel numbers them.
+    /// The state that the connection was in, as the kernel numbers them; of a packet its protocol and [`RECEIVED`].
     pub state: u16,
-    /// Unused, for alignment.
-    pub reserved: u32,
+    /// How often it happened since it was told last; 0 where each is told.
+    pub count: u32,
     /// The process's name, filled up with zeros.
     pub comm: [u8; COMM_BYTES],
     /// In network order; an IPv4 address takes the first four bytes.
@@ -231,6 +265,12 @@ pub struct EventRecord {
 /// Bytes of an [`EventRecord`].
 pub const EVENT_RECORD_BYTES: usize = 88;
 const _: () = assert!(size_of::<EventRecord>() == EVENT_RECORD_BYTES);
+
+/// The bit of [`EventRecord::state`] of a packet that a socket was to receive: `local` is that socket's end.
+pub const RECEIVED: u16 = 1 << 15;
+
+/// How often packets are told that are dropped again and again, in nanoseconds.
+pub const DROPS_TOLD_EVERY: u64 = 10_000_000_000;
 
 /// Longest path of a cgroup that is told whole. A kubelet in a container makes some 300 bytes.
 pub const CGROUP_PATH_BYTES: usize = 512;
@@ -317,6 +357,41 @@ pub mod layout {
     /// How many there are.
     pub const FIELDS: usize = 27;
 }
+
+/// Where the kernel that runs keeps what is read of a packet that it drops, as [`layout`] has it of other things.
+pub mod packet_layout {
+    /// `sk_buff.head`
+    pub const HEAD: usize = 0;
+    /// `sk_buff.data`
+    pub const DATA: usize = 1;
+    /// `sk_buff.len`
+    pub const LENGTH: usize = 2;
+    /// `sk_buff.data_len`: what of it is not in one piece with the headers
+    pub const ELSEWHERE: usize = 3;
+    /// `sk_buff.network_header`, from `head` on
+    pub const NETWORK: usize = 4;
+    /// `sk_buff.protocol`
+    pub const PROTOCOL: usize = 5;
+    /// `sk_buff.tc_index`
+    pub const TC_INDEX: usize = 6;
+    /// `sk_buff.skb_iif`: index of the interface that received it, or 0
+    pub const RECEIVED_BY: usize = 7;
+    /// `sk_buff.dev`
+    pub const INTERFACE: usize = 8;
+    /// `net_device.ifindex`
+    pub const INTERFACE_INDEX: usize = 9;
+    /// `net_device.dev_addr`
+    pub const INTERFACE_ADDRESS: usize = 10;
+    /// `sk_buff.sk`
+    pub const SOCKET: usize = 11;
+    /// `sock_common.skc_state`; a `sock` begins with its `sock_common`
+    pub const SOCKET_STATE: usize = 12;
+    /// How many there are.
+    pub const FIELDS: usize = 13;
+}
+
+/// Reasons to drop a packet that the kernel has of its own; those of its modules are numbered from 65,536 on.
+pub const DROP_REASONS: usize = 256;
 
 /// What the programs of events count, per CPU: an array of numbers, by these indices.
 pub mod counted {

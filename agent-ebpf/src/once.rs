@@ -129,7 +129,7 @@ pub fn set_mark(ctx: &SkBuffContext, on: bool) {
 }
 
 #[inline(always)]
-fn mark() -> u32 {
+pub fn mark() -> u32 {
     // SAFETY: a plain global; volatile, because the loader changes it after compilation.
     unsafe { addr_of!(MARK).read_volatile() }
 }

@@ -16,7 +16,6 @@ use core::ptr::{addr_of, addr_of_mut};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{
     bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
-    bpf_skb_load_bytes,
 };
 use aya_ebpf::macros::{cgroup_skb, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -31,7 +30,8 @@ use wiretape_agent_ebpf::{
     Exclusion, Handover, KernelCounters, MAX_EXCLUSIONS, MAX_PACKET_BYTES, PacketRecord, kind, room_for,
 };
 
-use crate::{bytes, filtering, once};
+use crate::bytes::{ETHERNET_BYTES, Given, Source};
+use crate::{filtering, once};
 
 /// One ring for all CPUs, so that records come out in the order in which they were made. The loader sets its
 /// size.
@@ -118,7 +118,7 @@ fn record(ctx: &SkBuffContext, kind: u32) {
         // SAFETY: as above.
         unsafe { bpf_skb_ancestor_cgroup_id(ctx.skb.skb, level) }
     });
-    take(ctx, kind, 0, owner, excluded);
+    take(&Given::of(ctx), kind, 0, owner, excluded);
 }
 
 /// Whose a packet is.
@@ -132,12 +132,12 @@ pub struct Owner {
 
 /// Hands a packet over from its byte `from` on, unless it is `excluded` or left out by choice, or counts why not.
 #[inline(always)]
-pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: bool) {
+pub fn take<S: Source>(packet: &S, kind: u32, from: u32, owner: Owner, excluded: bool) {
     // A map of one entry always has entry 0; the verifier wants to see it checked.
     let Some(counters) = COUNTERS.get_ptr_mut(0) else {
         return;
     };
-    let len = ctx.len().saturating_sub(from);
+    let len = packet.len().saturating_sub(from);
     count(counters, offset_of!(KernelCounters, seen), 1);
     count(counters, offset_of!(KernelCounters, seen_bytes), u64::from(len));
     if excluded {
@@ -145,7 +145,7 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
     }
     // SAFETY: the helper takes nothing.
     let time = unsafe { bpf_ktime_get_boot_ns() };
-    let (wanted, shed) = match judge(ctx, kind, from, len, owner, time) {
+    let (wanted, shed) = match judge(packet, kind, from, len, owner, time) {
         Verdict::Record { wanted, shed } => (wanted, shed),
         Verdict::LeaveOut(why) => return count(counters, left_out_by(why), 1),
     };
@@ -160,12 +160,12 @@ pub fn take(ctx: &SkBuffContext, kind: u32, from: u32, owner: Owner, excluded: b
         wanted,
         owner,
     };
-    hand_over(ctx, head, counters);
+    hand_over(packet, head, counters);
 }
 
 /// What of a packet is recorded, by the choice that holds now.
 #[inline(always)]
-fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner, time: u64) -> Verdict {
+fn judge<S: Source>(packet: &S, kind: u32, from: u32, len: u32, owner: Owner, time: u64) -> Verdict {
     let whole = Verdict::Record {
         wanted: len,
         shed: false,
@@ -181,12 +181,12 @@ fn judge(ctx: &SkBuffContext, kind: u32, from: u32, len: u32, owner: Owner, time
     let span = Span {
         from,
         len,
-        network: if framed { bytes::ETHERNET_BYTES } else { from },
+        network: if framed { ETHERNET_BYTES } else { from },
         ethernet: framed || from != 0,
     };
-    let inward = matches!(kind, kind::PACKET_IN | kind::FRAME_IN);
+    let inward = kind::is_inward(kind);
     let passing = Passing {
-        ctx,
+        packet,
         owner,
         inward,
         time,
@@ -205,25 +205,25 @@ fn left_out_by(why: LeftOut) -> usize {
 }
 
 /// A packet on its way.
-struct Passing<'a> {
-    ctx: &'a SkBuffContext,
+struct Passing<'a, S> {
+    packet: &'a S,
     owner: Owner,
     inward: bool,
     /// See [`PacketRecord::time`].
     time: u64,
 }
 
-impl Bytes for Passing<'_> {
+impl<S: Source> Bytes for Passing<'_, S> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        bytes::load(self.ctx, at)
+        self.packet.load(at)
     }
 }
 
-impl Packet for Passing<'_> {
+impl<S: Source> Packet for Passing<'_, S> {
     #[inline(always)]
     fn passes(&self, filter: &[Instruction; MAX_INSTRUCTIONS], span: Span, length: u32) -> bool {
-        filtering::passes(self.ctx, filter, span, length)
+        filtering::passes(self.packet, filter, span, length)
     }
 
     #[inline(always)]
@@ -312,7 +312,7 @@ struct Head {
 
 /// Writes the record into the ring, with room for the bytes that are wanted.
 #[inline(always)]
-fn hand_over(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
+fn hand_over<S: Source>(packet: &S, head: Head, counters: *mut KernelCounters) {
     let Head {
         kind,
         time,
@@ -324,6 +324,7 @@ fn hand_over(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
     // From here on the verifier knows nothing of how this came about, so it looks at the rest once for each size, and not
     // again for every way that leads here.
     let wanted = (unforeseen(u64::from(wanted) ^ time) ^ time) as u32;
+    let wanted = wanted.min(packet.readable());
     let room = room_for(wanted) as usize;
     let Some(mut entry) = PACKETS.reserve_bytes(size_of::<PacketRecord>() + room, 0) else {
         return count(counters, offset_of!(KernelCounters, ring_full), 1);
@@ -333,8 +334,8 @@ fn hand_over(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
     // The verifier wants to see that it is not 0 and fits; the compiler knows, and would leave the check out.
     let last = unforeseen(u64::from(captured).wrapping_sub(1));
     let fits = last < room as u64;
-    // SAFETY: `record` is the ring's memory, reserved for this record alone until it is submitted or discarded, and
-    // the helpers are given this program's own context. The bytes loaded fit: `captured <= room`.
+    // SAFETY: `record` is the ring's memory, reserved for this record alone until it is submitted or discarded. The bytes
+    // copied fit: `captured <= room`.
     let loaded = unsafe {
         record.cast::<PacketRecord>().write(PacketRecord {
             kind,
@@ -343,15 +344,15 @@ fn hand_over(ctx: &SkBuffContext, head: Head, counters: *mut KernelCounters) {
             cgroup: owner.cgroup,
             cookie: owner.cookie,
             orig_len: len,
-            ifindex: (*ctx.skb.skb).ifindex,
+            ifindex: packet.ifindex(),
         });
         let data = record.add(size_of::<PacketRecord>());
-        fits && bpf_skb_load_bytes(ctx.skb.skb.cast(), from, data.cast(), (last + 1) as u32) == 0
+        fits && packet.copy(from, data, (last + 1) as u32)
     };
     if !loaded {
         entry.discard(u64::from(BPF_RB_NO_WAKEUP));
         count(counters, offset_of!(KernelCounters, load_failed), 1);
-        return report_load_failure(ctx, len, counters);
+        return report_load_failure(len, counters);
     }
     if len > captured {
         count(counters, offset_of!(KernelCounters, truncated), 1);
@@ -413,12 +414,13 @@ fn count(counters: *mut KernelCounters, offset: usize, by: u64) {
 
 /// Logs a failed load: the first on each CPU, then at every power of two.
 #[inline(always)]
-fn report_load_failure(ctx: &SkBuffContext, len: u32, counters: *mut KernelCounters) {
+fn report_load_failure(len: u32, counters: *mut KernelCounters) {
     // SAFETY: as in `count`.
     let failed = unsafe { addr_of!((*counters).load_failed).read_volatile() };
     if failed & failed.wrapping_sub(1) == 0 {
         aya_log_ebpf::warn!(
-            ctx,
+            // The macro asks for a context, and does not use it.
+            (),
             "the bytes of a packet of {} bytes could not be read, {} so far",
             len,
             failed

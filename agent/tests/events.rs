@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::agent::{Agent, patience};
-use common::places::{Cgroup, LEFT, Link, cgroup_id, ip, remove};
+use common::places::{Cgroup, Firewall, LEFT, Link, RIGHT, cgroup_id, ip, remove};
 use common::scene::Scene;
 use common::workload::{self, Workload};
 use wiretape_tape::{Event, EventKind, Name};
@@ -141,6 +141,79 @@ fn a_connection_that_nobody_answers_is_a_timeout() {
     let ends = [timeout.local, timeout.remote].map(|end| end.map(|end| end.ip().to_string()));
     assert_eq!(ends, [Some(LEFT.to_owned()), Some("10.99.0.9".to_owned())]);
     assert_eq!(timeout.process, "bash");
+}
+
+#[test]
+fn what_a_firewall_keeps_a_client_from_sending_is_told_with_whom_and_why() {
+    let Some(scene) = Scene::new() else { return };
+    let (agent, link) = (scene.agent(&[]), Link::new());
+    let Some(_firewall) = Firewall::new(&link.left, "output", "udp dport { 9, 10 }") else {
+        return;
+    };
+    let (client, elsewhere) = (scene.cgroup.child("client"), Cgroup::new());
+    let say = |port: u16| format!("run bash -c 'echo x > /dev/udp/{RIGHT}/{port}'; true");
+    // Of another sub-tree: not told.
+    Workload::start(&say(10), &elsewhere.path, Some(&link.left)).finish();
+    Workload::start(&say(9), &client, Some(&link.left)).finish();
+    let dropped = event(&agent, "the packet dropped", |event| {
+        event.kind == EventKind::PacketDropped
+    });
+    assert_eq!(
+        (
+            dropped.reason.as_str(),
+            dropped.cgroup,
+            dropped.warning,
+            dropped.count
+        ),
+        ("NETFILTER_DROP", cgroup_id(&client), true, 1)
+    );
+    let local = dropped.local.expect("its sender");
+    assert_eq!(
+        dropped.message,
+        format!("UDP from {local} to {RIGHT}:9 dropped by a rule of netfilter (iptables, nftables)")
+    );
+    assert_eq!(local.ip().to_string(), LEFT);
+    assert_eq!(
+        dropped.remote.map(|to| to.to_string()),
+        Some(format!("{RIGHT}:9"))
+    );
+    let of_all = agent.events();
+    let told = of_all
+        .iter()
+        .filter(|event| event.kind == EventKind::PacketDropped);
+    assert_eq!(told.count(), 1, "{of_all:#?}");
+}
+
+/// On the way between two others, as a node's firewall does it to pods; told once, however often it is tried.
+#[test]
+fn what_is_dropped_between_others_is_told_where_all_is_recorded() {
+    let Some(Scene { dir, .. }) = Scene::new() else {
+        return;
+    };
+    let link = Link::new();
+    let Some(firewall) = Firewall::new(&link.left, "input", "udp dport 9") else {
+        return;
+    };
+    let agent = Agent::start(dir.path(), &["--backend", "ebpf"]);
+    let outside = Cgroup::new();
+    for _ in 0..3 {
+        let role = format!("run bash -c 'echo x > /dev/udp/{LEFT}/9'");
+        Workload::start(&role, &outside.path, Some(&link.right)).finish();
+    }
+    let is_it = |event: &Event| {
+        event.kind == EventKind::PacketDropped
+            && event
+                .remote
+                .is_some_and(|to| to.to_string() == format!("{LEFT}:9"))
+    };
+    let dropped = event(&agent, "the packet dropped", is_it);
+    assert_eq!(firewall.dropped(), 3);
+    assert_eq!((dropped.reason.as_str(), dropped.cgroup), ("NETFILTER_DROP", 0));
+    assert_eq!(
+        dropped.local.map(|from| from.ip().to_string()).as_deref(),
+        Some(RIGHT)
+    );
+    assert_eq!(agent.events().iter().filter(|event| is_it(event)).count(), 1);
 }
 
 /// A cgroup with a memory controller, in either version, that vanishes with its test.

@@ -24,6 +24,7 @@ fn capture(dir: &Path) -> std::path::PathBuf {
             direction: Direction::Out,
             cgroup: 7,
             cookie: u64::from(number) + 1,
+            dropped: None,
             at: 0,
         };
         export

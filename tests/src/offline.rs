@@ -155,6 +155,7 @@ impl Talk {
             },
             cgroup: 0,
             cookie: 0,
+            dropped: None,
             at: 0,
         };
         self.packets += 1;

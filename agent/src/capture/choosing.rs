@@ -249,6 +249,7 @@ mod tests {
                     direction: Direction::Out,
                     cgroup: u64::from(data[15]),
                     cookie: 0,
+                    dropped: None,
                 });
             }
             Ok(Polled::Packets(packets.len()))
@@ -370,6 +371,7 @@ mod tests {
                 direction: Direction::In,
                 cgroup: 0,
                 cookie: ts + 1,
+                dropped: None,
             };
             assert_eq!(connections.carry(&packet, &headers(&data[..], 0), 1), 0);
             assert!(connections.0.len() <= MAX_CONNECTIONS as usize);

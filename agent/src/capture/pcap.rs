@@ -158,6 +158,7 @@ impl Source for PcapCapture {
                 direction,
                 cgroup: 0,
                 cookie: 0,
+                dropped: None,
             });
         });
         let handed = match dispatched {

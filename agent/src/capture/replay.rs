@@ -68,6 +68,7 @@ impl Source for Replay {
                 direction: meta.direction,
                 cgroup: meta.cgroup,
                 cookie: meta.cookie,
+                dropped: meta.dropped,
             });
         }
         let handed = chunk.packets.len();

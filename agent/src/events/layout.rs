@@ -90,6 +90,29 @@ pub fn read(btf: &[u8]) -> Result<[u32; place::FIELDS]> {
     Ok(places)
 }
 
+/// The values of an enumeration, by their names; none if the kernel does not have it.
+///
+/// # Errors
+/// When it is not BTF.
+pub fn values(btf: &[u8], enumeration: &str) -> Result<Vec<(String, u32)>> {
+    Ok(Types::parse(btf)?.values(enumeration))
+}
+
+/// Where fields are in their structures, by their bytes; the first that the kernel lacks is the error.
+///
+/// # Errors
+/// When it is not BTF, too.
+pub fn offsets<const N: usize>(btf: &[u8], fields: [(&str, &str); N]) -> Result<[u32; N]> {
+    let types = Types::parse(btf)?;
+    let mut found = [0; N];
+    for (place, (structure, field)) in found.iter_mut().zip(fields) {
+        *place = types
+            .offset(structure, field)
+            .with_context(|| format!("this kernel has no {structure}.{field}"))?;
+    }
+    Ok(found)
+}
+
 /// Where a field is in a structure; by how many bytes, if the kernel has it.
 ///
 /// # Errors
@@ -112,8 +135,9 @@ struct Types<'a> {
 }
 
 struct Type<'a> {
+    name: u32,
     info: u32,
-    /// What follows the head: of a structure its members.
+    /// What follows the head: of a structure or an enumeration its members.
     rest: &'a [u8],
 }
 
@@ -134,7 +158,11 @@ impl<'a> Types<'a> {
         let (mut rest, texts) = (section(head(8)?, head(12)?)?, section(head(16)?, head(20)?)?);
         let mut found = Self {
             // Number 0 is "nothing".
-            types: vec![Type { info: 0, rest: &[] }],
+            types: vec![Type {
+                name: 0,
+                info: 0,
+                rest: &[],
+            }],
             structures: HashMap::new(),
             texts,
         };
@@ -153,7 +181,11 @@ impl<'a> Types<'a> {
                     .entry(found.text(name))
                     .or_insert(found.types.len());
             }
-            found.types.push(Type { info, rest: own });
+            found.types.push(Type {
+                name,
+                info,
+                rest: own,
+            });
             rest = after;
         }
         Ok(found)
@@ -163,6 +195,19 @@ impl<'a> Types<'a> {
     fn offset(&self, structure: &str, field: &str) -> Option<u32> {
         let number = self.structures.get(structure.as_bytes())?;
         Some(self.bits(*number, field.as_bytes(), 0)? / 8)
+    }
+
+    /// Looked for among all, as it is asked for once.
+    fn values(&self, enumeration: &str) -> Vec<(String, u32)> {
+        let is_it = |of: &&Type<'_>| {
+            of.info >> 24 & 0x1f == kind::ENUM && self.text(of.name) == enumeration.as_bytes()
+        };
+        let values = self.types.iter().find(is_it).map_or(&[][..], |of| of.rest);
+        let value = |value: &[u8]| {
+            let name = String::from_utf8_lossy(self.text(number(value, 0)?)).into_owned();
+            Some((name, number(value, 4)?))
+        };
+        values.chunks_exact(8).filter_map(value).collect()
     }
 
     fn bits(&self, number: usize, field: &[u8], depth: usize) -> Option<u32> {
@@ -214,7 +259,8 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// `struct outer { int a; union { struct inner { int b; int c:3 }; }; }`, without names for the inner ones.
+    /// `struct outer { int a; union { struct inner { int b; int c:3 }; }; }`, without names for the inner ones, and
+    /// `enum int { a = 4, b = 9 }`.
     fn small() -> Vec<u8> {
         let texts = b"\0int\0outer\0a\0b\0c\0";
         let mut types: Vec<u32> = vec![1, kind::INT << 24, 4, 32];
@@ -231,6 +277,7 @@ mod tests {
         ]);
         types.extend([0, kind::UNION << 24 | 1, 8, 0, 2, 0]);
         types.extend([5, kind::STRUCT << 24 | 2, 12, 11, 1, 0, 0, 3, 32]);
+        types.extend([1, kind::ENUM << 24 | 2, 4, 11, 4, 13, 9]);
         let types: Vec<u8> = types.into_iter().flat_map(u32::to_ne_bytes).collect();
         let mut btf = MAGIC.to_ne_bytes().to_vec();
         btf.extend([1, 0]);
@@ -252,6 +299,17 @@ mod tests {
             (Some(0), Some(4), Some(8), None)
         );
         assert_eq!(types.offset("inner", "b"), None);
+    }
+
+    #[test]
+    fn an_enumeration_is_told_from_another_type_of_its_name() {
+        let btf = small();
+        let values = values(&btf, "int").expect("is read");
+        assert_eq!(values, [("a".to_owned(), 4), ("b".to_owned(), 9)]);
+        assert!(super::values(&btf, "outer").expect("is read").is_empty());
+        let places = offsets(&btf, [("outer", "c"), ("outer", "a")]).expect("are there");
+        assert_eq!(places, [8, 0]);
+        assert!(offsets(&btf, [("outer", "d")]).is_err());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What happens on the node beside the packets: processes that start and end, connections that fail, memory that runs out.
 //!
-//! In the order of an event: [`programs`] takes it out of the kernel's ring, which [`layout`] told where to look, [`record`]
+//! In the order of an event: [`programs`] takes it out of the kernel's ring, which [`layout`] and [`thrown`] told where to look, [`record`]
 //! reads it, [`limit`] holds back what would fill the tape; [`pressure`] is asked, not told.
 
 pub mod layout;
 
 pub mod programs;
+
+pub mod thrown;
 
 pub mod record;
 

@@ -67,6 +67,7 @@ mod with {
     use wiretape_agent_ebpf::{MAX_EXCLUSIONS, counted};
 
     use super::super::layout;
+    use super::super::thrown::{TOLD, Thrown};
     use crate::capture::pins::Pins;
     use crate::own_cgroup::CgroupId;
 
@@ -74,13 +75,17 @@ mod with {
     static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf-events"));
 
     /// Each program and the tracepoint that it is for.
-    const TRACEPOINTS: [(&str, &str); 5] = [
+    const TRACEPOINTS: [(&str, &str); 6] = [
         ("process_start", "sched_process_exec"),
         ("process_exit", "sched_process_exit"),
         ("oom_kill", "mark_victim"),
         ("cgroup_made", "cgroup_mkdir"),
         ("socket_state", "inet_sock_set_state"),
+        (THROWN_AWAY, "kfree_skb"),
     ];
+
+    /// The one that a kernel may not have what it needs for.
+    const THROWN_AWAY: &str = "packet_thrown_away";
 
     /// Maps that outlive the agent, by their names in the programs and among the pins.
     const KEPT: [&str; 3] = ["EVENTS", "CONNECTING", "TELLING"];
@@ -122,10 +127,22 @@ mod with {
             }
             // No two agents have started at the same nanosecond.
             let agent = since_boot()?;
+            let thrown = Thrown::read(&TOLD).map_err(|error| {
+                tracing::info!("what the kernel drops is not told: {error:#}");
+            });
+            let left_out = thrown.is_err().then_some(THROWN_AWAY);
+            let thrown = thrown.unwrap_or(Thrown::NOTHING);
+            let tracepoints = || {
+                TRACEPOINTS
+                    .into_iter()
+                    .filter(|(name, _)| left_out != Some(*name))
+            };
             let mut loader = EbpfLoader::new();
             loader
                 .override_global("AGENT", &agent, true)
                 .override_global("LAYOUT", &places[..], true)
+                .override_global("PACKET_LAYOUT", &thrown.layout[..], true)
+                .override_global("REASONS", &thrown.reasons[..], true)
                 .override_global("TREES", &trees[..], true);
             for name in KEPT {
                 if let Some(pins) = pins {
@@ -138,7 +155,7 @@ mod with {
             let map = |ebpf: &mut Ebpf, name| ebpf.take_map(name).with_context(|| format!("no map {name}"));
             let ring = RingBuf::try_from(map(&mut ebpf, "EVENTS")?)?;
             let counters = PerCpuArray::try_from(map(&mut ebpf, "EVENT_COUNTERS")?)?;
-            for (name, tracepoint) in TRACEPOINTS {
+            for (name, tracepoint) in tracepoints() {
                 let program = ebpf
                     .program_mut(name)
                     .with_context(|| format!("no program {name}"))?;
@@ -161,7 +178,7 @@ mod with {
                 .set(0, agent, 0)
                 .context("the programs cannot be told to begin")?;
             if let Some(pins) = pins {
-                for (name, _) in TRACEPOINTS {
+                for (name, _) in tracepoints() {
                     pins.rename(&next_pin(name), &pin(name))
                         .with_context(|| format!("the program {name} has no name to be found by"))?;
                 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use wiretape_agent_ebpf::{CGROUP_RECORD_HEAD, EVENT_RECORD_BYTES, kind};
-use wiretape_tape::{Event, EventKind, Nanos};
+use wiretape_agent_ebpf::{CGROUP_RECORD_HEAD, EVENT_RECORD_BYTES, RECEIVED, kind};
+use wiretape_tape::{DropReason, Event, EventKind, Nanos};
 
 use super::wall;
 
@@ -74,6 +74,10 @@ pub fn parse(record: &[u8], offset: Nanos) -> Option<Happened> {
                 remote: Some(remote),
                 ..failed(event, status, state)
             }
+        }
+        kind::PACKET_THROWN_AWAY => {
+            let ends = ends(record)?;
+            dropped(event, status, short(record, 34)?, number(record, 36)?, ends)
         }
         _ => return None,
     };
@@ -146,6 +150,45 @@ fn failed(event: Event, error: u32, state: u16) -> Event {
         } else {
             String::new()
         },
+        ..event
+    }
+}
+
+/// A packet that the kernel threw away: in its sentence from where to where, whichever end is the one here.
+fn dropped(
+    event: Event,
+    reason: u32,
+    state: u16,
+    count: u32,
+    (local, remote): (SocketAddr, SocketAddr),
+) -> Event {
+    let reason = u8::try_from(reason).ok().and_then(DropReason::numbered);
+    let reason = reason.unwrap_or(DropReason::OTHER);
+    let (from, to) = if state & RECEIVED == 0 {
+        (local, remote)
+    } else {
+        (remote, local)
+    };
+    let protocol = match state & !RECEIVED {
+        1 | 58 => "ICMP".to_owned(),
+        6 => "TCP".to_owned(),
+        17 => "UDP".to_owned(),
+        132 => "SCTP".to_owned(),
+        other => format!("IP protocol {other}"),
+    };
+    let ends = if to.port() == 0 {
+        format!("{} to {}", from.ip(), to.ip())
+    } else {
+        format!("{from} to {to}")
+    };
+    Event {
+        kind: EventKind::PacketDropped,
+        warning: true,
+        reason: reason.name().to_owned(),
+        message: format!("{protocol} from {ends} dropped {}", reason.meaning()),
+        count: u64::from(count),
+        local: Some(local),
+        remote: Some(remote),
         ..event
     }
 }
@@ -248,6 +291,42 @@ mod tests {
             refused.remote.expect("an end").to_string(),
         );
         assert_eq!(ends, ("10.0.0.1:50000".to_owned(), "10.0.0.2:80".to_owned()));
+    }
+
+    #[test]
+    fn packets_that_are_dropped_say_from_where_to_where() {
+        let mut dropped = record(
+            kind::PACKET_THROWN_AWAY,
+            u32::from(DropReason::of("NETFILTER_DROP").number()),
+        );
+        dropped[28..30].copy_from_slice(&AF_INET.to_ne_bytes());
+        dropped[30..32].copy_from_slice(&50_000_u16.to_be_bytes());
+        dropped[32..34].copy_from_slice(&80_u16.to_be_bytes());
+        dropped[34..36].copy_from_slice(&6_u16.to_ne_bytes());
+        dropped[36..40].copy_from_slice(&3_u32.to_ne_bytes());
+        dropped[56..60].copy_from_slice(&[10, 0, 0, 1]);
+        dropped[72..76].copy_from_slice(&[10, 0, 0, 2]);
+        let sent = event(&dropped);
+        assert_eq!(
+            (sent.kind, sent.reason.as_str(), sent.count, sent.warning),
+            (EventKind::PacketDropped, "NETFILTER_DROP", 3, true)
+        );
+        assert_eq!(
+            sent.message,
+            "TCP from 10.0.0.1:50000 to 10.0.0.2:80 dropped by a rule of netfilter (iptables, nftables)"
+        );
+        // The same ends, of which the first was to receive it; and a reason that only a later agent knows.
+        dropped[34..36].copy_from_slice(&(17 | RECEIVED).to_ne_bytes());
+        dropped[24..28].copy_from_slice(&255_u32.to_ne_bytes());
+        let received = event(&dropped);
+        assert_eq!(received.local, sent.local);
+        assert_eq!(
+            (received.reason.as_str(), received.message.as_str()),
+            (
+                "other",
+                "UDP from 10.0.0.2:80 to 10.0.0.1:50000 dropped for a reason that this version does not know"
+            )
+        );
     }
 
     #[test]

@@ -36,6 +36,7 @@ fn main() -> anyhow::Result<()> {
             direction: if n % 2 == 0 { Direction::In } else { Direction::Out },
             cgroup: 4242,
             cookie: n,
+            dropped: None,
         })?;
     }
     tape.flush()?;

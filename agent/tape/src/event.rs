@@ -86,6 +86,8 @@ pub enum EventKind {
     SocketReset,
     /// A connection, or its establishing, timed out.
     SocketTimeout,
+    /// The kernel threw a packet away; `local` sent it, or was to receive it if that is known.
+    PacketDropped,
     /// Processes waited for memory.
     MemoryPressure,
     /// An event of the Kubernetes API.
@@ -108,6 +110,7 @@ impl EventKind {
             Self::SocketRefused => "socket_refused",
             Self::SocketReset => "socket_reset",
             Self::SocketTimeout => "socket_timeout",
+            Self::PacketDropped => "packet_dropped",
             Self::MemoryPressure => "memory_pressure",
             Self::Kubernetes => "kubernetes",
             Self::Recorder => "recorder",

@@ -137,6 +137,7 @@ impl<W: Write> Export<W> {
             direction: meta.direction,
             cgroup: meta.cgroup,
             cookie: meta.cookie,
+            dropped: meta.dropped,
         };
         match self.format {
             ExportFormat::Pcapng => {

@@ -8,6 +8,8 @@
 
 mod packet;
 
+mod dropped;
+
 mod event;
 
 mod format;
@@ -23,6 +25,7 @@ mod read;
 
 mod export;
 
+pub use dropped::DropReason;
 pub use event::{EVENT_BYTES, Event, EventKind};
 pub use export::{Export, ExportCounters, ExportError, ExportFormat, remark};
 pub use format::{MAX_BLOCK, MAX_CAPTURED, PEN};

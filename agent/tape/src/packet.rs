@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::DropReason;
+
 /// Nanoseconds since 1970-01-01 UTC. Every time inside the project is one of these.
 pub type Nanos = u64;
 
@@ -58,6 +60,8 @@ pub struct Packet<'a> {
     pub cgroup: u64,
     /// The kernel's cookie of the owning socket, unique until reboot; 0 when unknown.
     pub cookie: u64,
+    /// Why the kernel threw it away before it came to a socket; `None` of one that went on, as far as is known.
+    pub dropped: Option<DropReason>,
 }
 
 /// One packet in a [`Chunk`](crate::Chunk) that a reader has filled.
@@ -79,6 +83,8 @@ pub struct PacketMeta {
     pub cgroup: u64,
     /// See [`Packet::cookie`].
     pub cookie: u64,
+    /// See [`Packet::dropped`].
+    pub dropped: Option<DropReason>,
     /// Offset in the file (of the inflated stream, when the file is compressed) of the block that holds it.
     pub at: u64,
 }

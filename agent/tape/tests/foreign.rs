@@ -501,6 +501,7 @@ fn export_of_mixed_links() {
             direction: Direction::In,
             cgroup: 7,
             cookie: 8,
+            dropped: None,
             at: 0,
         };
         raw.packet("n", &interface, &meta, data).unwrap();

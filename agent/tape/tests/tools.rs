@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use wiretape_tape::{Direction, Export, ExportFormat, Tape, open};
+use wiretape_tape::{Direction, DropReason, Export, ExportFormat, Packet, Tape, open};
 
 #[test]
 fn segment_opens_in_tshark() {
@@ -89,6 +89,64 @@ fn segment_opens_in_tshark() {
     has("wiretape-agent 0.1.0 (test)");
     has("Name = eth0");
     has("Name = veth7");
+}
+
+#[test]
+fn a_packet_that_was_dropped_says_why_to_us_and_to_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    let reasons: Vec<Option<DropReason>> = [None].into_iter().chain(DropReason::all().map(Some)).collect();
+    for (n, dropped) in (0..).zip(&reasons) {
+        let data = datagram(n);
+        tape.append(&Packet {
+            dropped: *dropped,
+            ..packet(n, &data)
+        })
+        .unwrap();
+    }
+    tape.seal().unwrap();
+    let file = segment_files(dir.path()).remove(0);
+    let (copy, export) = (dir.path().join("copy"), dir.path().join("export"));
+    let mut reader = open(&file).unwrap();
+    let packets = read_all(&mut reader);
+    let mut written = Export::new(
+        std::fs::File::create(&export).unwrap(),
+        ExportFormat::Pcapng,
+        "hub",
+    );
+    for (meta, data) in &packets {
+        written
+            .commented_packet("node-1", reader.interfaces(), meta, data, "of a call")
+            .unwrap();
+    }
+    written.finish().unwrap();
+    let name = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let rewritten = tool("editcap", &["-F", "pcapng", &name(&file), &name(&copy)]);
+    for path in [&file, &export]
+        .into_iter()
+        .chain(rewritten.is_some().then_some(&copy))
+    {
+        let read: Vec<_> = read_file(path).iter().map(|(meta, _)| meta.dropped).collect();
+        assert_eq!(read, reasons, "{}", path.display());
+    }
+    // All else of them is there, too.
+    packet_numbers(&file);
+    let shown = [
+        "-r",
+        &name(&file),
+        "-Y",
+        "ip && frame.comment",
+        "-T",
+        "fields",
+        "-e",
+        "frame.comment",
+    ];
+    if let Some(lines) = tool("tshark", &shown) {
+        let said: Vec<String> = DropReason::all()
+            .map(|reason| format!("dropped {}", reason.meaning()))
+            .collect();
+        assert_eq!(lines, said);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use wiretape_tape::{Chunk, Direction, LinkType};
+use wiretape_tape::{Chunk, Direction, DropReason, LinkType};
 
 /// A packet from its IP header on.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ pub struct Recorded {
     pub direction: Direction,
     pub cgroup: u64,
     pub cookie: u64,
+    pub dropped: Option<DropReason>,
     pub orig_len: u32,
     pub data: Vec<u8>,
 }
@@ -70,6 +71,7 @@ pub fn read(path: &Path) -> Vec<Recorded> {
                 direction,
                 cgroup,
                 cookie,
+                dropped: meta.dropped,
                 orig_len,
                 data: data[header..].to_vec(),
             });

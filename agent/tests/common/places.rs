@@ -274,3 +274,45 @@ pub fn ip(args: &[&str]) {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// Rules of netfilter in a network namespace, gone with it.
+pub struct Firewall<'a> {
+    namespace: &'a str,
+}
+
+impl<'a> Firewall<'a> {
+    /// Drops and counts what `rule` of nft's language means at a hook. `None`, and says so, where there is no nft or no kernel for
+    /// it.
+    pub fn new(namespace: &'a str, hook: &str, rule: &str) -> Option<Self> {
+        let firewall = Self { namespace };
+        let rules = format!(
+            "add table inet t; add chain inet t c {{ type filter hook {hook} priority 0; }}; add rule inet t c {rule} counter drop"
+        );
+        if firewall.nft(&rules).is_none() {
+            eprintln!("SKIPPED: this test needs nft, and a kernel with nf_tables");
+            return None;
+        }
+        Some(firewall)
+    }
+
+    /// Packets that were dropped.
+    pub fn dropped(&self) -> usize {
+        let listed = self.nft("list ruleset").expect("nft runs");
+        let of_rule = |(_, rest): (&str, &str)| rest.split(' ').next()?.parse().ok();
+        listed
+            .split_once("counter packets ")
+            .and_then(of_rule)
+            .expect("a counter")
+    }
+
+    fn nft(&self, command: &str) -> Option<String> {
+        let mut ip = Command::new("ip");
+        let ran = ip
+            .args(["netns", "exec", self.namespace, "nft", command])
+            .output()
+            .ok()?;
+        ran.status
+            .success()
+            .then(|| String::from_utf8_lossy(&ran.stdout).into_owned())
+    }
+}

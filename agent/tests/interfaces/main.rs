@@ -5,15 +5,16 @@ mod common;
 
 mod others;
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use common::agent::Agent;
+use common::agent::{Agent, patience};
 use common::packets::{RST, Recorded, SYN};
-use common::places::{BpfFs, Cgroup, LEFT, Link, cgroup_id};
+use common::places::{BpfFs, Cgroup, Firewall, LEFT, Link, cgroup_id};
 use common::scene::Scene;
 use common::workload::{self, Workload};
 use others::Others;
-use wiretape_tape::Direction;
+use wiretape_tape::{Direction, DropReason};
 
 /// Nobody listens here.
 const CLOSED: u16 = 81;
@@ -152,54 +153,74 @@ fn what_others_do_to_programs_on_interfaces_is_told_and_mended_where_it_can_be()
     bpf.cleanup();
 }
 
-/// The one kind of packet that passes an interface and is on no tape: the interface leaves to the socket what is for one, and
-/// netfilter lets it not come there. One that no socket is for is recorded before netfilter has it.
+/// The interface leaves to the socket what is for one, and netfilter lets it not come there: the kernel tells of it, whether there
+/// is an agent or not. One that no socket is for is recorded before netfilter has it.
 #[test]
-fn what_netfilter_drops_is_recorded_unless_a_socket_waits_for_it() {
+fn what_netfilter_drops_is_recorded_once_and_as_dropped_where_a_socket_waits_for_it() {
     let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
     };
     let link = Link::new();
-    let firewall = dir.path().join("firewall");
-    let rules = "table inet t {\n chain c {\n type filter hook input priority 0\n tcp dport { 79, 81 } counter drop\n }\n}\n";
-    std::fs::write(&firewall, rules).expect("written");
-    let nft = |words: &[&str]| {
-        let mut nft = std::process::Command::new("ip");
-        nft.args(["netns", "exec", &link.left, "nft"])
-            .args(words)
-            .output()
+    let Some(firewall) = Firewall::new(&link.left, "input", "tcp dport { 79, 81 }") else {
+        return;
     };
-    if !nft(&["-f", &firewall.to_string_lossy()]).is_ok_and(|done| done.status.success()) {
-        return eprintln!("SKIPPED: this test needs nft, and a kernel with nf_tables");
-    }
+    let bpf = BpfFs::new(dir.path());
     let pod = cgroup.child("pod");
     let mut server = Workload::start("serve 79", &pod, Some(&link.left));
     server.said("serving");
-    let path = cgroup.path.to_string_lossy();
-    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--cgroup", &path]);
+    let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
+    let pin = pin.to_string_lossy();
+    let (tape, flags) = (
+        dir.path().join("tape"),
+        ["--backend", "ebpf", "--cgroup", &path, "--pin", &pin],
+    );
+    let agent = Agent::start(&tape, &flags);
     let outside = Cgroup::new();
     // Nobody answers, so each tries for as long as it lives.
     let tries: Vec<_> = [79, CLOSED]
         .map(|port| Workload::start(&format!("knock {LEFT}:{port}"), &outside.path, Some(&link.right)))
         .into();
-    agent.wait_for("a packet to be dropped of each", |_| {
-        let listed = nft(&["list", "ruleset"]).expect("nft runs").stdout;
-        let text = String::from_utf8_lossy(&listed).into_owned();
-        let dropped = text
-            .split_once("counter packets ")
-            .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-        dropped.is_some_and(|packets: u64| packets >= 2)
-    });
+    agent.wait_for("packets to be dropped of each", |_| firewall.dropped() >= 2);
+    agent.kill();
+    let begun = Instant::now();
+    while firewall.dropped() < 4 {
+        assert!(begun.elapsed() < patience(), "no more tries");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let agent = Agent::start(&tape, &flags);
+    agent.wait_for("more of them", |_| firewall.dropped() >= 6);
     drop(tries);
     agent.settle();
     let recorded = agent.recorded("all");
     let to = |port: u16| {
-        let segments = recorded.iter().filter_map(Recorded::segment);
-        segments.filter(|segment| segment.target == port).count()
+        let segments = recorded
+            .iter()
+            .filter_map(|packet| Some((packet.segment()?, packet)));
+        let found = segments.filter(|(segment, _)| segment.target == port);
+        found
+            .map(|(_, packet)| (packet.direction, packet.cgroup, packet.dropped))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(to(79), 0);
-    assert!(to(CLOSED) > 0);
+    let (of_server, of_nobody) = (to(79), to(CLOSED));
+    assert_eq!(of_server.len() + of_nobody.len(), firewall.dropped());
+    let pod = cgroup_id(&pod);
+    let by_netfilter = Some(DropReason::of("NETFILTER_DROP"));
+    assert!(of_server.len() > 1 && of_nobody.len() > 1);
+    assert!(
+        of_server
+            .iter()
+            .all(|packet| *packet == (Direction::In, pod, by_netfilter)),
+        "{of_server:?}"
+    );
+    assert!(
+        of_nobody
+            .iter()
+            .all(|packet| *packet == (Direction::In, pod, None)),
+        "{of_nobody:?}"
+    );
     server.finish();
+    assert!(agent.stop().success());
+    bpf.cleanup();
 }
 
 #[test]

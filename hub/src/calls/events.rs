@@ -27,7 +27,7 @@ pub const COLUMNS: &[Column] = &[
     column(
         "kind",
         Kind::Word,
-        "`process_start`, `process_exit`, `oom_kill`, `socket_refused`, `socket_reset`, `socket_timeout`, `memory_pressure`, `kubernetes`, `recorder` or `other`",
+        "`process_start`, `process_exit`, `oom_kill`, `socket_refused`, `socket_reset`, `socket_timeout`, `packet_dropped`, `memory_pressure`, `kubernetes`, `recorder` or `other`",
     ),
     column("warning", Kind::Small, "1 if it is something to look at, else 0"),
     column(
@@ -39,7 +39,7 @@ pub const COLUMNS: &[Column] = &[
     column(
         "count",
         Kind::Int,
-        "how often it had happened by then, where its source counts; else 0",
+        "how often it had happened by then, where its source counts, of `packet_dropped` since it was told last; else 0",
     ),
     column("node", Kind::Word, "the node that it happened on"),
     column("pod", Kind::Word, "the pod that it happened to, or in"),

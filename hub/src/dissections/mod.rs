@@ -248,6 +248,7 @@ struct Routes {
     first: Option<Nanos>,
     last: Option<Nanos>,
     unknown_link: u64,
+    dropped: u64,
     route: BTreeMap<&'static str, u64>,
     cut_short: CutShort,
 }
@@ -293,13 +294,18 @@ fn route(
 ) -> Result<(), WorkerGone> {
     for meta in run.chunk.packets.get(run.packets.clone()).unwrap_or_default() {
         routes.packets += 1;
-        if usize::try_from(meta.orig_len).is_ok_and(|length| length > meta.data.len()) {
-            routes.cut_short.add(job, run.tape, meta.ts);
-        }
         // Packets without a time (Simple Packet Blocks) say nothing about when.
         if meta.ts > 0 {
             routes.first = Some(routes.first.map_or(meta.ts, |first| first.min(meta.ts)));
             routes.last = Some(routes.last.map_or(meta.ts, |last| last.max(meta.ts)));
+        }
+        // It is what this end never had, however often it was sent to it: its sender's tape has it as sent.
+        if meta.dropped.is_some() {
+            routes.dropped += 1;
+            continue;
+        }
+        if usize::try_from(meta.orig_len).is_ok_and(|length| length > meta.data.len()) {
+            routes.cut_short.add(job, run.tape, meta.ts);
         }
         let Some(link) = link(meta.link) else {
             routes.unknown_link += 1;
@@ -404,6 +410,7 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
     let losses = missing::losses(job, &routes);
     let mut counters = routes.read.counters;
     counters.insert("route.unknown_link".to_owned(), routes.unknown_link);
+    counters.insert("route.dropped".to_owned(), routes.dropped);
     counters.extend(
         routes
             .route

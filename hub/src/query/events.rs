@@ -22,7 +22,12 @@ pub const MAX_EVENTS: i64 = 1000;
 const BESIDE: usize = 40;
 
 /// What happens to a connection, and so to many when it happens.
-const SOCKETS: &[&str] = &["socket_refused", "socket_reset", "socket_timeout"];
+const SOCKETS: &[&str] = &[
+    "socket_refused",
+    "socket_reset",
+    "socket_timeout",
+    "packet_dropped",
+];
 
 /// What Kubernetes does without calling it a warning, and what changes for callers all the same.
 const CHANGES: &[&str] = &[
@@ -41,6 +46,7 @@ pub const KINDS: &[&str] = &[
     "socket_refused",
     "socket_reset",
     "socket_timeout",
+    "packet_dropped",
     "memory_pressure",
     "kubernetes",
     "recorder",

@@ -66,6 +66,10 @@ fn what_else(summary: &Summary) -> String {
     let told = [
         ("route.other_transport", "are neither TCP nor UDP nor ICMP"),
         ("route.not_ip", "are not IP"),
+        (
+            "route.dropped",
+            "were dropped by the kernel before a socket had them",
+        ),
         ("route.unknown_link", "are of an unknown link type"),
         (
             "dissect.calls_outside_window",

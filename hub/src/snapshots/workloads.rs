@@ -137,6 +137,7 @@ pub(super) fn keep(
                         direction: packet.direction,
                         cgroup: packet.cgroup,
                         cookie: packet.cookie,
+                        dropped: packet.dropped,
                     })
                     .map_err(failed)?;
                 } else {
@@ -255,6 +256,7 @@ mod tests {
                 direction: Direction::Out,
                 cgroup: 0,
                 cookie: 0,
+                dropped: None,
             })
             .unwrap();
         }

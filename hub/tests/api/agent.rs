@@ -105,6 +105,7 @@ impl Node {
                 direction,
                 cgroup: packet.cgroup,
                 cookie: 0,
+                dropped: None,
             })
             .expect("the tape takes it");
         }

@@ -8,7 +8,7 @@ use wiretape_dissect::testing::{Recorded, Talk};
 use wiretape_hub::calls::NodeName;
 use wiretape_hub::dissections::{self, Job, Progress, Source, Summary};
 use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, Format};
-use wiretape_tape::{LinkType, Name, Packet, Tape, TapeOptions};
+use wiretape_tape::{DropReason, LinkType, Name, Packet, Tape, TapeOptions};
 
 /// When the tests' traffic begins: 2023-11-14 22:13:20 UTC.
 pub const START: u64 = 1_700_000_000_000_000_000;
@@ -21,6 +21,22 @@ pub fn tape(dir: &Path, node: &str, packets: &[Recorded]) -> Source {
 
 /// The same, with names that the agent knew.
 pub fn named_tape(dir: &Path, node: &str, packets: &[Recorded], names: &[Name]) -> Source {
+    let packets = packets.iter().map(|packet| (packet, None));
+    write_tape(dir, node, packets, names)
+}
+
+/// A tape of which some packets were dropped by the kernel.
+pub fn tape_with_drops(dir: &Path, node: &str, packets: &[(Recorded, Option<DropReason>)]) -> Source {
+    let packets = packets.iter().map(|(packet, dropped)| (packet, *dropped));
+    write_tape(dir, node, packets, &[])
+}
+
+fn write_tape<'a>(
+    dir: &Path,
+    node: &str,
+    packets: impl Iterator<Item = (&'a Recorded, Option<DropReason>)>,
+    names: &[Name],
+) -> Source {
     let folder = dir.join("segments").join(node);
     let mut options = TapeOptions::new(&folder, node, "wiretape-agent 0.1.0 (test)");
     // Several segments of even a small tape.
@@ -29,7 +45,7 @@ pub fn named_tape(dir: &Path, node: &str, packets: &[Recorded], names: &[Name]) 
     for name in names {
         tape.name(name).unwrap();
     }
-    for packet in packets {
+    for (packet, dropped) in packets {
         let direction = match packet.direction {
             Direction::Unknown => wiretape_tape::Direction::Unknown,
             Direction::In => wiretape_tape::Direction::In,
@@ -44,6 +60,7 @@ pub fn named_tape(dir: &Path, node: &str, packets: &[Recorded], names: &[Name]) 
             direction,
             cgroup: packet.cgroup,
             cookie: 0,
+            dropped,
         };
         tape.append(&packet).unwrap();
     }

@@ -3,8 +3,9 @@
 use serde_json::json;
 use wiretape_dissect::testing::{Chat, Talk, Who};
 use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, FlowsQuery, Format};
+use wiretape_tape::DropReason;
 
-use crate::captures::{SECOND, START, ask, dissect, dissect_packets, mixed, talk, tape};
+use crate::captures::{SECOND, START, ask, dissect, dissect_packets, mixed, talk, tape, tape_with_drops};
 
 /// Two connections with calls, one that is refused, and some datagrams that nobody knows.
 fn shop() -> (tempfile::TempDir, Database) {
@@ -34,6 +35,29 @@ async fn raw(db: &Database, kfl: &str) -> CallsPage {
 
 async fn total(db: &Database, kfl: &str) -> u64 {
     ask(db, kfl).await.total
+}
+
+/// At the server's end: a firewall lets the request through only when it comes for the second time.
+#[tokio::test]
+async fn a_request_that_the_kernel_dropped_has_not_come_to_its_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let packets = talk("10.0.0.1:40000", "10.0.0.2:80", START, 1).packets;
+    let asked = 3;
+    let mut dropped = packets[asked].clone();
+    dropped.ts -= 500_000;
+    // Of what the kernel drops, the agent has no more than what is in one piece.
+    dropped.data.truncate(40);
+    let mut packets: Vec<_> = packets.into_iter().map(|packet| (packet, None)).collect();
+    let came = packets[asked].0.ts;
+    packets.insert(asked, (dropped, Some(DropReason::of("NETFILTER_DROP"))));
+    let source = tape_with_drops(dir.path(), "n", &packets);
+    let (summary, db) = dissect(dir.path(), vec![source], Vec::new());
+    assert_eq!(summary.packets, packets.len() as u64);
+    assert_eq!(summary.counters["route.dropped"], 1);
+    assert!(summary.losses.is_empty(), "{:?}", summary.losses);
+    let calls = raw(&db, "http").await.calls;
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0]["ts"], came / 1_000_000, "{}", calls[0]);
 }
 
 #[tokio::test]

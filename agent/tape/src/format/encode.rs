@@ -44,6 +44,21 @@ pub(crate) fn interface(out: &mut Vec<u8>, link: LinkType, name: &str, descripti
 
 /// One packet; at most [`MAX_CAPTURED`] bytes of it.
 pub(crate) fn packet(out: &mut Vec<u8>, interface: u32, p: &Packet<'_>) {
+    let start = out.len();
+    delivered(out, interface, p);
+    if let Some(reason) = p.dropped {
+        with_options(out, start, p, |out| {
+            text(out, option::COMMENT, &format!("dropped {}", reason.meaning()));
+            let mut value = PEN.to_le_bytes().to_vec();
+            value.extend_from_slice(&tag::DROPPED);
+            value.extend_from_slice(reason.name().as_bytes());
+            field(out, option::CUSTOM, &value);
+        });
+    }
+}
+
+/// What there is to say of any packet.
+fn delivered(out: &mut Vec<u8>, interface: u32, p: &Packet<'_>) {
     let data = p.data.get(..MAX_CAPTURED).unwrap_or(p.data);
     let pad = padding(data.len());
     let attributed = p.cgroup != 0 || p.cookie != 0;
@@ -92,16 +107,21 @@ pub(crate) fn packet(out: &mut Vec<u8>, interface: u32, p: &Packet<'_>) {
 pub(crate) fn commented_packet(out: &mut Vec<u8>, interface: u32, p: &Packet<'_>, comment: &str) {
     let start = out.len();
     packet(out, interface, p);
+    with_options(out, start, p, |out| text(out, option::COMMENT, comment));
+}
+
+/// Puts more options before those of the packet's block that begins at `start` and ends the buffer.
+fn with_options(out: &mut Vec<u8>, start: usize, p: &Packet<'_>, more: impl FnOnce(&mut Vec<u8>)) {
     let captured = p.data.len().min(MAX_CAPTURED);
     let options = start + 28 + captured + padding(captured);
     // The other options with their end, if there are any, and the block's length.
     let rest = out.split_off(options);
-    text(out, option::COMMENT, comment);
+    more(out);
     match rest.split_last_chunk::<4>() {
         Some((others, _)) if !others.is_empty() => out.extend_from_slice(others),
         _ => end(out),
     }
-    // Fits: a comment is cut to what an option holds.
+    // Fits: a text is cut to what an option holds.
     let total = (out.len() - start + 4) as u32;
     out.extend_from_slice(&total.to_le_bytes());
     if let Some(length) = out.get_mut(start + 4..start + 8) {

@@ -69,6 +69,8 @@ pub(crate) const BYTE_ORDER: u32 = 0x1A2B_3C4D;
 pub(crate) mod tag {
     /// Custom option of an Enhanced Packet: cgroup u64, cookie u64, both little-endian.
     pub const PACKET: [u8; 4] = *b"WTp\x01";
+    /// Custom option of an Enhanced Packet: the name of the reason for which the kernel dropped it.
+    pub const DROPPED: [u8; 4] = *b"WTd\x01";
     /// Custom block: a JSON array of names.
     pub const NAMES: [u8; 4] = *b"WTn\x01";
     /// Custom block: a time u64, little-endian, then a JSON object, an event.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::layout::{Clock, InterfaceInfo, Order, View};
 use crate::format::{APPLICATION, PEN, option, padding, tag};
-use crate::{Direction, Event, LinkType, PacketMeta};
+use crate::{Direction, DropReason, Event, LinkType, PacketMeta};
 
 /// Type and length in front, length again behind.
 pub(super) const HEAD: usize = 8;
@@ -95,6 +95,7 @@ pub(super) fn simple(block: &[u8], section: View<'_>, place: Place) -> Decoded {
         direction: Direction::Unknown,
         cgroup: 0,
         cookie: 0,
+        dropped: None,
         at: place.at,
     };
     Ok((meta, captured < snapped as usize))
@@ -118,6 +119,7 @@ pub(super) fn record(record: &[u8], section: View<'_>, place: Place) -> Decoded 
         direction: Direction::Unknown,
         cgroup: 0,
         cookie: 0,
+        dropped: None,
         at: place.at,
     };
     Ok((meta, false))
@@ -149,6 +151,7 @@ fn with_options(fields: Fields, rest: &[u8], section: View<'_>, place: Place) ->
         direction: Direction::Unknown,
         cgroup: 0,
         cookie: 0,
+        dropped: None,
         at: place.at,
     };
     let list = rest.get(captured + padding(captured)..).unwrap_or(&[]);
@@ -158,6 +161,8 @@ fn with_options(fields: Fields, rest: &[u8], section: View<'_>, place: Place) ->
             option::CUSTOM => {
                 if let Some((cgroup, cookie)) = owner(value, section.order) {
                     (meta.cgroup, meta.cookie) = (cgroup, cookie);
+                } else if let Some(reason) = drop_reason(value, section.order) {
+                    meta.dropped = Some(reason);
                 }
             }
             _ => {}
@@ -184,6 +189,14 @@ fn owner(value: &[u8], order: Order) -> Option<(u64, u64)> {
         return None;
     };
     (order.u32(*pen) == PEN).then_some((u64::from_le_bytes(cgroup), u64::from_le_bytes(cookie)))
+}
+
+/// Our other custom option: why the kernel dropped it.
+fn drop_reason(value: &[u8], order: Order) -> Option<DropReason> {
+    let (pen, value) = value.split_first_chunk::<4>()?;
+    let name = value.strip_prefix(&tag::DROPPED)?;
+    let name = std::str::from_utf8(name).unwrap_or_default();
+    (order.u32(*pen) == PEN).then(|| DropReason::of(name))
 }
 
 /// A Section Header Block: the node that recorded it, if we did.

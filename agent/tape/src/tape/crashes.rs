@@ -150,6 +150,7 @@ fn packet(n: u64, data: &[u8]) -> Packet<'_> {
         direction: Direction::In,
         cgroup: 1,
         cookie: n,
+        dropped: None,
     }
 }
 

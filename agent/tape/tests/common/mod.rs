@@ -35,6 +35,7 @@ pub fn packet(n: u64, data: &[u8]) -> Packet<'_> {
         direction: [Direction::Unknown, Direction::In, Direction::Out][n as usize % 3],
         cgroup: if owned { 4000 + n % 7 } else { 0 },
         cookie: if owned { n } else { 0 },
+        dropped: None,
     }
 }
 

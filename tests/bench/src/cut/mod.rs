@@ -157,6 +157,7 @@ fn record(tape: &mut Tape, start: Nanos, packets: u64) -> Result<Nanos> {
             direction: Direction::Out,
             cgroup: 4711,
             cookie: 1,
+            dropped: None,
         })?;
     }
     Ok(now)

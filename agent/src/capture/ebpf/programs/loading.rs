@@ -14,6 +14,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use wiretape_agent_ebpf::choice::{Choice, asks};
 use wiretape_agent_ebpf::{Exclusion, Handover, MAX_EXCLUSIONS};
 
+use super::drops::Told;
 use super::shared::{Excluded, Handed};
 use super::tap::InterfaceTap;
 use crate::capture::interfaces::Follower;
@@ -33,7 +34,7 @@ static FILTERED: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiret
 const WAKE_PART: u32 = 6;
 
 /// Maps that outlive the agent, by their names in the programs and among the pins.
-const KEPT: [&str; 5] = [RING, "COUNTERS", "HANDOVER", "OWNERS", "COVERED"];
+const KEPT: [&str; 6] = [RING, "COUNTERS", "HANDOVER", "OWNERS", "COVERED", "DROPS_OF"];
 
 pub(super) const RING: &str = "PACKETS";
 
@@ -131,9 +132,14 @@ pub(super) const MARKS: u32 = 16;
 
 /// Loads the programs for interfaces, in the form that this kernel takes: it tells a namespace's cookie (Linux 6.15), or
 /// describes its types, by which the namespace's number is found.
-pub(super) fn tap_interfaces(scope: &Scope, mark: u32, pins: Option<&Arc<Pins>>) -> Option<InterfaceTap> {
+pub(super) fn tap_interfaces(
+    scope: &Scope,
+    mark: u32,
+    told: &Told,
+    pins: Option<&Arc<Pins>>,
+) -> Option<InterfaceTap> {
     let tap = |at, by_inode| {
-        load(scope, mark, at, pins)
+        load(scope, mark, at, told, pins)
             .and_then(|ebpf| InterfaceTap::new(ebpf, pins.cloned(), by_inode, scope.top))
     };
     let refusal = match tap([0; 2], false) {
@@ -174,6 +180,7 @@ pub(super) fn load(
     scope: &Scope,
     mark: u32,
     namespace_at: [u32; 2],
+    told: &Told,
     pins: Option<&Arc<Pins>>,
 ) -> Result<Ebpf, CaptureError> {
     let mut exclusions = [Excluded(Exclusion::default()); MAX_EXCLUSIONS];
@@ -189,9 +196,12 @@ pub(super) fn load(
     let mut loader = EbpfLoader::new();
     loader
         .override_global("BULK_BURST", &bulk_burst, true)
+        .override_global("DROPS_AGENT", &told.agent, true)
         .override_global("EXCLUDED", &exclusions[..], true)
         .override_global("MARK", &mark, true)
         .override_global("NAMESPACE_AT", &namespace_at[..], true)
+        .override_global("PACKET_LAYOUT", &told.packets.layout[..], true)
+        .override_global("REASONS", &told.packets.reasons[..], true)
         .override_global("WAKE_SHIFT", &wake_shift, true)
         .map_max_entries(RING, scope.ring_bytes);
     for name in KEPT {

@@ -2,6 +2,8 @@
 
 mod loading;
 
+mod drops;
+
 mod meter;
 
 mod records;
@@ -22,7 +24,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use wiretape_agent_ebpf::choice::{Choice, Choices, Rule, asks};
 use wiretape_agent_ebpf::{Handover, KernelCounters, MAX_EXCLUSIONS, kind};
-use wiretape_tape::{Direction, LinkType, Nanos, Packet, Place};
+use wiretape_tape::{Direction, DropReason, LinkType, Nanos, Packet, Place};
 
 use super::super::clock::WallClock;
 use super::super::interfaces::{Follower, Notices};
@@ -34,6 +36,7 @@ use super::super::{
     Source, Waker,
 };
 use crate::config::Interfaces;
+use drops::Drops;
 use loading::{
     Hook, Loaded, MARKS, OLD_RING, Programs, RING, attach, filters_in_kernel, inherited, load, open_ring,
     put_old_ring_aside, ring_map, take_map, take_pins, tap_interfaces,
@@ -57,6 +60,8 @@ pub struct EbpfCapture {
     /// `None` once stopped.
     programs: Option<Programs>,
     hooks: Vec<Hook>,
+    /// `None` where the kernel does not tell what it drops, and once stopped.
+    drops: Option<Drops>,
     /// The last is the one that is written to; those before it are read to their end, and let go.
     rings: VecDeque<Ring>,
     counters: PerCpuArray<MapData, Counters>,
@@ -119,15 +124,17 @@ impl EbpfCapture {
             Ok(mark) if mark != 0 => mark,
             _ => 1 << (std::process::id() % MARKS),
         };
+        let told = drops::told(&scope);
         let tapped = if scope.interfaces == Interfaces::None {
             None
         } else {
-            tap_interfaces(&scope, mark, pins)
+            tap_interfaces(&scope, mark, &told, pins)
         };
         let mut loaded = match tapped {
             Some(tap) => Loaded::WithInterfaces(Box::new(tap)),
-            None => Loaded::SocketsOnly(load(&scope, 0, [0; 2], pins)?),
+            None => Loaded::SocketsOnly(load(&scope, 0, [0; 2], &told, pins)?),
         };
+        let on_interfaces = matches!(loaded, Loaded::WithInterfaces(_));
         let ebpf = loaded.ebpf();
         let logger = EbpfLogger::init_with_logger(ebpf, ToTracing)
             .map_err(|_| CaptureError::Missing("the map AYA_LOGS"))?;
@@ -165,6 +172,11 @@ impl EbpfCapture {
         ] {
             hooks.push(attach(ebpf, name, &cgroup, hook, pins)?);
         }
+        let drops = if on_interfaces {
+            drops::attach(ebpf, &told, pins.map(Arc::as_ref))
+        } else {
+            None
+        };
         drop(ring_map);
         let meter = Meter::of(ebpf);
         let programs = match loaded {
@@ -183,6 +195,7 @@ impl EbpfCapture {
         let capture = Self {
             programs: Some(programs),
             hooks,
+            drops,
             rings,
             counters,
             handover,
@@ -283,19 +296,20 @@ impl Source for EbpfCapture {
                 ts: self.clock.wall(record.time),
                 data,
                 orig_len: record.orig_len,
-                link: if matches!(record.kind, kind::PACKET_IN | kind::PACKET_OUT) {
-                    LinkType::RAW
-                } else {
+                link: if kind::is_frame(record.kind) {
                     LinkType::ETHERNET
+                } else {
+                    LinkType::RAW
                 },
                 ifindex: record.ifindex,
-                direction: if matches!(record.kind, kind::PACKET_IN | kind::FRAME_IN) {
+                direction: if kind::is_inward(record.kind) {
                     Direction::In
                 } else {
                     Direction::Out
                 },
                 cgroup: record.cgroup,
                 cookie: record.cookie,
+                dropped: DropReason::numbered(kind::drop_reason(record.kind)),
             });
         }
         self.behind = handed == MAX_BATCH || ring.held() >= most || self.rings.len() > 1;
@@ -352,6 +366,7 @@ impl Source for EbpfCapture {
 
     fn stop(&mut self) {
         self.hooks.clear();
+        self.drops = None;
         self.programs = None;
     }
 

@@ -18,12 +18,8 @@ pub(super) fn parse(item: &[u8]) -> Option<(PacketRecord, &[u8])> {
         orig_len: u32_at(32)?,
         ifindex: u32_at(36)?,
     };
-    let known = matches!(
-        record.kind,
-        kind::PACKET_IN | kind::PACKET_OUT | kind::FRAME_IN | kind::FRAME_OUT
-    );
     let data = data.get(..record.captured as usize)?;
-    known.then_some((record, data))
+    kind::is_packet(record.kind).then_some((record, data))
 }
 
 /// Whether the filter, if there is one, lets a packet through.
@@ -31,7 +27,7 @@ pub(super) fn passes(choice: &Choice, record: &PacketRecord, data: &[u8]) -> boo
     if choice.asks & asks::FILTER == 0 {
         return true;
     }
-    let framed = matches!(record.kind, kind::FRAME_IN | kind::FRAME_OUT);
+    let framed = kind::is_frame(record.kind);
     let network = if framed { ETHERNET_BYTES } else { 0 };
     let length = record.orig_len.saturating_sub(network);
     filter::passes(&choice.filter, &Frame::new(data, network, framed, length))

@@ -16,7 +16,7 @@ const CLOCKS: &str =
     "By whose clock a timeline's times are, and how far other nodes' are ahead of it, as far as calls tell";
 
 const EVENT_KINDS: &str = "Kinds: process_start, process_exit, oom_kill, socket_refused, socket_reset, socket_timeout, \
-     memory_pressure, kubernetes, recorder; all when not given";
+     packet_dropped, memory_pressure, kubernetes, recorder; all when not given";
 
 pub(super) static TOOLS: &[Tool] = &[
     Tool {
