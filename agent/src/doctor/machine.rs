@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Finding;
+use crate::events::thrown::{TOLD, Thrown};
 use crate::own_cgroup::Hierarchy;
 
 /// The ring buffer's first kernel; before 5.8 there is libpcap only.
@@ -21,7 +22,7 @@ const CAPABILITIES: [(u32, &str, &str); 4] = [
 const CAP_SYS_ADMIN: u32 = 21;
 
 pub(super) fn examine() -> Vec<Finding> {
-    vec![kernel(), btf(), capabilities(), cgroups(), bpffs()]
+    vec![kernel(), btf(), drops(), capabilities(), cgroups(), bpffs()]
 }
 
 fn kernel() -> Finding {
@@ -50,6 +51,23 @@ fn btf() -> Finding {
             "btf",
             format!("{BTF}: {error}"),
             "programs that read kernel structures cannot be used; those that see packets need none",
+        ),
+    }
+}
+
+fn drops() -> Finding {
+    match Thrown::read(&TOLD) {
+        Ok(thrown) => {
+            let reasons = thrown.reasons.iter().filter(|reason| **reason != 0).count();
+            Finding::works(
+                "drops",
+                format!("the kernel says why it drops packets: {reasons} reasons are told"),
+            )
+        }
+        Err(error) => Finding::lacks(
+            "drops",
+            format!("{error:#}"),
+            "what a firewall or a full queue throws away is seen as sent, and nobody says why it is not answered",
         ),
     }
 }

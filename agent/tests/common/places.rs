@@ -282,8 +282,16 @@ pub struct Firewall<'a> {
 
 impl<'a> Firewall<'a> {
     /// Drops and counts what `rule` of nft's language means at a hook. `None`, and says so, where there is no nft or no kernel for
-    /// it.
+    /// it, or one that does not tell of it (before Linux 5.18).
     pub fn new(namespace: &'a str, hook: &str, rule: &str) -> Option<Self> {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("is there");
+        let mut numbers = release
+            .split(['.', '-'])
+            .map_while(|number| number.parse::<u32>().ok());
+        if (numbers.next(), numbers.next()) < (Some(5), Some(18)) {
+            eprintln!("SKIPPED: Linux {release} does not say what its firewall drops");
+            return None;
+        }
         let firewall = Self { namespace };
         let rules = format!(
             "add table inet t; add chain inet t c {{ type filter hook {hook} priority 0; }}; add rule inet t c {rule} counter drop"

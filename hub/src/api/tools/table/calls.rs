@@ -264,7 +264,7 @@ pub(super) static TOOLS: &[Tool] = &[
         name: "list_events",
         title: "Events",
         description: "What happened beside the calls, oldest first: processes that ended, OOM kills, connections refused or \
-            reset, memory pressure, events of Kubernetes (restarts, failed probes, scaling). Often the cause of what a \
+            reset, packets that a firewall or a full queue dropped, memory pressure, events of Kubernetes (restarts, failed probes, scaling). Often the cause of what a \
             timeline shows.",
         params: &[
             param("kind", Kind::List, EVENT_KINDS),
