@@ -58,6 +58,9 @@ fn note(skb: Address, why: u8) -> Option<()> {
     let packet = Dropped::at(skb)?;
     let received_by: u32 = field(skb, place::RECEIVED_BY)?;
     let ends = ends(&packet)?;
+    if is_for_many(&ends) {
+        return None;
+    }
     let drop = Drop {
         source: ends.source,
         target: ends.target,
@@ -142,6 +145,20 @@ const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const TCP_TIME_WAIT: u8 = 6;
 const TCP_NEW_SYN_RECV: u8 = 12;
+
+/// Whether it is for all that hear it: nobody in particular waits for it, and each interface that comes up has some of them
+/// dropped.
+#[inline(always)]
+fn is_for_many(ends: &Ends) -> bool {
+    let [first, ..] = ends.target;
+    if ends.family == AF_INET {
+        // RFC 5771 section 3: 224.0.0.0/4; and 255.255.255.255.
+        first >= 224
+    } else {
+        // RFC 4291 section 2.7.
+        first == 0xff
+    }
+}
 
 /// From where to where a packet goes.
 struct Ends {
