@@ -1,6 +1,7 @@
 //! Whether the kernel programs are still attached: anyone with the right may detach them, and they go with their
 //! cgroup. The kernel says so in the link's `fdinfo` (Linux 5.8).
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -8,17 +9,48 @@ use std::path::Path;
 /// How the kernel names a link among a process' files (`bpf_link_new_fd`: `anon_inode:bpf_link`).
 const LINK: &str = "bpf_link";
 
-/// The links of this process to cgroups from which the kernel, or someone else, has taken the cgroup.
-pub fn detached_links() -> usize {
+/// Asks between two looks for the links there are: they are made when the agent starts, and a look goes through all files of
+/// the process, of which there are some for each interface that is recorded on.
+const ASKS: u32 = 10;
+
+/// The links of this process to cgroups.
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    /// Their files' numbers.
+    files: Vec<OsString>,
+    asked: u32,
+}
+
+impl Links {
+    /// From how many the kernel, or someone else, has taken the cgroup.
+    pub fn detached(&mut self) -> usize {
+        if self.asked.is_multiple_of(ASKS) {
+            self.files = links_to_cgroups();
+        }
+        self.asked = self.asked.wrapping_add(1);
+        // The number of one that was closed meanwhile is free, or another file's, which is no link to a cgroup.
+        self.files
+            .iter()
+            .filter(|file| is_detached(&told_of(file)))
+            .count()
+    }
+}
+
+fn links_to_cgroups() -> Vec<OsString> {
     let files = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    // What is no link is not opened: this is asked every second, and most files are sockets, maps and segments. One that was closed
-    // meanwhile is none.
+    // What is no link is not opened. One that was closed meanwhile is none.
     let links = files.filter(|file| {
         fs::read_link(file.path()).is_ok_and(|to| to.as_os_str().to_string_lossy().contains(LINK))
     });
-    let infos = links
-        .filter_map(|link| fs::read_to_string(Path::new("/proc/self/fdinfo").join(link.file_name())).ok());
-    infos.filter(|info| is_detached(info)).count()
+    links
+        .map(|link| link.file_name())
+        .filter(|file| field(&told_of(file), "link_type") == Some("cgroup"))
+        .collect()
+}
+
+/// What the kernel says of a file; one that cannot be asked for says nothing.
+fn told_of(file: &OsStr) -> String {
+    fs::read_to_string(Path::new("/proc/self/fdinfo").join(file)).unwrap_or_default()
 }
 
 /// Whether this is a link to a cgroup that is there.
@@ -33,9 +65,7 @@ pub fn is_link(pinned: impl AsFd) -> bool {
 }
 
 fn info(link: impl AsFd) -> String {
-    let file = format!("/proc/self/fdinfo/{}", link.as_fd().as_raw_fd());
-    // One that cannot be read says nothing.
-    fs::read_to_string(file).unwrap_or_default()
+    told_of(link.as_fd().as_raw_fd().to_string().as_ref())
 }
 
 /// By the lines of `bpf_cgroup_link_show_fdinfo`: a link without a cgroup has its id 0.
@@ -64,6 +94,6 @@ mod tests {
         assert!(is_detached(&link("0")));
         assert!(!is_detached(&link("10")));
         assert!(!is_detached("pos:\t0\nflags:\t02\ncgroup_id:\t0\n"));
-        assert_eq!(detached_links(), 0);
+        assert_eq!(Links::default().detached(), 0);
     }
 }

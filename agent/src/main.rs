@@ -33,7 +33,7 @@ use wiretape_agent::events::Events;
 use wiretape_agent::health::Length;
 use wiretape_agent::keeper::Keeper;
 use wiretape_agent::own_cgroup::{Hierarchy, OwnCgroup, SubTree};
-use wiretape_agent::recorder::{Chosen, POLL, Recording};
+use wiretape_agent::recorder::{Chosen, QUIET_POLL, Recording};
 use wiretape_agent::status::Status;
 use wiretape_agent::{metrics, server};
 use wiretape_tape::{Change, Nanos, Tape, TapeOptions};
@@ -105,7 +105,7 @@ fn run(config: &Config) -> Result<()> {
             ring_bytes: config.tape_size,
             segment_bytes: config.segment_size,
             // A packet waits for the recorder first.
-            flush_every: nanos(config.flush.saturating_sub(POLL)),
+            flush_every: nanos(config.flush.saturating_sub(QUIET_POLL)),
             keep: config.keep.map(nanos),
         },
         wall_clock(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wiretape_tape::{Nanos, Recorded, Recording, TapeCounters};
 
-use crate::attached;
+use crate::attached::Links;
 use crate::attribution::kubernetes::Kubernetes;
 use crate::capture::{CaptureCounters, Disturbed};
 use crate::choice::budget::{Level, Shares};
@@ -64,6 +64,7 @@ struct State {
     counted: Nanos,
     /// The wall's clock minus the steady one.
     offset: i64,
+    links: Links,
     signs: Signs,
 }
 
@@ -239,7 +240,7 @@ impl Status {
         let mut state = self.state();
         state.signs.waiting = waiting;
         if self.backend == "ebpf" {
-            let detached = attached::detached_links();
+            let detached = state.links.detached();
             if detached > state.signs.detached {
                 tracing::error!(
                     detached,
