@@ -16,6 +16,8 @@ mod replaced;
 
 mod nginx;
 
+mod firewall;
+
 mod live;
 
 mod crashes;

@@ -125,7 +125,7 @@ fn run(cluster: &Cluster, name: &str, program: &Path, arguments: &[String]) -> a
     Process::start(name, &place, cluster.folder(), program, arguments, Talk::No)?.wait(PATIENCE)
 }
 
-fn start_nginx(cluster: &Cluster) -> anyhow::Result<Process> {
+pub fn start_nginx(cluster: &Cluster) -> anyhow::Result<Process> {
     let file = configure(cluster.folder(), &format!("{WEB}:80"))?;
     let place = cluster.place("web")?;
     let arguments = ["-c".into(), file.into_os_string()];
