@@ -130,13 +130,7 @@ mod with {
             let thrown = Thrown::read(&TOLD).map_err(|error| {
                 tracing::info!("what the kernel drops is not told: {error:#}");
             });
-            let left_out = thrown.is_err().then_some(THROWN_AWAY);
-            let thrown = thrown.unwrap_or(Thrown::NOTHING);
-            let tracepoints = || {
-                TRACEPOINTS
-                    .into_iter()
-                    .filter(|(name, _)| left_out != Some(*name))
-            };
+            let (has_reasons, thrown) = (thrown.is_ok(), thrown.unwrap_or(Thrown::NOTHING));
             let mut loader = EbpfLoader::new();
             loader
                 .override_global("AGENT", &agent, true)
@@ -155,21 +149,18 @@ mod with {
             let map = |ebpf: &mut Ebpf, name| ebpf.take_map(name).with_context(|| format!("no map {name}"));
             let ring = RingBuf::try_from(map(&mut ebpf, "EVENTS")?)?;
             let counters = PerCpuArray::try_from(map(&mut ebpf, "EVENT_COUNTERS")?)?;
-            for (name, tracepoint) in tracepoints() {
-                let program = ebpf
-                    .program_mut(name)
-                    .with_context(|| format!("no program {name}"))?;
-                let program: &mut RawTracePoint = program.try_into()?;
-                program
-                    .load()
-                    .with_context(|| format!("the kernel refuses the program {name}"))?;
-                let attached = || format!("the program {name} cannot be attached to {tracepoint}");
-                let link = program.attach(tracepoint).with_context(attached)?;
-                if let Some(pins) = pins {
-                    let link = FdLink::from(program.take_link(link).with_context(attached)?);
-                    // Of an agent that ended in the middle of this.
-                    pins.remove(&next_pin(name));
-                    link.pin(pins.path(&next_pin(name))).with_context(attached)?;
+            let mut attached = Vec::new();
+            for (name, tracepoint) in TRACEPOINTS {
+                if name == THROWN_AWAY && !has_reasons {
+                    continue;
+                }
+                match attach(&mut ebpf, name, tracepoint, pins) {
+                    Ok(()) => attached.push(name),
+                    // All others tell without it.
+                    Err(error) if name == THROWN_AWAY => {
+                        tracing::warn!("what the kernel drops is not told: {error:#}");
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             // One word, at which an earlier agent's programs fall silent, and these begin.
@@ -178,7 +169,7 @@ mod with {
                 .set(0, agent, 0)
                 .context("the programs cannot be told to begin")?;
             if let Some(pins) = pins {
-                for (name, _) in tracepoints() {
+                for name in attached {
                     pins.rename(&next_pin(name), &pin(name))
                         .with_context(|| format!("the program {name} has no name to be found by"))?;
                 }
@@ -219,6 +210,26 @@ mod with {
                 (seen + more_seen, lost + more_lost)
             }))
         }
+    }
+
+    /// Loads a program and attaches it to its tracepoint; with `pins`, under the name of the next one's.
+    fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str, pins: Option<&Pins>) -> Result<()> {
+        let program = ebpf
+            .program_mut(name)
+            .with_context(|| format!("no program {name}"))?;
+        let program: &mut RawTracePoint = program.try_into()?;
+        program
+            .load()
+            .with_context(|| format!("the kernel refuses the program {name}"))?;
+        let attached = || format!("the program {name} cannot be attached to {tracepoint}");
+        let link = program.attach(tracepoint).with_context(attached)?;
+        if let Some(pins) = pins {
+            let link = FdLink::from(program.take_link(link).with_context(attached)?);
+            // Of an agent that ended in the middle of this.
+            pins.remove(&next_pin(name));
+            link.pin(pins.path(&next_pin(name))).with_context(attached)?;
+        }
+        Ok(())
     }
 
     /// The programs' clock.
