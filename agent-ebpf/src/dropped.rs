@@ -4,14 +4,18 @@
 
 #![allow(unsafe_code, reason = "maps' values are reached through pointers")]
 
+use core::ptr::addr_of_mut;
+
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::RawTracePointContext;
 use wiretape_agent_ebpf::headers::Bytes;
-use wiretape_agent_ebpf::{DROPS_TOLD_EVERY, EventRecord, RECEIVED, kind, layout, packet_layout as place};
+use wiretape_agent_ebpf::{
+    COMM_BYTES, DROPS_TOLD_EVERY, EventRecord, RECEIVED, kind, layout, packet_layout as place,
+};
 
-use crate::kernel::{self, is_telling, recorded, records_all, tell};
+use crate::kernel::{self, is_telling, recorded, records_all, reserve};
 use crate::skb::{Address, Dropped, field, thrown_away};
 
 /// Who was told to whom, and how often since it was told last. The oldest make room.
@@ -25,11 +29,13 @@ static DROPS: LruHashMap<Drop, Count> = LruHashMap::with_max_entries(4096, 0);
 struct Drop {
     source: [u8; 16],
     target: [u8; 16],
+    /// In network order; 0 of what has none.
     port: u16,
+    family: u16,
+    /// 1 if it came in by an interface, 0 if it was sent from here.
+    inward: u16,
     protocol: u8,
     why: u8,
-    /// Whether it came in by an interface, or was sent from here.
-    inward: u32,
 }
 
 #[repr(C)]
@@ -57,65 +63,120 @@ fn note(skb: Address, why: u8) -> Option<()> {
     let cgroup = owner(skb)?;
     let packet = Dropped::at(skb)?;
     let received_by: u32 = field(skb, place::RECEIVED_BY)?;
-    let ends = ends(&packet)?;
-    if is_for_many(&ends) {
+    let (drop, source_port) = Drop::of(&packet, why, received_by != 0)?;
+    if drop.is_for_many() {
         return None;
     }
-    let drop = Drop {
-        source: ends.source,
-        target: ends.target,
-        port: ends.ports[1],
-        protocol: ends.protocol,
-        why,
-        inward: u32::from(received_by != 0),
-    };
-    // SAFETY: the helper takes nothing.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    let mut count = 1;
-    if let Some(known) = DROPS.get_ptr_mut(&drop) {
+    let count = drop.count()?;
+    // Filled in place: copies on the stack are more than the 512 bytes that Linux 6.1 allows for it.
+    let mut entry = reserve::<EventRecord>()?;
+    let record = entry.as_mut_ptr();
+    let received = drop.inward == 1 && cgroup != 0;
+    // SAFETY: `record` is the ring's memory, reserved for this record alone until it is submitted, and every field of it is
+    // written; the helper takes nothing.
+    unsafe {
+        addr_of_mut!((*record).kind).write(kind::PACKET_THROWN_AWAY);
+        addr_of_mut!((*record).pid).write(0);
+        addr_of_mut!((*record).time).write(bpf_ktime_get_boot_ns());
+        addr_of_mut!((*record).cgroup).write(cgroup);
+        addr_of_mut!((*record).status).write(u32::from(why));
+        addr_of_mut!((*record).family).write(drop.family);
+        addr_of_mut!((*record).count).write(count);
+        addr_of_mut!((*record).comm).write([0; COMM_BYTES]);
+        if received {
+            addr_of_mut!((*record).state).write(u16::from(drop.protocol) | RECEIVED);
+            addr_of_mut!((*record).local_port).write(drop.port);
+            addr_of_mut!((*record).remote_port).write(source_port);
+            addr_of_mut!((*record).local).write(drop.target);
+            addr_of_mut!((*record).remote).write(drop.source);
+        } else {
+            addr_of_mut!((*record).state).write(u16::from(drop.protocol));
+            addr_of_mut!((*record).local_port).write(source_port);
+            addr_of_mut!((*record).remote_port).write(drop.port);
+            addr_of_mut!((*record).local).write(drop.source);
+            addr_of_mut!((*record).remote).write(drop.target);
+        }
+    }
+    entry.submit(0);
+    Some(())
+}
+
+impl Drop {
+    /// Reads it from a packet, and from which port it was sent.
+    #[inline(always)]
+    fn of(packet: &Dropped, why: u8, inward: bool) -> Option<(Self, u16)> {
+        let [first] = packet.load::<1>(0)?;
+        let mut drop = Self {
+            source: [0; 16],
+            target: [0; 16],
+            port: 0,
+            family: AF_INET,
+            protocol: 0,
+            why,
+            inward: u16::from(inward),
+        };
+        let transport = if first >> 4 == 4 {
+            [drop.protocol] = packet.load::<1>(9)?;
+            let [offset_high, offset_low] = packet.load::<2>(6)?;
+            let (from, to) = (packet.load::<4>(12)?, packet.load::<4>(16)?);
+            [drop.source[0], drop.source[1], drop.source[2], drop.source[3]] = from;
+            [drop.target[0], drop.target[1], drop.target[2], drop.target[3]] = to;
+            // Other fragments than the first (an offset in 13 bits) have no ports.
+            let later = (offset_high & 0x1f) | offset_low != 0;
+            (!later).then_some(u32::from(first & 0xf) * 4)
+        } else {
+            drop.family = AF_INET6;
+            [drop.protocol] = packet.load::<1>(6)?;
+            drop.source = packet.load::<16>(8)?;
+            drop.target = packet.load::<16>(24)?;
+            Some(40)
+        };
+        let mut source_port = 0;
+        if let (Some(at), true) = (transport, matches!(drop.protocol, IPPROTO_TCP | IPPROTO_UDP))
+            && let Some([a, b, c, d]) = packet.load::<4>(at)
+        {
+            source_port = u16::from_ne_bytes([a, b]);
+            drop.port = u16::from_ne_bytes([c, d]);
+        }
+        Some((drop, source_port))
+    }
+
+    /// Whether it is for all that hear it: nobody in particular waits for it, and each interface that comes up has some of
+    /// them dropped.
+    #[inline(always)]
+    fn is_for_many(&self) -> bool {
+        let [first, ..] = self.target;
+        if self.family == AF_INET {
+            // RFC 5771 section 3: 224.0.0.0/4; and 255.255.255.255.
+            first >= 224
+        } else {
+            // RFC 4291 section 2.7.
+            first == 0xff
+        }
+    }
+
+    /// Counts one more; gives how many there were since they were told, if they are to be told.
+    #[inline(always)]
+    fn count(&self) -> Option<u32> {
+        // SAFETY: the helper takes nothing.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        let Some(known) = DROPS.get_ptr_mut(self) else {
+            let first = Count { told: now, since: 0 };
+            // Should it be refused, the next one is told, too.
+            let _ = DROPS.insert(self, &first, 0);
+            return Some(1);
+        };
         // SAFETY: the kernel lends the value for as long as the program runs. Two processors at once may lose a count.
         let known = unsafe { &mut *known };
         known.since += 1;
         if now.wrapping_sub(known.told) < DROPS_TOLD_EVERY {
             return None;
         }
-        count = known.since;
+        let count = known.since as u32;
         known.since = 0;
         known.told = now;
-    } else {
-        let first = Count { told: now, since: 0 };
-        // Should it be refused, the next one is told, too.
-        let _ = DROPS.insert(&drop, &first, 0);
+        Some(count)
     }
-    let event = EventRecord {
-        kind: kind::PACKET_THROWN_AWAY,
-        cgroup,
-        status: u32::from(why),
-        family: ends.family,
-        state: u16::from(ends.protocol),
-        count: count as u32,
-        ..EventRecord::default()
-    };
-    let [from, to] = ends.ports;
-    tell(if drop.inward == 1 && cgroup != 0 {
-        EventRecord {
-            local_port: to,
-            remote_port: from,
-            state: event.state | RECEIVED,
-            local: ends.target,
-            remote: ends.source,
-            ..event
-        }
-    } else {
-        EventRecord {
-            local_port: from,
-            remote_port: to,
-            local: ends.source,
-            remote: ends.target,
-            ..event
-        }
-    });
-    Some(())
 }
 
 /// The cgroup whose socket sends it, or was to receive it, if one is known by now, else 0; `None` if it is nobody's whose
@@ -146,69 +207,5 @@ const AF_INET6: u16 = 10;
 const TCP_TIME_WAIT: u8 = 6;
 const TCP_NEW_SYN_RECV: u8 = 12;
 
-/// Whether it is for all that hear it: nobody in particular waits for it, and each interface that comes up has some of them
-/// dropped.
-#[inline(always)]
-fn is_for_many(ends: &Ends) -> bool {
-    let [first, ..] = ends.target;
-    if ends.family == AF_INET {
-        // RFC 5771 section 3: 224.0.0.0/4; and 255.255.255.255.
-        first >= 224
-    } else {
-        // RFC 4291 section 2.7.
-        first == 0xff
-    }
-}
-
-/// From where to where a packet goes.
-struct Ends {
-    family: u16,
-    protocol: u8,
-    source: [u8; 16],
-    target: [u8; 16],
-    /// In network order; 0 of what has none.
-    ports: [u16; 2],
-}
-
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
-
-#[inline(always)]
-fn ends(packet: &Dropped) -> Option<Ends> {
-    let [first] = packet.load::<1>(0)?;
-    let (mut source, mut target) = ([0; 16], [0; 16]);
-    let (family, protocol, transport) = if first >> 4 == 4 {
-        let head = packet.load::<20>(0)?;
-        let (from, to) = (
-            [head[12], head[13], head[14], head[15]],
-            [head[16], head[17], head[18], head[19]],
-        );
-        // Other fragments than the first (an offset in 13 bits) have no ports.
-        let later = (head[6] & 0x1f) | head[7] != 0;
-        [source[0], source[1], source[2], source[3]] = from;
-        [target[0], target[1], target[2], target[3]] = to;
-        (AF_INET, head[9], (!later).then_some(u32::from(first & 0xf) * 4))
-    } else {
-        let head = packet.load::<40>(0)?;
-        let mut at = 0;
-        while at < 16 {
-            source[at] = head[8 + at];
-            target[at] = head[24 + at];
-            at += 1;
-        }
-        (AF_INET6, head[6], Some(40))
-    };
-    let mut ports = [0; 2];
-    if let (Some(at), true) = (transport, matches!(protocol, IPPROTO_TCP | IPPROTO_UDP))
-        && let Some([a, b, c, d]) = packet.load::<4>(at)
-    {
-        ports = [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])];
-    }
-    Some(Ends {
-        family,
-        protocol,
-        source,
-        target,
-        ports,
-    })
-}

@@ -194,7 +194,8 @@ fn what_is_dropped_between_others_is_told_where_all_is_recorded() {
     let Some(firewall) = Firewall::new(&link.left, "input", "udp dport 9") else {
         return;
     };
-    let agent = Agent::start(dir.path(), &["--backend", "ebpf"]);
+    // It records what fetches its own tape, too: the headers of that.
+    let agent = Agent::start(dir.path(), &["--backend", "ebpf", "--capture", "headers"]);
     // Interfaces that come up say so to all, and the kernel drops some of that: not told.
     let (_another, outside) = (Link::new(), Cgroup::new());
     for _ in 0..3 {

@@ -21,7 +21,7 @@ pub struct Wanted {
     #[arg(default_values = ["bullseye", "bookworm", "trixie"])]
     releases: Vec<String>,
     /// The agent's tests that run there
-    #[arg(long, num_args = 1.., default_values = ["recording", "against_tcpdump", "interfaces", "pins"])]
+    #[arg(long, num_args = 1.., default_values = ["recording", "against_tcpdump", "interfaces", "pins", "events"])]
     tests: Vec<String>,
     /// Minutes that a kernel has for all of them
     #[arg(long, default_value_t = 40)]
@@ -29,16 +29,24 @@ pub struct Wanted {
 }
 
 /// Programs of this machine that the tests call.
-const PROGRAMS: &[&str] = &["sh", "ip", "tcpdump", "unshare", "setpriv"];
+const PROGRAMS: &[&str] = &["sh", "bash", "ip", "nft", "tcpdump", "unshare", "setpriv"];
 
 /// What busybox stands for there. Not `sh`: its own would take its own `ip`.
 const APPLETS: &[&str] = &[
     "cat", "chmod", "cut", "echo", "grep", "head", "insmod", "kill", "ln", "ls", "mkdir", "mount", "ping",
-    "poweroff", "rm", "rmdir", "sed", "sleep", "tail", "timeout", "true", "umount", "uname",
+    "poweroff", "rm", "rmdir", "sed", "sleep", "sysctl", "tail", "timeout", "true", "umount", "uname",
 ];
 
-/// Modules that Debian's kernels do not have built in.
-const MODULES: &[&str] = &["net/veth", "sched/sch_ingress", "sched/cls_bpf"];
+/// Modules that some of Debian's kernels do not have built in, each behind those that it needs. Of the last four, a kernel may have fewer.
+const MODULES: &[&str] = &[
+    "drivers/net/veth",
+    "net/sched/sch_ingress",
+    "net/sched/cls_bpf",
+    "crypto/crc32c_generic",
+    "lib/libcrc32c",
+    "net/netfilter/nfnetlink",
+    "net/netfilter/nf_tables",
+];
 
 /// The first process. What it prints with a mark is read here. Where the agent lies, as on this machine, may be below /tmp.
 const INIT: &str = "#!/bin/sh
@@ -52,7 +60,7 @@ ip link set lo up
 echo \"@kernel $(uname -r)\"
 wiretape-agent doctor --tape /scratch/tape --tape-size 64MiB --segment-size 16MiB 2>&1 | sed 's/^/@doctor /'
 for test in /tests/*; do
-  timeout 1200 $test --test-threads=1 2>&1 | grep -E '^test |SKIPPED|panicked|not recorded on|are not recorded' | sed \"s|^|@test ${test##*/} |\"
+  timeout 1200 $test --test-threads=1 2>&1 | grep -E '^test |SKIPPED|panicked|not recorded on|are not recorded|is not recorded|is not told|waited in vain|^ *left:|^ *right:' | sed \"s|^|@test ${test##*/} |\"
 done
 echo @end
 poweroff -f
@@ -256,17 +264,16 @@ fn archive(kernel: &Kernel, home: &Path, tests: &[(String, PathBuf)]) -> Result<
     for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet))?;
     }
-    for module in MODULES {
-        let (folder, name) = module.split_once('/').unwrap_or(("", module));
-        let folder = if folder == "net" {
-            "kernel/drivers/net"
-        } else {
-            "kernel/net/sched"
-        };
-        let from = first(&kernel.modules.join(folder), |file| {
+    for (number, module) in MODULES.iter().enumerate() {
+        let (folder, name) = module.rsplit_once('/').unwrap_or(("", module));
+        let Ok(from) = first(&kernel.modules.join("kernel").join(folder), |file| {
             file.starts_with(&format!("{name}.ko"))
-        })?;
-        let to = root.join("modules").join(from.file_name().unwrap_or_default());
+        }) else {
+            continue;
+        };
+        let file = from.file_name().unwrap_or_default().to_string_lossy();
+        // They are loaded by the order of their names.
+        let to = root.join("modules").join(format!("{number}-{file}"));
         fs::copy(&from, &to)?;
         if to.extension().is_some_and(|kind| kind == "xz") {
             programs::finish(Command::new("xz").arg("-d").arg(&to))?;

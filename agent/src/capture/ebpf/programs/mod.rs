@@ -4,6 +4,8 @@ mod loading;
 
 mod drops;
 
+mod messages;
+
 mod meter;
 
 mod records;
@@ -41,6 +43,7 @@ use loading::{
     Hook, Loaded, MARKS, OLD_RING, Programs, RING, attach, filters_in_kernel, inherited, load, open_ring,
     put_old_ring_aside, ring_map, take_map, take_pins, tap_interfaces,
 };
+use messages::ToTracing;
 use meter::{Meter, TABLES};
 use records::{parse, passes};
 use shared::{CgroupRule, Chosen, Counters, Handed};
@@ -500,22 +503,4 @@ impl Capture for EbpfCapture {
     fn memory(&self) -> u64 {
         self.rings.iter().map(Ring::size).sum::<u64>() + TABLES
     }
-}
-
-/// Hands the programs' messages on to the agent's own log.
-struct ToTracing;
-
-impl log::Log for ToTracing {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        match record.level() {
-            log::Level::Error | log::Level::Warn => tracing::warn!(from = "kernel", "{}", record.args()),
-            _ => tracing::info!(from = "kernel", "{}", record.args()),
-        }
-    }
-
-    fn flush(&self) {}
 }
