@@ -233,6 +233,10 @@ impl Memory {
             let name = of.path.file_name().expect("a name");
             (version_1.join(name), "memory.limit_in_bytes")
         } else {
+            // Where it is not handed down, the limit is refused below.
+            for above in of.path.ancestors().skip(1).take(1).chain([of.path.as_path()]) {
+                let _ = fs::write(above.join("cgroup.subtree_control"), "+memory");
+            }
             (of.path.join("small"), "memory.max")
         };
         fs::create_dir_all(&dir).expect("a cgroup");
