@@ -10,9 +10,11 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::RawTracePointContext;
+use wiretape_agent_ebpf::counted::HELD_BACK;
 use wiretape_agent_ebpf::headers::Bytes;
 use wiretape_agent_ebpf::{
-    COMM_BYTES, DROPS_TOLD_EVERY, EventRecord, RECEIVED, kind, layout, packet_layout as place,
+    COMM_BYTES, DROPS_PER_SECOND, DROPS_TOLD_EVERY, EventRecord, RECEIVED, kind, layout,
+    packet_layout as place,
 };
 
 use crate::kernel::{self, is_telling, recorded, records_all, reserve};
@@ -60,25 +62,47 @@ pub fn packet_thrown_away(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn note(skb: Address, why: u8) -> Option<()> {
-    let cgroup = owner(skb)?;
+    let owner = owner(skb)?;
     let packet = Dropped::at(skb)?;
     let received_by: u32 = field(skb, place::RECEIVED_BY)?;
     let (drop, source_port) = Drop::of(&packet, why, received_by != 0)?;
     if drop.is_for_many() {
         return None;
     }
-    let count = drop.count()?;
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let known = DROPS.get_ptr_mut(&drop);
+    let count = match known {
+        // SAFETY: the kernel lends the value for as long as the program runs. Two processors at once may lose a count.
+        Some(known) => unsafe {
+            (*known).since += 1;
+            if now.wrapping_sub((*known).told) < DROPS_TOLD_EVERY {
+                return None;
+            }
+            (*known).since as u32
+        },
+        None => {
+            if !is_admitted(now) {
+                kernel::count(HELD_BACK);
+                return None;
+            }
+            let first = Count { told: now, since: 0 };
+            // Should it be refused, the next one is told, too.
+            let _ = DROPS.insert(&drop, &first, 0);
+            1
+        }
+    };
     // Filled in place: copies on the stack are more than the 512 bytes that Linux 6.1 allows for it.
     let mut entry = reserve::<EventRecord>()?;
     let record = entry.as_mut_ptr();
-    let received = drop.inward == 1 && cgroup != 0;
+    let received = owner.has_received(&drop, source_port);
     // SAFETY: `record` is the ring's memory, reserved for this record alone until it is submitted, and every field of it is
-    // written; the helper takes nothing.
+    // written.
     unsafe {
         addr_of_mut!((*record).kind).write(kind::PACKET_THROWN_AWAY);
         addr_of_mut!((*record).pid).write(0);
-        addr_of_mut!((*record).time).write(bpf_ktime_get_boot_ns());
-        addr_of_mut!((*record).cgroup).write(cgroup);
+        addr_of_mut!((*record).time).write(now);
+        addr_of_mut!((*record).cgroup).write(owner.cgroup);
         addr_of_mut!((*record).status).write(u32::from(why));
         addr_of_mut!((*record).family).write(drop.family);
         addr_of_mut!((*record).count).write(count);
@@ -98,7 +122,40 @@ fn note(skb: Address, why: u8) -> Option<()> {
         }
     }
     entry.submit(0);
+    if let Some(known) = known {
+        // SAFETY: as above.
+        unsafe {
+            (*known).since = 0;
+            (*known).told = now;
+        }
+    }
     Some(())
+}
+
+/// Senders that were told in a second, of those that were not known before: a flood from made-up addresses must not fill the
+/// ring, in which other events are told.
+static mut ADMITTED: Admitted = Admitted { second: 0, number: 0 };
+
+struct Admitted {
+    second: u64,
+    number: u64,
+}
+
+/// Whether one more is told in this second. Two processors at once may count one for two.
+#[inline(always)]
+fn is_admitted(now: u64) -> bool {
+    let admitted = addr_of_mut!(ADMITTED);
+    // About a second.
+    let second = now >> 30;
+    // SAFETY: a plain global of this program's.
+    unsafe {
+        if (*admitted).second != second {
+            (*admitted).second = second;
+            (*admitted).number = 0;
+        }
+        (*admitted).number += 1;
+        (*admitted).number <= DROPS_PER_SECOND
+    }
 }
 
 impl Drop {
@@ -154,36 +211,36 @@ impl Drop {
             first == 0xff
         }
     }
+}
 
-    /// Counts one more; gives how many there were since they were told, if they are to be told.
+/// Whose a packet is, as far as the kernel knows by now.
+struct Owner {
+    /// Of the socket that sends it, or was to receive it; or 0.
+    cgroup: u64,
+    /// That socket's port, in network order.
+    port: u16,
+}
+
+impl Owner {
+    /// Whether it was to receive it. On a bridge, or the other end of a pod's interface, a packet that has come in still
+    /// belongs to the socket that has sent it: so this is told by the port, and by the way only where both have the same.
     #[inline(always)]
-    fn count(&self) -> Option<u32> {
-        // SAFETY: the helper takes nothing.
-        let now = unsafe { bpf_ktime_get_boot_ns() };
-        let Some(known) = DROPS.get_ptr_mut(self) else {
-            let first = Count { told: now, since: 0 };
-            // Should it be refused, the next one is told, too.
-            let _ = DROPS.insert(self, &first, 0);
-            return Some(1);
-        };
-        // SAFETY: the kernel lends the value for as long as the program runs. Two processors at once may lose a count.
-        let known = unsafe { &mut *known };
-        known.since += 1;
-        if now.wrapping_sub(known.told) < DROPS_TOLD_EVERY {
-            return None;
+    fn has_received(&self, drop: &Drop, source_port: u16) -> bool {
+        if self.cgroup == 0 {
+            return false;
         }
-        let count = known.since as u32;
-        known.since = 0;
-        known.told = now;
-        Some(count)
+        match (self.port == source_port, self.port == drop.port) {
+            (true, false) => false,
+            (false, true) => true,
+            _ => drop.inward == 1,
+        }
     }
 }
 
-/// The cgroup whose socket sends it, or was to receive it, if one is known by now, else 0; `None` if it is nobody's whose
-/// packets are recorded.
+/// `None` if it is nobody's whose packets are recorded.
 #[inline(always)]
-fn owner(skb: Address) -> Option<u64> {
-    let nobody = || records_all().then_some(0);
+fn owner(skb: Address) -> Option<Owner> {
+    let nobody = || records_all().then_some(Owner { cgroup: 0, port: 0 });
     let socket: Address = field(skb, place::SOCKET)?;
     if socket == 0 {
         return nobody();
@@ -199,7 +256,10 @@ fn owner(skb: Address) -> Option<u64> {
     if cgroup == 0 || cgroup & 1 == 1 {
         return nobody();
     }
-    recorded(cgroup)
+    Some(Owner {
+        cgroup: recorded(cgroup)?,
+        port: kernel::field(socket, layout::SOCK_LOCAL_PORT)?,
+    })
 }
 
 const AF_INET: u16 = 2;

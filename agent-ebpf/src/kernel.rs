@@ -150,7 +150,7 @@ pub fn reserve<T: 'static>() -> Option<aya_ebpf::maps::ring_buf::RingBufEntry<T>
 
 /// Adds one. Atomic, because an interrupt may bring an event in the middle of another on the same CPU.
 #[inline(always)]
-fn count(which: usize) {
+pub fn count(which: usize) {
     let Some(counters) = EVENT_COUNTERS.get_ptr_mut(0) else {
         return;
     };

@@ -182,8 +182,8 @@ pub struct KernelCounters {
     pub ring_full: u64,
     /// Packets lost because their bytes could not be read.
     pub load_failed: u64,
-    /// Packets of which only the beginning was recorded: [`MAX_PACKET_BYTES`], what was chosen or, of those shed,
-    /// [`HEAD_BYTES`]. Not lost.
+    /// Packets of which only the beginning was recorded: [`MAX_PACKET_BYTES`], what was chosen, of those shed
+    /// [`HEAD_BYTES`], of those that the kernel dropped what can be read of them. Not lost.
     pub truncated: u64,
     /// Packets whose end was left out because the ring filled, or to keep the budget.
     pub shed: u64,
@@ -221,7 +221,7 @@ const _: () = assert!(size_of::<Handover>() == 48 + size_of::<KernelCounters>())
 
 /// To be raised whenever records, counters or maps mean something else than before, though they may be as long: an
 /// agent takes over the ring of one with the same version and lengths, and replaces all of another.
-const LAYOUT: usize = 1;
+const LAYOUT: usize = 2;
 
 /// What tells layouts apart: the version and the lengths of what is shared.
 pub const LAYOUT_VERSION: usize =
@@ -271,6 +271,10 @@ pub const RECEIVED: u16 = 1 << 15;
 
 /// How often packets are told that are dropped again and again, in nanoseconds.
 pub const DROPS_TOLD_EVERY: u64 = 10_000_000_000;
+
+/// Senders, targets and reasons that are told for the first time in a second, at most: as many as warnings of one kind go onto
+/// the tape.
+pub const DROPS_PER_SECOND: u64 = 200;
 
 /// Longest path of a cgroup that is told whole. A kubelet in a container makes some 300 bytes.
 pub const CGROUP_PATH_BYTES: usize = 512;
@@ -399,6 +403,8 @@ pub mod counted {
     pub const SEEN: usize = 0;
     /// Of these, lost because the ring had no room.
     pub const LOST: usize = 1;
+    /// Packets dropped that were not told because there were too many in a second.
+    pub const HELD_BACK: usize = 2;
     /// How many there are.
-    pub const COUNTERS: usize = 2;
+    pub const COUNTERS: usize = 3;
 }

@@ -33,7 +33,7 @@ use wiretape_agent::events::Events;
 use wiretape_agent::health::Length;
 use wiretape_agent::keeper::Keeper;
 use wiretape_agent::own_cgroup::{Hierarchy, OwnCgroup, SubTree};
-use wiretape_agent::recorder::{Chosen, QUIET_POLL, Recording};
+use wiretape_agent::recorder::{Chosen, POLL, QUIET_POLL, Recording};
 use wiretape_agent::status::Status;
 use wiretape_agent::{metrics, server};
 use wiretape_tape::{Change, Nanos, Tape, TapeOptions};
@@ -97,6 +97,7 @@ fn run(config: &Config) -> Result<()> {
     if let (Some(Err(error)), "ebpf") = (&own, backend) {
         tracing::warn!("the agent's own traffic is recorded, because it has no cgroup of its own: {error:#}");
     }
+    let quiet_poll = (config.flush / 3).clamp(POLL, QUIET_POLL);
     let tape = Tape::open(
         TapeOptions {
             dir: config.tape.clone(),
@@ -105,7 +106,7 @@ fn run(config: &Config) -> Result<()> {
             ring_bytes: config.tape_size,
             segment_bytes: config.segment_size,
             // A packet waits for the recorder first.
-            flush_every: nanos(config.flush.saturating_sub(QUIET_POLL)),
+            flush_every: nanos(config.flush.saturating_sub(quiet_poll)),
             keep: config.keep.map(nanos),
         },
         wall_clock(),
@@ -157,6 +158,7 @@ fn run(config: &Config) -> Result<()> {
         chosen,
         Arc::clone(&status),
         drain.clone(),
+        quiet_poll,
     )?;
 
     let keeper = Keeper::start(shelf.clone(), config.compress)?;

@@ -23,14 +23,14 @@ use crate::drain::Drain;
 use crate::status::Status;
 
 /// How long a packet may wait in the capture's buffer.
-const POLL: Duration = Duration::from_millis(100);
+pub const POLL: Duration = Duration::from_millis(100);
 
 /// The same on a quiet node, which is woken for nothing else: a third of [`COUNT`]. Part of the second after which a packet can
 /// be in a snapshot.
 pub const QUIET_POLL: Duration = Duration::from_millis(334);
 
-/// Packets that a quiet node has in a round at most: 80 in a second.
-const QUIET: usize = 8;
+/// Time for each packet of a quiet node, at least: it has 80 in a second at most.
+const QUIET: Duration = Duration::from_micros(12_500);
 
 /// How often the recorder comes round while a cut waits for it.
 const HASTE: Duration = Duration::from_millis(5);
@@ -73,6 +73,7 @@ impl Recording {
         chosen: Chosen,
         status: Arc<Status>,
         drain: Drain,
+        quiet_poll: Duration,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = channel();
@@ -89,6 +90,7 @@ impl Recording {
             told_in: None,
             status: Arc::clone(&status),
             drain: drain.clone(),
+            quiet_poll,
             draining: None,
             told: HashSet::new(),
             counted: None,
@@ -144,6 +146,8 @@ struct Recorder {
     told_in: Option<u64>,
     status: Arc<Status>,
     drain: Drain,
+    /// See [`QUIET_POLL`].
+    quiet_poll: Duration,
     /// Whom the recorder serves, and up to where.
     draining: Option<(u64, Mark)>,
     /// Cgroups that the attribution knows of.
@@ -190,8 +194,13 @@ impl Recorder {
     fn record(&mut self, stop: &AtomicBool) -> Result<(), CaptureError> {
         let mut poll = POLL;
         while !stop.load(Ordering::Relaxed) {
-            poll = match self.round(poll)? {
-                Polled::Packets(handed) if handed <= QUIET => QUIET_POLL,
+            let begun = Instant::now();
+            let polled = self.round(poll)?;
+            let took = begun.elapsed();
+            poll = match polled {
+                // Of a round that was cut short, nothing can be said.
+                Polled::Packets(_) if took < POLL / 2 => poll,
+                Polled::Packets(handed) if QUIET.saturating_mul(handed as u32) <= took => self.quiet_poll,
                 _ => POLL,
             };
         }

@@ -184,6 +184,63 @@ fn what_a_firewall_keeps_a_client_from_sending_is_told_with_whom_and_why() {
     assert_eq!(told.count(), 1, "{of_all:#?}");
 }
 
+/// At the other end of a pod's interface, where a packet has come in and still belongs to the socket that has sent it.
+#[test]
+fn what_a_nodes_firewall_drops_behind_a_pods_interface_is_told_of_the_pod() {
+    let Some(scene) = Scene::new() else { return };
+    let (agent, link) = (scene.agent(&[]), Link::new());
+    let Some(firewall) = Firewall::new(&link.right, "ingress", "udp dport 9") else {
+        return;
+    };
+    let client = scene.cgroup.child("client");
+    let role = format!("run bash -c 'echo x > /dev/udp/{RIGHT}/9'");
+    Workload::start(&role, &client, Some(&link.left)).finish();
+    let dropped = event(&agent, "the packet dropped", |event| {
+        event.kind == EventKind::PacketDropped
+    });
+    assert_eq!(firewall.dropped(), 1);
+    let ends = [dropped.local, dropped.remote].map(|end| end.map(|end| end.ip().to_string()));
+    assert_eq!(ends, [Some(LEFT.to_owned()), Some(RIGHT.to_owned())]);
+    assert_eq!(dropped.cgroup, cgroup_id(&client));
+    assert!(
+        dropped.message.starts_with(&format!("UDP from {LEFT}:")),
+        "{dropped:?}"
+    );
+}
+
+/// More senders than are told: nobody can have them fill the ring in which other events come.
+#[test]
+fn a_flood_of_dropped_packets_hides_no_other_event() {
+    let Some(scene) = Scene::new() else { return };
+    let (agent, link) = (scene.agent(&[]), Link::new());
+    let Some(firewall) = Firewall::new(&link.left, "output", "udp dport 1000-60000") else {
+        return;
+    };
+    let (shop, client) = (scene.cgroup.child("shop"), scene.cgroup.child("client"));
+    // Each port is another target.
+    let flood = format!(
+        "run bash -c 'for n in $(seq 2000 9000); do echo x > /dev/udp/{RIGHT}/$n; done 2> /dev/null; true'"
+    );
+    let flood = Workload::start(&flood, &client, Some(&link.left));
+    Workload::start("run exit 3", &shop, None).finish();
+    flood.finish();
+    event(&agent, "the exit with 3", |event| event.exit_code == Some(3));
+    let dropped = firewall.dropped();
+    assert!(dropped > 2000, "{dropped}");
+    agent.wait_for("what was held back to be counted", |agent| {
+        let told = agent
+            .events()
+            .into_iter()
+            .filter(|event| event.kind == EventKind::PacketDropped);
+        let left_out = agent.metric("wiretape_agent_events_left_out_total{stage=\"too_many\"}");
+        told.count() + usize::try_from(left_out).expect("fits") == dropped
+    });
+    assert_eq!(
+        agent.metric("wiretape_agent_events_left_out_total{stage=\"buffer_full\"}"),
+        0
+    );
+}
+
 /// On the way between two others, as a node's firewall does it to pods; told once, however often it is tried.
 #[test]
 fn what_is_dropped_between_others_is_told_where_all_is_recorded() {

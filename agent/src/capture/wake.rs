@@ -30,6 +30,8 @@ impl Waker {
     }
 }
 
+const LESS_THAN_A_MILLISECOND: Duration = Duration::from_nanos(999_999);
+
 /// What a capture sleeps on: packets or a [`Waker`].
 pub(super) struct Wait(Epoll);
 
@@ -57,7 +59,8 @@ impl Wait {
 
     /// Waits, `timeout` at most. A signal ends it too.
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let timeout = EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::MAX);
+        // Up to the next millisecond, or who waits for less than one would ask again and again.
+        let timeout = EpollTimeout::try_from(timeout + LESS_THAN_A_MILLISECOND).unwrap_or(EpollTimeout::MAX);
         match self.0.wait(&mut [EpollEvent::empty(); 2], timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),

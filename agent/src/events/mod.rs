@@ -44,6 +44,7 @@ pub struct Events {
     seen: AtomicU64,
     ring_full: AtomicU64,
     limited: AtomicU64,
+    held_back: AtomicU64,
     teller: Option<Teller>,
     /// Why there are none.
     missing: Option<String>,
@@ -113,7 +114,7 @@ impl Events {
         EventCounters {
             seen: self.seen.load(Ordering::Relaxed),
             lost_ring_full: self.ring_full.load(Ordering::Relaxed),
-            lost_limited: self.limited.load(Ordering::Relaxed),
+            lost_limited: self.limited.load(Ordering::Relaxed) + self.held_back.load(Ordering::Relaxed),
             lost_behind: self.teller.as_ref().map_or(0, Teller::lost),
         }
     }
@@ -167,9 +168,11 @@ impl Watch {
                 None => {}
             }
         }
-        let (seen, lost) = self.programs.counters()?;
-        self.events.seen.store(seen, Ordering::Relaxed);
+        let counters = self.programs.counters()?;
+        let [seen, lost, held_back] = counters;
+        self.events.seen.store(seen + held_back, Ordering::Relaxed);
         self.events.ring_full.store(lost, Ordering::Relaxed);
+        self.events.held_back.store(held_back, Ordering::Relaxed);
         Ok(())
     }
 

@@ -39,7 +39,7 @@ mod without {
         }
 
         /// Never.
-        pub fn counters(&self) -> Result<(u64, u64)> {
+        pub fn counters(&self) -> Result<[u64; wiretape_agent_ebpf::counted::COUNTERS]> {
             match *self {}
         }
     }
@@ -199,16 +199,17 @@ mod with {
             self.ring.next().map(|record| read(&record))
         }
 
-        /// Events seen, and of these lost because the ring was full.
+        /// What is counted, by the places of [`counted`].
         ///
         /// # Errors
         /// When the kernel does not hand the counters over.
-        pub fn counters(&self) -> Result<(u64, u64)> {
+        pub fn counters(&self) -> Result<[u64; counted::COUNTERS]> {
             let cpus = self.counters.get(&0, 0).context("the counters cannot be read")?;
-            Ok(cpus.iter().fold((0, 0), |(seen, lost), cpu| {
-                let [more_seen, more_lost] = *cpu;
-                (seen + more_seen, lost + more_lost)
-            }))
+            let mut sum = [0; counted::COUNTERS];
+            for cpu in cpus.iter() {
+                sum.iter_mut().zip(cpu).for_each(|(sum, more)| *sum += more);
+            }
+            Ok(sum)
         }
     }
 

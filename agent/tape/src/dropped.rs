@@ -3,13 +3,14 @@
 use std::num::NonZeroU8;
 
 /// Why the kernel threw a packet away: a name of its `enum skb_drop_reason`, without `SKB_DROP_REASON_`. The kernel's numbers
-/// differ from version to version, so the tape has the name; what is here is this process's own number of it.
+/// differ from version to version, so the tape has the name; what is here is the agent's own number of it, which an agent and the
+/// programs that an earlier one has left must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DropReason(NonZeroU8);
 
 /// The names, each with what it means to who looks for a failure. Those that say nothing a packet would not say by itself
-/// (nobody listens, a segment came twice) are not among them.
-const REASONS: [(&str, &str); 43] = [
+/// (nobody listens, a segment came twice) are not among them. New ones go to the end, so that numbers stay.
+const REASONS: [(&str, &str); 48] = [
     ("other", "for a reason that this version does not know"),
     ("NETFILTER_DROP", "by a rule of netfilter (iptables, nftables)"),
     ("XDP", "by an XDP program"),
@@ -77,6 +78,17 @@ const REASONS: [(&str, &str); 43] = [
     ("TCP_MINTTL", "as it comes from too far away (TTL)"),
     ("IP_INHDR", "as its IP header is broken"),
     ("PKT_TOO_SMALL", "as it is shorter than its headers say"),
+    ("TCP_AOFAILURE", "as its signature is wrong (TCP-AO)"),
+    ("TCP_AONOTFOUND", "as it is not signed (TCP-AO)"),
+    (
+        "TCP_AOUNEXPECTED",
+        "as it is signed, which nobody expects (TCP-AO)",
+    ),
+    (
+        "TCP_AOKEYNOTFOUND",
+        "as nobody knows the key of its signature (TCP-AO)",
+    ),
+    ("PFMEMALLOC", "as memory is so short that it is kept for others"),
 ];
 
 impl DropReason {
@@ -139,6 +151,16 @@ mod tests {
         }
         let names: HashSet<_> = all.iter().map(|reason| reason.name()).collect();
         assert_eq!(names.len(), all.len());
+        // An agent that is upgraded reads what the one before has left in the ring.
+        let numbers = [
+            "other",
+            "NETFILTER_DROP",
+            "TCP_MD5FAILURE",
+            "PKT_TOO_SMALL",
+            "PFMEMALLOC",
+        ];
+        let numbers = numbers.map(|name| DropReason::of(name).number());
+        assert_eq!(numbers, [1, 2, 37, 43, 48]);
         assert_eq!(DropReason::of("SOMETHING_NEW"), DropReason::OTHER);
         assert_eq!(DropReason::numbered(0), None);
         assert_eq!(DropReason::numbered(u8::MAX), None);

@@ -293,8 +293,13 @@ impl<'a> Firewall<'a> {
             return None;
         }
         let firewall = Self { namespace };
+        // What an interface receives, whoever it is for, has a family of its own.
+        let (family, at) = match hook {
+            "ingress" => ("netdev", "ingress device wire"),
+            hook => ("inet", hook),
+        };
         let rules = format!(
-            "add table inet t; add chain inet t c {{ type filter hook {hook} priority 0; }}; add rule inet t c {rule} counter drop"
+            "add table {family} t; add chain {family} t c {{ type filter hook {at} priority 0; }}; add rule {family} t c {rule} counter drop"
         );
         if firewall.nft(&rules).is_none() {
             eprintln!("SKIPPED: this test needs nft, and a kernel with nf_tables");

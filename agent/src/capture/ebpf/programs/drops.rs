@@ -20,9 +20,9 @@ const TRACEPOINT: &str = "kfree_skb";
 /// The pin of the next agent's, until that one records.
 const NEXT: &str = "packet_dropped-next";
 
-/// Reasons for which a packet that an interface has left to a socket never comes to the hook on that socket. All others are
-/// behind the hook, or of packets that are for no socket.
-const BEFORE_SOCKETS: [&str; 22] = [
+/// Reasons for which a packet that an interface has left to a socket never comes to the hook on that socket. Nearly all
+/// others are behind the hook, or of packets that are for no socket; what is dropped without a reason is not told.
+const BEFORE_SOCKETS: [&str; 27] = [
     "NETFILTER_DROP",
     "TC_INGRESS",
     "XFRM_POLICY",
@@ -45,6 +45,11 @@ const BEFORE_SOCKETS: [&str; 22] = [
     "TCP_MINTTL",
     "IP_INHDR",
     "PKT_TOO_SMALL",
+    "TCP_AOFAILURE",
+    "TCP_AONOTFOUND",
+    "TCP_AOUNEXPECTED",
+    "TCP_AOKEYNOTFOUND",
+    "PFMEMALLOC",
 ];
 
 /// What the program is told before it is loaded.
@@ -55,7 +60,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    const NOTHING: Self = Self {
+    /// For a program that is not used.
+    pub(super) const NOTHING: Self = Self {
         packets: Thrown::NOTHING,
         agent: 0,
     };
@@ -92,11 +98,14 @@ pub(super) struct Drops {
 /// Attaches the program, if it was `told` anything, in the place of an earlier agent's where there is one. Where the kernel
 /// refuses, a line of the log says so, and all else is recorded as ever.
 pub(super) fn attach(ebpf: &mut Ebpf, told: &Told, pins: Option<&Pins>) -> Option<Drops> {
-    if told.agent == 0 {
-        return None;
+    let attached = (told.agent != 0).then(|| attach_program(ebpf, told, pins));
+    let attached = attached.and_then(|attached| attached.inspect_err(missing).ok());
+    if let (None, Some(pins)) = (&attached, pins) {
+        // An earlier agent's would go on, for nobody.
+        pins.remove(NEXT);
+        pins.remove(PROGRAM);
     }
-    let attached = attach_program(ebpf, told, pins);
-    attached.inspect_err(missing).ok()
+    attached
 }
 
 fn attach_program(ebpf: &mut Ebpf, told: &Told, pins: Option<&Pins>) -> Result<Drops> {

@@ -38,7 +38,7 @@ use super::super::{
     Source, Waker,
 };
 use crate::config::Interfaces;
-use drops::Drops;
+use drops::{Drops, Told};
 use loading::{
     Hook, Loaded, MARKS, OLD_RING, Programs, RING, attach, filters_in_kernel, inherited, load, open_ring,
     put_old_ring_aside, ring_map, take_map, take_pins, tap_interfaces,
@@ -175,11 +175,8 @@ impl EbpfCapture {
         ] {
             hooks.push(attach(ebpf, name, &cgroup, hook, pins)?);
         }
-        let drops = if on_interfaces {
-            drops::attach(ebpf, &told, pins.map(Arc::as_ref))
-        } else {
-            None
-        };
+        let told = if on_interfaces { told } else { Told::NOTHING };
+        let drops = drops::attach(ebpf, &told, pins.map(Arc::as_ref));
         drop(ring_map);
         let meter = Meter::of(ebpf);
         let programs = match loaded {
@@ -312,7 +309,11 @@ impl Source for EbpfCapture {
                 },
                 cgroup: record.cgroup,
                 cookie: record.cookie,
-                dropped: DropReason::numbered(kind::drop_reason(record.kind)),
+                dropped: match kind::drop_reason(record.kind) {
+                    0 => None,
+                    // Of a later agent's program, it may have a number that this one does not know.
+                    number => Some(DropReason::numbered(number).unwrap_or(DropReason::OTHER)),
+                },
             });
         }
         self.behind = handed == MAX_BATCH || ring.held() >= most || self.rings.len() > 1;
