@@ -219,7 +219,7 @@ fn a_flood_of_dropped_packets_hides_no_other_event() {
     let (shop, client) = (scene.cgroup.child("shop"), scene.cgroup.child("client"));
     // Each port is another target.
     let flood = format!(
-        "run bash -c 'for n in $(seq 2000 9000); do echo x > /dev/udp/{RIGHT}/$n; done 2> /dev/null; true'"
+        "run bash -c 'for n in {{2000..9000}}; do echo x > /dev/udp/{RIGHT}/$n; done 2> /dev/null; true'"
     );
     let flood = Workload::start(&flood, &client, Some(&link.left));
     Workload::start("run exit 3", &shop, None).finish();
