@@ -8,11 +8,13 @@
 use core::arch::asm;
 use core::ptr::addr_of;
 
-use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel};
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use wiretape_agent_ebpf::counted::{COUNTERS, LOST, SEEN};
 use wiretape_agent_ebpf::{EventRecord, MAX_EXCLUSIONS, layout};
+
+pub use crate::skb::{Address, read};
 
 /// One ring for all CPUs, so that events come out in the order in which they happened. Room for some 11,000 of them.
 #[map]
@@ -50,9 +52,6 @@ pub fn is_telling() -> bool {
     })
 }
 
-/// An address in the kernel's memory.
-pub type Address = u64;
-
 /// What stands in a structure at one of the places of [`layout`]. Reading memory that is not there gives `None`.
 #[inline(always)]
 pub fn field<T>(of: Address, place: usize) -> Option<T> {
@@ -64,13 +63,6 @@ pub fn field<T>(of: Address, place: usize) -> Option<T> {
 pub fn offset(place: usize) -> u64 {
     // SAFETY: in bounds, `place` is one of the constants of `layout`; volatile, because the loader changes the global.
     u64::from(unsafe { addr_of!(LAYOUT).cast::<u32>().add(place).read_volatile() })
-}
-
-/// What stands at an address.
-#[inline(always)]
-pub fn read<T>(at: Address) -> Option<T> {
-    // SAFETY: the helper checks the address itself, and every `T` that is read is made of plain numbers.
-    unsafe { bpf_probe_read_kernel(at as *const T) }.ok()
 }
 
 /// The id of a cgroup of the recorded sub-tree; `None` for one outside, or left out.

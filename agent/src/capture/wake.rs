@@ -60,7 +60,8 @@ impl Wait {
     /// Waits, `timeout` at most. A signal ends it too.
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
         // Up to the next millisecond, or who waits for less than one would ask again and again.
-        let timeout = EpollTimeout::try_from(timeout + LESS_THAN_A_MILLISECOND).unwrap_or(EpollTimeout::MAX);
+        let timeout = EpollTimeout::try_from(timeout.saturating_add(LESS_THAN_A_MILLISECOND))
+            .unwrap_or(EpollTimeout::MAX);
         match self.0.wait(&mut [EpollEvent::empty(); 2], timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),

@@ -168,8 +168,7 @@ impl Watch {
                 None => {}
             }
         }
-        let counters = self.programs.counters()?;
-        let [seen, lost, held_back] = counters;
+        let [seen, lost, held_back] = self.programs.counters()?;
         self.events.seen.store(seen + held_back, Ordering::Relaxed);
         self.events.ring_full.store(lost, Ordering::Relaxed);
         self.events.held_back.store(held_back, Ordering::Relaxed);
