@@ -18,6 +18,9 @@ mod dropped;
 mod skb;
 
 #[cfg(target_arch = "bpf")]
+mod speaker;
+
+#[cfg(target_arch = "bpf")]
 mod object;
 
 /// On any other target the programs are not built; this lets `cargo build --workspace` pass.

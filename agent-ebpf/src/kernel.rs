@@ -15,6 +15,7 @@ use wiretape_agent_ebpf::counted::{COUNTERS, LOST, SEEN};
 use wiretape_agent_ebpf::{EventRecord, MAX_EXCLUSIONS, layout};
 
 pub use crate::skb::{Address, read};
+use crate::speaker::speaks;
 
 /// One ring for all CPUs, so that events come out in the order in which they happened. Room for some 11,000 of them.
 #[map]
@@ -24,14 +25,9 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 static EVENT_COUNTERS: PerCpuArray<[u64; COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 
-/// One entry: the number of the agent whose programs tell. Those of an earlier agent run beside those of the next one for
-/// a moment.
+/// One entry: the number of the agent whose programs tell.
 #[map]
 static TELLING: Array<u64> = Array::with_max_entries(1, 0);
-
-/// The number of the agent that loads these. Set by the loader.
-#[unsafe(no_mangle)]
-static AGENT: u64 = 0;
 
 /// Where the kernel keeps what is read here. Set by the loader.
 #[unsafe(no_mangle)]
@@ -44,12 +40,7 @@ static TREES: [[u64; 2]; 1 + MAX_EXCLUSIONS] = [[0; 2]; 1 + MAX_EXCLUSIONS];
 /// Whether these programs are those that tell.
 #[inline(always)]
 pub fn is_telling() -> bool {
-    // SAFETY: a plain global; volatile, because the loader changes it after compilation.
-    let own = unsafe { addr_of!(AGENT).read_volatile() };
-    TELLING.get(0).is_some_and(|telling| {
-        // SAFETY: a live value; volatile, because the agent changes it.
-        unsafe { core::ptr::from_ref(telling).read_volatile() == own }
-    })
+    speaks(&TELLING)
 }
 
 /// What stands in a structure at one of the places of [`layout`]. Reading memory that is not there gives `None`.

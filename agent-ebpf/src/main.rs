@@ -25,6 +25,9 @@ mod undelivered;
 mod skb;
 
 #[cfg(target_arch = "bpf")]
+mod speaker;
+
+#[cfg(target_arch = "bpf")]
 mod object;
 
 /// On any other target the programs are not built; this lets `cargo build --workspace` pass.

@@ -4,12 +4,7 @@
 //! them where it drops them. Those for which it does so before the hook are told by the reason, and by the mark which they
 //! lack: so each packet is recorded once, and nothing is remembered.
 
-#![allow(
-    unsafe_code,
-    reason = "the kernel's memory and globals set by the loader are reached through pointers"
-)]
-
-use core::ptr::addr_of;
+#![allow(unsafe_code, reason = "the kernel's memory is reached through pointers")]
 
 use aya_ebpf::helpers::bpf_probe_read_kernel_buf;
 use aya_ebpf::macros::{map, raw_tracepoint};
@@ -23,15 +18,11 @@ use crate::interfaces::owner_of;
 use crate::once::mark;
 use crate::packets::{Owner, take};
 use crate::skb::{Address, Dropped, field, read, thrown_away};
+use crate::speaker::speaks;
 
-/// One entry: the number of the agent whose program records. That of an earlier agent runs beside the next one's for a
-/// moment.
+/// One entry: the number of the agent whose program records.
 #[map]
 static DROPS_OF: Array<u64> = Array::with_max_entries(1, 0);
-
-/// The number of the agent that loads this. Set by the loader.
-#[unsafe(no_mangle)]
-static DROPS_AGENT: u64 = 0;
 
 /// Whatever the kernel throws away.
 #[raw_tracepoint(tracepoint = "kfree_skb")]
@@ -45,23 +36,12 @@ pub fn packet_dropped(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn record(skb: Address, why: u8) -> Option<()> {
     let tc_index: u16 = field(skb, place::TC_INDEX)?;
-    if mark() == 0 || u32::from(tc_index) & mark() != 0 || !is_recording() {
+    if mark() == 0 || u32::from(tc_index) & mark() != 0 || !speaks(&DROPS_OF) {
         return None;
     }
     let (packet, owner) = Undelivered::at(skb)?;
     take(&packet, kind::PACKET_DROPPED | u32::from(why), 0, owner, false);
     Some(())
-}
-
-/// Whether this program is the one that records.
-#[inline(always)]
-fn is_recording() -> bool {
-    // SAFETY: a plain global; volatile, because the loader changes it after compilation.
-    let own = unsafe { addr_of!(DROPS_AGENT).read_volatile() };
-    DROPS_OF.get(0).is_some_and(|of| {
-        // SAFETY: a live value; volatile, because the agent changes it.
-        unsafe { core::ptr::from_ref(of).read_volatile() == own }
-    })
 }
 
 /// A packet that comes no further than to its interface.

@@ -1,5 +1,6 @@
-//! The two clocks: the one that everybody sets, and the one that nobody does.
+//! The clocks: the one that everybody sets, the one that nobody does, and the kernel programs'.
 
+use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::time::TimeValLike;
@@ -17,4 +18,13 @@ pub fn wall_clock() -> Nanos {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The kernel programs' clock: nanoseconds since the machine was started, with those in which it slept.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn since_boot() -> io::Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
+    Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
 }

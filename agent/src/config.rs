@@ -11,7 +11,7 @@ use wiretape_tape::{Capture, Recording, Rule};
 
 use crate::choice::budget::Budget;
 
-use crate::capture::pins::is_bpf_file_system;
+use crate::kernel::pins::is_bpf_file_system;
 
 /// Records every packet of this node's sockets onto a tape of fixed length, and serves cuts of it.
 #[derive(Clone, Debug, Parser)]

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use wiretape_tape::{Nanos, Recorded, Recording, TapeCounters};
 
-use crate::attached::Links;
 use crate::attribution::kubernetes::Kubernetes;
 use crate::capture::{CaptureCounters, Disturbed};
 use crate::choice::budget::{Level, Shares};
 use crate::events::Events;
+use crate::kernel::attached::Links;
 
 /// A clock that gains or loses more than this between two counts was set: slewing makes half a millisecond of it.
 const JUMP: i64 = 1_000_000_000;

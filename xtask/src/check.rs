@@ -28,6 +28,7 @@ const RULES: &[Rule] = &[
         except: &[
             "agent/src/capture/ebpf",
             "agent/src/capture/ebpf.rs",
+            "agent/src/kernel/tracepoint.rs",
             "agent/src/events/programs.rs",
         ],
         why: "only the loaders of the kernel programs know aya",
@@ -91,8 +92,8 @@ const RULES: &[Rule] = &[
     Rule {
         text: &["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"],
         within: &["agent", "hub", "tests", "xtask"],
-        except: &["agent/src/capture"],
-        why: "unsafe stands in agent-ebpf and at the capture edge only",
+        except: &["agent/src/capture", "agent/src/kernel/pins.rs"],
+        why: "unsafe stands in agent-ebpf, at the capture edge and with the pins only",
     },
     Rule {
         text: &["wiretape_agent::", "wiretape_agent_ebpf::"],

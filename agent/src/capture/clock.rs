@@ -1,10 +1,9 @@
 //! The kernel programs' clock.
 
-use nix::sys::time::TimeValLike;
-use nix::time::{ClockId, clock_gettime};
 use wiretape_tape::Nanos;
 
 use super::CaptureError;
+use crate::clocks::{since_boot, wall_clock};
 
 /// Turns the kernel programs' clock, which counts from boot, into UTC.
 pub(super) struct WallClock {
@@ -24,9 +23,9 @@ impl WallClock {
         // exact.
         let mut best: Option<(u64, Self)> = None;
         for _ in 0..3 {
-            let before = now(ClockId::CLOCK_BOOTTIME)?;
-            let utc = now(ClockId::CLOCK_REALTIME)?;
-            let after = now(ClockId::CLOCK_BOOTTIME)?;
+            let before = since_boot()?;
+            let utc = wall_clock();
+            let after = since_boot()?;
             let took = after.saturating_sub(before);
             if best.as_ref().is_none_or(|(least, _)| took < *least) {
                 best = Some((
@@ -43,7 +42,7 @@ impl WallClock {
     }
 
     pub fn refresh(&mut self) -> Result<(), CaptureError> {
-        if now(ClockId::CLOCK_BOOTTIME)?.saturating_sub(self.measured) > OFFSET_LIFETIME {
+        if since_boot()?.saturating_sub(self.measured) > OFFSET_LIFETIME {
             *self = Self::read()?;
         }
         Ok(())
@@ -52,9 +51,4 @@ impl WallClock {
     pub fn wall(&self, since_boot: u64) -> Nanos {
         since_boot + self.offset
     }
-}
-
-fn now(clock: ClockId) -> Result<u64, CaptureError> {
-    let time = clock_gettime(clock).map_err(std::io::Error::from)?;
-    Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
 }

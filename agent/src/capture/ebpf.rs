@@ -1,4 +1,4 @@
-//! Packets from the kernel programs: the only code that knows aya.
+//! Packets from the kernel programs.
 
 #[cfg(ebpf_programs)]
 mod programs;

@@ -6,8 +6,6 @@ mod clock;
 
 mod ring;
 
-pub mod pins;
-
 pub mod interfaces;
 
 pub mod pcap;
@@ -30,10 +28,10 @@ use wiretape_agent_ebpf::choice::{Choice, Rule};
 use wiretape_tape::{Nanos, Packet, Place, ReadError};
 
 use crate::config::{Backend, Config, Interfaces};
+use crate::kernel::pins::Pins;
 use crate::own_cgroup::{CgroupError, CgroupId, SubTree};
 use choosing::Choosing;
 use interfaces::Notices;
-use pins::Pins;
 
 /// A source of packets. Belongs to one thread, the recorder's.
 pub trait Source: Send {

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use super::Finding;
-use crate::events::thrown::{TOLD, Thrown};
+use crate::events::reasons::TOLD;
+use crate::kernel::btf::{self, Types};
+use crate::kernel::thrown::Thrown;
 use crate::own_cgroup::Hierarchy;
 
 /// The ring buffer's first kernel; before 5.8 there is libpcap only.
@@ -44,19 +46,20 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 fn btf() -> Finding {
-    const BTF: &str = "/sys/kernel/btf/vmlinux";
-    match fs::metadata(BTF) {
-        Ok(file) => Finding::works("btf", format!("{BTF}, {} KiB", file.len() / 1024)),
+    let path = btf::KERNEL;
+    match fs::metadata(path) {
+        Ok(file) => Finding::works("btf", format!("{path}, {} KiB", file.len() / 1024)),
         Err(error) => Finding::lacks(
             "btf",
-            format!("{BTF}: {error}"),
+            format!("{path}: {error}"),
             "programs that read kernel structures cannot be used; those that see packets need none",
         ),
     }
 }
 
 fn drops() -> Finding {
-    match Thrown::read(&TOLD) {
+    let thrown = btf::of_kernel().and_then(|btf| Thrown::find(&Types::parse(&btf)?, &TOLD));
+    match thrown {
         Ok(thrown) => {
             let reasons = thrown.reasons.iter().filter(|reason| **reason != 0).count();
             Finding::works(

@@ -1,13 +1,13 @@
 //! What happens on the node beside the packets: processes that start and end, connections that fail, memory that runs out.
 //!
-//! In the order of an event: [`programs`] takes it out of the kernel's ring, which [`layout`] and [`thrown`] told where to look, [`record`]
-//! reads it, [`limit`] holds back what would fill the tape; [`pressure`] is asked, not told.
+//! In the order of an event: [`programs`] takes it out of the kernel's ring, which [`layout`] told where to look and [`reasons`] for
+//! what, [`record`] reads it, [`limit`] holds back what would fill the tape; [`pressure`] is asked, not told.
 
 pub mod layout;
 
 pub mod programs;
 
-pub mod thrown;
+pub mod reasons;
 
 pub mod record;
 
@@ -28,7 +28,7 @@ use wiretape_tape::{Event, EventKind, Nanos};
 use crate::attribution::Teller;
 use crate::capture::Source;
 use crate::capture::interfaces::Notices;
-use crate::clocks::wall_clock;
+use crate::clocks::{since_boot, wall_clock};
 use crate::own_cgroup::CgroupId;
 use limit::Limit;
 use pressure::Pressure;
@@ -158,7 +158,7 @@ impl Watch {
     /// Takes out what there is.
     fn round(&mut self) -> Result<()> {
         self.programs.wait(POLL)?;
-        let since_boot = programs::since_boot()?;
+        let since_boot = since_boot()?;
         let offset = wall_clock().saturating_sub(since_boot);
         while let Some(happened) = self.programs.next(|record| record::parse(record, offset)) {
             match happened {

@@ -1,10 +1,10 @@
-//! The kernel programs of events, attached: with the packets' capture, all that knows aya.
+//! The kernel programs of events, loaded and attached.
 
 #[cfg(not(ebpf_programs))]
-pub use without::{Programs, since_boot};
+pub use without::Programs;
 
 #[cfg(ebpf_programs)]
-pub use with::{Programs, since_boot};
+pub use with::Programs;
 
 /// Stands for the programs in an agent that was built without them: cannot be made.
 #[cfg(not(ebpf_programs))]
@@ -13,7 +13,7 @@ mod without {
 
     use anyhow::{Result, bail};
 
-    use crate::capture::pins::Pins;
+    use crate::kernel::pins::Pins;
     use crate::own_cgroup::CgroupId;
 
     /// None.
@@ -43,11 +43,6 @@ mod without {
             match *self {}
         }
     }
-
-    /// Never asked for.
-    pub fn since_boot() -> Result<u64> {
-        bail!("there are no events to date")
-    }
 }
 
 #[cfg(ebpf_programs)]
@@ -56,19 +51,18 @@ mod with {
     use std::time::Duration;
 
     use anyhow::{Context, Result};
-    use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-    use aya::programs::RawTracePoint;
-    use aya::programs::links::FdLink;
+    use aya::maps::{MapData, PerCpuArray, RingBuf};
     use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
     use nix::errno::Errno;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use nix::sys::time::TimeValLike;
-    use nix::time::{ClockId, clock_gettime};
     use wiretape_agent_ebpf::{MAX_EXCLUSIONS, counted};
 
     use super::super::layout;
-    use super::super::thrown::{TOLD, Thrown};
-    use crate::capture::pins::Pins;
+    use super::super::reasons::TOLD;
+    use crate::kernel::btf::{self, Types};
+    use crate::kernel::pins::Pins;
+    use crate::kernel::thrown::Thrown;
+    use crate::kernel::tracepoint::{self, Attached};
     use crate::own_cgroup::CgroupId;
 
     /// The programs, as `build.rs` built them.
@@ -90,19 +84,16 @@ mod with {
     /// Maps that outlive the agent, by their names in the programs and among the pins.
     const KEPT: [&str; 3] = ["EVENTS", "CONNECTING", "TELLING"];
 
-    /// The pin of a program's link: of the one that tells, and of the next one until it does.
-    fn pin(name: &str) -> String {
-        format!("event-{name}")
-    }
-
-    fn next_pin(name: &str) -> String {
-        format!("next-{}", pin(name))
+    /// The pin of a program's link.
+    fn pin(program: &str) -> String {
+        format!("event-{program}")
     }
 
     /// The programs, attached, and the ring they write into.
     pub struct Programs {
-        /// Holds programs and links in the kernel.
+        /// Holds the programs in the kernel.
         _ebpf: Ebpf,
+        _attached: Vec<Attached>,
         ring: RingBuf<MapData>,
         counters: PerCpuArray<MapData, [u64; counted::COUNTERS]>,
     }
@@ -114,20 +105,25 @@ mod with {
         /// # Errors
         /// When the kernel refuses, or does not describe its types.
         pub fn load(top: CgroupId, excluded: &[CgroupId], pins: Option<&Pins>) -> Result<Self> {
-            let btf = std::fs::read(layout::KERNEL).with_context(|| {
-                format!(
-                    "{} (a kernel built with CONFIG_DEBUG_INFO_BTF has it)",
-                    layout::KERNEL
-                )
-            })?;
-            let places = layout::read(&btf)?;
+            let loaded = Self::begin(top, excluded, pins);
+            if let (Err(_), Some(pins)) = (&loaded, pins) {
+                for (name, _) in TRACEPOINTS {
+                    tracepoint::let_go(pins, &pin(name));
+                }
+            }
+            loaded
+        }
+
+        fn begin(top: CgroupId, excluded: &[CgroupId], pins: Option<&Pins>) -> Result<Self> {
+            let btf = btf::of_kernel()?;
+            let types = Types::parse(&btf)?;
+            let places = layout::read(&types)?;
             let mut trees = [[0; 2]; 1 + MAX_EXCLUSIONS];
             for (tree, cgroup) in trees.iter_mut().zip([&top].into_iter().chain(excluded)) {
                 *tree = [cgroup.id, u64::from(cgroup.level)];
             }
-            // No two agents have started at the same nanosecond.
-            let agent = since_boot()?;
-            let thrown = Thrown::read(&TOLD).map_err(|error| {
+            let agent = tracepoint::agent_number()?;
+            let thrown = Thrown::find(&types, &TOLD).map_err(|error| {
                 tracing::info!("what the kernel drops is not told: {error:#}");
             });
             let (has_reasons, thrown) = (thrown.is_ok(), thrown.unwrap_or(Thrown::NOTHING));
@@ -151,31 +147,31 @@ mod with {
             let counters = PerCpuArray::try_from(map(&mut ebpf, "EVENT_COUNTERS")?)?;
             let mut attached = Vec::new();
             for (name, tracepoint) in TRACEPOINTS {
-                if name == THROWN_AWAY && !has_reasons {
-                    continue;
-                }
-                match attach(&mut ebpf, name, tracepoint, pins) {
-                    Ok(()) => attached.push(name),
-                    // All others tell without it.
-                    Err(error) if name == THROWN_AWAY => {
-                        tracing::warn!("what the kernel drops is not told: {error:#}");
+                let program = if name == THROWN_AWAY && !has_reasons {
+                    None
+                } else {
+                    match Attached::attach(&mut ebpf, name, tracepoint, &pin(name), pins) {
+                        Ok(program) => Some(program),
+                        // All others tell without it.
+                        Err(error) if name == THROWN_AWAY => {
+                            tracing::warn!("what the kernel drops is not told: {error:#}");
+                            None
+                        }
+                        Err(error) => return Err(error),
                     }
-                    Err(error) => return Err(error),
+                };
+                if let (None, Some(pins)) = (&program, pins) {
+                    tracepoint::let_go(pins, &pin(name));
                 }
+                attached.extend(program);
             }
-            // One word, at which an earlier agent's programs fall silent, and these begin.
-            let mut telling: Array<_, u64> = Array::try_from(map(&mut ebpf, "TELLING")?)?;
-            telling
-                .set(0, agent, 0)
-                .context("the programs cannot be told to begin")?;
-            if let Some(pins) = pins {
-                for name in attached {
-                    pins.rename(&next_pin(name), &pin(name))
-                        .with_context(|| format!("the program {name} has no name to be found by"))?;
-                }
+            tracepoint::speak(&mut ebpf, "TELLING", agent)?;
+            for program in &attached {
+                pins.map_or(Ok(()), |pins| program.settle(pins))?;
             }
             Ok(Self {
                 _ebpf: ebpf,
+                _attached: attached,
                 ring,
                 counters,
             })
@@ -211,34 +207,5 @@ mod with {
             }
             Ok(sum)
         }
-    }
-
-    /// Loads a program and attaches it to its tracepoint; with `pins`, under the name of the next one's.
-    fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str, pins: Option<&Pins>) -> Result<()> {
-        let program = ebpf
-            .program_mut(name)
-            .with_context(|| format!("no program {name}"))?;
-        let program: &mut RawTracePoint = program.try_into()?;
-        program
-            .load()
-            .with_context(|| format!("the kernel refuses the program {name}"))?;
-        let attached = || format!("the program {name} cannot be attached to {tracepoint}");
-        let link = program.attach(tracepoint).with_context(attached)?;
-        if let Some(pins) = pins {
-            let link = FdLink::from(program.take_link(link).with_context(attached)?);
-            // Of an agent that ended in the middle of this.
-            pins.remove(&next_pin(name));
-            link.pin(pins.path(&next_pin(name))).with_context(attached)?;
-        }
-        Ok(())
-    }
-
-    /// The programs' clock.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn since_boot() -> Result<u64> {
-        let time = clock_gettime(ClockId::CLOCK_BOOTTIME).context("the clock cannot be read")?;
-        Ok(u64::try_from(time.num_nanoseconds()).unwrap_or(0))
     }
 }

@@ -1,24 +1,18 @@
 //! The program for packets that the kernel drops before a socket has them.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use aya::Ebpf;
-use aya::maps::Array;
-use aya::programs::RawTracePoint;
-use aya::programs::links::FdLink;
-use aya::programs::raw_trace_point::RawTracePointLink;
 
-use super::loading::take_map;
 use crate::capture::Scope;
-use crate::capture::pins::Pins;
 use crate::config::Interfaces;
-use crate::events::programs::since_boot;
-use crate::events::thrown::Thrown;
+use crate::kernel::btf::{self, Types};
+use crate::kernel::pins::Pins;
+use crate::kernel::thrown::Thrown;
+use crate::kernel::tracepoint::{self, Attached};
 
-/// The program, the tracepoint that it is for, and its link's pin.
+/// The program, which is its pin's name, too, and the tracepoint that it is for.
 const PROGRAM: &str = "packet_dropped";
 const TRACEPOINT: &str = "kfree_skb";
-/// The pin of the next agent's, until that one records.
-const NEXT: &str = "packet_dropped-next";
 
 /// Reasons for which a packet that an interface has left to a socket never comes to the hook on that socket. Nearly all
 /// others are behind the hook, or of packets that are for no socket; what is dropped without a reason is not told.
@@ -68,8 +62,8 @@ impl Told {
 
     fn read() -> Result<Self> {
         Ok(Self {
-            packets: Thrown::read(&BEFORE_SOCKETS)?,
-            agent: since_boot()?,
+            packets: Thrown::find(&Types::parse(&btf::of_kernel()?)?, &BEFORE_SOCKETS)?,
+            agent: tracepoint::agent_number()?,
         })
     }
 }
@@ -90,44 +84,22 @@ fn missing(error: &anyhow::Error) {
     tracing::warn!("what the kernel drops on its way to a socket is not recorded: {error:#}");
 }
 
-/// Keeps the program where it is: for as long as this lives, or until it is unpinned.
-pub(super) struct Drops {
-    _link: Option<RawTracePointLink>,
-}
-
 /// Attaches the program, if it was `told` anything, in the place of an earlier agent's where there is one. Where the kernel
 /// refuses, a line of the log says so, and all else is recorded as ever.
-pub(super) fn attach(ebpf: &mut Ebpf, told: &Told, pins: Option<&Pins>) -> Option<Drops> {
-    let attached = (told.agent != 0).then(|| attach_program(ebpf, told, pins));
+pub(super) fn attach(ebpf: &mut Ebpf, told: &Told, pins: Option<&Pins>) -> Option<Attached> {
+    let attached = (told.agent != 0).then(|| begin(ebpf, told, pins));
     let attached = attached.and_then(|attached| attached.inspect_err(missing).ok());
     if let (None, Some(pins)) = (&attached, pins) {
-        // An earlier agent's would go on, for nobody.
-        pins.remove(NEXT);
-        pins.remove(PROGRAM);
+        tracepoint::let_go(pins, PROGRAM);
     }
     attached
 }
 
-fn attach_program(ebpf: &mut Ebpf, told: &Told, pins: Option<&Pins>) -> Result<Drops> {
-    let mut recording: Array<_, u64> = Array::try_from(take_map(ebpf, "DROPS_OF")?)?;
-    let program = ebpf.program_mut(PROGRAM).context("no such program")?;
-    let program: &mut RawTracePoint = program.try_into()?;
-    program.load()?;
-    let link = program.attach(TRACEPOINT)?;
-    let link = program.take_link(link)?;
-    let link = match pins {
-        None => Some(link),
-        Some(pins) => {
-            // Of an agent that ended in the middle of this.
-            pins.remove(NEXT);
-            FdLink::from(link).pin(pins.path(NEXT))?;
-            None
-        }
-    };
-    // One word, at which an earlier agent's program falls silent, and this one begins.
-    recording.set(0, told.agent, 0)?;
+fn begin(ebpf: &mut Ebpf, told: &Told, pins: Option<&Pins>) -> Result<Attached> {
+    let attached = Attached::attach(ebpf, PROGRAM, TRACEPOINT, PROGRAM, pins)?;
+    tracepoint::speak(ebpf, "DROPS_OF", told.agent)?;
     if let Some(pins) = pins {
-        pins.rename(NEXT, PROGRAM)?;
+        attached.settle(pins)?;
     }
-    Ok(Drops { _link: link })
+    Ok(attached)
 }

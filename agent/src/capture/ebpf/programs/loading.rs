@@ -18,10 +18,10 @@ use super::drops::Told;
 use super::shared::{Excluded, Handed};
 use super::tap::InterfaceTap;
 use crate::capture::interfaces::Follower;
-use crate::capture::pins::{self, Pins};
 use crate::capture::ring::Ring;
 use crate::capture::{CaptureError, Refusal, Scope, causes};
-use crate::events::layout;
+use crate::kernel::btf::{self, Types};
+use crate::kernel::pins::{self, Pins};
 
 /// The programs, as `build.rs` built them.
 static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wiretape-agent-ebpf"));
@@ -161,10 +161,10 @@ pub(super) fn tap_interfaces(
 
 /// Where this kernel keeps a socket's namespace, and the number in it.
 fn namespace_at() -> Option<[u32; 2]> {
-    let btf = std::fs::read(layout::KERNEL).ok()?;
-    let offset = |structure, field| layout::offset(&btf, structure, field).ok().flatten();
-    let number = offset("net", "ns")? + offset("ns_common", "inum")?;
-    Some([offset("sock_common", "skc_net")?, number])
+    let btf = btf::of_kernel().ok()?;
+    let types = Types::parse(&btf).ok()?;
+    let number = types.offset("net", "ns")? + types.offset("ns_common", "inum")?;
+    Some([types.offset("sock_common", "skc_net")?, number])
 }
 
 /// Whether the programs run the filter: by a loop that the kernel has since Linux 5.17. It makes four times the work for
@@ -196,7 +196,7 @@ pub(super) fn load(
     let mut loader = EbpfLoader::new();
     loader
         .override_global("BULK_BURST", &bulk_burst, true)
-        .override_global("DROPS_AGENT", &told.agent, true)
+        .override_global("AGENT", &told.agent, true)
         .override_global("EXCLUDED", &exclusions[..], true)
         .override_global("MARK", &mark, true)
         .override_global("NAMESPACE_AT", &namespace_at[..], true)

@@ -30,7 +30,6 @@ use wiretape_tape::{Direction, DropReason, LinkType, Nanos, Packet, Place};
 
 use super::super::clock::WallClock;
 use super::super::interfaces::{Follower, Notices};
-use super::super::pins::Pins;
 use super::super::ring::Ring;
 use super::super::wake::Wait;
 use super::super::{
@@ -38,7 +37,9 @@ use super::super::{
     Source, Waker,
 };
 use crate::config::Interfaces;
-use drops::{Drops, Told};
+use crate::kernel::pins::Pins;
+use crate::kernel::tracepoint::Attached;
+use drops::Told;
 use loading::{
     Hook, Loaded, MARKS, OLD_RING, Programs, RING, attach, filters_in_kernel, inherited, load, open_ring,
     put_old_ring_aside, ring_map, take_map, take_pins, tap_interfaces,
@@ -64,7 +65,7 @@ pub struct EbpfCapture {
     programs: Option<Programs>,
     hooks: Vec<Hook>,
     /// `None` where the kernel does not tell what it drops, and once stopped.
-    drops: Option<Drops>,
+    drops: Option<Attached>,
     /// The last is the one that is written to; those before it are read to their end, and let go.
     rings: VecDeque<Ring>,
     counters: PerCpuArray<MapData, Counters>,

@@ -15,7 +15,7 @@ use wiretape_agent_ebpf::InterfaceKey;
 use super::loading::{attach_error, pinned, take_map};
 use crate::capture::CaptureError;
 use crate::capture::interfaces::{NamespaceId, Place, Standing, Tap};
-use crate::capture::pins::{self, Pins};
+use crate::kernel::pins::{self, Pins};
 
 /// What these pins' names begin with.
 const PINNED: &str = "interface-";

@@ -20,7 +20,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use wiretape_agent_ebpf::LAYOUT_VERSION;
 
-use crate::attached;
+use super::attached;
 
 /// The folders of recorded cgroups.
 const OF_CGROUP: &str = "cgroup-";
