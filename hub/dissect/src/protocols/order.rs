@@ -158,8 +158,7 @@ impl Order {
     pub fn pair(&mut self, asked: Transaction, answer: Transaction, out: &mut Vec<Transaction>) {
         let pair = Pair { asked, answer };
         if self.trust != Trust::Trial {
-            let whole = self.complete(pair.whole());
-            out.push(whole);
+            self.alone(pair.whole(), out);
             return;
         }
         self.memory += pair.cost();
@@ -171,8 +170,8 @@ impl Order {
     }
 
     /// Gives what has no other half.
-    pub fn alone(&mut self, transaction: Transaction, out: &mut Vec<Transaction>) {
-        let transaction = self.complete(transaction);
+    pub fn alone(&mut self, mut transaction: Transaction, out: &mut Vec<Transaction>) {
+        self.complete(&mut transaction);
         out.push(transaction);
     }
 
@@ -235,8 +234,7 @@ impl Order {
         self.memory = 0;
         self.proved |= !self.trial.is_empty();
         for pair in std::mem::take(&mut self.trial) {
-            let whole = self.complete(pair.whole());
-            out.push(whole);
+            self.alone(pair.whole(), out);
         }
         if self.trust == Trust::Trial {
             self.trust = Trust::Certain;
@@ -253,7 +251,7 @@ impl Order {
     }
 
     /// Adds what is told of every transaction.
-    fn complete(&self, mut transaction: Transaction) -> Transaction {
+    fn complete(&self, transaction: &mut Transaction) {
         if self.after_gap {
             transaction.marks.set(Marks::AFTER_GAP);
         }
@@ -277,7 +275,6 @@ impl Order {
             .into_iter()
             .filter_map(|(name, len)| Some((name, Value::Int(len?))));
         transaction.fields.extend(sizes);
-        transaction
     }
 }
 

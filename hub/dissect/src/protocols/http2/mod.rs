@@ -12,6 +12,8 @@ mod parse;
 
 mod streams;
 
+mod open;
+
 mod stream;
 
 mod tunnel;

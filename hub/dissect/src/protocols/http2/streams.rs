@@ -3,9 +3,8 @@
 //! A stream's number is never used again in its connection. So a response belongs to the request on its stream, whatever
 //! was lost between them.
 
-use std::collections::BTreeMap;
-
 use super::frame::ErrorCode;
+use super::open::Open;
 use super::outcome::GivenUp;
 use super::strangers::Strangers;
 use super::stream::Stream;
@@ -19,7 +18,7 @@ use crate::tcp::Close;
 /// Every stream of a connection that is open.
 #[derive(Default)]
 pub(super) struct Streams {
-    open: BTreeMap<u32, Box<Stream>>,
+    open: Open,
     /// Requests of clients, and promises of servers.
     asked: Seen,
     promised: Seen,
@@ -86,12 +85,12 @@ impl Streams {
         {
             self.end_tunnels(from, close, counters, out);
         }
-        if self.open.get(&stream).is_some_and(|open| open.is_done()) {
+        if self.open.get(stream).is_some_and(|open| open.is_done()) {
             self.finish(stream, counters, out);
         }
         if std::mem::take(&mut self.lost) {
             let done = self.open.iter().filter(|(_, open)| open.is_done());
-            for stream in done.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+            for stream in done.map(|(stream, _)| stream).collect::<Vec<_>>() {
                 self.finish(stream, counters, out);
             }
         }
@@ -110,7 +109,7 @@ impl Streams {
 
     /// Payload of a stream's data goes by. Whether it is wanted as a piece.
     pub fn payload(&mut self, from: Side, stream: u32, bytes: &[u8]) -> bool {
-        let Some(open) = self.open.get_mut(&stream) else {
+        let Some(open) = self.open.get_mut(stream) else {
             let unseen = !stream.is_multiple_of(2) && !self.asked.has(stream);
             return unseen && self.strangers.looks_at(stream);
         };
@@ -121,7 +120,7 @@ impl Streams {
 
     /// Payload of a stream's data was never seen.
     pub fn payload_missing(&mut self, from: Side, stream: u32, len: u64) {
-        if let Some(open) = self.open.get_mut(&stream) {
+        if let Some(open) = self.open.get_mut(stream) {
             open.payload_missing(from, len);
         }
         self.strangers.lose(stream, from);
@@ -129,7 +128,7 @@ impl Streams {
 
     /// Payload of a stream's data was never seen, nobody knows how much.
     pub fn payload_lost(&mut self, from: Side, stream: u32) {
-        if let Some(open) = self.open.get_mut(&stream) {
+        if let Some(open) = self.open.get_mut(stream) {
             open.payload_lost(from);
         }
         self.strangers.lose(stream, from);
@@ -137,7 +136,7 @@ impl Streams {
 
     /// Bytes of a frame of data were never seen, behind others of it that were handed on.
     pub fn frame_missing(&mut self, from: Side, stream: u32, len: u64) {
-        if let Some(open) = self.open.get_mut(&stream) {
+        if let Some(open) = self.open.get_mut(stream) {
             open.frame_missing(from, len);
         }
     }
@@ -183,7 +182,7 @@ impl Streams {
 
     /// Bytes that it holds, roughly.
     pub fn memory(&self) -> usize {
-        self.bytes + self.strangers.memory()
+        self.bytes + self.open.memory() + self.strangers.memory()
     }
 
     fn promise(
@@ -212,7 +211,7 @@ impl Streams {
         out: &mut Vec<Transaction>,
     ) {
         let stream = block.stream;
-        if !self.open.contains_key(&stream) {
+        if !self.open.has(stream) {
             let seen = if stream.is_multiple_of(2) {
                 self.promised
             } else {
@@ -235,7 +234,7 @@ impl Streams {
             open.begins_tunnel()
         });
         if begins_tunnel == Some(true)
-            && let Some(open) = self.open.get_mut(&stream)
+            && let Some(open) = self.open.get_mut(stream)
         {
             self.bytes -= open.cost();
             out.push(open.hand_over(stream));
@@ -254,7 +253,7 @@ impl Streams {
         out: &mut Vec<Transaction>,
     ) {
         let (stream, end) = (piece.stream, piece.end);
-        if let Some(open) = self.open.get_mut(&stream).filter(|open| open.is_tunnel()) {
+        if let Some(open) = self.open.get_mut(stream).filter(|open| open.is_tunnel()) {
             self.bytes -= open.cost();
             open.piece(from, &piece, span, counters, out);
             self.bytes += open.cost();
@@ -273,11 +272,11 @@ impl Streams {
             return;
         };
         // What the stream is was not seen, so it may not even be known that there is one.
-        if !self.open.contains_key(&stream) {
+        if !self.open.has(stream) {
             self.open(stream, Stream::default(), counters, out);
         }
         let gapped = self.gapped;
-        if let Some(open) = self.open.get_mut(&stream) {
+        if let Some(open) = self.open.get_mut(stream) {
             self.bytes -= open.cost();
             let mut tunnel = Tunnel::joined(stream, open.upgrade(), gapped);
             for (from, piece, span) in &said {
@@ -332,10 +331,11 @@ impl Streams {
             Side::Server => self.go_away = Some((given_up, last)),
         }
         // What the server has not looked at, it will not answer.
-        let refused = self.open.range(last.saturating_add(1)..);
-        let refused = refused.filter(|(stream, open)| *stream % 2 == 1 && !open.is_answered());
-        for stream in refused.map(|(stream, _)| *stream).collect::<Vec<_>>() {
-            if let Some(open) = self.open.get_mut(&stream) {
+        let refused = self.open.iter();
+        let refused =
+            refused.filter(|(stream, open)| *stream > last && *stream % 2 == 1 && !open.is_answered());
+        for stream in refused.map(|(stream, _)| stream).collect::<Vec<_>>() {
+            if let Some(open) = self.open.get_mut(stream) {
                 open.refuse(given_up);
             }
             self.finish(stream, counters, out);
@@ -349,7 +349,7 @@ impl Streams {
         counters: &mut Counters,
         act: impl FnOnce(&mut Stream) -> T,
     ) -> Option<T> {
-        let Some(open) = self.open.get_mut(&stream) else {
+        let Some(open) = self.open.get_mut(stream) else {
             counters.streams_unknown += 1;
             return None;
         };
@@ -392,7 +392,7 @@ impl Streams {
     }
 
     fn finish(&mut self, stream: u32, counters: &mut Counters, out: &mut Vec<Transaction>) {
-        if let Some(mut open) = self.open.remove(&stream) {
+        if let Some(mut open) = self.open.remove(stream) {
             self.bytes -= open.cost();
             self.tunnels -= usize::from(open.is_tunnel());
             for side in [Side::Client, Side::Server] {

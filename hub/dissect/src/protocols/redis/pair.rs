@@ -169,7 +169,8 @@ impl Pairing {
         if self.waiting.len() >= PENDING {
             counters.pending_dropped += 1;
             self.order.contradict(out);
-            self.give_up(out);
+            // Who asks so much without being answered goes on doing so, and needs the queue's room again.
+            self.give_waiting(out);
             return self.order.alone(transaction, out);
         }
         let confirms = matches!(effect, Effect::Confirms(_));
@@ -285,8 +286,13 @@ impl Pairing {
 
     /// Gives the commands that wait, without answers.
     fn give_up(&mut self, out: &mut Vec<Transaction>) {
+        self.give_waiting(out);
+        self.waiting = VecDeque::new();
+    }
+
+    fn give_waiting(&mut self, out: &mut Vec<Transaction>) {
         self.memory = 0;
-        for waiting in std::mem::take(&mut self.waiting) {
+        for waiting in self.waiting.drain(..) {
             self.order.alone(waiting.asked, out);
             if let Some(answer) = waiting.answer {
                 self.order.alone(answer, out);
