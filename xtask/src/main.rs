@@ -6,6 +6,7 @@ mod again;
 mod check;
 mod deb;
 mod dist;
+mod guided;
 mod kernels;
 mod manifests;
 mod new_protocol;
@@ -13,6 +14,8 @@ mod programs;
 mod rootless;
 mod setup;
 mod step;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -67,6 +70,9 @@ enum Command {
     },
     /// Run a benchmark beside its peer: `dissect`, `record`, `cut`, `query`, `hostile` or `mcp`
     Bench {
+        /// For `dissect` and `hostile`: build the benchmark by what it counts in these captures first, as `dist` does
+        #[arg(long, value_name = "CAPTURES")]
+        guided_by: Option<PathBuf>,
         /// Which one, then its own options; `cargo xtask bench -- --help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
@@ -108,6 +114,9 @@ enum Command {
 }
 
 fn main() -> Result<()> {
+    if let Some(error) = guided::as_compiler() {
+        return Err(error);
+    }
     match Cli::parse().command {
         Command::Setup { dry_run: true, .. } => setup::report(),
         Command::Setup { to_build: true, .. } => setup::to_build(),
@@ -115,7 +124,10 @@ fn main() -> Result<()> {
         Command::Demo { args } => programs::demo(&args),
         Command::Walkthrough { args } => programs::walkthrough(&args),
         Command::Test { args } => programs::test(&args),
-        Command::Bench { args } => programs::bench(&args),
+        Command::Bench { guided_by, args } => match guided_by {
+            Some(captures) => programs::guided_bench(&captures, &args),
+            None => programs::bench(&args),
+        },
         Command::Conformance { args } => match args.split_first() {
             Some((what, args)) if what == "mcp" => programs::clients(args),
             _ => programs::conformance(&args),

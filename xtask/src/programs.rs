@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
 
+use crate::guided::{Guide, Wanted};
 use crate::{again, check, rootless, setup};
 
 /// Crates whose tests also run unoptimised: they read what anybody may send, and only there does arithmetic that
@@ -65,6 +66,33 @@ pub fn bench(args: &[String]) -> Result<()> {
     setup::run()?;
     build()?;
     hand_over("wiretape-bench", args)
+}
+
+/// The same, of a program that is built by what it does with captures; which, of benchmarks, only dissections are.
+pub fn guided_bench(captures: &Path, args: &[String]) -> Result<()> {
+    if !args
+        .first()
+        .is_some_and(|which| which == "dissect" || which == "hostile")
+    {
+        bail!("--guided-by is for `dissect` and `hostile`: no other benchmark dissects");
+    }
+    let guide = Guide::find(captures)?;
+    setup::run()?;
+    let program = "wiretape-bench";
+    let programs = guide.build(&Wanted {
+        package: program,
+        profile: "release",
+        dissect: |capture, out| {
+            let out = format!("--out={}", out.join("dissection").display());
+            vec![
+                "run-dissect".into(),
+                capture.into(),
+                "--threads=1".into(),
+                out.into(),
+            ]
+        },
+    })?;
+    become_program(&programs.join(program), args)
 }
 
 /// Builds and runs the comparison with others.
