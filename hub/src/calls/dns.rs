@@ -13,6 +13,8 @@ use rustc_hash::FxHashMap;
 use wiretape_dissect::{Call, Resolution, Value};
 use wiretape_tape::Nanos;
 
+use super::columns::same;
+
 /// Most answers that are remembered: 8 MiB, or three times that if each is of another client and address. Later ones are
 /// counted and forgotten, for to make room would depend on how far ahead the reader is.
 const MAX_ANSWERS: usize = 1 << 17;
@@ -84,6 +86,12 @@ impl DnsName<'_> {
     /// Whether both were found in the same place, which is quicker to tell than that they say the same.
     pub(super) fn is(&self, other: &Self) -> bool {
         std::ptr::eq(self.name, other.name) && std::ptr::eq(self.source, other.source)
+    }
+
+    /// Whether both say the same.
+    pub(super) fn says(&self, other: &Self) -> bool {
+        same(self.name.as_bytes(), other.name.as_bytes())
+            && same(self.source.as_bytes(), other.source.as_bytes())
     }
 }
 

@@ -121,7 +121,7 @@ impl Rows {
                 let ip = peer.address.ip().to_canonical();
                 let same = before.filter(|(before, ..)| same_ends(before, call));
                 let told = match same {
-                    Some((_, said_before, told)) if said_before == said => told,
+                    Some((_, said_before, told)) if said_before.says(&said) => told,
                     _ => dns.name(asking(other, ip, start(call), said.name)),
                 };
                 if same.is_none() {

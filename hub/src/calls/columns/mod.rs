@@ -14,7 +14,7 @@ mod words;
 pub(super) use chunk::{Leaf, PartFile};
 pub(super) use map::MapColumn;
 pub(super) use numbers::{ListColumn, NumberColumn, Ordered};
-pub(super) use words::WordColumn;
+pub(super) use words::{WordColumn, same};
 
 /// Rows of a page: what a query decodes at least for one call.
 pub(super) const PAGE_ROWS: usize = 2 * 1024;

@@ -328,9 +328,10 @@ impl Dictionary {
 }
 
 /// Whether two texts are the same. Nearly all are short: their begin and their end, which overlap, are all there is of
-/// them, and need no call.
+/// them, and need no call. Nor does nothing: a processor with AVX-512 takes a hundred times as long for the call if there is
+/// nothing to compare at an address where nothing is, such as an empty text's.
 #[inline]
-pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+pub(in super::super) fn same(a: &[u8], b: &[u8]) -> bool {
     /// First and last letters.
     fn ends<const N: usize>(text: &[u8]) -> Option<([u8; N], [u8; N])> {
         Some((*text.first_chunk()?, *text.last_chunk()?))
@@ -339,7 +340,8 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     match a.len() {
-        0..4 => a == b,
+        0 => true,
+        1..4 => a == b,
         4..8 => ends::<4>(a) == ends::<4>(b),
         8..=16 => ends::<8>(a) == ends::<8>(b),
         _ => ends::<8>(a) == ends::<8>(b) && a == b,

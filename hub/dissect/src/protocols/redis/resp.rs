@@ -133,8 +133,12 @@ impl Reader {
             To::Error => self.seen.add_error(content),
             To::Nothing => {}
         }
-        let expected: &[u8] = if left == 1 { b"\n" } else { b"\r\n" };
-        if !expected.starts_with(line_end) {
+        let ends = if left == 1 {
+            matches!(line_end, b"" | b"\n")
+        } else {
+            matches!(line_end, b"" | b"\r" | b"\r\n")
+        };
+        if !ends {
             return None;
         }
         let left = left - taken as u64;
