@@ -205,8 +205,8 @@ impl WordColumn {
     fn compare(&mut self, word: &str) {
         match &mut self.range {
             None => self.range = Some((word.into(), word.into())),
-            Some((least, _)) if word < &**least => *least = word.into(),
-            Some((_, greatest)) if word > &**greatest => *greatest = word.into(),
+            Some((least, _)) if before(word, least) => *least = word.into(),
+            Some((_, greatest)) if before(greatest, word) => *greatest = word.into(),
             Some(_) => {}
         }
     }
@@ -348,9 +348,24 @@ pub(in super::super) fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
+/// Whether a word comes before another one. Nothing comes before all others, and is not looked at, as in [`same`].
+fn before(word: &str, other: &str) -> bool {
+    !other.is_empty() && (word.is_empty() || word < other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_in_the_order_of_their_letters_and_nothing_is_first() {
+        let words = ["", "a", "aa", "b", "\u{e4}"];
+        for (n, word) in words.iter().enumerate() {
+            for (m, other) in words.iter().enumerate() {
+                assert_eq!(before(word, other), n < m, "{word:?} {other:?}");
+            }
+        }
+    }
 
     #[test]
     fn texts_are_the_same_if_no_letter_differs() {
