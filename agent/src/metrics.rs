@@ -77,6 +77,12 @@ impl Collector for Counted {
             "Packets whose end was left out because the buffer between kernel and agent filled, or to keep the budget",
             capture.shed,
         )?;
+        counter(
+            out,
+            "untold_drops",
+            "Packets that the kernel dropped while the same processor told of another: some should be on the tape",
+            capture.untold_drops,
+        )?;
         self.choice(out)?;
         counter(
             out,
@@ -279,6 +285,7 @@ impl Counted {
             ("buffer_full", events.lost_ring_full),
             ("too_many", events.lost_limited),
             ("behind", events.lost_behind),
+            ("interrupted", events.untold),
         ] {
             ConstCounter::new(count).encode(left_out.encode_family(&[("stage", stage)])?)?;
         }

@@ -233,7 +233,10 @@ fn a_flood_of_dropped_packets_hides_no_other_event() {
             .into_iter()
             .filter(|event| event.kind == EventKind::PacketDropped);
         let left_out = agent.metric("wiretape_agent_events_left_out_total{stage=\"too_many\"}");
-        told.count() + usize::try_from(left_out).expect("fits") == dropped
+        // The few, if any, in the middle of which another one came on the same processor.
+        let untold = agent.metric("wiretape_agent_events_left_out_total{stage=\"interrupted\"}");
+        let [left_out, untold] = [left_out, untold].map(|count| usize::try_from(count).expect("fits"));
+        (dropped.saturating_sub(untold)..=dropped).contains(&(told.count() + left_out))
     });
     assert_eq!(
         agent.metric("wiretape_agent_events_left_out_total{stage=\"buffer_full\"}"),

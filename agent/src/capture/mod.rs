@@ -225,6 +225,9 @@ pub struct CaptureCounters {
     pub shed: u64,
     /// Packets left out by choice or budget.
     pub left_out: LeftOut,
+    /// Times that the kernel dropped a packet without the source being told, because it came while the same processor told of
+    /// another. Not among the seen: which of them should be on the tape, and are not on it already, nobody knows.
+    pub untold_drops: u64,
 }
 
 /// Packets left out by choice or budget.

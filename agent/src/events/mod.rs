@@ -45,6 +45,7 @@ pub struct Events {
     ring_full: AtomicU64,
     limited: AtomicU64,
     held_back: AtomicU64,
+    untold: AtomicU64,
     teller: Option<Teller>,
     /// Why there are none.
     missing: Option<String>,
@@ -61,6 +62,9 @@ pub struct EventCounters {
     pub lost_limited: u64,
     /// Lost because the attribution or the recorder was behind.
     pub lost_behind: u64,
+    /// Never seen: times that the kernel left a program out, because it was at work on the same processor. Some of them were
+    /// no events.
+    pub untold: u64,
 }
 
 impl Events {
@@ -116,6 +120,7 @@ impl Events {
             lost_ring_full: self.ring_full.load(Ordering::Relaxed),
             lost_limited: self.limited.load(Ordering::Relaxed) + self.held_back.load(Ordering::Relaxed),
             lost_behind: self.teller.as_ref().map_or(0, Teller::lost),
+            untold: self.untold.load(Ordering::Relaxed),
         }
     }
 }
@@ -148,6 +153,8 @@ impl Watch {
             }
             if looked.elapsed() >= pressure::PERIOD {
                 looked = Instant::now();
+                let untold = self.programs.left_out();
+                self.events.untold.store(untold, Ordering::Relaxed);
                 for event in self.pressure.look(wall_clock()) {
                     self.keep(event);
                 }

@@ -42,6 +42,11 @@ mod without {
         pub fn counters(&self) -> Result<[u64; wiretape_agent_ebpf::counted::COUNTERS]> {
             match *self {}
         }
+
+        /// Never.
+        pub fn left_out(&self) -> u64 {
+            match *self {}
+        }
     }
 }
 
@@ -93,7 +98,7 @@ mod with {
     pub struct Programs {
         /// Holds the programs in the kernel.
         _ebpf: Ebpf,
-        _attached: Vec<Attached>,
+        attached: Vec<Attached>,
         ring: RingBuf<MapData>,
         counters: PerCpuArray<MapData, [u64; counted::COUNTERS]>,
     }
@@ -171,7 +176,7 @@ mod with {
             }
             Ok(Self {
                 _ebpf: ebpf,
-                _attached: attached,
+                attached,
                 ring,
                 counters,
             })
@@ -206,6 +211,11 @@ mod with {
                 sum.iter_mut().zip(cpu).for_each(|(sum, more)| *sum += more);
             }
             Ok(sum)
+        }
+
+        /// How often the kernel has left a program out, because it was at work on the same processor.
+        pub fn left_out(&self) -> u64 {
+            self.attached.iter().map(Attached::left_out).sum()
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Whether the kernel programs are still attached: anyone with the right may detach them, and they go with their
-//! cgroup. The kernel says so in the link's `fdinfo` (Linux 5.8).
+//! What the kernel says of links and programs in their `fdinfo` (Linux 5.8): whether a program is still attached, for anyone
+//! with the right may detach it, and it goes with its cgroup; and how often it was left out.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -64,6 +64,17 @@ pub fn is_link(pinned: impl AsFd) -> bool {
     field(&info(pinned), "link_type").is_some()
 }
 
+/// How often the kernel has left a program out that was at work already (Linux 5.12; 0 before).
+pub fn runs_left_out(program: impl AsFd) -> u64 {
+    left_out_by(&info(program))
+}
+
+/// By the lines of `bpf_prog_show_fdinfo`.
+fn left_out_by(info: &str) -> u64 {
+    let count = field(info, "recursion_misses").map(str::parse);
+    count.and_then(Result::ok).unwrap_or_default()
+}
+
 fn info(link: impl AsFd) -> String {
     told_of(link.as_fd().as_raw_fd().to_string().as_ref())
 }
@@ -83,6 +94,15 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_of_a_program_that_were_left_out() {
+        assert_eq!(
+            left_out_by("prog_type:\t17\nprog_jited:\t1\nrecursion_misses:\t12\n"),
+            12
+        );
+        assert_eq!(left_out_by("prog_type:\t17\nprog_jited:\t1\n"), 0);
+    }
 
     #[test]
     fn a_link_without_a_cgroup_is_detached() {

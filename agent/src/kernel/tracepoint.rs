@@ -3,6 +3,8 @@
 //! So nothing is told twice, and nothing is missed: the next program is attached under another name, the word is changed, and
 //! only then the earlier one is let go.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::maps::Array;
@@ -10,6 +12,7 @@ use aya::programs::RawTracePoint;
 use aya::programs::links::FdLink;
 use aya::programs::raw_trace_point::RawTracePointLink;
 
+use super::attached;
 use super::pins::Pins;
 use crate::clocks::since_boot;
 
@@ -35,6 +38,7 @@ pub fn speak(ebpf: &mut Ebpf, word: &str, agent: u64) -> Result<()> {
 /// A program that is attached: for as long as this lives, or until its pin is removed.
 pub struct Attached {
     pin: String,
+    program: OwnedFd,
     /// `None` if it is pinned.
     _link: Option<RawTracePointLink>,
 }
@@ -59,6 +63,8 @@ impl Attached {
         let raw: &mut RawTracePoint = found.try_into()?;
         raw.load()
             .with_context(|| format!("the kernel refuses the program {program}"))?;
+        let loaded = raw.fd().with_context(attached)?;
+        let loaded = loaded.as_fd().try_clone_to_owned().with_context(attached)?;
         let link = raw.attach(tracepoint).with_context(attached)?;
         let link = raw.take_link(link).with_context(attached)?;
         let link = match pins {
@@ -73,8 +79,15 @@ impl Attached {
         };
         Ok(Self {
             pin: pin.to_owned(),
+            program: loaded,
             _link: link,
         })
+    }
+
+    /// How often the kernel has left the program out, because it came by while the program was at work on the same processor:
+    /// what an interrupt does meanwhile. 0 before Linux 5.12, which does not count it.
+    pub fn left_out(&self) -> u64 {
+        attached::runs_left_out(&self.program)
     }
 
     /// To be called once it speaks: lets the earlier agent's program go.

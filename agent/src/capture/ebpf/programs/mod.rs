@@ -468,6 +468,7 @@ impl EbpfCapture {
                 sample: all.sampled_out.saturating_sub(before.sampled_out),
                 budget: all.shed_flows.saturating_sub(before.shed_flows),
             },
+            untold_drops: self.drops.as_ref().map_or(0, Attached::left_out),
         };
         Ok(self.told)
     }
