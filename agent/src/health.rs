@@ -117,10 +117,11 @@ pub struct Length {
 }
 
 impl Length {
-    /// How far the tape will reach back at so many bytes a second, in seconds; `None` while nothing is written.
-    pub fn seconds(self, rate: f64) -> Option<f64> {
+    /// How far the tape will reach back at so many bytes a second, in seconds; `None` while nothing is written. `gain` is how
+    /// many bytes the ring has for each that it takes of the disk.
+    pub fn seconds(self, rate: f64, gain: f64) -> Option<f64> {
         // Less than a byte a second is nothing.
-        (rate >= 1.0).then(|| self.ring_bytes as f64 / rate)
+        (rate >= 1.0).then(|| self.ring_bytes as f64 * gain / rate)
     }
 }
 
@@ -258,14 +259,14 @@ impl Health {
             );
         }
         if let Some(seconds) = length
-            .seconds(signs.rate)
+            .seconds(signs.rate, signs.gain)
             .filter(|seconds| *seconds < length.shortest as f64)
         {
             say(
                 Condition::TapeShort,
                 format!(
                     "at the present rate of {:.0} bytes/s the tape reaches back {seconds:.0} s only: give a larger \
-                     --tape-size, or a smaller --shortest-tape",
+                     --tape-size, --compress, or a smaller --shortest-tape",
                     signs.rate
                 ),
             );
@@ -505,6 +506,13 @@ mod tests {
         (0..30).for_each(|_| recorder.pass(1000, 1_000_000));
         assert_eq!(recorder.conditions(), []);
         (0..270).for_each(|_| recorder.pass(1000, 1_000_000));
+        assert_eq!(recorder.conditions(), [Condition::TapeShort]);
+        // Compressed to a quarter, it reaches back an hour and more.
+        (recorder.tape.stored_bytes, recorder.tape.plain_bytes) = (250_000_000, 1_000_000_000);
+        recorder.pass(1000, 1_000_000);
+        assert_eq!(recorder.conditions(), []);
+        (recorder.tape.stored_bytes, recorder.tape.plain_bytes) = (0, 0);
+        recorder.pass(1000, 1_000_000);
         assert_eq!(recorder.conditions(), [Condition::TapeShort]);
         assert_eq!(recorder.after(600), []);
     }

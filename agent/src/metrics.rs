@@ -343,7 +343,8 @@ impl Counted {
 
     /// The rate, and what it means for how far the tape will reach back.
     fn reach(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let rate = self.status.signs().rate;
+        let signs = self.status.signs();
+        let rate = signs.rate;
         encode(
             ConstGauge::new(rate),
             out.encode_descriptor(
@@ -353,14 +354,14 @@ impl Counted {
                 MetricType::Gauge,
             )?,
         )?;
-        let Some(seconds) = self.length.seconds(rate) else {
+        let Some(seconds) = self.length.seconds(rate, signs.gain) else {
             return Ok(());
         };
         encode(
             ConstGauge::new(seconds),
             out.encode_descriptor(
                 "expected_reach_seconds",
-                "How far the tape will reach back at the present rate",
+                "How far the tape will reach back at the present rate, compressed as it is now",
                 None,
                 MetricType::Gauge,
             )?,

@@ -97,6 +97,8 @@ pub struct Signs {
     pub behind: u64,
     /// Bytes written per second.
     pub rate: f64,
+    /// Bytes on the ring for each that it takes of the disk: more than 1 where sealed segments are compressed.
+    pub gain: f64,
 }
 
 impl Status {
@@ -288,6 +290,7 @@ impl State {
                 signs.rate += (rate - signs.rate) * (1.0 - (-passed / RATE_OVER).exp());
             }
         }
+        signs.gain = (tape.plain_bytes as f64 / tape.stored_bytes.max(1) as f64).max(1.0);
         let mark = |sign: &mut Option<Nanos>, grown: bool| {
             if grown {
                 *sign = Some(now);

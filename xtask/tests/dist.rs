@@ -47,6 +47,31 @@ const LIFE_OF_A_PACKAGE: &str = "
     test -e /var/lib/wiretape/hub/snapshot
     echo all of it was as it should be";
 
+/// An image is built from what the context lets through, and nobody here builds one.
+#[test]
+fn the_context_of_images_has_what_is_built_into_the_programs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let context = fs::read_to_string(root.join("deploy/Dockerfile.dockerignore")).expect("a list");
+    let passes = |folder: &str| context.lines().any(|line| line == format!("!{folder}"));
+    let built_in = r#"include_str!\("(\.\./)+[a-z_./-]+"#;
+    let found = Command::new("grep")
+        .args(["-rhoE", "--include=*.rs", built_in, "hub/src", "agent/src"])
+        .current_dir(&root)
+        .output()
+        .expect("grep runs");
+    let mut files = 0;
+    for path in String::from_utf8(found.stdout).expect("text").lines() {
+        let Some(folder) = path.rsplit("../").next().and_then(|path| path.split('/').next()) else {
+            continue;
+        };
+        if root.join(folder).is_dir() {
+            files += 1;
+            assert!(passes(folder), "{path} is not in the context of images");
+        }
+    }
+    assert!(files >= 3, "{files}");
+}
+
 #[test]
 fn two_bare_roots_record_and_answer() {
     let Some(made) = made() else { return };

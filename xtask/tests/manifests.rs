@@ -77,6 +77,32 @@ fn no_container_gets_more_than_it_asks_for() {
     assert_eq!(seen, 7, "an agent in each of four files, and a hub in three");
 }
 
+/// What they are told of interfaces, and what they may do about it.
+#[test]
+fn agents_enter_namespaces_where_they_are_asked_to() {
+    let mut seen = Vec::new();
+    for path in RENDERED {
+        let objects = objects(path);
+        let agent = objects.iter().find(|object| object["kind"] == "DaemonSet");
+        let pod = &agent.expect("an agent")["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        let env = container["env"].as_array().expect("a list");
+        let told = env.iter().find(|env| env["name"] == "WIRETAPE_INTERFACES");
+        let interfaces = told.unwrap_or_else(|| panic!("{path}: nothing of interfaces"))["value"].clone();
+        let capabilities = container["securityContext"]["capabilities"]["add"].clone();
+        let capabilities = capabilities.as_array().expect("a list");
+        let may = ["SYS_ADMIN", "SYS_PTRACE"]
+            .iter()
+            .all(|name| capabilities.contains(&json!(name)));
+        assert_eq!(may && pod["hostPID"] == true, interfaces == "pods", "{path}");
+        seen.push(interfaces);
+    }
+    assert!(
+        seen.contains(&json!("none")) && seen.contains(&json!("pods")),
+        "{seen:?}"
+    );
+}
+
 #[test]
 fn roles_read_and_never_write() {
     let mut rules = 0;

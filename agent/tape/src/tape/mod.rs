@@ -172,6 +172,8 @@ pub struct TapeCounters {
     pub written_bytes: u64,
     /// Bytes of the ring on disk now, compressed or not.
     pub stored_bytes: u64,
+    /// The same bytes as a cut gives them out: uncompressed.
+    pub plain_bytes: u64,
     /// Names for which there was no room.
     pub names_refused: u64,
     /// Cuts held now.

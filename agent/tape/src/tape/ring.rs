@@ -298,6 +298,7 @@ impl Ring {
             names_refused: self.names.refused(),
             held_bytes: self.sealed.held_bytes(),
             stored_bytes: self.sealed.bytes() + self.open.as_ref().map_or(0, |open| open.written().bytes),
+            plain_bytes: self.segments().map(|info| info.bytes).sum(),
             ..self.counters.clone()
         }
     }
