@@ -204,7 +204,7 @@ impl MessageBytes {
 
     /// Takes what a segment has of the message. Of bytes that come twice, the first copy counts.
     pub fn take(&mut self, segment: &Segment, payload: &[u8]) {
-        if segment.flow != self.flow || segment.from.end != self.from {
+        if segment.flow.anywhere() != self.flow || segment.from.end != self.from {
             return;
         }
         let syn = u32::from(segment.flags.has(crate::Flags::SYN));

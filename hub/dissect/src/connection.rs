@@ -189,6 +189,11 @@ impl Connection {
         self.advance(now, desk);
     }
 
+    /// The tapes of those who saw it.
+    pub fn tapes(&self) -> impl Iterator<Item = u16> {
+        self.vantages.iter().map(|vantage| vantage.tape)
+    }
+
     /// Whether no observer will see any more of it.
     pub fn closed(&self) -> bool {
         self.vantages.iter().all(|vantage| vantage.tcp.closed())

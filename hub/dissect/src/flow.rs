@@ -72,12 +72,16 @@ impl<T> IndexMut<End> for Ends<T> {
     }
 }
 
-/// Addresses and ports of a connection, the same for both of its directions.
+/// Addresses and ports of a connection, the same for both of its directions; and the tape, where both addresses are its node's own
+/// (127.0.0.0/8, `::1`): every node has these, and what is said between them stays on it. Several network namespaces of one node are
+/// not told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowKey {
     /// IPv4 addresses in their IPv6-mapped form (RFC 4291, section 2.5.5.2).
     addresses: [[u8; 16]; 2],
     ports: [u16; 2],
+    /// 0 for what may be seen on any tape, else one more than the tape's number.
+    node: u32,
     /// Of the above; it is asked for several times a packet.
     mixed: u64,
 }
@@ -85,6 +89,29 @@ pub struct FlowKey {
 impl FlowKey {
     /// The key of a packet, and the end that sent it.
     pub fn new(source: ([u8; 16], u16), destination: ([u8; 16], u16)) -> (Self, End) {
+        Self::of_node(source, destination, 0)
+    }
+
+    /// The same of a packet of this tape.
+    pub(crate) fn on_tape(source: Place, destination: Place, tape: u16) -> (Self, End) {
+        let own = is_loopback(source.0) && is_loopback(destination.0);
+        Self::of_node(source, destination, if own { u32::from(tape) + 1 } else { 0 })
+    }
+
+    /// The same addresses and ports, on whichever node.
+    #[must_use]
+    pub fn anywhere(self) -> Self {
+        if self.node == 0 {
+            return self;
+        }
+        Self {
+            node: 0,
+            mixed: mixed(&self.addresses, self.ports, 0),
+            ..self
+        }
+    }
+
+    fn of_node(source: Place, destination: Place, node: u32) -> (Self, End) {
         // As numbers, for bytes are compared by a call.
         let order = |(address, port): ([u8; 16], u16)| (u128::from_be_bytes(address), port);
         let (from, low, high) = if order(source) <= order(destination) {
@@ -93,10 +120,11 @@ impl FlowKey {
             (End::High, destination, source)
         };
         let (addresses, ports) = ([low.0, high.0], [low.1, high.1]);
-        let mixed = mixed(&addresses, ports);
+        let mixed = mixed(&addresses, ports, node);
         let key = Self {
             addresses,
             ports,
+            node,
             mixed,
         };
         (key, from)
@@ -104,8 +132,6 @@ impl FlowKey {
 
     /// Address and port of an end.
     pub fn address(&self, end: End) -> SocketAddr {
-        /// What stands before an IPv4 address in its mapped form.
-        const MAPPED: u128 = 0xffff;
         let ([low, high], [low_port, high_port]) = (self.addresses, self.ports);
         let (address, port) = match end {
             End::Low => (low, low_port),
@@ -171,7 +197,7 @@ impl FlowKey {
         let Some((address, port)) = self.caller_place() else {
             return self.shard();
         };
-        shard(mixed(&[address, [0; 16]], [port, 0]))
+        shard(mixed(&[address, [0; 16]], [port, 0], 0))
     }
 }
 
@@ -187,8 +213,17 @@ impl Hash for FlowKey {
     }
 }
 
-fn mixed(addresses: &[[u8; 16]; 2], ports: [u16; 2]) -> u64 {
-    let mut hash = u64::from(ports[0]) << 16 | u64::from(ports[1]);
+/// What stands before an IPv4 address in its mapped form.
+const MAPPED: u128 = 0xffff;
+
+/// Whether an address is the node's own: 127.0.0.0/8 (RFC 1122, section 3.2.1.3), `::1`.
+fn is_loopback(address: [u8; 16]) -> bool {
+    let bits = u128::from_be_bytes(address);
+    bits == 1 || bits >> 24 == MAPPED << 8 | 127
+}
+
+fn mixed(addresses: &[[u8; 16]; 2], ports: [u16; 2], node: u32) -> u64 {
+    let mut hash = u64::from(node) << 32 | u64::from(ports[0]) << 16 | u64::from(ports[1]);
     for address in addresses {
         let address = u128::from_be_bytes(*address);
         hash = mix(hash ^ (address >> 64) as u64);
@@ -220,6 +255,23 @@ mod tests {
         assert_eq!((from, to), (End::High, End::Low));
         assert_eq!(there.address(from).to_string(), "10.0.0.9:40000");
         assert_eq!(there.shard(), back.shard());
+    }
+
+    #[test]
+    fn what_a_node_says_to_itself_is_its_own() {
+        let own = std::net::Ipv4Addr::new(127, 0, 0, 53).to_ipv6_mapped().octets();
+        let six = std::net::Ipv6Addr::LOCALHOST.octets();
+        for (source, destination) in [(own, own), (six, six), (own, v4(1))] {
+            let key = |tape| FlowKey::on_tape((source, 40000), (destination, 53), tape).0;
+            assert_eq!(key(0) == key(1), destination == v4(1));
+            assert_eq!(key(0).mixed() == key(1).mixed(), destination == v4(1));
+            let back = FlowKey::on_tape((destination, 53), (source, 40000), 1);
+            assert_eq!(key(1), back.0);
+        }
+        assert_eq!(
+            FlowKey::on_tape((v4(1), 1), (v4(2), 2), 7),
+            FlowKey::new((v4(1), 1), (v4(2), 2))
+        );
     }
 
     #[test]

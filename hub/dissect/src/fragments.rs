@@ -7,7 +7,7 @@ use etherparse::IpNumber;
 use etherparse::defrag::IpDefragBuf;
 use rustc_hash::FxHashMap;
 
-use crate::limits::{DATAGRAM_BYTES, DATAGRAM_WAIT, DATAGRAMS};
+use crate::limits::{DATAGRAM_BYTES, DATAGRAM_TICKETS, DATAGRAM_WAIT, DATAGRAMS};
 use crate::{Direction, Nanos, RouterCounters};
 
 /// What an IP header says of a fragment.
@@ -69,6 +69,11 @@ impl Fragments {
         counters: &mut RouterCounters,
     ) -> Option<Datagram> {
         self.expire(ts, counters);
+        if self.order.len() >= DATAGRAM_TICKETS {
+            let waiting = &self.waiting;
+            self.order
+                .retain(|(since, id)| waiting.get(id).is_some_and(|waiting| waiting.since == *since));
+        }
         let waiting = self.waiting.entry(id).or_insert_with(|| {
             self.order.push_back((ts, id));
             Waiting {
@@ -179,6 +184,39 @@ mod tests {
             .is_none()
         );
         assert_eq!(counters.datagrams_lost, 1);
+    }
+
+    #[test]
+    fn an_identification_that_comes_back_completes_no_earlier_datagram() {
+        let (mut pool, mut counters) = (Fragments::default(), RouterCounters::default());
+        // The first fragment was lost, and the identification comes back after 65,536 datagrams, 30,000 a second.
+        let again = 65_536 * 1_000_000_000 / 30_000;
+        let mut add = |offset, more, byte: u8, ts| {
+            let whole = pool.add(id(77), part(offset, more), &[byte; 8], ts, 0, &mut counters);
+            whole.map(|whole| whole.payload)
+        };
+        assert_eq!(add(8, false, 1, 0), None);
+        assert_eq!(add(0, true, 2, again), None);
+        assert_eq!(add(8, false, 3, again), Some([[2; 8], [3; 8]].concat()));
+        assert_eq!((counters.datagrams, counters.datagrams_lost), (1, 1));
+    }
+
+    #[test]
+    fn whole_datagrams_behind_one_that_waits_are_forgotten() {
+        let (mut pool, mut counters) = (Fragments::default(), RouterCounters::default());
+        pool.add(id(0), part(0, true), &[0; 8], 0, 0, &mut counters);
+        for n in 1..100_000 {
+            pool.add(id(n), part(0, true), &[0; 8], 0, 0, &mut counters);
+            assert!(
+                pool.add(id(n), part(8, false), &[0; 8], 0, 0, &mut counters)
+                    .is_some()
+            );
+            assert!(pool.order.len() <= DATAGRAM_TICKETS);
+        }
+        assert!(
+            pool.add(id(0), part(8, false), &[0; 8], 0, 0, &mut counters)
+                .is_some()
+        );
     }
 
     #[test]

@@ -17,9 +17,13 @@ pub const DATAGRAMS: usize = 256;
 /// Bytes of all fragments that wait.
 pub const DATAGRAM_BYTES: usize = 4 << 20;
 
-/// How long a datagram waits for its fragments, by packet time: the lower bound of RFC 8200, section 4.5 is 60 s, but
-/// Linux gives IPv4 30 s (`ipfrag_time`), and an identification comes back within seconds on a fast link.
-pub const DATAGRAM_WAIT: Nanos = 30 * SECOND;
+/// How long a datagram waits for its fragments, by packet time. They are sent in one go, and an identification of 16 bits comes back
+/// within seconds on a fast link: what waited for long would be put together with another datagram's (RFC 4963). Receivers give
+/// 30 s (Linux' `ipfrag_time`) to 60 s (RFC 8200, section 4.5), but have other means against that.
+pub const DATAGRAM_WAIT: Nanos = SECOND;
+
+/// Appointments with datagrams, up to which those that are whole are left in the queue.
+pub const DATAGRAM_TICKETS: usize = 4 * DATAGRAMS;
 
 /// Addresses known to be recorded on their own node, by which the router tells that a packet has a twin. A /20. And as many
 /// of which that is not known yet, because they were met within the last [`HELD`].

@@ -52,3 +52,11 @@ pub struct Packet<'a> {
     /// Where the packet can be found again: a number that the caller chose.
     pub at: u64,
 }
+
+/// Until when a connection or flow was recorded, by the tapes that saw it: `ends` has, of each tape, the time of its last packet.
+/// `None` where that is not told. What was not answered by then on a tape that went on was not answered.
+pub(crate) fn recorded_until(tapes: impl Iterator<Item = u16>, ends: &[Nanos]) -> Option<Nanos> {
+    tapes
+        .filter_map(|tape| ends.get(usize::from(tape)).copied())
+        .max()
+}

@@ -192,7 +192,9 @@ impl Dissection {
         match self {
             Self::Undecided(undecided) => undecided.as_ref().map_or(0, |undecided| {
                 let [low, high] = [&undecided.heads.low, &undecided.heads.high].map(|head| head.bytes.len());
-                size_of::<Undecided>() + 2 * (low + high)
+                // Each piece is an allocation of its own.
+                let pieces = undecided.kept.capacity() * (size_of::<Kept>() + size_of::<usize>());
+                size_of::<Undecided>() + 2 * (low + high) + pieces
             }),
             Self::Known(dissector) => dissector.memory(),
             Self::Passed | Self::Over { .. } => 0,

@@ -122,6 +122,9 @@ impl Routed {
     }
 }
 
+/// The latest time that a packet may have: the year 2262, as far as tables go. Any wait can be added to it.
+const LATEST: Nanos = i64::MAX as Nanos;
+
 impl Router {
     /// A router that has seen nothing.
     pub fn new() -> Self {
@@ -139,10 +142,20 @@ impl Router {
         }
     }
 
-    /// Takes the next packet.
+    /// Takes the next packet. A time behind [`LATEST`] is taken for that.
     pub fn route(&mut self, packet: &Packet<'_>) -> Routed {
         self.counters.packets += 1;
         self.counters.bytes += packet.data.len() as u64;
+        let sooner;
+        let packet = if packet.ts > LATEST {
+            sooner = Packet {
+                ts: LATEST,
+                ..*packet
+            };
+            &sooner
+        } else {
+            packet
+        };
         let routed = self.try_route(packet).unwrap_or_else(Routed::Skipped);
         let counters = &mut self.counters;
         match &routed {
@@ -280,7 +293,7 @@ impl Router {
             destination,
             two,
         } = self.translations.ends(ends, says, here, &mut self.counters);
-        let (flow, from) = FlowKey::new(source, destination);
+        let (flow, from) = FlowKey::on_tape(source, destination, packet.tape);
         let (observer, twin) = self.observer(packet, ip, from, seen);
         let twin = twin || two;
         Ok(Segment {
@@ -316,9 +329,10 @@ impl Router {
         let found = transport.payload(ip.payload, ip.missing)?;
         // Where it stands in `data`: both point into the same bytes.
         let offset = (found.bytes.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
-        let (flow, from) = FlowKey::new(
+        let (flow, from) = FlowKey::on_tape(
             (ip.source, found.source_port),
             (ip.destination, found.destination_port),
+            packet.tape,
         );
         let (observer, twin) = self.observer(packet, ip, from, seen);
         Ok(Datagram {

@@ -10,6 +10,7 @@ use crate::datagram::Datagram;
 use crate::datagrams::Datagrams;
 use crate::flow::FlowKey;
 use crate::limits::{CONNECTIONS, HELD, IDLE, LINGER, OLDER_CONNECTIONS, SHARD_BYTES};
+use crate::packet::recorded_until;
 use crate::protocols::Transaction;
 use crate::record::ConnectionRecord;
 use crate::segment::{Flags, Segment};
@@ -129,12 +130,18 @@ impl Shard {
             .take(datagram, payload, &mut self.counters, out, &mut self.over);
     }
 
-    /// There are no more packets: gives all calls that still wait.
-    pub fn finish(&mut self, out: &mut Vec<Call>) {
-        for slot in 0..self.slots.len() as u32 {
-            self.give_up(slot, out);
+    /// There are no more packets: gives all calls that still wait. `ends` has, of each tape, the time of its last packet, whichever
+    /// shard that was for; where it is not told, the time of the shard's own last one counts.
+    pub fn finish(&mut self, ends: &[Nanos], out: &mut Vec<Call>) {
+        let last = self.now;
+        for number in 0..self.slots.len() as u32 {
+            let connections = self.slots.get(number as usize).map(|slot| &slot.connections);
+            let tapes = connections.into_iter().flatten().flat_map(Connection::tapes);
+            self.now = recorded_until(tapes, ends).unwrap_or(last);
+            self.give_up(number, out);
         }
-        self.datagrams.finish(&mut self.counters, out, &mut self.over);
+        self.datagrams
+            .finish(ends, &mut self.counters, out, &mut self.over);
     }
 
     /// Gives the connections that are over. To be asked for now and then, for they wait until they are.
@@ -368,7 +375,7 @@ impl Slot {
             return self.begin(segment, desk);
         }
         // An observer that was not met yet. Where ports are used again, it may be its last word on an earlier connection.
-        if segment.len == 0 && !syn && !self.connections.is_empty() {
+        if segment.payload_len() == 0 && !syn && !self.connections.is_empty() {
             desk.counters.stray += 1;
             return None;
         }

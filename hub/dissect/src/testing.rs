@@ -457,7 +457,11 @@ pub fn dissect<'a>(packets: impl IntoIterator<Item = &'a Recorded>) -> Dissected
     let mut router = Router::of_tapes(tapes.len());
     let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::new()).collect();
     let mut dissected = Dissected::default();
+    let mut ends = vec![0; tapes.iter().max().map_or(0, |last| usize::from(*last) + 1)];
     for packet in packets {
+        if let Some(end) = ends.get_mut(usize::from(packet.tape)) {
+            *end = packet.ts.max(*end);
+        }
         match router.route(&packet.packet()) {
             Routed::Segment { shard, segment } => {
                 let payload = segment.payload(&packet.data);
@@ -489,7 +493,7 @@ pub fn dissect<'a>(packets: impl IntoIterator<Item = &'a Recorded>) -> Dissected
         }
     }
     for shard in &mut shards {
-        shard.finish(&mut dissected.calls);
+        shard.finish(&ends, &mut dissected.calls);
         dissected.connections.extend(shard.connections());
         dissected.counters.merge(shard.counters());
     }

@@ -30,7 +30,7 @@ impl One {
     }
 
     fn finish(mut self) -> (Vec<Call>, Counters) {
-        self.shard.finish(&mut self.calls);
+        self.shard.finish(&[], &mut self.calls);
         (self.calls, self.shard.counters().clone())
     }
 }
@@ -55,6 +55,22 @@ fn client(n: usize) -> String {
         n & 255,
         1024 + n % 60_000
     )
+}
+
+#[test]
+fn a_question_that_nobody_answers_while_its_node_goes_on_recording() {
+    let mut question = Chat::new("10.0.0.1:5000", "10.0.0.2:53", 60 * SECOND);
+    question.ask(query(7, b"shop"));
+    // Others of the same node, or of another one, are heard a minute later, of any shard.
+    for (tape, outcome) in [(0, "no_response"), (1, "unknown")] {
+        let mut packets = question.seen_by(Who::Client, 0, 0);
+        let mut later = Chat::new("10.0.0.9:5009", "10.0.0.8:53", 120 * SECOND);
+        later.ask(query(8, b"cart")).answer(answer(8, b"cart"));
+        packets.extend(later.seen_by(Who::Client, tape, 0));
+        let calls = dissect(&packets).calls;
+        let call = calls.iter().find(|call| call.response.is_none());
+        assert_eq!(call.expect("the question").outcome.as_str(), outcome, "{tape}");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl One {
     }
 
     fn finish(mut self) -> (Vec<Call>, Counters, usize) {
-        self.shard.finish(&mut self.calls);
+        self.shard.finish(&[], &mut self.calls);
         (self.calls, self.shard.counters().clone(), self.peak)
     }
 }
@@ -240,7 +240,7 @@ fn a_closed_connection_is_forgotten() {
     one.feed(&later.handshake().packets);
     // Its last packet comes too late to be of it, and is all that is known of another one.
     one.feed(&talk.packets[7..]);
-    one.shard.finish(&mut one.calls);
+    one.shard.finish(&[], &mut one.calls);
     let states: Vec<State> = one
         .shard
         .connections()

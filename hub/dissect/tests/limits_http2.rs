@@ -15,7 +15,7 @@ fn dissect(packets: &[Recorded]) -> (Vec<Call>, Counters, usize) {
             peak = peak.max(shard.memory());
         }
     }
-    shard.finish(&mut calls);
+    shard.finish(&[], &mut calls);
     (calls, shard.counters().clone(), peak)
 }
 

@@ -58,6 +58,8 @@ pub struct Progress {
     cancelled: AtomicBool,
     /// What is known of the job before its first packet.
     begun: OnceLock<Summary>,
+    /// Of each tape, the time of its last packet, once all are read.
+    ends: OnceLock<Vec<Nanos>>,
     tables: Arc<Growing>,
 }
 
@@ -99,6 +101,16 @@ impl Progress {
         }
         let percent = u128::from(self.bytes_done()) * 100 / u128::from(total);
         u8::try_from(percent.min(99)).unwrap_or(99)
+    }
+
+    /// Of each tape, the time of its last packet; nothing while they are read.
+    pub(super) fn ends(&self) -> &[Nanos] {
+        self.ends.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// All packets are read.
+    pub(super) fn read_until(&self, ends: Vec<Nanos>) {
+        let _ = self.ends.set(ends);
     }
 
     /// Asks the job to end. It does so within a chunk's work, and leaves nothing behind.

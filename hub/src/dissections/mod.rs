@@ -247,6 +247,8 @@ struct Routes {
     packets: u64,
     first: Option<Nanos>,
     last: Option<Nanos>,
+    /// Of each tape, the time of its last packet.
+    ends: Vec<Nanos>,
     unknown_link: u64,
     dropped: u64,
     route: BTreeMap<&'static str, u64>,
@@ -263,7 +265,10 @@ fn read(
 ) -> Result<Routes, WorkerGone> {
     let mut tapes = Tapes::open(job, progress, events, lanes)?;
     let mut router = Router::of_tapes(job.sources.len());
-    let mut routes = Routes::default();
+    let mut routes = Routes {
+        ends: vec![0; job.sources.len()],
+        ..Routes::default()
+    };
     let mut serial = None;
     let mut told = Instant::now();
     while let Some(run) = tapes.next_run(lanes)? {
@@ -279,6 +284,7 @@ fn read(
         progress.routed(run.packets.len() as u64);
     }
     lanes.flush()?;
+    progress.read_until(std::mem::take(&mut routes.ends));
     routes.read = tapes.report();
     routes.route = router.counters().iter().collect();
     Ok(routes)
@@ -292,7 +298,11 @@ fn route(
     routes: &mut Routes,
     lanes: &mut Lanes<'_>,
 ) -> Result<(), WorkerGone> {
-    for meta in run.chunk.packets.get(run.packets.clone()).unwrap_or_default() {
+    let packets = run.chunk.packets.get(run.packets.clone()).unwrap_or_default();
+    if let Some(end) = routes.ends.get_mut(usize::from(run.tape)) {
+        *end = packets.iter().map(|meta| meta.ts).fold(*end, Nanos::max);
+    }
+    for meta in packets {
         routes.packets += 1;
         // Packets without a time (Simple Packet Blocks) say nothing about when.
         if meta.ts > 0 {

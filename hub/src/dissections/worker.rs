@@ -122,7 +122,7 @@ impl<'j> Worker<'j> {
     pub(super) fn finish(mut self) -> Result<WorkerReport, WriteError> {
         let mut shards = std::mem::take(&mut self.shards);
         for shard in &mut shards {
-            shard.finish(&mut self.calls);
+            shard.finish(self.progress.ends(), &mut self.calls);
             self.report.counters.merge(shard.counters());
             self.store()?;
             self.over.extend(shard.connections());

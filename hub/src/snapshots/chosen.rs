@@ -55,7 +55,9 @@ impl Connections {
 
     fn has(&self, transport: &str, key: &FlowKey, at: Nanos) -> bool {
         let meant = |(of, from, to): &Span| of == transport && (*from..*to).contains(&at);
-        self.spans.get(key).is_some_and(|spans| spans.iter().any(meant))
+        self.spans
+            .get(&key.anywhere())
+            .is_some_and(|spans| spans.iter().any(meant))
     }
 }
 

@@ -19,6 +19,7 @@ pub use driver::{Exchange, Exchanging};
 use crate::datagram::{Datagram, Transport};
 use crate::flow::FlowKey;
 use crate::limits::{DATAGRAM_FLOW_BYTES, DATAGRAM_FLOWS, DATAGRAM_IDLE, HELD, HELD_CALLS};
+use crate::packet::recorded_until;
 use crate::record::ConnectionRecord;
 use crate::{Call, Counters, Nanos};
 use callers::Callers;
@@ -123,15 +124,26 @@ impl Datagrams {
         while self.bytes > DATAGRAM_FLOW_BYTES && self.evict(counters, out, over) {}
     }
 
-    /// There are no more datagrams: gives all calls that still wait.
-    pub fn finish(&mut self, counters: &mut Counters, out: &mut Vec<Call>, over: &mut Vec<ConnectionRecord>) {
+    /// There are no more datagrams: gives all calls that still wait. `ends` as for [`Shard::finish`](crate::Shard::finish).
+    pub fn finish(
+        &mut self,
+        ends: &[Nanos],
+        counters: &mut Counters,
+        out: &mut Vec<Call>,
+        over: &mut Vec<ConnectionRecord>,
+    ) {
         // All of them are still needed to tell whose side is whose.
         let names: Vec<Name> = self.idle.iter().map(|(_, name)| *name).collect();
+        let last = self.now;
         for name in names {
+            let tapes = self.flows.get(&name).into_iter().flat_map(Flow::tapes);
+            self.now = recorded_until(tapes, ends).unwrap_or(last);
             self.tend(&name, counters, out, over, Flow::close);
             self.settle(&name, Due::All, counters, out, over);
         }
         while let Some((_, name)) = self.idle.pop_front() {
+            let tapes = self.flows.get(&name).into_iter().flat_map(Flow::tapes);
+            self.now = recorded_until(tapes, ends).unwrap_or(last);
             self.give_up(&name, counters, out, over);
         }
     }

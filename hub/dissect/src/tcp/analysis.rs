@@ -319,7 +319,7 @@ impl Side {
         sent.bytes += segment.wire_len();
         sent.fins += u32::from(flags.has(Flags::FIN));
         sent.resets += u32::from(flags.has(Flags::RST));
-        if !flags.any(Flags::SYN | Flags::RST) {
+        if self.scaling != Scaling::Unknown && !flags.any(Flags::SYN | Flags::RST) {
             let shift = sent.window_shift.unwrap_or(0);
             sent.windows.0 += u64::from(segment.window) << shift;
             sent.windows.1 += 1;

@@ -165,7 +165,7 @@ impl Stream {
         let half = &mut self.halves[from];
         if syn {
             half.open(segment.seq);
-        } else if !half.begun && (!payload.is_empty() || segment.flags.has(Flags::FIN)) {
+        } else if !half.begun && (segment.payload_len() > 0 || segment.flags.has(Flags::FIN)) {
             half.join(segment.seq);
         }
         let position = half.position(segment.seq.wrapping_add(u32::from(syn)));

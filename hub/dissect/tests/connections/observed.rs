@@ -30,6 +30,8 @@ fn a_late_join_tells_what_was_seen_and_no_more() {
         (server.retransmissions, server.windows_full, server.goodput),
         (0, 0, 100)
     );
+    // By what they were to be multiplied, the handshake said.
+    assert_eq!((client.windows, server.windows), ((0, 0), (0, 0)));
 }
 
 #[test]
@@ -140,4 +142,78 @@ fn datagrams_with_a_long_pause_are_two_exchanges() {
         .map(|one| one.state)
         .collect();
     assert_eq!(states, [State::Closed, State::Established]);
+}
+
+#[test]
+fn what_two_nodes_say_to_themselves_is_not_one_connection() {
+    let mut packets = Vec::new();
+    for (tape, path) in [(0, "one"), (1, "two")] {
+        let mut talk = Talk::new("127.0.0.1:41000", "127.0.0.1:8080", START, (1, 2));
+        talk.handshake();
+        for n in 0..3 {
+            talk.ask(format!("GET /{path}/{n} HTTP/1.1\r\n\r\n"))
+                .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+        packets.extend(talk.seen_by(Who::Client, tape, 0).split_off(3));
+    }
+    packets.sort_by_key(|packet| packet.ts);
+    let dissected = dissect(&packets);
+    let tapes: Vec<_> = dissected.connections.iter().map(|c| (c.tape, c.calls)).collect();
+    assert_eq!(tapes.len(), 2);
+    assert!(tapes.contains(&(0, 3)) && tapes.contains(&(1, 3)), "{tapes:?}");
+    for call in &dissected.calls {
+        let tape = u16::from(call.path.starts_with("/two"));
+        assert_eq!(
+            (call.client.tape, call.status),
+            (Some(tape), Some(200)),
+            "{}",
+            call.path
+        );
+    }
+}
+
+#[test]
+fn of_headers_alone_both_ends_are_observers() {
+    let mut talk = Talk::usual();
+    talk.step = 10 * MS;
+    talk.handshake().ask("GET / HTTP/1.1\r\n\r\n");
+    talk.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    // Without the handshake, and of each packet the headers of IP and TCP.
+    let cut = |who, tape, delay| {
+        let mut packets = talk.seen_by(who, tape, delay).split_off(3);
+        packets.iter_mut().for_each(|packet| packet.data.truncate(40));
+        packets
+    };
+    let mut packets = cut(Who::Server, 1, 0);
+    packets.extend(cut(Who::Client, 0, 3 * MS));
+    packets.sort_by_key(|packet| packet.ts);
+    let dissected = dissect(&packets);
+    let [connection] = &dissected.connections[..] else {
+        panic!("{:?}", dissected.connections)
+    };
+    assert_eq!(
+        (connection.seen_from, connection.tape, connection.recorded),
+        (SeenFrom::Client, 0, (true, true))
+    );
+    assert_eq!((dissected.counters.stray, dissected.counters.repeated), (0, 0));
+}
+
+#[test]
+fn times_at_the_end_of_what_can_be_told() {
+    let mut talk = Talk::new("10.0.0.1:40000", "10.0.0.2:80", u64::MAX - 3, (1, 2));
+    talk.step = 1;
+    talk.ask("GET / HTTP/1.1\r\n\r\n");
+    let mut first = talk.seen_by(Who::Client, 0, 0);
+    let mut answer = Talk::new("10.0.0.1:40000", "10.0.0.2:80", u64::MAX - 3, (1, 2));
+    answer.step = 1;
+    answer
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .ack(Who::Client);
+    first.extend(answer.seen_by(Who::Server, 1, 0));
+    first.extend(answer.seen_by(Who::Client, 0, 0));
+    let ends: Vec<_> = dissect(&first).connections.iter().map(|c| c.times.1).collect();
+    assert!(
+        !ends.is_empty() && ends.iter().all(|end| *end <= i64::MAX as u64),
+        "{ends:?}"
+    );
 }

@@ -239,6 +239,11 @@ impl Flow {
         self.holding_since()
     }
 
+    /// The tapes of those who saw it.
+    pub fn tapes(&self) -> impl Iterator<Item = u16> {
+        self.vantages.iter().map(|vantage| vantage.tape)
+    }
+
     /// There are no more datagrams: no question waits for its answer any more.
     pub fn close(&mut self, now: Nanos, desk: &mut Desk<'_>) {
         self.expire(now, desk);
