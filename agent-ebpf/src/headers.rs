@@ -31,6 +31,8 @@ pub struct Headers {
     /// The flow: the same both ways and on every node that sees the same addresses. Fragments and what has no ports
     /// are of the flow of their addresses.
     pub flow: u64,
+    /// Which of its two ways this is; which is which says nothing else.
+    pub forward: bool,
     /// A TCP connection begins with this.
     pub opens: bool,
     /// It is TCP.
@@ -54,6 +56,7 @@ pub fn headers<B: Bytes + ?Sized>(bytes: &B, network: u32) -> Headers {
         None => Headers {
             bytes: NOT_IP_BYTES,
             flow: 0,
+            forward: false,
             opens: false,
             tcp: false,
         },
@@ -143,6 +146,7 @@ fn transport<B: Bytes + ?Sized>(
     Headers {
         bytes: end,
         flow: mix(source.wrapping_add(target) ^ u64::from(protocol)),
+        forward: source <= target,
         opens,
         tcp: protocol == TCP && !fragment,
     }
@@ -200,8 +204,12 @@ mod tests {
 
     #[test]
     fn a_flow_is_the_same_both_ways_and_wherever_it_begins() {
-        let there = headers(&segment(0x10, 5)[..], 0).flow;
-        assert_eq!(headers(&turned(segment(0x10, 900))[..], 0).flow, there);
+        let (there, forward) = (
+            headers(&segment(0x10, 5)[..], 0).flow,
+            headers(&segment(0x10, 5)[..], 0).forward,
+        );
+        let back = headers(&turned(segment(0x10, 900))[..], 0);
+        assert_eq!((back.flow, back.forward), (there, !forward));
         let mut framed = vec![0; 14];
         framed.extend(segment(0x10, 5));
         assert_eq!(headers(&framed[..], 14).flow, there);

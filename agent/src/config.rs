@@ -258,6 +258,9 @@ impl Config {
                 LEAST_KEPT.as_secs()
             );
         }
+        if self.flush > LONGEST_FLUSH {
+            bail!("--flush must be {} s at most", LONGEST_FLUSH.as_secs());
+        }
         if let Some(memory) = self.memory_budget.filter(|memory| *memory < LEAST_MEMORY) {
             bail!(
                 "--memory-budget {memory} is too little: {LEAST_MEMORY} bytes at least, half of them for packets"
@@ -324,8 +327,11 @@ pub fn read_rules(path: &Path) -> Result<Vec<Rule>> {
 /// Longest file of rules that is read.
 const MAX_RULES_BYTES: u64 = 1 << 20;
 
-/// The least that an agent can do with: its own memory, the programs' tables and a buffer.
-const LEAST_MEMORY: u64 = 32 << 20;
+/// The least that an agent can do with: its own memory (10 to 19 MiB), the programs' tables (9), and a buffer of 16.
+const LEAST_MEMORY: u64 = 48 << 20;
+
+/// The longest that a packet may wait in memory: `/health` takes a tape that has not grown for twice as long for broken.
+const LONGEST_FLUSH: Duration = Duration::from_secs(5);
 
 /// Said in the place of a folder when nothing is to be pinned.
 pub const NO_PINS: &str = "none";

@@ -283,12 +283,14 @@ impl Health {
         }
     }
 
-    /// Whether nothing is wrong that a new start would mend.
+    /// Whether nothing is wrong that a new start would mend. A tape that does not grow because its disk refuses it is not.
     pub fn is_alive(&self) -> bool {
-        !self
-            .conditions
-            .iter()
-            .any(|condition| condition.asks_for_a_new_start())
+        let has = |condition| self.conditions.contains(&condition);
+        let disk = has(Condition::DiskFull) || has(Condition::WriteError);
+        let mended = |condition: &Condition| {
+            condition.asks_for_a_new_start() && !(disk && *condition == Condition::TapeNotGrowing)
+        };
+        !self.conditions.iter().any(mended)
     }
 
     /// Whether all is well.

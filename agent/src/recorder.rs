@@ -16,7 +16,7 @@ use wiretape_tape::{Event, EventKind, Loss, LossStage, Name, Nanos, Tape, TapeEr
 use crate::attribution::{Attributed, ledger};
 use crate::capture::{self, Capture, CaptureError, Mark, Polled};
 use crate::choice::Chooser;
-use crate::choice::budget::{Keeper, Used};
+use crate::choice::budget::{Keeper, Level, Used};
 use crate::choice::desk::Orders;
 use crate::clocks::{steady_clock, wall_clock};
 use crate::drain::Drain;
@@ -88,6 +88,8 @@ impl Recording {
             attributed,
             chosen,
             told_in: None,
+            shed_for: "",
+            shed_in: None,
             status: Arc::clone(&status),
             drain: drain.clone(),
             quiet_poll,
@@ -144,6 +146,9 @@ struct Recorder {
     chosen: Chosen,
     /// Segments that had been sealed when the tape was last told what is recorded.
     told_in: Option<u64>,
+    /// The limit for which something is left out, and the same of telling that.
+    shed_for: &'static str,
+    shed_in: Option<u64>,
     status: Arc<Status>,
     drain: Drain,
     /// See [`QUIET_POLL`].
@@ -322,18 +327,24 @@ impl Recorder {
                 "SheddingEnded"
             };
             tracing::warn!(limit, "to keep the budget, {level}");
-            outcome = outcome.and(self.tape.event(&Event {
-                at: wall_clock(),
-                kind: EventKind::Recorder,
-                warning: level.is_shedding(),
-                reason: reason.to_owned(),
-                message: format!("to keep {limit}, {level}"),
-                ..Event::default()
-            }));
+            self.shed_for = limit;
+            outcome = outcome.and(self.tell_shedding(reason, level));
         }
         let Chosen { chooser, keeper, .. } = &self.chosen;
         self.status.sheds(chooser.level(), keeper.shares());
         outcome
+    }
+
+    fn tell_shedding(&mut self, reason: &str, level: Level) -> Result<(), TapeError> {
+        self.shed_in = Some(self.tape.shelf().counters().sealed);
+        self.tape.event(&Event {
+            at: wall_clock(),
+            kind: EventKind::Recorder,
+            warning: level.is_shedding(),
+            reason: reason.to_owned(),
+            message: format!("to keep {}, {level}", self.shed_for),
+            ..Event::default()
+        })
     }
 
     /// Processor time, bytes written and memory, as the budget counts them.
@@ -365,9 +376,14 @@ impl Recorder {
         })
     }
 
-    /// Tells it again in every segment, unless everything is recorded whole.
+    /// Tells it again in every segment, unless everything is recorded whole; and what is left out to keep the budget, while
+    /// anything is.
     fn retell_recording(&mut self) -> Result<(), TapeError> {
         let sealed = self.tape.shelf().counters().sealed;
+        let level = self.chosen.chooser.level();
+        if level.is_shedding() && self.shed_in != Some(sealed) {
+            self.tell_shedding("Shedding", level)?;
+        }
         if self.chosen.chooser.recording().is_everything() {
             self.told_in.get_or_insert(sealed);
             return Ok(());

@@ -106,6 +106,10 @@ impl<C: Source> Source for Choosing<C> {
         self.source.new_interfaces()
     }
 
+    fn memory(&self) -> u64 {
+        self.source.memory()
+    }
+
     fn stop(&mut self) {
         self.source.stop();
     }
@@ -203,11 +207,9 @@ impl Connections {
             known.bytes = [0; 2];
         }
         known.last = packet.ts;
-        let [inward, outward] = &mut known.bytes;
-        let way = match packet.direction {
-            Direction::Out => outward,
-            _ => inward,
-        };
+        let [backward, forward] = &mut known.bytes;
+        // By its ends, for many a packet of a capture has no direction, and one that is forwarded has both.
+        let way = if headers.forward { forward } else { backward };
         if headers.opens {
             *way = 0;
         }

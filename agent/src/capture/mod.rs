@@ -69,6 +69,11 @@ pub trait Source: Send {
         Disturbed::default()
     }
 
+    /// Bytes of memory that it holds beside this process's own.
+    fn memory(&self) -> u64 {
+        0
+    }
+
     /// Where its programs are pinned, if they are.
     fn pins(&self) -> Option<Arc<Pins>> {
         None
@@ -142,11 +147,6 @@ pub trait Capture: Source {
     /// When the counters cannot be read.
     fn beside(&mut self) -> Result<Duration, CaptureError> {
         Ok(Duration::ZERO)
-    }
-
-    /// Bytes of memory that it holds beside this process's own.
-    fn memory(&self) -> u64 {
-        0
     }
 }
 

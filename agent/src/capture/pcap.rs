@@ -42,6 +42,8 @@ pub struct PcapCapture {
     /// When the last poll began that took out all blocks there were.
     emptied: Option<Instant>,
     stopped: bool,
+    /// Bytes of the kernel's buffer.
+    buffer: u64,
 }
 
 /// What the link layer says beside the packet.
@@ -80,6 +82,7 @@ impl PcapCapture {
             interfaces_read: None,
             emptied: None,
             stopped: false,
+            buffer: u64::from(config.ring_bytes()),
         })
     }
 
@@ -104,7 +107,7 @@ fn open_interface(config: &Config) -> Result<(pcap::Capture<Active>, Link), pcap
         .promisc(false)
         .snaplen(SNAPLEN)
         .timeout(BLOCK_MILLIS)
-        .buffer_size(i32::try_from(config.buffer_size).unwrap_or(i32::MAX))
+        .buffer_size(i32::try_from(config.ring_bytes()).unwrap_or(i32::MAX))
         .precision(Precision::Nano)
         .open()?
         .setnonblock()?;
@@ -205,6 +208,10 @@ impl Source for PcapCapture {
         let new: Vec<_> = names.collect();
         self.interfaces.extend(new.iter().cloned());
         new
+    }
+
+    fn memory(&self) -> u64 {
+        self.buffer
     }
 
     fn stop(&mut self) {

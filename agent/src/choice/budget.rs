@@ -1,5 +1,5 @@
 //! What recording may cost, kept by recording less: first without the bodies of bulk packets, then without any, then of
-//! ever fewer flows.
+//! ever fewer flows. Memory is kept by the size of the buffer instead, for recording less would free none.
 
 use std::fmt;
 use std::time::Duration;
@@ -128,13 +128,9 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The greatest, and what it is of.
+    /// The greatest of those that recording less lowers, and what it is of.
     fn greatest(&self) -> (f64, &'static str) {
-        let all = [
-            (self.cpu, "--cpu-budget"),
-            (self.disk, "--disk-budget"),
-            (self.memory, "--memory-budget"),
-        ];
+        let all = [(self.cpu, "--cpu-budget"), (self.disk, "--disk-budget")];
         let known = all.into_iter().filter_map(|(share, name)| Some((share?, name)));
         known.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, ""))
     }
@@ -334,6 +330,28 @@ mod tests {
         assert!(keeper.level.is_shedding());
         follow(&mut keeper, 20, 200, |_| 10);
         assert_eq!(keeper.level, Level::default());
+    }
+
+    #[test]
+    fn memory_that_is_short_has_nothing_left_out_and_keeps_nothing_from_coming_back() {
+        let mut keeper = Keeper::new(Budget {
+            disk: Some(1000),
+            memory: Some(100),
+            ..Budget::default()
+        });
+        let mut disk = 0;
+        for half in 1..200 {
+            disk += if half < 20 { 5000 } else { 10 };
+            let used = Used {
+                disk,
+                memory: 120,
+                ..Used::default()
+            };
+            keeper.look(used, half * 500_000_000);
+            assert!(half != 19 || keeper.level.is_shedding());
+        }
+        assert_eq!(keeper.level, Level::default());
+        assert_eq!(keeper.shares().memory, Some(1.2));
     }
 
     #[test]

@@ -58,8 +58,6 @@ impl Rules {
             let before = self.known.insert(name.cgroup, Known { rule, ..known });
             if rule.is_some() || before.is_some_and(|before| before.rule.is_some()) {
                 changes.insert(name.cgroup, rule);
-            } else {
-                changes.remove(&name.cgroup);
             }
         }
         changes
@@ -104,6 +102,8 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use wiretape_agent_ebpf::choice::detail;
     use wiretape_tape::Record;
 
@@ -173,7 +173,11 @@ mod tests {
         };
         let changes = known.learn(&[end.clone(), name(2, "payments", "b")], &rules());
         assert_eq!(details(changes), [(2, Some(detail::NONE))]);
-        assert_eq!(details(known.learn(&[end], &rules())), [(2, None)]);
+        assert_eq!(details(known.learn(slice::from_ref(&end), &rules())), [(2, None)]);
+        // A pod whose labels change: it goes on as one that no rule is for.
+        known.learn(&[name(2, "payments", "a")], &rules());
+        let changes = known.learn(&[end, name(2, "shop", "a")], &rules());
+        assert_eq!(details(changes), [(2, None)]);
     }
 
     #[test]

@@ -156,7 +156,12 @@ fn reach(config: &Config) -> Finding {
         rate / 1e3,
         kept / 3600.0
     );
-    if kept < config.shortest_tape.as_secs_f64() {
+    if kept < config.shortest_tape.as_secs_f64() && config.compress {
+        Finding::works(
+            "reach",
+            format!("{found} uncompressed: by how much more, /health counts as it records"),
+        )
+    } else if kept < config.shortest_tape.as_secs_f64() {
         Finding::lacks("reach", found, "give a larger --tape-size, or --compress")
     } else {
         Finding::works("reach", found)

@@ -24,8 +24,8 @@ impl Limit {
     /// Whether there is room for one more.
     pub fn admits(&mut self, event: &Event) -> bool {
         let second = event.at / SECOND;
-        // Those that come late from another CPU belong to the newer second too.
-        if second > self.second {
+        // Those that come late from another CPU belong to the newer second too; much earlier ones come when the clock was set back.
+        if second > self.second || second + 1 < self.second {
             self.second = second;
             self.admitted.clear();
         }
@@ -66,5 +66,15 @@ mod tests {
         assert_eq!(warnings, WARNINGS_PER_SECOND as usize);
         assert!(limit.admits(&exit(2 * SECOND, false)));
         assert!(limit.admits(&exit(2 * SECOND - 1, false)));
+    }
+
+    #[test]
+    fn after_a_clock_was_set_back_events_are_admitted_again() {
+        let mut limit = Limit::default();
+        let hour = 3600 * SECOND;
+        let mut admitted = |at| (0..500).filter(|n| limit.admits(&exit(at + n, false))).count();
+        for at in [2 * hour, hour, hour + SECOND] {
+            assert_eq!(admitted(at), ORDINARY_PER_SECOND as usize);
+        }
     }
 }

@@ -126,6 +126,7 @@ fn packets_that_the_disk_refuses_from_the_start_are_told_of_as_a_tape_that_does_
     double.fail(EIO);
     let crowd = Workload::start("datagrams 1000000000 100", &cgroup.child("crowd"), None);
     agent.wait_for_condition("tape_not_growing");
+    assert_eq!(agent.get("/alive").status, 200, "a new start does not help");
     drop(crowd);
 }
 

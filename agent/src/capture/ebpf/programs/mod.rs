@@ -361,6 +361,10 @@ impl Source for EbpfCapture {
         self.follower().map(Follower::disturbed).unwrap_or_default()
     }
 
+    fn memory(&self) -> u64 {
+        self.rings.iter().map(Ring::size).sum::<u64>() + TABLES
+    }
+
     fn pins(&self) -> Option<Arc<Pins>> {
         self.pins.clone()
     }
@@ -501,9 +505,5 @@ impl Capture for EbpfCapture {
     fn beside(&mut self) -> Result<Duration, CaptureError> {
         let seen = self.counted()?.seen;
         Ok(self.meter.taken(seen))
-    }
-
-    fn memory(&self) -> u64 {
-        self.rings.iter().map(Ring::size).sum::<u64>() + TABLES
     }
 }
