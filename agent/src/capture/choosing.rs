@@ -10,7 +10,7 @@ use wiretape_agent_ebpf::choice::{
 };
 use wiretape_agent_ebpf::filter::{self, Frame, Instruction, MAX_INSTRUCTIONS};
 use wiretape_agent_ebpf::headers::{Bytes, Headers};
-use wiretape_tape::{Direction, LinkType, Packet};
+use wiretape_tape::{LinkType, Packet};
 
 use super::{Capture, CaptureCounters, CaptureError, Mark, Polled, Source};
 
@@ -232,6 +232,7 @@ impl Connections {
 mod tests {
     use wiretape_agent_ebpf::choice::{asks, detail, one_in};
     use wiretape_agent_ebpf::headers::headers;
+    use wiretape_tape::Direction;
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! What happens on the node beside the packets: processes that start and end, connections that fail, memory that runs out.
 //!
 //! In the order of an event: [`programs`] takes it out of the kernel's ring, which [`layout`] told where to look and [`reasons`] for
-//! what, [`record`] reads it, [`limit`] holds back what would fill the tape; [`pressure`] is asked, not told.
+//! what, [`record`] reads it, [`ended`] knows whether it came before, [`limit`] holds back what would fill the tape; [`pressure`] is asked, not told.
 
 pub mod layout;
 
@@ -10,6 +10,8 @@ pub mod programs;
 pub mod reasons;
 
 pub mod record;
+
+pub mod ended;
 
 pub mod limit;
 
@@ -30,6 +32,7 @@ use crate::capture::Source;
 use crate::capture::interfaces::Notices;
 use crate::clocks::{since_boot, wall_clock};
 use crate::own_cgroup::CgroupId;
+use ended::Ended;
 use limit::Limit;
 use pressure::Pressure;
 use programs::Programs;
@@ -96,6 +99,7 @@ impl Events {
         let watch = Watch {
             programs,
             pressure: Pressure::of(dir),
+            ended: Ended::default(),
             limit: Limit::default(),
             teller,
             notices: source.notices(),
@@ -137,6 +141,7 @@ impl std::fmt::Debug for Teller {
 struct Watch {
     programs: Programs,
     pressure: Pressure,
+    ended: Ended,
     limit: Limit,
     teller: Teller,
     notices: Option<Notices>,
@@ -183,6 +188,9 @@ impl Watch {
     }
 
     fn keep(&mut self, mut event: Event) {
+        if self.ended.again(&event) {
+            return;
+        }
         if event.process.is_empty() && event.pid != 0 {
             event.process = comm(event.pid);
         }

@@ -63,6 +63,11 @@ impl Workload {
         }
     }
 
+    /// Waits until it has ended, however that is.
+    pub fn end(mut self) {
+        self.child.wait().expect("the workload ends");
+    }
+
     /// Waits until the role is done. One that serves ends with its input.
     pub fn finish(mut self) {
         drop(self.child.stdin.take());
@@ -98,7 +103,7 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
 /// (goes before the server does), `hang-up ADDR` (with bytes unread), `datagram ADDR BYTES` (one, to nobody),
 /// `datagrams COUNT BYTES` (over loopback), `numbered COUNT RATE BYTES` (datagrams at a rate, each with its number),
 /// `talk MS` (a datagram over loopback every so often, until its input ends), `flood SECONDS` and `connect SECONDS` (datagrams of a byte, and connections, as fast as can be; says how many),
-/// `run COMMAND` (in a shell).
+/// `crowd THREADS` (that end all together, with code 9), `run COMMAND` (in a shell).
 pub fn main() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.split_whitespace().collect();
@@ -122,6 +127,7 @@ pub fn main() {
         Some("leave") => leave(words.get(1).expect("an address")),
         Some("hang-up") => hang_up(words.get(1).expect("an address")),
         Some("datagram") => datagram(words.get(1).expect("an address"), number(2)),
+        Some("crowd") => crowd(number(1)),
         Some("run") => {
             let command = role.strip_prefix("run").expect("just seen");
             Command::new("sh")
@@ -148,6 +154,13 @@ fn exchange(len: usize) {
     );
     ask(stream, len);
     server.join().expect("the server is content");
+}
+
+fn crowd(threads: usize) {
+    for _ in 0..threads {
+        thread::spawn(|| thread::sleep(Duration::from_secs(60)));
+    }
+    std::process::exit(9);
 }
 
 fn serve(port: usize) {
