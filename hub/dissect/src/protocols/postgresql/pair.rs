@@ -215,8 +215,11 @@ impl Pairing {
             return;
         }
         self.answered(out);
-        if kind == Kind::Prepare && matches!(ends, Ends::Ready(_)) {
-            self.waiting.pop_front_if(|front| front.kind == Kind::Sync);
+        if kind == Kind::Prepare
+            && matches!(ends, Ends::Ready(_))
+            && let Some(sync) = self.waiting.pop_front_if(|front| front.kind == Kind::Sync)
+        {
+            self.memory -= sync.cost;
         }
         if failed && matches!(kind, Kind::Execute | Kind::Prepare) {
             self.skip(out);
@@ -448,5 +451,32 @@ impl Kind {
             // Nothing but an error of the end itself, as of a deferred constraint.
             Self::Sync => matches!(ends, Ends::Ready(_) | Ends::Nothing) || failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn nothing_waits_behind_statements_that_were_prepared() {
+        let mut pairing = Pairing::new(false);
+        let (mut counters, mut out) = (Counters::default(), Vec::new());
+        for _ in 0..100 {
+            let question = Question::Prepare {
+                name: "s1".to_owned(),
+                statement: Arc::new(Statement::new(b"SELECT 1", &mut counters)),
+                synced: true,
+            };
+            pairing.question(question, Half::default(), false, &mut counters, &mut out);
+            let answer = Answer {
+                ends: Ends::Ready(b'I'),
+                ..Answer::default()
+            };
+            pairing.answer(answer, Half::default(), false, &mut counters, &mut out);
+        }
+        assert_eq!((out.len(), pairing.waiting.len(), pairing.memory), (100, 0, 0));
     }
 }
