@@ -239,7 +239,7 @@ impl Pairing {
         // What was answered in part has an answer.
         while let Some(mut front) = waiting.pop_front_if(|front| front.so_far.is_some()) {
             if let Some(so_far) = &mut front.so_far {
-                so_far.response.half.gap = true;
+                so_far.break_off();
             }
             self.give(front, out);
         }
@@ -269,8 +269,7 @@ impl Pairing {
                 && self.order.is_certain()
                 && let Some(begun) = begun
             {
-                begun.response.half.gap = true;
-                begun.ended = false;
+                begun.break_off();
                 self.answered(out);
             }
             if !self.order.lose(side, out) {
@@ -288,7 +287,7 @@ impl Pairing {
                 self.order.alone(waiting.asked, out);
             }
             if let Some(mut so_far) = waiting.so_far {
-                so_far.response.half.gap = true;
+                so_far.break_off();
                 self.order.alone(so_far.transaction(), out);
             }
         }
