@@ -53,7 +53,7 @@ enum Kind {
     Execute,
     /// That it is described.
     Prepare,
-    /// That the server is ready; no call, unless it fails.
+    /// That the server is ready; no call, unless it fails. What a statement is that was prepared before may come first.
     Sync,
 }
 
@@ -178,6 +178,10 @@ impl Pairing {
         let failed = answer.error.is_some();
         if ends == Ends::Notification {
             return self.orphan(answer, half, reset, out);
+        }
+        if ends == Ends::Description && self.waiting.is_empty() && self.order.is_certain() {
+            // It was asked for with a flush, which is no question.
+            return;
         }
         let front = self.waiting.front();
         let fits = front.is_some_and(|front| {
@@ -447,8 +451,8 @@ impl Kind {
             Self::Startup | Self::Query => ends != Ends::Notification,
             Self::Execute => !matches!(ends, Ends::Ready(_)),
             Self::Prepare => ends != Ends::Statement || failed,
-            // Nothing but an error of the end itself, as of a deferred constraint.
-            Self::Sync => matches!(ends, Ends::Ready(_) | Ends::Nothing) || failed,
+            // Nothing else but an error of the end itself, as of a deferred constraint.
+            Self::Sync => matches!(ends, Ends::Ready(_) | Ends::Description | Ends::Nothing) || failed,
         }
     }
 }
