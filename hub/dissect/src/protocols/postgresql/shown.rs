@@ -314,7 +314,7 @@ fn behind_password<'a>(code: &str, rest: &'a str) -> Option<&'a str> {
 }
 
 /// Bytes of the literal that a text begins with, or of all the text if it does not end in it; 0 if none begins.
-fn literal_len(text: &str, escapes: bool) -> usize {
+pub(super) fn literal_len(text: &str, escapes: bool) -> usize {
     if text.starts_with('$') {
         // `$tag$…$tag$`; a parameter, such as `$1`, is none.
         let name = text
