@@ -338,7 +338,7 @@ impl Command {
                 (verb.into(), sub, place, effect)
             }
         };
-        let word = |n: usize| words.get(n).map(shown);
+        let word = |n: usize| words.known(n, KEY_BYTES).map(shown);
         let (key, channel) = match place {
             At::Nowhere => (None, None),
             At::Key(n) => (word(n), None),
@@ -534,6 +534,18 @@ mod tests {
         ] {
             assert_eq!(command(line).line, shown);
         }
+    }
+
+    #[test]
+    fn a_key_that_is_not_all_there_is_none_unless_as_much_of_it_is_as_is_shown() {
+        let script = |len: usize, key: &str| format!("EVAL {} 1 {key}", "x".repeat(len));
+        let left = COMMAND_BYTES - "EVAL1".len();
+        check(&script(left - 6, "user:1"), "EVAL", "user:1");
+        check(&script(left - 6, "user:12"), "EVAL", "");
+        // What is not kept does not belong to what stands before it either.
+        check(&script(left - 2, "user:1"), "EVAL", "");
+        let key = "k".repeat(KEY_BYTES);
+        check(&script(left - KEY_BYTES, &format!("{key}more")), "EVAL", &key);
     }
 
     #[test]
