@@ -354,6 +354,63 @@ fn a_zone_transfer_over_many_messages_is_one_call() {
     assert_eq!(call.response.map(|response| response.packets.len()), Some(3));
 }
 
+/// The SOA of a zone.
+fn soa(serial: u8) -> Vec<u8> {
+    let head = b"\xc0\x0c\0\x06\0\x01\0\0\0\0\0\x16\0\0\0\0\0".as_slice();
+    [head, &[serial], &[0; 16]].concat()
+}
+
+/// A question for a zone's changes since this serial (RFC 1995, section 3).
+fn changes_since(serial: u8) -> Vec<u8> {
+    let mut bytes = query(7, "zone.example", 251);
+    bytes[9] = 1;
+    framed(&[bytes, soa(serial)].concat())
+}
+
+#[test]
+fn a_transfer_of_a_zones_changes_over_many_messages_is_one_call() {
+    const ADDRESS: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\x01\x02\x03\x04";
+    let address = ADDRESS.to_vec();
+    // Two changes; the whole zone; nothing, as the zone has not changed.
+    let changes = [
+        soa(3),
+        soa(1),
+        address.clone(),
+        soa(2),
+        soa(2),
+        address.clone(),
+        soa(3),
+        address.clone(),
+        soa(3),
+    ];
+    let zone = [soa(3), address.clone(), address, soa(3)];
+    for (since, records) in [(1, &changes[..]), (1, &zone[..]), (3, &[soa(3)][..])] {
+        for each in 1..=records.len() {
+            let mut talk = Talk::new("10.0.0.1:40001", "10.0.0.2:53", SECOND, (1, 2));
+            talk.handshake().ask(changes_since(since));
+            for records in records.chunks(each) {
+                let mut bytes = answer(7, "zone.example", 251, 0, &[]);
+                bytes[7] = records.len() as u8;
+                talk.answer(framed(&[bytes, records.concat()].concat()));
+            }
+            // The transfer is over: its number may be used again.
+            talk.ask(framed(&query(7, "zone.example", 251)))
+                .answer(framed(&answer(7, "zone.example", 251, 5, &[])));
+            let calls = dissect(&talk.packets).calls;
+            let told: Vec<_> = calls
+                .iter()
+                .map(|call| (call.outcome, field(call, "dns_answer_count").cloned()))
+                .collect();
+            let all = Value::Int(records.len() as i64);
+            let expected = [
+                (Outcome::Ok, Some(all)),
+                (Outcome::ServerError, Some(Value::Int(0))),
+            ];
+            assert_eq!(told, expected, "{since}, {each} a message");
+        }
+    }
+}
+
 #[test]
 fn seen_by_both_ends_is_one_call() {
     let mut chat = Chat::usual();

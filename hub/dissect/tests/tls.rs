@@ -260,6 +260,23 @@ fn alerts_and_whose_fault_they_mean() {
 }
 
 #[test]
+fn a_client_that_rejects_a_handshake_of_tls_1_3_says_so_encrypted() {
+    for begin in [vec![], ccs()] {
+        let mut talk = Talk::usual();
+        talk.handshake()
+            .ask(record(22, &client_hello(&[6; 32], &[versions13()])));
+        let hello = server_hello(&[9; 32], &[6; 32], 0x1301, &[version13()]);
+        talk.answer([record(22, &hello), ccs(), sealed(23, 2000)].concat());
+        // Level and number, the kind of content, a tag.
+        talk.ask([begin, sealed(23, 2 + 1 + 16)].concat()).close();
+        let call = only(&talk.packets);
+        assert_eq!(call.outcome, Outcome::Unknown);
+        assert_eq!(int(&call, "tlsx_handshake_us"), None);
+        assert_eq!(int(&call, "tlsx_server_bytes"), None);
+    }
+}
+
+#[test]
 fn a_server_that_does_not_answer() {
     let mut talk = Talk::usual();
     talk.handshake().ask(record(22, &client_hello(&[], &[])));

@@ -62,6 +62,59 @@ fn a_lost_row_costs_nothing_and_a_lost_end_of_an_answer_its_own_call() {
     );
 }
 
+/// Whether it has succeeded is not known of an answer whose end was not seen.
+#[track_caller]
+fn check_unknown(call: &Call) {
+    assert_eq!(
+        (call.outcome, text(call, "postgresql_success").as_str()),
+        (Outcome::Unknown, "")
+    );
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_of_an_answer() {
+    for (asked, answered) in [
+        ("SELECT 1 FROM a", rows(3)),
+        ("BEGIN; UPDATE a SET b = 1", done("BEGIN")),
+    ] {
+        for reset in [false, true] {
+            let mut talk = started();
+            talk.ask(query(asked)).answer(&answered);
+            if reset {
+                talk.reset(Who::Server);
+            } else {
+                talk.close();
+            }
+            let dissected = dissect(&talk.packets);
+            assert_eq!(dissected.calls.len(), 2);
+            assert!(dissected.calls[1].response.is_some());
+            check_unknown(&dissected.calls[1]);
+        }
+    }
+}
+
+#[test]
+fn a_lost_end_of_an_answer_may_have_been_an_error() {
+    let mut talk = started();
+    talk.ask(query("SELECT 1 FROM a")).answer(rows(9));
+    let lost = talk.packets.len();
+    talk.answer([error("ERROR", "57014"), ready()].concat());
+    talk.ask(query("SELECT 1 FROM b"))
+        .answer([rows(1), done("SELECT 1"), ready()].concat());
+    talk.packets.remove(lost);
+    let dissected = dissect(&talk.packets);
+    check(
+        &dissected,
+        &[
+            "STARTUP shop =",
+            "SELECT a =  9 response_gap",
+            "SELECT b = SELECT 1 after_gap",
+        ],
+    );
+    check_unknown(&dissected.calls[1]);
+    assert_eq!(dissected.calls[2].outcome, Outcome::Ok);
+}
+
 #[test]
 fn postgresql_on_port_80_and_http_on_5432() {
     let mut talk = Talk::usual();

@@ -2,6 +2,8 @@
 
 mod incomplete;
 
+mod prepared;
+
 use wiretape_dissect::testing::{Dissected, Talk, dissect};
 use wiretape_dissect::{Call, Outcome, Value};
 

@@ -116,6 +116,84 @@ fn a_lost_piece_of_a_value_costs_nothing_but_that() {
 }
 
 #[test]
+fn a_lost_segment_in_the_middle_of_a_name_or_a_key() {
+    for (command, cut, expected) in [
+        // What was asked is not known, so neither is what the answer is to.
+        (
+            "*2\r\n$6\r\nGETDEL\r\n$6\r\nuser:1\r\n",
+            11,
+            vec![
+                "- = bulk string no_request after_gap",
+                "SET k = simple string after_gap",
+            ],
+        ),
+        (
+            "*1\r\n$6\r\nDBSIZE\r\n",
+            10,
+            vec![
+                "- = bulk string no_request after_gap",
+                "SET k = simple string after_gap",
+            ],
+        ),
+        (
+            "*2\r\n$3\r\nGET\r\n$10\r\nuser:12345\r\n",
+            24,
+            vec!["GET = bulk string request_gap", "SET k = simple string"],
+        ),
+        // Only the end of its line is missing.
+        (
+            "*2\r\n$3\r\nGET\r\n$10\r\nuser:12345\r\n",
+            28,
+            vec![
+                "GET user:12345 = bulk string request_gap",
+                "SET k = simple string",
+            ],
+        ),
+    ] {
+        let mut talk = talk();
+        talk.ask(SET).answer("+OK\r\n").ask(&command[..cut]);
+        let lost = talk.packets.len();
+        talk.ask(&command[cut..]).answer(HELLO);
+        talk.ask(SET).answer("+OK\r\n");
+        talk.packets.remove(lost);
+        let dissected = dissect(&talk.packets);
+        let told: Vec<String> = dissected.calls.iter().skip(1).map(tell).collect();
+        assert_eq!(told, expected, "{:#?}", dissected.calls);
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_in_the_middle_of_a_key() {
+    let mut talk = talk();
+    talk.ask(SET).answer("+OK\r\n");
+    talk.ask("*2\r\n$3\r\nGET\r\n$10\r\nuser:1").reset(Who::Client);
+    let dissected = dissect(&talk.packets);
+    assert_eq!((dissected.calls.len(), &*dissected.calls[1].path), (2, ""));
+}
+
+#[test]
+fn a_lost_segment_in_the_middle_of_a_channel() {
+    let mut talk = talk();
+    talk.ask(command("HELLO 3")).answer("%1\r\n+a\r\n+b\r\n");
+    let push = ">3\r\n$7\r\nmessage\r\n$10\r\nnews:12345\r\n$2\r\nhi\r\n";
+    for cut in [12, 28] {
+        let mut talk = talk.clone();
+        let lost = talk.packets.len() + 1;
+        talk.answer(&push[..cut])
+            .answer(&push[cut..37])
+            .answer(&push[37..]);
+        talk.packets.remove(lost);
+        let dissected = dissect(&talk.packets);
+        let [_, message] = &dissected.calls[..] else {
+            panic!("{:#?}", dissected.calls)
+        };
+        let told = (text(message, "redis_type"), text(message, "redis_channel"));
+        let kind = if cut == 12 { "" } else { "MESSAGE" };
+        assert_eq!(told, (kind.to_owned(), String::new()), "{cut}");
+    }
+}
+
+#[test]
 fn redis_on_port_80_and_http_on_6379() {
     let mut talk = talk();
     talk.ask(GET).answer(HELLO);

@@ -30,13 +30,21 @@ pub(crate) struct Message {
     /// Answers that the header counts.
     pub answer_count: u16,
     pub edns: Option<Edns>,
-    /// Type of the first and of the last record of the answer section: a zone transfer begins and ends with the zone's SOA.
-    pub first_answer: Option<u16>,
-    pub last_answer: Option<u16>,
+    pub soas: Soas,
     /// Bytes of the message.
     pub len: u32,
     /// Whether its records could not be read to the end.
     pub malformed: bool,
+}
+
+/// SOA records of a response's answers, or of a question's authorities: a zone transfer begins and ends with the zone's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Soas {
+    count: u32,
+    /// Serial of the first record, if it is one.
+    first: Option<u32>,
+    /// That of the last record, if it is one.
+    last: Option<u32>,
 }
 
 /// What is asked.
@@ -198,23 +206,25 @@ impl Message {
         self.len += later.len;
         self.rcode = later.rcode;
         self.answer_count = self.answer_count.saturating_add(later.answer_count);
-        self.last_answer = later.last_answer.or(self.last_answer);
+        self.soas.append(later.soas, later.answer_count);
         self.malformed |= later.malformed;
         self.answers.append(&later.answers);
     }
 
     /// Reads the three sections of records.
     fn records(&mut self, reader: &mut Reader<'_>, counts: &Counts) -> Option<()> {
-        for _ in 0..counts.answers {
+        for n in 0..counts.answers {
             reader.skip_name()?;
             let record = Record::read(reader)?;
-            self.first_answer = self.first_answer.or(Some(record.kind));
-            self.last_answer = Some(record.kind);
+            self.soas.take(&record, n == 0);
             self.answers.show(record.kind, record.data)?;
         }
-        for _ in 0..counts.authorities {
+        for n in 0..counts.authorities {
             reader.skip_name()?;
-            Record::read(reader)?;
+            let record = Record::read(reader)?;
+            if !self.response {
+                self.soas.take(&record, n == 0);
+            }
         }
         for _ in 0..counts.additional {
             reader.skip_name()?;
@@ -252,6 +262,33 @@ impl<'a> Record<'a> {
             ttl,
             data,
         })
+    }
+
+    /// The serial of an SOA, behind the names of a server and of a mailbox.
+    fn serial(&self) -> Option<u32> {
+        let mut data = self.data;
+        data.skip_name()?;
+        data.skip_name()?;
+        data.u32()
+    }
+}
+
+impl Soas {
+    /// Takes the next record.
+    fn take(&mut self, record: &Record<'_>, first: bool) {
+        self.last = (record.kind == SOA).then(|| record.serial()).flatten();
+        self.count += u32::from(record.kind == SOA);
+        if first {
+            self.first = self.last;
+        }
+    }
+
+    /// Takes those of a message with so many records that continues this one.
+    fn append(&mut self, later: Self, records: u16) {
+        self.count = self.count.saturating_add(later.count);
+        if records > 0 {
+            self.last = later.last;
+        }
     }
 }
 
@@ -351,10 +388,24 @@ fn kind_of_question(reader: &mut Reader<'_>) -> Option<u16> {
     numbers::is_class(class & 0x7fff).then_some(kind)
 }
 
-/// Whether a message of a transfer ends it, given whether it is the first.
+/// Whether a message of a transfer of a whole zone ends it, given whether it is the first.
 pub(super) fn ends_transfer(message: &Message, first: bool) -> bool {
     let alone = first && message.answer_count < 2;
-    message.rcode != 0 || (message.last_answer == Some(SOA) && !alone) || message.answer_count == 0
+    message.rcode != 0 || (message.soas.last.is_some() && !alone) || message.answer_count == 0
+}
+
+/// Whether a transfer of a zone's changes has ended, given the question and what was answered so far (RFC 1995, sections 2
+/// and 4): with the SOA that it began with. Between the two there is a pair for each change, or the whole zone; so that one
+/// of a pair, where a message ends behind it, is not taken for the last, all of them must be an even number. A single one
+/// tells a client that knows it that nothing has changed.
+pub(super) fn are_changes_over(question: &Message, answer: &Message) -> bool {
+    let Soas { count, first, last } = answer.soas;
+    let unchanged = first.zip(question.soas.last).is_some_and(|(serial, known)| {
+        // Serials go round (RFC 1982, section 3.2).
+        answer.answer_count == 1 && serial.wrapping_sub(known) as i32 <= 0
+    });
+    let over = last.is_some() && last == first && count.is_multiple_of(2);
+    answer.rcode != 0 || unchanged || over
 }
 
 #[cfg(test)]

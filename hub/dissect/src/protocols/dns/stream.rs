@@ -198,15 +198,23 @@ impl Exchange {
 
     fn answer(&mut self, response: Message, span: Span) {
         let kind = self.request.0.questions.first().map(|question| question.kind);
-        let transfer = matches!(kind, Some(AXFR | IXFR));
-        self.done = !transfer || message::ends_transfer(&response, self.response.is_none());
-        match &mut self.response {
+        let (empty, ends) = (
+            response.answer_count == 0,
+            message::ends_transfer(&response, self.response.is_none()),
+        );
+        let answer = match &mut self.response {
             Some((before, before_span)) => {
                 before.append(response);
                 before_span.append(span);
+                before
             }
-            None => self.response = Some((response, span)),
-        }
+            none => &mut none.insert((response, span)).0,
+        };
+        self.done = match kind {
+            Some(AXFR) => ends,
+            Some(IXFR) => empty || message::are_changes_over(&self.request.0, answer),
+            _ => true,
+        };
     }
 
     fn transaction(self) -> Transaction {

@@ -53,7 +53,7 @@ enum Kind {
     Execute,
     /// That it is described.
     Prepare,
-    /// That the server is ready; no call, unless it fails.
+    /// That the server is ready; no call, unless it fails. What a statement is that was prepared before may come first.
     Sync,
 }
 
@@ -179,6 +179,10 @@ impl Pairing {
         if ends == Ends::Notification {
             return self.orphan(answer, half, reset, out);
         }
+        if ends == Ends::Description && self.waiting.is_empty() && self.order.is_certain() {
+            // It was asked for with a flush, which is no question.
+            return;
+        }
         let front = self.waiting.front();
         let fits = front.is_some_and(|front| {
             let received = front.asked.request.as_ref();
@@ -215,8 +219,11 @@ impl Pairing {
             return;
         }
         self.answered(out);
-        if kind == Kind::Prepare && matches!(ends, Ends::Ready(_)) {
-            self.waiting.pop_front_if(|front| front.kind == Kind::Sync);
+        if kind == Kind::Prepare
+            && matches!(ends, Ends::Ready(_))
+            && let Some(sync) = self.waiting.pop_front_if(|front| front.kind == Kind::Sync)
+        {
+            self.memory -= sync.cost;
         }
         if failed && matches!(kind, Kind::Execute | Kind::Prepare) {
             self.skip(out);
@@ -236,7 +243,7 @@ impl Pairing {
         // What was answered in part has an answer.
         while let Some(mut front) = waiting.pop_front_if(|front| front.so_far.is_some()) {
             if let Some(so_far) = &mut front.so_far {
-                so_far.response.half.gap = true;
+                so_far.break_off();
             }
             self.give(front, out);
         }
@@ -266,8 +273,7 @@ impl Pairing {
                 && self.order.is_certain()
                 && let Some(begun) = begun
             {
-                begun.response.half.gap = true;
-                begun.ended = false;
+                begun.break_off();
                 self.answered(out);
             }
             if !self.order.lose(side, out) {
@@ -285,7 +291,7 @@ impl Pairing {
                 self.order.alone(waiting.asked, out);
             }
             if let Some(mut so_far) = waiting.so_far {
-                so_far.response.half.gap = true;
+                so_far.break_off();
                 self.order.alone(so_far.transaction(), out);
             }
         }
@@ -445,8 +451,35 @@ impl Kind {
             Self::Startup | Self::Query => ends != Ends::Notification,
             Self::Execute => !matches!(ends, Ends::Ready(_)),
             Self::Prepare => ends != Ends::Statement || failed,
-            // Nothing but an error of the end itself, as of a deferred constraint.
-            Self::Sync => matches!(ends, Ends::Ready(_) | Ends::Nothing) || failed,
+            // Nothing else but an error of the end itself, as of a deferred constraint.
+            Self::Sync => matches!(ends, Ends::Ready(_) | Ends::Description | Ends::Nothing) || failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn nothing_waits_behind_statements_that_were_prepared() {
+        let mut pairing = Pairing::new(false);
+        let (mut counters, mut out) = (Counters::default(), Vec::new());
+        for _ in 0..100 {
+            let question = Question::Prepare {
+                name: "s1".to_owned(),
+                statement: Arc::new(Statement::new(b"SELECT 1", &mut counters)),
+                synced: true,
+            };
+            pairing.question(question, Half::default(), false, &mut counters, &mut out);
+            let answer = Answer {
+                ends: Ends::Ready(b'I'),
+                ..Answer::default()
+            };
+            pairing.answer(answer, Half::default(), false, &mut counters, &mut out);
+        }
+        assert_eq!((out.len(), pairing.waiting.len(), pairing.memory), (100, 0, 0));
     }
 }

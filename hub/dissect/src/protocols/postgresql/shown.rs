@@ -138,19 +138,33 @@ impl Shown {
         self.push(rest.get(inside.len()..).unwrap_or_default());
     }
 
-    /// A literal. One that says how to connect may have a password in it: `host=db password=secret`.
+    /// A literal. One that says how to connect may have a password in it: `host=db password=secret`, or
+    /// `postgresql://user:secret@db`.
     fn literal(&mut self, mut literal: &str) {
         const WORD: &[u8] = b"password";
-        let find = |text: &str| {
-            text.as_bytes()
-                .windows(WORD.len())
-                .position(|word| word.eq_ignore_ascii_case(WORD))
+        const SCHEME: &str = "://";
+        // Where the first of the two ends.
+        let find = |text: &[u8]| {
+            let mut begins = text.windows(SCHEME.len()).enumerate();
+            begins.find_map(|(at, begin)| {
+                if begin == SCHEME.as_bytes() {
+                    return Some(at + SCHEME.len());
+                }
+                let word = text.get(at..at + WORD.len())?;
+                word.eq_ignore_ascii_case(WORD).then_some(at + WORD.len())
+            })
         };
-        while let Some(at) = find(literal) {
-            let (before, behind) = literal.split_at(at + WORD.len());
+        while let Some(end) = find(literal.as_bytes()) {
+            let (before, behind) = literal.split_at(end);
             self.push(before);
             literal = behind;
-            if let Some(secret) = behind.trim_start().strip_prefix('=') {
+            if before.ends_with(SCHEME) {
+                if let Some((user, behind)) = around_password(behind) {
+                    self.push(user);
+                    self.push(":(redacted)");
+                    literal = behind;
+                }
+            } else if let Some(secret) = behind.trim_start().strip_prefix('=') {
                 let secret = secret.trim_start();
                 self.push("=(redacted)");
                 literal = secret.get(value_len(secret)..).unwrap_or_default();
@@ -158,6 +172,14 @@ impl Shown {
         }
         self.push(literal);
     }
+}
+
+/// What stands before and behind the password at the begin of an address, if one has it: `user:secret@host/path`.
+fn around_password(address: &str) -> Option<(&str, &str)> {
+    let authority = address.split('/').next()?;
+    let (before, behind) = address.split_at(authority.rfind('@')?);
+    let (user, _) = before.split_once(':')?;
+    Some((user, behind))
 }
 
 /// What stands inside something else.
@@ -292,7 +314,7 @@ fn behind_password<'a>(code: &str, rest: &'a str) -> Option<&'a str> {
 }
 
 /// Bytes of the literal that a text begins with, or of all the text if it does not end in it; 0 if none begins.
-fn literal_len(text: &str, escapes: bool) -> usize {
+pub(super) fn literal_len(text: &str, escapes: bool) -> usize {
     if text.starts_with('$') {
         // `$tag$…$tag$`; a parameter, such as `$1`, is none.
         let name = text
@@ -395,6 +417,18 @@ mod tests {
                 "OPTIONS (user 'bob', password '(redacted)')",
             ),
             ("SELECT 'password=secret'", "SELECT 'password=(redacted)'"),
+            (
+                "CREATE SUBSCRIPTION s CONNECTION 'postgresql://repl:secret@db/shop'",
+                "CREATE SUBSCRIPTION s CONNECTION 'postgresql://repl:(redacted)@db/shop'",
+            ),
+            (
+                "SELECT dblink_connect('postgres://u:my@password=x@h/d?password=secret&a=b')",
+                "SELECT dblink_connect('postgres://u:(redacted)@h/d?password=(redacted)&a=b')",
+            ),
+            (
+                "SELECT 'password=a://b:c@d e', 'http://u:it''s@h'",
+                "SELECT 'password=(redacted) e', 'http://u:(redacted)@h'",
+            ),
             ("SELECT 'password=secret", "SELECT 'password=(redacted)"),
         ] {
             assert_eq!(shown(text), expected);
@@ -415,6 +449,7 @@ mod tests {
             "SELECT - -1, 'ä', ä",
             "WHERE password = 'it''s'",
             "SELECT 'the password'",
+            "SELECT 'http://h:80/a@b', 'postgres://u@h/d', 'a:b@c', '://'",
         ] {
             assert_eq!(shown(same), same);
         }

@@ -25,7 +25,7 @@ pub(super) struct SoFar {
     /// The state of the transaction.
     state: Option<u8>,
     /// Whether it was seen how it ended.
-    pub ended: bool,
+    ended: bool,
     /// Whether it has more text than is kept, since that was asked last.
     pub cut: bool,
 }
@@ -57,6 +57,12 @@ impl SoFar {
         mine.body_len = mine.span.end - mine.span.start;
         mine.gap |= half.gap;
         self.take(answer);
+    }
+
+    /// Its end is not known: what came of it may have been an error.
+    pub fn break_off(&mut self) {
+        self.response.half.gap = true;
+        self.ended = false;
     }
 
     fn take(&mut self, answer: Answer) {
@@ -95,7 +101,8 @@ impl SoFar {
     /// The answer, as far as it has come.
     pub fn transaction(self) -> Transaction {
         let mut fields = Vec::with_capacity(FIELDS);
-        if self.ended {
+        // An error is one, whatever else was not seen.
+        if self.ended || self.error.is_some() {
             fields.push(("postgresql_success", Value::Bool(self.error.is_none())));
         }
         if self.tags > 0 {
@@ -119,10 +126,11 @@ impl SoFar {
         if !state.is_empty() {
             fields.push(("postgresql_state", Value::Text(state.into())));
         }
-        let outcome = self
-            .error
-            .as_ref()
-            .map_or(Outcome::Ok, |error| outcome(&error.code));
+        let outcome = match &self.error {
+            Some(error) => outcome(&error.code),
+            None if self.ended => Outcome::Ok,
+            None => Outcome::Unknown,
+        };
         if let Some(error) = self.error {
             fields.push(("error", Value::Text(error.code.clone().into())));
             fields.push(("postgresql_error_code", Value::Text(error.code.into())));

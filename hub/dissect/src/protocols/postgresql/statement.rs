@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::shown::{comment_len, shown};
+use super::shown::{comment_len, literal_len, shown};
 use crate::Counters;
 use crate::call::text_of;
 use crate::limits::{PORTALS, STATEMENT_BYTES, STATEMENT_LOOKED, STATEMENTS_BYTES};
@@ -60,6 +60,12 @@ const BETWEEN: &[&str] = &[
     "CONCURRENTLY",
 ];
 
+/// What is made, changed or dropped, as far as it decides where the table is named.
+const OBJECTS: &[&str] = &["TABLE", "VIEW", "EVENT", "INDEX", "TRIGGER", "POLICY", "RULE"];
+
+/// Words up to the one that says so: `CREATE OR REPLACE CONSTRAINT TRIGGER`.
+const OBJECT_WORDS: usize = 5;
+
 impl Statement {
     /// A statement, of which no more is looked at than the limit.
     pub fn new(whole: &[u8], counters: &mut Counters) -> Self {
@@ -81,13 +87,24 @@ impl Statement {
             "UPDATE" => &["UPDATE"],
             "COPY" => &["COPY"],
             "TRUNCATE" => &["TRUNCATE"],
-            "ALTER" | "CREATE" | "DROP" | "LOCK" => &["TABLE", "ON"],
+            "LOCK" => &["TABLE"],
+            "ALTER" | "CREATE" | "DROP" => {
+                let mut first = words.clone().take(OBJECT_WORDS);
+                let object = first.find(|word| is(word, OBJECTS));
+                match object.map(|word| upper(word.text)).as_deref() {
+                    Some("INDEX" | "TRIGGER" | "POLICY") => &["ON"],
+                    Some("RULE") if verb == "CREATE" => &["TO"],
+                    Some("RULE") => &["ON"],
+                    _ => &["TABLE"],
+                }
+            }
             _ => &[],
         };
         // `extract(year from created)` stands deeper than the select that it belongs to.
         let mut level = 0;
         let mut table = String::new();
         let mut behind = words;
+        let (mut last, mut last_but_one) = ("", "");
         while !announces.is_empty()
             && table.is_empty()
             && let Some(word) = behind.next()
@@ -95,7 +112,13 @@ impl Statement {
             if is(&word, &["SELECT", "DELETE"]) {
                 level = word.depth;
             }
-            if is(&word, announces) && (word.depth == level || verb != "SELECT") {
+            // `a IS NOT DISTINCT FROM b` compares.
+            let compares = last.eq_ignore_ascii_case("DISTINCT")
+                && ["IS", "NOT"]
+                    .iter()
+                    .any(|is| last_but_one.eq_ignore_ascii_case(is));
+            (last, last_but_one) = (word.text, last);
+            if is(&word, announces) && !compares && (word.depth == level || verb != "SELECT") {
                 let named = behind.clone().find(|word| !is(word, BETWEEN));
                 let named = named.filter(|named| named.depth == word.depth);
                 table = named.map(|word| word.text.replace('"', "")).unwrap_or_default();
@@ -160,8 +183,14 @@ impl<'a> Iterator for Words<'a> {
                         .map_or(rest.len() - 1, |at| at + 1)
                 }
                 '/' | '-' => comment_len(rest).max(1),
+                // A parameter, such as `$1`, is none.
+                '$' if let len @ 1.. = literal_len(rest, false) => len,
                 _ if is_word(first) => {
                     let (text, behind) = rest.split_at(word_len(rest));
+                    if behind.starts_with('\'') && text.eq_ignore_ascii_case("E") {
+                        self.rest = behind.get(literal_len(behind, true)..).unwrap_or_default();
+                        continue;
+                    }
                     self.rest = behind;
                     return Some(Word {
                         text,
@@ -317,6 +346,37 @@ mod tests {
         check("TRUNCATE TABLE t", "TRUNCATE", "t");
         check("/* a /* b */ c */ SELECT 1 FROM d", "SELECT", "d");
         check("BEGIN", "BEGIN", "");
+        check(
+            "SELECT a IS DISTINCT FROM b, a is not distinct from b FROM orders",
+            "SELECT",
+            "orders",
+        );
+        check("SELECT DISTINCT a FROM t", "SELECT", "t");
+        check(r"SELECT E'it\'s from b' FROM c", "SELECT", "c");
+        check(r"SELECT 'it\' FROM c", "SELECT", "c");
+        check("SELECT $$x from y$$, $a$ from $b$ b$a$ FROM z", "SELECT", "z");
+        check("SELECT a$b FROM t WHERE c = $1", "SELECT", "t");
+        check(
+            "CREATE VIEW v AS SELECT * FROM a JOIN b ON a.id = b.id",
+            "CREATE",
+            "",
+        );
+        check("CREATE UNIQUE INDEX IF NOT EXISTS i ON t (a)", "CREATE", "t");
+        check(
+            "CREATE OR REPLACE CONSTRAINT TRIGGER x AFTER UPDATE OF a ON t",
+            "CREATE",
+            "t",
+        );
+        check("CREATE EVENT TRIGGER x ON ddl_command_end", "CREATE", "");
+        check("CREATE POLICY p ON t USING (true)", "CREATE", "t");
+        check("CREATE RULE r AS ON INSERT TO t DO NOTHING", "CREATE", "t");
+        check("DROP TRIGGER x ON t", "DROP", "t");
+        check("ALTER TABLE t ADD COLUMN a int", "ALTER", "t");
+        check(
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT SELECT ON TABLES TO x",
+            "ALTER",
+            "",
+        );
         check("SHOW search_path", "SHOW", "");
         check("", "", "");
         check("'", "", "");

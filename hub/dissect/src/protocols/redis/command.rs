@@ -338,7 +338,7 @@ impl Command {
                 (verb.into(), sub, place, effect)
             }
         };
-        let word = |n: usize| words.get(n).map(shown);
+        let word = |n: usize| words.known(n, KEY_BYTES).map(shown);
         let (key, channel) = match place {
             At::Nowhere => (None, None),
             At::Key(n) => (word(n), None),
@@ -411,19 +411,20 @@ fn effect(verb: &str, sub: Option<&str>, words: &Texts) -> Effect {
 
 /// The words with a space between them; without those that are a secret, as the server's own log leaves them out.
 fn line(words: &Texts, verb: &str, sub: Option<&str>) -> String {
-    let none = !matches!(verb, "AUTH" | "ACL" | "HELLO" | "MIGRATE" | "CONFIG");
+    let none = !matches!(verb, "AUTH" | "ACL" | "HELLO" | "MIGRATE" | "CONFIG" | "SENTINEL");
     let secret = |n: usize, word: &[u8]| match (verb, sub) {
         _ if none => false,
         ("AUTH", _) | ("ACL", Some("SETUSER")) => n > 0 && !word.eq_ignore_ascii_case(b"SETUSER"),
         // Behind `AUTH`, if there is one.
         ("HELLO", _) => n > 2,
         ("MIGRATE", _) => n > 5,
-        ("CONFIG", Some("SET")) => {
+        ("CONFIG", Some("SET")) | ("SENTINEL", Some("SET" | "CONFIG")) => {
             let name = words
                 .get(n.saturating_sub(1))
                 .unwrap_or_default()
                 .to_ascii_lowercase();
-            n > 2 && (name.ends_with(b"auth") || name.ends_with(b"pass"))
+            let ends = |end: &&[u8]| name.ends_with(end);
+            n > 2 && [&b"auth"[..], b"pass", b"-secret"].iter().any(ends)
         }
         _ => false,
     };
@@ -520,10 +521,31 @@ mod tests {
                 "CONFIG SET maxmemory 1 masterauth secret",
                 "CONFIG SET maxmemory 1 masterauth (redacted)",
             ),
+            (
+                "SENTINEL SET mymaster auth-pass secret quorum 2",
+                "SENTINEL SET mymaster auth-pass (redacted) quorum 2",
+            ),
+            (
+                "sentinel config set sentinel-pass secret",
+                "sentinel config set sentinel-pass (redacted)",
+            ),
+            ("SENTINEL MASTER pass", "SENTINEL MASTER pass"),
             ("ACL SETUSER u >secret", "ACL SETUSER (redacted) (redacted)"),
         ] {
             assert_eq!(command(line).line, shown);
         }
+    }
+
+    #[test]
+    fn a_key_that_is_not_all_there_is_none_unless_as_much_of_it_is_as_is_shown() {
+        let script = |len: usize, key: &str| format!("EVAL {} 1 {key}", "x".repeat(len));
+        let left = COMMAND_BYTES - "EVAL1".len();
+        check(&script(left - 6, "user:1"), "EVAL", "user:1");
+        check(&script(left - 6, "user:12"), "EVAL", "");
+        // What is not kept does not belong to what stands before it either.
+        check(&script(left - 2, "user:1"), "EVAL", "");
+        let key = "k".repeat(KEY_BYTES);
+        check(&script(left - KEY_BYTES, &format!("{key}more")), "EVAL", &key);
     }
 
     #[test]

@@ -143,6 +143,8 @@ impl Protocol for Redis {
             cut: lost,
             ..frame
         });
+        // What ends without being told has an answer nevertheless.
+        let lost = lost || whole && frame.is_none();
         if lost && frame.is_none() {
             state.lose(from);
         }
@@ -150,6 +152,7 @@ impl Protocol for Redis {
     }
 
     fn end(state: &mut State, from: Side, _: &[u8], close: Close) -> Option<Frame> {
+        state.reader(from).break_off();
         let frame = state.reader(from).is_open().then(|| state.take(from)).flatten();
         state.pairing.end(from, close);
         frame.map(|frame| Frame {

@@ -6,7 +6,7 @@ use super::command::{Command, Effect, shown};
 use super::seen::{Kind, Seen};
 use crate::Counters;
 use crate::call::{Marks, Outcome, Value, text_of};
-use crate::limits::PENDING;
+use crate::limits::{KEY_BYTES, PENDING};
 use crate::protocols::order::{Order, cost};
 use crate::protocols::{Half, Next, Request, Response, Side, Span, Transaction};
 use crate::queue;
@@ -393,7 +393,7 @@ fn published_in(seen: &Seen) -> Option<Published> {
     if !matches!(seen.kind, Kind::Push | Kind::Array) {
         return None;
     }
-    let kind = std::str::from_utf8(seen.texts.get(0)?).ok()?;
+    let kind = std::str::from_utf8(seen.texts.get(0).unwrap_or_default()).ok()?;
     let known = MESSAGES.contains(&kind) || CONFIRMATIONS.contains(&kind);
     let array = seen.kind == Kind::Array && matches!(seen.elements, 3 | 4) && known;
     if seen.kind != Kind::Push && !array {
@@ -401,9 +401,10 @@ fn published_in(seen: &Seen) -> Option<Published> {
     }
     // Before the channel stands the pattern that it fits.
     let channel = if kind == "pmessage" { 2 } else { 1 };
+    let channel = seen.texts.known(channel, KEY_BYTES);
     Some(Published {
         kind: kind.to_owned(),
-        channel: seen.texts.get(channel).map(shown).unwrap_or_default(),
+        channel: channel.map(shown).unwrap_or_default(),
     })
 }
 

@@ -4,6 +4,9 @@ use super::seen::{Kind, Seen};
 use crate::Counters;
 use crate::limits::RESP_DEPTH;
 
+/// Bytes behind a string.
+const LINE_END: u64 = 2;
+
 /// How far reading got.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
@@ -98,9 +101,7 @@ impl Reader {
             return None;
         };
         self.seen.gap = true;
-        if to == To::Text {
-            self.seen.texts.close();
-        }
+        self.break_off();
         let inside = len.min(left);
         self.inside = Inside::String {
             left: left - inside,
@@ -108,6 +109,19 @@ impl Reader {
             part,
         };
         Some((inside, left == inside && self.string_ends(part)))
+    }
+
+    /// The string under way does not go on here.
+    pub fn break_off(&mut self) {
+        if let Inside::String {
+            left,
+            to: To::Text,
+            part,
+        } = self.inside
+            && (left > LINE_END || part)
+        {
+            self.seen.texts.close();
+        }
     }
 
     /// Whether a value is under way.
@@ -124,7 +138,7 @@ impl Reader {
 
     fn string(&mut self, rest: &[u8], left: u64, to: To, part: bool) -> Option<Step> {
         let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let content = usize::try_from(left.saturating_sub(2))
+        let content = usize::try_from(left.saturating_sub(LINE_END))
             .unwrap_or(usize::MAX)
             .min(taken);
         let (content, line_end) = rest.get(..taken)?.split_at(content);
@@ -222,7 +236,7 @@ impl Reader {
                     return Some(Step { used, whole: false });
                 }
                 self.inside = Inside::String {
-                    left: number(line)?.checked_add(2)?,
+                    left: number(line)?.checked_add(LINE_END)?,
                     to,
                     part: false,
                 };
@@ -282,7 +296,7 @@ impl Reader {
             return Some(self.value_ends());
         }
         self.inside = Inside::String {
-            left: len.checked_add(2)?,
+            left: len.checked_add(LINE_END)?,
             to: if self.levels.is_empty() {
                 To::Text
             } else {

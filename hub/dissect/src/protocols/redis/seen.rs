@@ -88,6 +88,10 @@ pub(super) struct Texts {
     /// Where each ends.
     ends: Vec<usize>,
     budget: usize,
+    /// Whether the one begun last is kept.
+    begun: bool,
+    /// Whether the last one that is kept is not kept to its end.
+    last_cut: bool,
     /// Whether there was more.
     pub cut: bool,
 }
@@ -106,6 +110,8 @@ impl Texts {
         self.bytes.clear();
         self.ends.clear();
         self.budget = budget;
+        self.begun = false;
+        self.last_cut = false;
         self.cut = false;
     }
 
@@ -123,13 +129,25 @@ impl Texts {
         self.bytes.get(start..*self.ends.get(n)?)
     }
 
+    /// The nth string, if all of it is kept, or so many bytes.
+    pub fn known(&self, n: usize, enough: usize) -> Option<&[u8]> {
+        let cut = self.last_cut && n + 1 == self.ends.len();
+        self.get(n).filter(|text| !cut || text.len() >= enough)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.ends.len()).filter_map(|n| self.get(n))
     }
 
-    /// Keeps nothing more: what comes next does not stand next.
+    /// Forgets the one begun last, whose begin would look like all of it, and keeps nothing more: what comes next does not
+    /// stand next.
     pub fn close(&mut self) {
+        if std::mem::take(&mut self.begun) {
+            self.ends.pop();
+            self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+            self.last_cut = false;
+        }
         self.cut = true;
         self.budget = 0;
     }
@@ -137,7 +155,8 @@ impl Texts {
     /// Begins the next one.
     pub fn begin(&mut self) {
         // An empty string counts like a byte, so that the number of strings is bounded as well.
-        if self.bytes.len() + self.ends.len() < self.budget {
+        self.begun = self.bytes.len() + self.ends.len() < self.budget;
+        if self.begun {
             self.ends.push(self.bytes.len());
         } else {
             self.cut = true;
@@ -146,12 +165,15 @@ impl Texts {
 
     /// Adds to the one begun last.
     pub fn add(&mut self, bytes: &[u8]) {
+        let Some(end) = self.ends.last_mut().filter(|_| self.begun) else {
+            self.cut |= !bytes.is_empty();
+            return;
+        };
         let room = self.budget.saturating_sub(self.bytes.len());
         let kept = bytes.get(..room).unwrap_or(bytes);
-        self.cut |= kept.len() < bytes.len();
+        self.last_cut |= kept.len() < bytes.len();
+        self.cut |= self.last_cut;
         self.bytes.extend_from_slice(kept);
-        if let Some(end) = self.ends.last_mut() {
-            *end = self.bytes.len();
-        }
+        *end = self.bytes.len();
     }
 }

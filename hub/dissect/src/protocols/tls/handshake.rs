@@ -4,8 +4,14 @@ use super::Frame;
 use super::certificate::Certificate;
 use super::hello::{Carrier, ClientHello, ServerHello};
 use super::numbers;
+use super::record::HEADER;
 use crate::Nanos;
 use crate::protocols::{Side, Span, Told};
+
+/// Bytes of the shortest record with a Finished in TLS 1.3: its header, the message's, a hash, the kind of content, and a
+/// tag (RFC 8446, sections 4.4.4 and 5.2; RFC 6655, section 6.1). An alert, by which a client rejects a handshake, is
+/// encrypted as well and shorter.
+const FINISHED: u64 = HEADER as u64 + 4 + 32 + 1 + 8;
 
 /// What is known of a handshake.
 #[derive(Default)]
@@ -173,6 +179,9 @@ impl Handshake {
     fn sealed(&mut self, from: Side, span: Span) {
         let Some(server) = &self.server else { return };
         if server.retry || !self.waits() {
+            return;
+        }
+        if from == Side::Client && self.is_tls13() && span.end - span.start < FINISHED {
             return;
         }
         let [client_done, server_done] = &mut self.finished;
