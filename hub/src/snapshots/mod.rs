@@ -10,6 +10,8 @@ pub mod window;
 
 mod manifest;
 
+mod cuts;
+
 mod collect;
 
 mod workloads;
@@ -37,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use wiretape_tape::Nanos;
 
 pub use chosen::Connections;
-pub(crate) use collect::checked as checked_cut;
+pub(crate) use cuts::checked as checked_cut;
 pub use disk::DiskError;
 pub use error::SnapshotError;
 pub use export::{Export, ExportError, Wanted};
@@ -446,6 +448,14 @@ fn remove(root: &Path, id: &str) -> io::Result<()> {
         std::fs::remove_dir_all(&hidden)?;
     }
     Ok(())
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub(crate) fn remove_all(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Runs what waits for the disk away from the async workers.
