@@ -207,6 +207,30 @@ async fn a_part_that_had_come_whole_needs_its_cut_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_answers_a_little_after_the_hubs_start_is_waited_for() {
+    let (client, _server) = shop(300, 1000, 128 << 10).await;
+    client.faults.stall.store(true, Ordering::Relaxed);
+    let data = TempDir::new().expect("a temporary folder");
+    let hub = HubProcess::start(data.path(), &[&client]);
+    hub.client.post("/mcp/snapshots", json!({ "name": "a" })).await;
+    client.faults.streaming(2).await;
+    hub.kill();
+    client.faults.stall.store(false, Ordering::Relaxed);
+
+    client.faults.hang.store(true, Ordering::Relaxed);
+    let hub = TestHub::open(data, vec![client.url.clone()]).await;
+    // Longer than this hub waits for one answer.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    client.faults.hang.store(false, Ordering::Relaxed);
+    let snapshot = hub.client.until_not("/mcp/snapshots/a", &["in_progress"]).await;
+    assert_eq!(
+        (&snapshot["status"], &snapshot["problems"]),
+        (&json!("completed"), &json!([])),
+        "{snapshot}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dissection_that_was_under_way_is_begun_again() {
     let (client, _server) = shop(5, 10, 64 << 20).await;
     let hub = TestHub::start(&[&client]).await;
