@@ -105,8 +105,10 @@ pub(crate) fn checked(cut: Cut) -> Result<Cut, String> {
 }
 
 /// Lets the agents forget their cuts. One that cannot be told forgets by itself after an hour.
+///
+/// All of them are told: who has not answered may have made its cut all the same.
 pub(super) async fn release(inner: &Inner, manifest: &Manifest) {
-    join_all(manifest.nodes.iter().filter(|part| part.cut).map(|part| async {
+    join_all(manifest.nodes.iter().map(|part| async {
         let released = match inner.nodes.agent(&part.url) {
             Ok(agent) => agent.release(&manifest.id).await,
             Err(error) => Err(error),

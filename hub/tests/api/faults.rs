@@ -180,6 +180,19 @@ async fn a_snapshot_under_way_can_be_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cuts_that_are_being_made_are_released_with_their_snapshot() {
+    let (client, server) = shop(3, 10, 64 << 20).await;
+    server.faults.late.store(true, Ordering::Relaxed);
+    let hub = TestHub::start(&[&client, &server]).await;
+    hub.client.post("/mcp/snapshots", json!({ "name": "a" })).await;
+    client.faults.holding(1).await;
+    server.faults.holding(1).await;
+    assert_eq!(hub.client.ask("DELETE", "/mcp/snapshots/a", None).await.0, 200);
+    client.faults.holding(0).await;
+    server.faults.holding(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_without_room_fails_the_snapshot_with_what_to_do() {
     let Some(disk) = SmallDisk::mount() else {
         eprintln!("no small disk can be mounted (not root?): skipped");
