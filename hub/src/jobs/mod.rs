@@ -7,6 +7,8 @@ mod record;
 
 mod task;
 
+mod remove;
+
 mod error;
 
 use std::collections::{HashMap, VecDeque};
@@ -24,7 +26,7 @@ use task::{Task, key, published, run, write};
 
 use crate::catalogue::{Catalogue, DissectionEntry, Found, SnapshotEntry};
 use crate::dissections::{JobError, Partial, Summary};
-use crate::snapshots::{DISSECTIONS, Manifest, blocking, name, shown, sync_folder, to_the_end};
+use crate::snapshots::{DISSECTIONS, Manifest, blocking, name, shown, to_the_end};
 
 /// Jobs that run at the same time. One uses all threads it is given; a second would only take memory.
 pub const MAX_RUNNING: usize = 1;
@@ -92,6 +94,12 @@ impl Jobs {
 
     /// Begins again what an earlier run left under way. `path` gives a snapshot's folder.
     pub async fn recover(&self, path: impl Fn(&str) -> PathBuf, now: Nanos) -> Result<(), DissectionError> {
+        for snapshot in self.inner.catalogue.snapshots().await? {
+            let folder = path(&snapshot.id).join(DISSECTIONS);
+            blocking(move || remove::sweep(&folder))
+                .await
+                .map_err(broken("remove what is left of"))?;
+        }
         let mut unfinished = self.inner.catalogue.dissections(None).await?;
         unfinished.retain(|entry| entry.record.status.is_active());
         // Oldest first, as they were asked for.
@@ -306,20 +314,10 @@ impl Jobs {
         if self.state(entry).record.status.is_active() {
             self.end(entry).await?;
         }
-        let name = entry.record.name.clone();
-        blocking(move || {
-            let root = snapshot.join(DISSECTIONS);
-            // Hidden first, so that half a removal is never taken for a dissection.
-            let hidden = root.join(format!(".deleted-{name}"));
-            std::fs::rename(root.join(&name), &hidden)?;
-            sync_folder(&root)?;
-            std::fs::remove_dir_all(hidden)
-        })
-        .await
-        .map_err(|source| DissectionError::Io {
-            doing: "delete the folder of",
-            source,
-        })?;
+        let (all, name) = (snapshot.join(DISSECTIONS), entry.record.name.clone());
+        blocking(move || remove::remove(&all, &name))
+            .await
+            .map_err(broken("delete the folder of"))?;
         self.inner.catalogue.refresh_snapshot(&entry.snapshot).await?;
         tracing::info!(
             snapshot = entry.snapshot,

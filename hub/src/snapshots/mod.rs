@@ -48,6 +48,7 @@ pub use import::{Import, ImportError, import};
 pub use manifest::{DISSECTIONS, MANIFEST, Manifest, NodePart, Origin, PartStatus, SEGMENTS, Status};
 pub(crate) use manifest::{replace, sync_folder};
 pub use name::BadName;
+pub(crate) use recover::DELETED;
 pub use window::{Asked, WindowError};
 pub use workloads::{Meant, WorkloadFilter};
 

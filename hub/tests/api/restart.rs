@@ -231,6 +231,42 @@ async fn a_node_that_answers_a_little_after_the_hubs_start_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_dissection_that_was_being_deleted_is_none() {
+    let (client, _server) = shop(5, 10, 64 << 20).await;
+    let hub = TestHub::start(&[&client]).await;
+    let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
+    hub.client.dissect("a", "d").await;
+    let data = hub.stop().await;
+    // As a kill leaves it: hidden, its tables gone, its record still there.
+    let id = snapshot["id"].as_str().expect("it has an id");
+    let folder = data.path().join("snapshots").join(id).join("dissections");
+    let hidden = folder.join(".deleted-d");
+    std::fs::rename(folder.join("d"), &hidden).expect("the dissection");
+    std::fs::remove_dir_all(hidden.join("calls")).expect("its tables");
+
+    let hub = TestHub::open(data, vec![]).await;
+    assert_eq!(hub.client.get("/mcp/dissections").await["dissections"], json!([]));
+    assert!(!hidden.exists(), "what is left of it is removed");
+    hub.client.dissect("a", "d").await;
+    // A removal that the disk has refused half-way, while this hub runs.
+    std::fs::create_dir_all(hidden.join("calls")).expect("a new folder");
+    std::fs::copy(folder.join("d/dissection.json"), hidden.join("dissection.json")).expect("a new file");
+    let listed = hub.client.get("/mcp/dissections").await;
+    assert_eq!(
+        listed["dissections"].as_array().map(Vec::len),
+        Some(1),
+        "{listed}"
+    );
+    let (status, answer) = hub.client.ask("DELETE", "/mcp/dissections/a/d", None).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(
+        std::fs::read_dir(&folder).expect("the folder").count(),
+        0,
+        "nothing is left over"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dissection_that_was_under_way_is_begun_again() {
     let (client, _server) = shop(5, 10, 64 << 20).await;
     let hub = TestHub::start(&[&client]).await;
