@@ -220,6 +220,38 @@ async fn what_was_begun_for_a_caller_that_has_gone_away_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_about_calls_tell_which_nodes_are_missing() {
+    let (client, server) = shop(3, 10, 64 << 20).await;
+    server.faults.refuse.store(true, Ordering::Relaxed);
+    let hub = TestHub::start(&[&client, &server]).await;
+    let overview = hub
+        .client
+        .post("/mcp/tools/investigate", json!({ "window": "10m" }))
+        .await;
+    let tells = |told: &Value| {
+        told[0]
+            .as_str()
+            .is_some_and(|told| told.starts_with("node-2: ") && told.contains("its packets are missing"))
+    };
+    assert!(tells(&overview["warnings"]), "{overview}");
+    assert!(tells(&overview["coverage"]["problems"]), "{overview}");
+    assert!(
+        overview["summary"]
+            .as_str()
+            .is_some_and(|told| told.starts_with("3 calls")
+                && told.ends_with("; packets of node-2 are missing (`warnings`)")),
+        "{overview}"
+    );
+    let calls = hub
+        .client
+        .post("/mcp/tools/list_api_calls", json!({ "db": overview["db"] }))
+        .await;
+    assert!(tells(&calls["coverage"]["problems"]), "{calls}");
+    let path = format!("/mcp/dissections/{}", overview["db"].as_str().expect("a name"));
+    assert!(tells(&hub.client.get(&path).await["problems"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_without_room_fails_the_snapshot_with_what_to_do() {
     let Some(disk) = SmallDisk::mount() else {
         eprintln!("no small disk can be mounted (not root?): skipped");
