@@ -173,7 +173,9 @@ impl Snapshots {
         if surveyed.is_empty() {
             return Err(SnapshotError::NoNodes);
         }
+        let there = surveyed.len();
         let chosen = choose(surveyed, &create.nodes)?;
+        let all_nodes = chosen.len() == there;
         let tape = window::span(chosen.iter().filter_map(|node| node.boundaries.as_ref().ok()));
         if chosen.iter().all(|node| node.boundaries.is_err()) {
             return Err(SnapshotError::NoAnswer(
@@ -198,6 +200,7 @@ impl Snapshots {
             reason: None,
             problems: uncovered(create.asked, start, tape),
             nodes: parts(&chosen),
+            all_nodes,
             workload_filter: create.workloads,
             cluster: None,
             names: Vec::new(),

@@ -167,13 +167,15 @@ async fn snapshot(app: &App, params: &mut Params, span: &Span) -> Result<Found, 
     let now = crate::now();
     let all = app.hub.snapshots.list().await?;
     let newest = all.first().cloned();
+    let recording = !app.hub.nodes.agents().await.is_ok_and(|agents| agents.is_empty());
+    // What was narrowed, or could not be had, may be on the tapes yet. Where nothing records, it is all there is.
+    let holds = |entry: &SnapshotEntry| entry.whole || !recording;
     let covering = all
         .into_iter()
-        .find(|entry| entry.status != Status::Failed && span.is_within(entry, now));
+        .find(|entry| entry.status != Status::Failed && holds(entry) && span.is_within(entry, now));
     if let Some(entry) = covering {
         return Ok(used(entry));
     }
-    let recording = !app.hub.nodes.agents().await.is_ok_and(|agents| agents.is_empty());
     if let (false, Some(entry)) = (recording, newest) {
         let note = format!(
             "nothing records here, so the newest snapshot `{}` is asked, from {} to {}",
