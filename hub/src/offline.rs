@@ -177,6 +177,7 @@ fn job(args: &DissectArgs, out: &Path) -> anyhow::Result<Job> {
         sources,
         names: Vec::new(),
         losses,
+        problems: Vec::new(),
         window: None,
         out: out.to_owned(),
         threads,

@@ -42,6 +42,8 @@ pub struct SnapshotEntry {
     pub end: Nanos,
     /// Nodes that it has parts of.
     pub nodes: usize,
+    /// See [`Manifest::is_whole`].
+    pub whole: bool,
     /// See [`Manifest::bytes`].
     pub bytes: u64,
     /// See [`Manifest::packets`].
@@ -73,6 +75,7 @@ impl SnapshotEntry {
             start: manifest.start,
             end: manifest.end,
             nodes: manifest.nodes.len(),
+            whole: manifest.is_whole(),
             bytes: manifest.bytes(),
             packets: manifest.packets(),
             losses: manifest.losses(),

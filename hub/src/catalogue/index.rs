@@ -184,6 +184,10 @@ impl Index {
         let mut changed = false;
         let mut there = Vec::new();
         for folder in folders(&path.join(DISSECTIONS))? {
+            // Half a removal.
+            if folder.starts_with('.') {
+                continue;
+            }
             let path = path.join(DISSECTIONS).join(&folder);
             let Some(stamp) = stamp(&path.join(RECORD))? else {
                 continue;

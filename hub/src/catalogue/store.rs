@@ -11,7 +11,7 @@ use crate::catalogue::last_words;
 /// Folder of the store below the data folder.
 const FOLDER: &str = "catalogue";
 /// Changes when entries change their form; another one on disk is thrown away.
-const FORM: &[u8] = b"1";
+const FORM: &[u8] = b"2";
 /// Keys per leaf. Fixed for a store's life; small, since a catalogue holds hundreds of entries and not millions.
 const LEAF: usize = 128;
 /// Enough for tens of thousands of entries; sled's own default is 512 MiB.

@@ -39,6 +39,8 @@ pub struct Job {
     pub names: Vec<NodeName>,
     /// What the recorders told that they have lost. What else the files say is missing is added.
     pub losses: Vec<Lost>,
+    /// What is missing of the tapes, in words: the first of the summary's problems.
+    pub problems: Vec<String>,
     /// Only calls that began in this window (start inclusive, end exclusive) are kept. Packets outside of it are read
     /// all the same: whole segments reach beyond the window, and hold the rest of the calls at its edges.
     pub window: Option<(Nanos, Nanos)>,

@@ -149,6 +149,7 @@ fn begin(job: &Job, files: &[(&str, &Path)], sizes: &[u64]) -> Summary {
         window: job.window,
         lost_packets: losses::lost(&job.losses),
         losses: job.losses.clone(),
+        problems: job.problems.clone(),
         ..Summary::default()
     }
 }
@@ -427,7 +428,8 @@ fn summarise(job: &Job, routes: Routes, reports: Vec<WorkerReport>) -> Summary {
             .iter()
             .map(|(name, count)| (format!("route.{name}"), *count)),
     );
-    let mut problems = routes.read.problems;
+    let mut problems = job.problems.clone();
+    problems.extend(routes.read.problems);
     if routes.unknown_link > 0 {
         problems.push(format!(
             "{} packets are of a link type that is not dissected",

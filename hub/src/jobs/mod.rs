@@ -7,6 +7,8 @@ mod record;
 
 mod task;
 
+mod remove;
+
 mod error;
 
 use std::collections::{HashMap, VecDeque};
@@ -24,7 +26,7 @@ use task::{Task, key, published, run, write};
 
 use crate::catalogue::{Catalogue, DissectionEntry, Found, SnapshotEntry};
 use crate::dissections::{JobError, Partial, Summary};
-use crate::snapshots::{DISSECTIONS, Manifest, blocking, name, shown, sync_folder};
+use crate::snapshots::{DISSECTIONS, Manifest, blocking, name, shown, to_the_end};
 
 /// Jobs that run at the same time. One uses all threads it is given; a second would only take memory.
 pub const MAX_RUNNING: usize = 1;
@@ -92,6 +94,12 @@ impl Jobs {
 
     /// Begins again what an earlier run left under way. `path` gives a snapshot's folder.
     pub async fn recover(&self, path: impl Fn(&str) -> PathBuf, now: Nanos) -> Result<(), DissectionError> {
+        for snapshot in self.inner.catalogue.snapshots().await? {
+            let folder = path(&snapshot.id).join(DISSECTIONS);
+            blocking(move || remove::sweep(&folder))
+                .await
+                .map_err(broken("remove what is left of"))?;
+        }
         let mut unfinished = self.inner.catalogue.dissections(None).await?;
         unfinished.retain(|entry| entry.record.status.is_active());
         // Oldest first, as they were asked for.
@@ -153,20 +161,6 @@ impl Jobs {
         let id = uuid::Uuid::new_v4().to_string();
         let name = name.unwrap_or_else(|| id.chars().take(8).collect());
         name::check(&name)?;
-        let _naming = self.inner.naming.lock().await;
-        if let Found::One(entry) = self.inner.catalogue.dissection(&snapshot.id, &name).await?
-            && entry.record.name == name
-        {
-            let status = self.state(&entry).record.status;
-            return Err(DissectionError::Taken {
-                snapshot: snapshot.name.clone(),
-                name,
-                status,
-            });
-        }
-        if self.board().waiting.len() >= MAX_PENDING {
-            return Err(DissectionError::TooMany);
-        }
         let record = Record {
             id,
             name,
@@ -178,6 +172,37 @@ impl Jobs {
             attempts: 0,
             summary: None,
         };
+        let (jobs, snapshot) = (self.clone(), snapshot.clone());
+        let work = async move { jobs.add(&snapshot, path, manifest, record).await };
+        to_the_end(work, broken("begin")).await
+    }
+
+    /// Writes a new dissection down and lets it wait for its turn.
+    async fn add(
+        &self,
+        snapshot: &SnapshotEntry,
+        path: PathBuf,
+        manifest: Manifest,
+        record: Record,
+    ) -> Result<State, DissectionError> {
+        let _naming = self.inner.naming.lock().await;
+        if let Found::One(entry) = self
+            .inner
+            .catalogue
+            .dissection(&snapshot.id, &record.name)
+            .await?
+            && entry.record.name == record.name
+        {
+            let status = self.state(&entry).record.status;
+            return Err(DissectionError::Taken {
+                snapshot: snapshot.name.clone(),
+                name: record.name,
+                status,
+            });
+        }
+        if self.board().waiting.len() >= MAX_PENDING {
+            return Err(DissectionError::TooMany);
+        }
         let task = Task::new(&snapshot.id, path, manifest, record.clone());
         write(task.folder.clone(), record).await?;
         self.inner.catalogue.refresh_snapshot(&snapshot.id).await?;
@@ -245,6 +270,11 @@ impl Jobs {
 
     /// Stops a dissection that waits or runs; returns when nothing of it is left but its record.
     pub async fn stop(&self, entry: &DissectionEntry) -> Result<State, DissectionError> {
+        let (jobs, entry) = (self.clone(), entry.clone());
+        to_the_end(async move { jobs.end(&entry).await }, broken("stop")).await
+    }
+
+    async fn end(&self, entry: &DissectionEntry) -> Result<State, DissectionError> {
         let key = key(&entry.snapshot, &entry.record.name);
         let task = self.board().live.get(&key).map(Arc::clone);
         let Some(task) = task else {
@@ -275,23 +305,19 @@ impl Jobs {
 
     /// Deletes a dissection with its tables; one that is under way is stopped first.
     pub async fn delete(&self, snapshot: PathBuf, entry: &DissectionEntry) -> Result<(), DissectionError> {
+        let (jobs, entry) = (self.clone(), entry.clone());
+        let work = async move { jobs.remove(snapshot, &entry).await };
+        to_the_end(work, broken("delete")).await
+    }
+
+    async fn remove(&self, snapshot: PathBuf, entry: &DissectionEntry) -> Result<(), DissectionError> {
         if self.state(entry).record.status.is_active() {
-            self.stop(entry).await?;
+            self.end(entry).await?;
         }
-        let name = entry.record.name.clone();
-        blocking(move || {
-            let root = snapshot.join(DISSECTIONS);
-            // Hidden first, so that half a removal is never taken for a dissection.
-            let hidden = root.join(format!(".deleted-{name}"));
-            std::fs::rename(root.join(&name), &hidden)?;
-            sync_folder(&root)?;
-            std::fs::remove_dir_all(hidden)
-        })
-        .await
-        .map_err(|source| DissectionError::Io {
-            doing: "delete the folder of",
-            source,
-        })?;
+        let (all, name) = (snapshot.join(DISSECTIONS), entry.record.name.clone());
+        blocking(move || remove::remove(&all, &name))
+            .await
+            .map_err(broken("delete the folder of"))?;
         self.inner.catalogue.refresh_snapshot(&entry.snapshot).await?;
         tracing::info!(
             snapshot = entry.snapshot,
@@ -455,4 +481,9 @@ impl Inner {
             tracing::warn!(key = task.key, %error, "the catalogue does not follow");
         }
     }
+}
+
+/// Why nothing came of it.
+fn broken(doing: &'static str) -> impl FnOnce(io::Error) -> DissectionError {
+    move |source| DissectionError::Io { doing, source }
 }

@@ -78,6 +78,7 @@ impl Task {
             sources: sources.collect(),
             names: self.manifest.names.clone(),
             losses: self.manifest.nodes.iter().flat_map(NodePart::losses).collect(),
+            problems: self.manifest.problems.clone(),
             window: Some((self.manifest.start, self.manifest.end)),
             out: self.folder.clone(),
             threads,

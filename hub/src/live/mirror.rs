@@ -20,6 +20,28 @@ pub(super) struct Mirror {
     folder: PathBuf,
 }
 
+/// A cut that was asked for. It is released when this is dropped, so also when its round is called off half-way.
+struct Held {
+    agent: Agent,
+    id: String,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (agent, id) = (self.agent.clone(), std::mem::take(&mut self.id));
+        let release = async move {
+            if let Err(error) = agent.release(&id).await {
+                // The agent forgets it by itself after an hour.
+                tracing::debug!(%error, "a cut of live dissection is not released");
+            }
+        };
+        // Without a runtime the hub has ended.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(release);
+        }
+    }
+}
+
 /// What a round has to dissect.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
@@ -96,14 +118,13 @@ impl Mirror {
         window: (Nanos, Nanos),
         share: u64,
     ) -> Result<Gathered, String> {
+        let _held = Held {
+            agent: agent.clone(),
+            id: id.to_owned(),
+        };
         let cut = agent.cut(id, window.0, window.1).await;
         let cut = cut.map_err(|error| error.to_string()).and_then(checked_cut)?;
-        let brought = self.bring(agent, &cut, window.0, share).await;
-        if let Err(error) = agent.release(id).await {
-            // The agent forgets it by itself after an hour.
-            tracing::debug!(%error, "a cut of live dissection is not released");
-        }
-        brought
+        self.bring(agent, &cut, window.0, share).await
     }
 
     async fn bring(&self, agent: &Agent, cut: &Cut, start: Nanos, share: u64) -> Result<Gathered, String> {

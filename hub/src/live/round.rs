@@ -170,6 +170,8 @@ async fn round(
         sources,
         names,
         losses,
+        // Answers about live calls tell them beside the calls.
+        problems: Vec::new(),
         window: Some(window),
         out: out.to_path_buf(),
         // One: the workloads of the cluster, and questions, come first.

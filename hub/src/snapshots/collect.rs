@@ -1,4 +1,4 @@
-//! How a snapshot comes together: cut on every node, stream the segments, release the cuts, publish.
+//! How a snapshot comes together: cut on every node, stream the segments, publish, release the cuts.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::join_all;
 use futures::stream;
 use reqwest::StatusCode;
 use tokio::io::AsyncWriteExt;
-use wiretape_tape::{Cut, SegmentInfo};
+use wiretape_tape::SegmentInfo;
 
 use super::{
-    Collecting, Inner, Manifest, NodePart, PartStatus, SEGMENTS, Status, WorkloadFilter, blocking, disk,
-    name, sync_folder, workloads,
+    Collecting, Inner, Manifest, NodePart, PartStatus, SEGMENTS, Status, WorkloadFilter, blocking, cuts,
+    disk, name, remove_all, sync_folder, workloads,
 };
 use crate::calls::{Names, NodeName};
 use crate::catalogue::incoming_folder;
@@ -30,8 +29,6 @@ const MAX_BREAKS: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Written at once: the segments are large, and a write costs a switch of threads.
 const WRITE_BYTES: usize = 1 << 20;
-/// Segments of one node. A 1 TiB ring in 64 MiB segments has 16 Ki.
-const MAX_SEGMENTS: usize = 1 << 16;
 
 /// Collects until the snapshot is published, deleted, or the hub stops (it is then continued at the next start).
 pub(super) async fn collect(inner: &Inner, mut manifest: Manifest, live: &Collecting) {
@@ -43,7 +40,7 @@ pub(super) async fn collect(inner: &Inner, mut manifest: Manifest, live: &Collec
     match gathered {
         None if live.deleted.load(Ordering::Relaxed) => {
             // The folder is removed by whoever deletes.
-            release(inner, &manifest).await;
+            cuts::release(inner, &manifest).await;
         }
         None => tracing::info!(
             id = manifest.id,
@@ -51,12 +48,15 @@ pub(super) async fn collect(inner: &Inner, mut manifest: Manifest, live: &Collec
         ),
         Some(gathered) => {
             conclude(&mut manifest, gathered.err());
-            release(inner, &manifest).await;
-            if let Err(error) = publish(inner, &folder, &manifest).await {
+            match publish(inner, &folder, &manifest).await {
+                Ok(()) => {
+                    count(inner, &manifest);
+                    // Not before: until it is published, a hub that ends begins again with what the agents hold.
+                    cuts::release(inner, &manifest).await;
+                }
                 // Nothing is lost: the folder stays, and the next start tries again.
-                tracing::error!(id = manifest.id, %error, "the snapshot cannot be published");
+                Err(error) => tracing::error!(id = manifest.id, %error, "the snapshot cannot be published"),
             }
-            count(inner, &manifest);
         }
     }
 }
@@ -65,13 +65,14 @@ pub(super) async fn collect(inner: &Inner, mut manifest: Manifest, live: &Collec
 pub(super) async fn publish(inner: &Inner, folder: &Path, manifest: &Manifest) -> io::Result<()> {
     let (root, folder, kept) = (inner.folder.clone(), folder.to_owned(), manifest.clone());
     blocking(move || {
+        let segments = folder.join(SEGMENTS);
         if kept.status == Status::Failed {
-            match std::fs::remove_dir_all(folder.join(SEGMENTS)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            remove_all(&segments)?;
         }
         kept.write(&folder)?;
+        if kept.status != Status::Failed {
+            remove_unnamed(&segments, &kept)?;
+        }
         std::fs::rename(&folder, root.join(&kept.id))?;
         sync_folder(&root)
     })
@@ -83,13 +84,27 @@ pub(super) async fn publish(inner: &Inner, folder: &Path, manifest: &Manifest) -
         .map_err(io::Error::other)
 }
 
+/// Removes the packets that are not the snapshot's in the end: those that a filter by workload was asked of.
+fn remove_unnamed(segments: &Path, manifest: &Manifest) -> io::Result<()> {
+    for entry in std::fs::read_dir(segments)? {
+        let entry = entry?;
+        let is_named = manifest
+            .parts()
+            .any(|part| !part.segments.is_empty() && entry.file_name() == part.folder.as_str());
+        if !is_named && entry.file_type()?.is_dir() {
+            remove_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 async fn gather(
     inner: &Inner,
     folder: &Path,
     manifest: &mut Manifest,
     live: &Collecting,
 ) -> Result<(), String> {
-    cut(inner, manifest).await;
+    cuts::make(inner, manifest).await;
     if let Some(cluster) = &inner.cluster {
         cluster_part(cluster, folder, manifest).await;
     }
@@ -119,48 +134,6 @@ async fn gather(
     Ok(())
 }
 
-/// Makes the cuts on all nodes, or finds those again that an earlier run made.
-async fn cut(inner: &Inner, manifest: &mut Manifest) {
-    let (id, start, end) = (manifest.id.as_str(), manifest.start, manifest.end);
-    let cuts = join_all(manifest.nodes.iter().map(|part| async move {
-        let agent = inner.nodes.agent(&part.url).map_err(|error| error.to_string())?;
-        if !part.cut {
-            return agent.cut(id, start, end).await.map_err(|error| error.to_string());
-        }
-        match agent.held_cut(id).await {
-            Ok(Some(cut)) => Ok(cut),
-            Ok(None) => {
-                Err("the agent no longer holds the cut that was made before the hub ended".to_owned())
-            }
-            Err(error) => Err(error.to_string()),
-        }
-    }))
-    .await;
-    for (part, cut) in manifest.nodes.iter_mut().zip(cuts) {
-        match cut.and_then(checked) {
-            Ok(cut) => {
-                // The agent may have told its name only now.
-                if !cut.node.is_empty() {
-                    part.name = cut.node;
-                }
-                part.segments = cut.segments;
-                let node = part.name.clone();
-                if !part.cut {
-                    manifest.names.extend(cut.names.into_iter().map(|name| NodeName {
-                        node: node.clone(),
-                        name,
-                    }));
-                }
-                part.cut = true;
-            }
-            Err(error) => {
-                part.status = PartStatus::Failed;
-                part.error = Some(error);
-            }
-        }
-    }
-}
-
 /// Leaves of every node's packets those that are meant. Where that fails, nothing of the node is kept: more than was asked
 /// for is as wrong as less.
 async fn filter_parts(filter: &WorkloadFilter, folder: &Path, manifest: &mut Manifest) -> Result<(), String> {
@@ -169,6 +142,7 @@ async fn filter_parts(filter: &WorkloadFilter, folder: &Path, manifest: &mut Man
     let taken: Vec<String> = manifest.nodes.iter().map(|part| part.folder.clone()).collect();
     for part in &mut manifest.nodes {
         // Into a folder of its own: a hub that ends here begins again with what has come, not with half of what is kept.
+        // So what has come stays until the snapshot is published.
         let kept = name::folder(&format!("{}-kept", part.folder), |folder| {
             taken.iter().any(|taken| taken == folder)
         });
@@ -180,7 +154,10 @@ async fn filter_parts(filter: &WorkloadFilter, folder: &Path, manifest: &mut Man
         let (node, segments) = (part.name.clone(), part.segments.clone());
         let done = blocking(move || {
             let done = workloads::keep(&meant, &names, &node, &segments, (&from, &to));
-            std::fs::remove_dir_all(&from)?;
+            if done.is_err() {
+                // Room for the others. The reason that is told is the first.
+                let _ = remove_all(&to);
+            }
             done
         })
         .await;
@@ -239,21 +216,6 @@ async fn cluster_part(cluster: &Arc<Cluster>, folder: &Path, manifest: &mut Mani
     }
 }
 
-/// An agent's word becomes paths and sizes here, so it is not taken on trust.
-pub(crate) fn checked(cut: Cut) -> Result<Cut, String> {
-    if cut.segments.len() > MAX_SEGMENTS {
-        return Err(format!(
-            "the cut has {} segments, more than {MAX_SEGMENTS}",
-            cut.segments.len()
-        ));
-    }
-    for segment in &cut.segments {
-        name::check(&segment.name)
-            .map_err(|error| format!("the cut has a segment that cannot be stored: {error}"))?;
-    }
-    Ok(cut)
-}
-
 fn bytes_here(folder: &Path, nodes: &[NodePart]) -> u64 {
     let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     nodes
@@ -294,6 +256,8 @@ async fn stream_part(inner: &Inner, folder: &Path, cut: &str, part: &mut NodePar
             }
         }
     }
+    // What is here whole is so, whether or not the agent still holds its cut.
+    let problem = problem.filter(|_| here.len() < part.segments.len());
     part.status = match &problem {
         None => PartStatus::Completed,
         Some(_) if here.is_empty() => PartStatus::Failed,
@@ -456,21 +420,6 @@ fn conclude(manifest: &mut Manifest, failure: Option<String>) {
             part.segments.clear();
         }
     }
-}
-
-/// Lets the agents forget their cuts. One that cannot be told forgets by itself after an hour.
-async fn release(inner: &Inner, manifest: &Manifest) {
-    join_all(manifest.nodes.iter().filter(|part| part.cut).map(|part| async {
-        let released = match inner.nodes.agent(&part.url) {
-            Ok(agent) => agent.release(&manifest.id).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = released {
-            inner.counters.unreleased.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(node = part.name, %error, "the agent cannot be told to release its cut");
-        }
-    }))
-    .await;
 }
 
 fn count(inner: &Inner, manifest: &Manifest) {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use wiretape_dissect::Router;
 use wiretape_tape::{
-    Chunk, ChunkReader, Export as Sink, ExportError as SinkError, ExportFormat, LinkType, Nanos,
+    Chunk, ChunkReader, Export as Sink, ExportError as SinkError, ExportFormat, InterfaceInfo, LinkType,
+    Nanos, ReadError,
 };
 
 use super::chosen::{Connections, Filter, Programs};
@@ -85,7 +86,7 @@ pub struct Export {
 const WHO: &str = concat!("hub ", env!("CARGO_PKG_VERSION"));
 
 impl Export {
-    /// Checks what is wanted of the snapshot in `folder`, opening the first segment of each node. Blocks.
+    /// Checks what is wanted of the snapshot in `folder`, looking into each segment for its link types. Blocks.
     pub fn prepare(folder: &Path, manifest: &Manifest, wanted: &Wanted) -> Result<Self, ExportError> {
         let chosen = choose(manifest, &wanted.nodes)?;
         let window = (
@@ -118,8 +119,10 @@ impl Export {
         let mut links = BTreeSet::new();
         if whole.is_none() {
             for tape in &mut tapes {
+                for path in tape.files.as_slice() {
+                    links.extend(links_of(path)?);
+                }
                 tape.advance()?;
-                links.extend(tape.links());
             }
         }
         if let Some(Filter::Bpf(programs)) = &mut filter {
@@ -254,6 +257,22 @@ fn choose<'m>(manifest: &'m Manifest, asked: &[String]) -> Result<Vec<&'m NodePa
     Ok(manifest.nodes.iter().filter(meant).collect())
 }
 
+/// Link types of a file's packets: as its index tells, and of one that has none, as far as its first packets do.
+fn links_of(path: &Path) -> Result<Vec<u16>, ExportError> {
+    let links = |interfaces: &[InterfaceInfo]| interfaces.iter().map(|interface| interface.link.0).collect();
+    let broken = |error: ReadError| ExportError::Segment {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    if let Some(index) = wiretape_tape::index(path).map_err(broken)? {
+        return Ok(links(&index.interfaces));
+    }
+    let mut reader = wiretape_tape::open(path).map_err(broken)?;
+    let mut chunk = Chunk::default();
+    while chunk.packets.is_empty() && reader.next_chunk(&mut chunk).map_err(broken)? {}
+    Ok(links(reader.interfaces()))
+}
+
 /// The segments of one node, read one after the other.
 struct Tape {
     node: String,
@@ -287,16 +306,6 @@ impl Tape {
     /// Time of the next packet.
     fn head(&self) -> Option<Nanos> {
         self.chunk.packets.get(self.next).map(|packet| packet.ts)
-    }
-
-    /// Link types of the interfaces that the open file has described so far.
-    fn links(&self) -> Vec<u16> {
-        let interfaces = self
-            .open
-            .as_ref()
-            .map(|(_, reader)| reader.interfaces())
-            .unwrap_or_default();
-        interfaces.iter().map(|interface| interface.link.0).collect()
     }
 
     /// Reads on until there is a packet, or no file any more.

@@ -175,6 +175,7 @@ fn fill(import: &Import, folder: &Path, id: &str, now: Nanos) -> Result<Manifest
         reason: None,
         problems,
         nodes,
+        all_nodes: false,
         workload_filter: None,
         cluster: None,
         names,

@@ -81,6 +81,9 @@ pub struct Manifest {
     pub problems: Vec<String>,
     /// One part per node.
     pub nodes: Vec<NodePart>,
+    /// Whether it was cut from every node that the hub knew. Older ones do not tell.
+    #[serde(default)]
+    pub all_nodes: bool,
     /// Whose packets were kept; all when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_filter: Option<WorkloadFilter>,
@@ -162,6 +165,16 @@ impl Manifest {
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.parts().map(NodePart::bytes).sum()
+    }
+
+    /// Whether it holds all that was recorded in its window, or will once it has come.
+    pub fn is_whole(&self) -> bool {
+        let is_whole =
+            |part: &NodePart| matches!(part.status, PartStatus::InProgress | PartStatus::Completed);
+        self.origin == Origin::Cut
+            && self.all_nodes
+            && self.workload_filter.is_none()
+            && self.nodes.iter().all(is_whole)
     }
 
     /// The parts of all nodes, and the cluster's.

@@ -10,6 +10,8 @@ pub mod window;
 
 mod manifest;
 
+mod cuts;
+
 mod collect;
 
 mod workloads;
@@ -27,6 +29,7 @@ mod export;
 mod error;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use wiretape_tape::Nanos;
 
 pub use chosen::Connections;
-pub(crate) use collect::checked as checked_cut;
+pub(crate) use cuts::checked as checked_cut;
 pub use disk::DiskError;
 pub use error::SnapshotError;
 pub use export::{Export, ExportError, Wanted};
@@ -45,6 +48,7 @@ pub use import::{Import, ImportError, import};
 pub use manifest::{DISSECTIONS, MANIFEST, Manifest, NodePart, Origin, PartStatus, SEGMENTS, Status};
 pub(crate) use manifest::{replace, sync_folder};
 pub use name::BadName;
+pub(crate) use recover::DELETED;
 pub use window::{Asked, WindowError};
 pub use workloads::{Meant, WorkloadFilter};
 
@@ -169,7 +173,9 @@ impl Snapshots {
         if surveyed.is_empty() {
             return Err(SnapshotError::NoNodes);
         }
+        let there = surveyed.len();
         let chosen = choose(surveyed, &create.nodes)?;
+        let all_nodes = chosen.len() == there;
         let tape = window::span(chosen.iter().filter_map(|node| node.boundaries.as_ref().ok()));
         if chosen.iter().all(|node| node.boundaries.is_err()) {
             return Err(SnapshotError::NoAnswer(
@@ -182,11 +188,6 @@ impl Snapshots {
         }
         let (start, end) = window::resolve(create.asked, now, tape)?;
 
-        let _naming = self.inner.naming.lock().await;
-        self.check_free(&create.name).await?;
-        if self.collecting().len() >= MAX_COLLECTING {
-            return Err(SnapshotError::TooMany);
-        }
         let manifest = Manifest {
             version: manifest::VERSION,
             id: uuid::Uuid::new_v4().to_string(),
@@ -199,10 +200,26 @@ impl Snapshots {
             reason: None,
             problems: uncovered(create.asked, start, tape),
             nodes: parts(&chosen),
+            all_nodes,
             workload_filter: create.workloads,
             cluster: None,
             names: Vec::new(),
         };
+        let snapshots = self.clone();
+        let broken = |source| SnapshotError::Io {
+            doing: "begin",
+            source,
+        };
+        to_the_end(async move { snapshots.add(manifest).await }, broken).await
+    }
+
+    /// Writes a new snapshot down and begins to collect it.
+    async fn add(&self, manifest: Manifest) -> Result<Manifest, SnapshotError> {
+        let _naming = self.inner.naming.lock().await;
+        self.check_free(&manifest.name).await?;
+        if self.collecting().len() >= MAX_COLLECTING {
+            return Err(SnapshotError::TooMany);
+        }
         let folder = self.inner.folder.join(incoming_folder(&manifest.id));
         let kept = manifest.clone();
         blocking(move || {
@@ -220,8 +237,8 @@ impl Snapshots {
         tracing::info!(
             id = manifest.id,
             name = manifest.name,
-            start,
-            end,
+            start = manifest.start,
+            end = manifest.end,
             "snapshot begun"
         );
         self.begin(manifest.clone());
@@ -304,6 +321,15 @@ impl Snapshots {
     ///
     /// The caller has stopped the dissections that run on it.
     pub async fn delete(&self, entry: &SnapshotEntry) -> Result<(), SnapshotError> {
+        let (snapshots, entry) = (self.clone(), entry.clone());
+        let broken = |source| SnapshotError::Io {
+            doing: "delete",
+            source,
+        };
+        to_the_end(async move { snapshots.remove(&entry).await }, broken).await
+    }
+
+    async fn remove(&self, entry: &SnapshotEntry) -> Result<(), SnapshotError> {
         let live = self.collecting().get(&entry.id).map(Arc::clone);
         if let Some(live) = live {
             live.deleted.store(true, Ordering::Relaxed);
@@ -446,6 +472,24 @@ fn remove(root: &Path, id: &str) -> io::Result<()> {
         std::fs::remove_dir_all(&hidden)?;
     }
     Ok(())
+}
+
+/// Runs on a task of its own: all of it is done, also when whoever waits for it goes away meanwhile.
+/// When its task breaks, the error is what `broken` makes of it.
+pub(crate) async fn to_the_end<T: Send + 'static, E: Send + 'static>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+    broken: impl FnOnce(io::Error) -> E,
+) -> Result<T, E> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| Err(broken(io::Error::other(error))))
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub(crate) fn remove_all(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Runs what waits for the disk away from the async workers.

@@ -8,7 +8,7 @@ use super::{Manifest, SnapshotError, Snapshots, Status, blocking, collect};
 use crate::catalogue::incoming_folder;
 
 /// Begins the name of a folder that is being removed.
-pub(super) const DELETED: &str = ".deleted-";
+pub(crate) const DELETED: &str = ".deleted-";
 /// Begins the name of a folder that `wiretape-hub import` is filling.
 pub(super) const IMPORTING: &str = ".importing-";
 /// Locked in such a folder as long as the import runs.

@@ -4,6 +4,7 @@
 //! It is done here, once a node's segments have come: agents cut whole segments, and do not know who is at the other end of
 //! a packet. What is kept goes onto a tape of its own, with the events and the names; what is not is gone.
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -14,6 +15,7 @@ use wiretape_tape::{
     Chunk, Direction, LinkType, Packet, PacketMeta, SegmentInfo, Tape, TapeError, TapeOptions,
 };
 
+use super::{remove_all, sync_folder};
 use crate::calls::{Identity, Names};
 
 /// Most bytes of a compiled `pod_regex`: names are short, and an expression that needs more is a mistake or an attack.
@@ -103,10 +105,7 @@ pub(super) fn keep(
     segments: &[SegmentInfo],
     (from, to): (&Path, &Path),
 ) -> io::Result<Kept> {
-    match std::fs::remove_dir_all(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_all(to)?;
     let mut options = TapeOptions::new(to, node, concat!("wiretape-hub ", env!("CARGO_PKG_VERSION")));
     (options.ring_bytes, options.segment_bytes) = (RING_BYTES, SEGMENT_BYTES);
     let begun = segments
@@ -160,6 +159,11 @@ pub(super) fn keep(
     if counters.lost_disk_full + counters.lost_write_error + counters.events_lost > 0 {
         return Err(io::Error::other("the disk did not take all of it"));
     }
+    // What it was made from goes, and a tape is the kernel's until it is written.
+    for segment in &segments {
+        File::open(to.join(&segment.name))?.sync_all()?;
+    }
+    sync_folder(to)?;
     Ok(Kept { segments, left_out })
 }
 

@@ -40,6 +40,8 @@ pub struct Faults {
     pub hang: AtomicBool,
     /// Cuts are refused.
     pub refuse: AtomicBool,
+    /// Cuts are made, and told when this becomes false.
+    pub late: AtomicBool,
     /// So many streams break off half-way.
     pub breaks: AtomicU64,
     /// From here on every stream breaks off without a byte.
@@ -50,6 +52,8 @@ pub struct Faults {
     pub streams: AtomicU64,
     /// Streams that asked for less than the whole.
     pub ranges: AtomicU64,
+    /// Cuts that are held.
+    pub held: AtomicU64,
 }
 
 impl Node {
@@ -143,6 +147,25 @@ impl Faults {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+
+    /// Waits until so many cuts are held.
+    pub async fn holding(&self, cuts: u64) {
+        let waiting = async {
+            while self.held.load(Ordering::Relaxed) != cuts {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting)
+            .await
+            .expect("it comes to that");
+    }
+
+    /// Answers nothing while it hangs.
+    async fn answering(&self) {
+        while self.hang.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 impl Drop for Node {
@@ -224,9 +247,7 @@ fn router(served: Served) -> axum::Router {
 }
 
 async fn boundaries(State(served): State<Served>) -> Response {
-    while served.faults.hang.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    served.faults.answering().await;
     let recorded = served.recorded.lock().expect("no test panics with it").clone();
     Json(Boundaries {
         recorded: Some(recorded),
@@ -268,16 +289,25 @@ async fn cut(State(served): State<Served>, Json(order): Json<Order>) -> Response
     if served.faults.refuse.load(Ordering::Relaxed) {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "the tape is being serviced");
     }
+    served.faults.answering().await;
+    let is_new = served.shelf.cut_manifest(&order.id).is_err();
     match served
         .shelf
         .cut(&order.id, order.start, order.end, wiretape_hub::now())
     {
-        Ok(cut) => Json(cut).into_response(),
+        Ok(cut) => {
+            served.faults.held.fetch_add(is_new.into(), Ordering::Relaxed);
+            while served.faults.late.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Json(cut).into_response()
+        }
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 
 async fn held(State(served): State<Served>, Path(id): Path<String>) -> Response {
+    served.faults.answering().await;
     match served.shelf.cut_manifest(&id) {
         Ok(cut) => Json(cut).into_response(),
         Err(error) => refusal(StatusCode::NOT_FOUND, &error.to_string()),
@@ -285,8 +315,12 @@ async fn held(State(served): State<Served>, Path(id): Path<String>) -> Response 
 }
 
 async fn release(State(served): State<Served>, Path(id): Path<String>) -> Response {
+    served.faults.answering().await;
     match served.shelf.release(&id) {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Ok(()) => {
+            served.faults.held.fetch_sub(1, Ordering::Relaxed);
+            StatusCode::NO_CONTENT.into_response()
+        }
         Err(error) => refusal(StatusCode::NOT_FOUND, &error.to_string()),
     }
 }

@@ -139,6 +139,48 @@ async fn tshark_reads_what_is_exported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tape_of_two_recorders_goes_into_one_classic_file() {
+    let node = Node::start("node-1", 16 << 10).await;
+    let end = wiretape_hub::now() - SECOND;
+    let talks = checkouts(40, end, 1000);
+    let (before, after) = talks.split_at(20);
+    for talk in before {
+        node.record(&talk.seen_by(Who::Client, 0, 0));
+    }
+    // Another takes the tape over, which sees link headers.
+    {
+        let mut tape = node.tape.lock().expect("no test panics with it");
+        for packet in after.iter().flat_map(|talk| talk.seen_by(Who::Client, 0, 0)) {
+            let frame = [[0; 12].as_slice(), &[0x08, 0x00], &packet.data].concat();
+            tape.append(&wiretape_tape::Packet {
+                ts: packet.ts,
+                data: &frame,
+                orig_len: packet.orig_len + 14,
+                link: wiretape_tape::LinkType::ETHERNET,
+                ifindex: 1,
+                direction: wiretape_tape::Direction::Out,
+                cgroup: 0,
+                cookie: 0,
+                dropped: None,
+            })
+            .expect("the tape takes it");
+        }
+        tape.flush().expect("the tape is flushed");
+    }
+    let hub = TestHub::start(&[&node]).await;
+    hub.client.snapshot(json!({ "name": "a" })).await;
+    for query in ["", "?bpf_filter=tcp"] {
+        let answer = hub
+            .client
+            .send("GET", &format!("/mcp/snapshots/a/pcap{query}"), None)
+            .await;
+        assert_eq!(answer.status().as_u16(), 200);
+        let bytes = answer.bytes().await.expect("it arrives whole");
+        assert_eq!(packets(&bytes).len(), 40 * 8, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_ends_the_export() {
     let (client, _server) = shop(600, 10_000, 1 << 20).await;
     let hub = TestHub::start(&[&client]).await;

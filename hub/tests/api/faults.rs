@@ -1,6 +1,7 @@
 //! Nodes that hang, refuse, break off and die.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use wiretape_dissect::testing::Who;
@@ -177,6 +178,77 @@ async fn a_snapshot_under_way_can_be_deleted() {
         hub.client.snapshot(json!({ "name": "a" })).await["status"],
         "completed"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cuts_that_are_being_made_are_released_with_their_snapshot() {
+    let (client, server) = shop(3, 10, 64 << 20).await;
+    server.faults.late.store(true, Ordering::Relaxed);
+    let hub = TestHub::start(&[&client, &server]).await;
+    hub.client.post("/mcp/snapshots", json!({ "name": "a" })).await;
+    client.faults.holding(1).await;
+    server.faults.holding(1).await;
+    assert_eq!(hub.client.ask("DELETE", "/mcp/snapshots/a", None).await.0, 200);
+    client.faults.holding(0).await;
+    server.faults.holding(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_for_a_caller_that_has_gone_away_is_done() {
+    let (client, _server) = shop(300, 1000, 128 << 10).await;
+    client.faults.stall.store(true, Ordering::Relaxed);
+    let hub = TestHub::start(&[&client]).await;
+    hub.client.post("/mcp/snapshots", json!({ "name": "a" })).await;
+    client.faults.streaming(2).await;
+    // The deletion waits for the node to release its cut.
+    client.faults.hang.store(true, Ordering::Relaxed);
+    let asked = hub.client.send("DELETE", "/mcp/snapshots/a", None);
+    let answer = tokio::time::timeout(Duration::from_millis(300), asked).await;
+    assert!(answer.is_err(), "it goes away before the answer");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.faults.hang.store(false, Ordering::Relaxed);
+    let gone = async {
+        while hub.client.ask("GET", "/mcp/snapshots/a", None).await.0 != 404 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone)
+        .await
+        .expect("the snapshot is deleted");
+    let left = std::fs::read_dir(hub.dir.path().join("snapshots")).expect("the folder");
+    assert_eq!(left.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_about_calls_tell_which_nodes_are_missing() {
+    let (client, server) = shop(3, 10, 64 << 20).await;
+    server.faults.refuse.store(true, Ordering::Relaxed);
+    let hub = TestHub::start(&[&client, &server]).await;
+    let overview = hub
+        .client
+        .post("/mcp/tools/investigate", json!({ "window": "10m" }))
+        .await;
+    let tells = |told: &Value| {
+        told[0]
+            .as_str()
+            .is_some_and(|told| told.starts_with("node-2: ") && told.contains("its packets are missing"))
+    };
+    assert!(tells(&overview["warnings"]), "{overview}");
+    assert!(tells(&overview["coverage"]["problems"]), "{overview}");
+    assert!(
+        overview["summary"]
+            .as_str()
+            .is_some_and(|told| told.starts_with("3 calls")
+                && told.ends_with("; packets of node-2 are missing (`warnings`)")),
+        "{overview}"
+    );
+    let calls = hub
+        .client
+        .post("/mcp/tools/list_api_calls", json!({ "db": overview["db"] }))
+        .await;
+    assert!(tells(&calls["coverage"]["problems"]), "{calls}");
+    let path = format!("/mcp/dissections/{}", overview["db"].as_str().expect("a name"));
+    assert!(tells(&hub.client.get(&path).await["problems"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! The whole beginning in one call.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -125,12 +126,40 @@ async fn without_agents_the_newest_snapshot_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_less_than_everything_is_not_taken_for_it() {
+    let (client, server) = shop(20, 100, 64 << 20).await;
+    let hub = TestHub::start(&[&client, &server]).await;
+    let refuse = |yes| server.faults.refuse.store(yes, Ordering::Relaxed);
+    let window = "10m";
+    for less in [
+        json!({ "name": "of-nobody", "duration": window, "workload_filter": { "namespaces": ["nobody"] } }),
+        json!({ "name": "of-one-node", "duration": window, "nodes": ["node-2"] }),
+        json!({ "name": "without-a-node", "duration": window }),
+    ] {
+        refuse(less["name"] == "without-a-node");
+        let made = hub.client.snapshot(less).await;
+        assert_eq!(made["status"], "completed", "{made}");
+    }
+    refuse(false);
+    let told = investigate(&hub.client, json!({ "window": window })).await;
+    assert_eq!(
+        (&told["snapshot"]["reused"], &told["totals"]["calls"]),
+        (&json!(false), &json!(20)),
+        "{told}"
+    );
+    // That one is.
+    let again = investigate(&hub.client, json!({ "window": window })).await;
+    assert_eq!(
+        (&again["snapshot"]["reused"], &again["db"]),
+        (&json!(true), &told["db"]),
+        "{again}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_done_in_time_is_asked_for_again() {
     let (client, server) = shop(600, 10_000, 1 << 20).await;
-    client
-        .faults
-        .stall
-        .store(true, std::sync::atomic::Ordering::Relaxed);
+    client.faults.stall.store(true, Ordering::Relaxed);
     let hub = TestHub::start(&[&client, &server]).await;
     let first = tokio::time::timeout(Duration::from_secs(29), investigate(&hub.client, json!({}))).await;
     let first = first.expect("clients wait no longer");
@@ -141,10 +170,7 @@ async fn what_is_not_done_in_time_is_asked_for_again() {
             .any(|status| first["status"] == *status),
         "{first}"
     );
-    client
-        .faults
-        .stall
-        .store(false, std::sync::atomic::Ordering::Relaxed);
+    client.faults.stall.store(false, Ordering::Relaxed);
     let mut told = first;
     while told["status"] == "in_progress" {
         assert!(

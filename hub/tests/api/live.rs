@@ -231,6 +231,18 @@ async fn a_question_outlives_its_round_and_the_switch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_round_that_is_called_off_leaves_no_cut() {
+    let (client, _server) = shop(60, 4000, 64 << 10).await;
+    client.faults.stall.store(true, Ordering::Relaxed);
+    let hub = TestHub::paced(&[&client], quick()).await;
+    hub.client.post("/mcp/dissection/enable", json!({})).await;
+    client.faults.streaming(2).await;
+    client.faults.holding(1).await;
+    hub.client.post("/mcp/dissection/disable", json!({})).await;
+    client.faults.holding(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_gone_is_named_and_the_others_answer() {
     let (client, server) = shop(5, 10, 64 << 20).await;
     let hub = TestHub::paced(&[&client, &server], quick()).await;

@@ -126,6 +126,7 @@ async fn names_do_not_depend_on_the_number_of_threads() {
             sources: vec![source.clone()],
             names: Vec::new(),
             losses: Vec::new(),
+            problems: Vec::new(),
             window: None,
             out: out.clone(),
             threads,

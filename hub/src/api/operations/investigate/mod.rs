@@ -15,7 +15,7 @@ use crate::api::tools::Follow;
 use crate::api::{ApiError, App};
 use crate::catalogue::SnapshotEntry;
 use crate::jobs::{JobStatus, State as Job};
-use crate::snapshots::{Asked, Create, Status, shown, window};
+use crate::snapshots::{Asked, Create, Manifest, PartStatus, Status, shown, window};
 
 /// The window when none is asked for: an incident that pages somebody has just begun.
 const USUAL: u64 = 900 * 1_000_000_000;
@@ -52,6 +52,8 @@ pub async fn investigate(app: &App, params: &mut Params, follow: &Follow) -> Res
             )));
         }
     }
+    // Here, for what a node could not give is known only now.
+    let manifest = app.hub.snapshots.manifest(&entry).await?;
     let job = dissection(app, &entry).await?;
     let job = dissected(app, &job, follow, DISSECTING).await?;
     if job.record.status.is_active() {
@@ -62,6 +64,7 @@ pub async fn investigate(app: &App, params: &mut Params, follow: &Follow) -> Res
     let opened: Opened = calls::open(app, params).await?;
     let mut answer = overview::overview(&opened, &filters, span.exact(), crate::now()).await?;
     answer["snapshot"] = found.shown();
+    missing(&manifest, &mut answer);
     if let Some(note) = found.note {
         answer["note"] = json!(note);
     }
@@ -164,13 +167,15 @@ async fn snapshot(app: &App, params: &mut Params, span: &Span) -> Result<Found, 
     let now = crate::now();
     let all = app.hub.snapshots.list().await?;
     let newest = all.first().cloned();
+    let recording = !app.hub.nodes.agents().await.is_ok_and(|agents| agents.is_empty());
+    // What was narrowed, or could not be had, may be on the tapes yet. Where nothing records, it is all there is.
+    let holds = |entry: &SnapshotEntry| entry.whole || !recording;
     let covering = all
         .into_iter()
-        .find(|entry| entry.status != Status::Failed && span.is_within(entry, now));
+        .find(|entry| entry.status != Status::Failed && holds(entry) && span.is_within(entry, now));
     if let Some(entry) = covering {
         return Ok(used(entry));
     }
-    let recording = !app.hub.nodes.agents().await.is_ok_and(|agents| agents.is_empty());
     if let (false, Some(entry)) = (recording, newest) {
         let note = format!(
             "nothing records here, so the newest snapshot `{}` is asked, from {} to {}",
@@ -197,7 +202,7 @@ async fn snapshot(app: &App, params: &mut Params, span: &Span) -> Result<Found, 
     Ok(Found {
         entry: app.hub.snapshots.find(&made.id).await?,
         reused: false,
-        note: made.problems.first().cloned(),
+        note: None,
     })
 }
 
@@ -214,6 +219,32 @@ async fn dissection(app: &App, entry: &SnapshotEntry) -> Result<Job, ApiError> {
         params.give("name", json!(NAMED));
     }
     dissections::start(app, &mut params).await
+}
+
+/// Tells what of its snapshot an overview could not see.
+fn missing(manifest: &Manifest, answer: &mut Value) {
+    if manifest.problems.is_empty() {
+        return;
+    }
+    let told = answer["warnings"].as_array().into_iter().flatten().cloned();
+    let warnings: Vec<Value> = manifest
+        .problems
+        .iter()
+        .map(|problem| json!(problem))
+        .chain(told)
+        .collect();
+    answer["warnings"] = json!(warnings);
+    let short = manifest
+        .nodes
+        .iter()
+        .filter(|part| matches!(part.status, PartStatus::Partial | PartStatus::Failed));
+    let short: Vec<&str> = short.map(|part| part.name.as_str()).collect();
+    if let (Some(summary), false) = (answer["summary"].as_str(), short.is_empty()) {
+        answer["summary"] = json!(format!(
+            "{summary}; packets of {} are missing (`warnings`)",
+            short.join(", ")
+        ));
+    }
 }
 
 /// The answer while there is no overview yet.
