@@ -35,6 +35,9 @@ pub(super) struct Scoped {
     window: Vec<Expr>,
     /// The conditions of window and filter.
     matching: Vec<Expr>,
+    /// What recorders said of what they recorded.
+    recorded: Vec<String>,
+    /// What the filter was not asked of.
     warnings: Vec<String>,
     gave_up: GaveUp,
 }
@@ -76,7 +79,8 @@ impl Scope {
             filter,
             window,
             matching,
-            warnings: not_recorded(db).chain(condition.warnings).collect(),
+            recorded: not_recorded(db).collect(),
+            warnings: condition.warnings,
             gave_up: condition.gave_up,
         })
     }
@@ -145,8 +149,15 @@ impl Scoped {
         Ok(self)
     }
 
-    /// What an answer has to say about how the filter was run; to be asked after it ran.
+    /// What an answer has to say about what was recorded, and how the filter was run; to be asked after it ran.
     pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.recorded.clone();
+        warnings.extend(self.not_asked());
+        warnings
+    }
+
+    /// Of what the filter was not asked, so that more may match; to be asked after it ran.
+    pub(super) fn not_asked(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         if self.gave_up.load(Ordering::Relaxed) {
             warnings.push(format!(
