@@ -265,6 +265,26 @@ async fn lines_by_endpoint_and_within_their_room() {
 }
 
 #[tokio::test]
+async fn the_first_failure_is_the_one_that_was_over_first() {
+    let mut slow = connection("10.0.0.1:40000", "10.0.0.2:80", 0);
+    let (asked_slow, asked_quick) = ("GET /slow HTTP/1.1\r\nHost: s", "GET /quick HTTP/1.1\r\nHost: s");
+    call(&mut slow, SECOND, 30 * SECOND, asked_slow, "504 Gateway Timeout");
+    let mut quick = connection("10.0.0.1:40001", "10.0.0.2:80", 0);
+    call(&mut quick, 2 * SECOND, 100 * MS, asked_quick, "503 Unavailable");
+    let dir = tempfile::tempdir().unwrap();
+    let db = dissect_packets(dir.path(), &mixed([slow.packets, quick.packets]));
+    let answer = query::timeline(&db, &asked()).await.unwrap();
+    let [first] = events(&answer, "first_failure")[..] else {
+        panic!("{}", answer["events"]);
+    };
+    assert_eq!(
+        (&first["endpoint"], &first["ts"]),
+        (&json!("GET /quick"), &json!(START / MS + 2100)),
+        "{first}"
+    );
+}
+
+#[tokio::test]
 async fn nothing_says_why() {
     let (_dir, db) = incident();
     let nothing = TimelineQuery {
