@@ -149,6 +149,21 @@ impl Scoped {
         Ok(self)
     }
 
+    /// For an answer that counts calls alone.
+    ///
+    /// # Errors
+    /// [`QueryError::BadRequest`] if the filter asks for other entries.
+    pub(super) fn of_calls(self) -> Result<Self, QueryError> {
+        if Asked::by(&self.filter).is_calls() {
+            return Ok(self);
+        }
+        Err(QueryError::BadRequest(
+            "the filter speaks of connections or flows, and this answer counts calls alone; ask for calls, list \
+             connections and flows as calls are listed, or ask for flows"
+                .to_owned(),
+        ))
+    }
+
     /// What an answer has to say about what was recorded, and how the filter was run; to be asked after it ran.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.recorded.clone();

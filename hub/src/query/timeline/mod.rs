@@ -93,9 +93,10 @@ struct Line {
 /// Looks at the calls of a window.
 ///
 /// # Errors
-/// [`QueryError::BadRequest`] for a scope that is none, buckets out of range, or more than [`MAX_CALLS`] calls.
+/// [`QueryError::BadRequest`] for a scope that is none or asks for connections, buckets out of range, or more than
+/// [`MAX_CALLS`] calls.
 pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, QueryError> {
-    let scoped = query.scope.read(db).await?.without_redactions()?;
+    let scoped = query.scope.read(db).await?.without_redactions()?.of_calls()?;
     let span = query.scope.span(db);
     let buckets = Buckets::over(span, query.bucket)?;
     db.endpoints().await?;
