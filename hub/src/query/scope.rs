@@ -111,6 +111,25 @@ impl Scope {
         Ok(start.into_iter().chain(end).collect())
     }
 
+    /// The same, with a window that is longer by so many ns, rounded up to ms, at each end that was asked for.
+    ///
+    /// # Errors
+    /// [`QueryError::BadRequest`] for a window that ends before it starts.
+    pub(super) fn widened(&self, by: Nanos) -> Result<Self, QueryError> {
+        self.window()?;
+        let by = i64::try_from(by.div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        Ok(Self {
+            start: self.start.map(|start| start.saturating_sub(by)),
+            end: self.end.map(|end| end.saturating_add(by)),
+            ..self.clone()
+        })
+    }
+
+    /// Whether a time is in the window that was asked for.
+    pub(super) fn holds(&self, at: Nanos) -> bool {
+        self.start.is_none_or(|start| at >= nanos(start)) && self.end.is_none_or(|end| at < nanos(end))
+    }
+
     /// From when to when, in ns: what was asked for, else from the first call of the dissection to its last.
     pub(super) fn span(&self, db: &Database) -> (Nanos, Nanos) {
         let summary = db.summary();
