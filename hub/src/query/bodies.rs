@@ -155,9 +155,10 @@ impl StoredMessage {
 /// A body as it is shown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Shown {
-    /// As text, or in base64 if it is none.
-    pub(super) body: String,
-    base64: bool,
+    /// As text; empty if it is none.
+    text: String,
+    /// Its bytes, if they are no text.
+    bytes: Option<Vec<u8>>,
     /// There is more of it than is shown.
     pub(super) truncated: bool,
     /// What is wrong with it.
@@ -169,10 +170,13 @@ pub(super) struct Shown {
 impl Shown {
     /// Puts the body and what is to be said about it into an answer.
     pub(super) fn put(self, prefix: &str, answer: &mut Map<String, Value>) {
-        answer.insert(format!("{prefix}_body"), json!(self.body));
-        if self.base64 {
+        let body = if let Some(bytes) = &self.bytes {
             answer.insert(format!("{prefix}_body_encoding"), json!("base64"));
-        }
+            BASE64_STANDARD.encode(bytes)
+        } else {
+            self.text
+        };
+        answer.insert(format!("{prefix}_body"), json!(body));
         if self.truncated {
             answer.insert(format!("{prefix}_body_truncated"), json!(true));
         }
@@ -194,6 +198,14 @@ impl Shown {
                 answer.insert(format!("{prefix}_body_type"), json!(name));
             }
             answer.insert(format!("{prefix}_body_raw"), json!(raw));
+        }
+    }
+
+    /// As text that can be looked through: what is none in it stands there as U+FFFD.
+    pub(super) fn searched(self) -> String {
+        match self.bytes {
+            Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            None => self.text,
         }
     }
 
@@ -275,16 +287,13 @@ pub(super) fn show(db: &Database, stored: &StoredMessage, most: usize) -> Shown 
     });
     if let Some(mut grpc) = grpc {
         shown.truncated |= grpc.truncated;
-        shown.body = std::mem::take(&mut grpc.text);
+        shown.text = std::mem::take(&mut grpc.text);
         shown.grpc = Some((grpc, BASE64_STANDARD.encode(&body.bytes)));
         return shown;
     }
     match text(&body.bytes, shown.truncated) {
-        Some(text) => text.clone_into(&mut shown.body),
-        None => {
-            shown.base64 = true;
-            shown.body = BASE64_STANDARD.encode(&body.bytes);
-        }
+        Some(text) => text.clone_into(&mut shown.text),
+        None => shown.bytes = Some(body.bytes),
     }
     shown
 }

@@ -262,7 +262,7 @@ pub async fn calls(db: &Database, query: &CallsQuery) -> Result<CallsPage, Query
         answer.cursor = last.map(|last| Cursor::at(last, query.order, db.age()).to_string());
     }
     if let Some(group) = query.group_by {
-        answer.groups = Some(group.counted(db, scoped.condition(), &hidden).await?);
+        answer.groups = Some(group.counted(db, asked, scoped.condition(), &hidden).await?);
     }
     if answer.calls.is_empty() {
         answer.explanation = Some(scoped.nothing(db, &scope, asked, total).await?);

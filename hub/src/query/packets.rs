@@ -281,11 +281,11 @@ pub async fn whole_connections(
     Ok(found)
 }
 
-/// A capture cannot say that more might belong to it, as other answers do.
+/// A capture cannot say that more might belong to it, as other answers do. What was not recorded is in no capture.
 fn whole_answer(scoped: &Scoped) -> Result<(), QueryError> {
-    match scoped.warnings().first() {
+    match scoped.not_asked().into_iter().next() {
         None => Ok(()),
-        Some(warning) => Err(QueryError::BadRequest(warning.clone())),
+        Some(warning) => Err(QueryError::BadRequest(warning)),
     }
 }
 

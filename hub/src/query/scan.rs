@@ -343,6 +343,11 @@ pub(super) struct Counts<'b> {
 }
 
 impl Counts<'_> {
+    /// In how many rows there is one.
+    pub(super) fn known(&self) -> usize {
+        self.values.len() - self.nulls.map_or(0, NullBuffer::null_count)
+    }
+
     /// The number in a row.
     #[inline]
     pub(super) fn get(self, row: usize) -> Option<u64> {

@@ -35,6 +35,9 @@ pub(super) struct Scoped {
     window: Vec<Expr>,
     /// The conditions of window and filter.
     matching: Vec<Expr>,
+    /// What recorders said of what they recorded.
+    recorded: Vec<String>,
+    /// What the filter was not asked of.
     warnings: Vec<String>,
     gave_up: GaveUp,
 }
@@ -76,7 +79,8 @@ impl Scope {
             filter,
             window,
             matching,
-            warnings: not_recorded(db).chain(condition.warnings).collect(),
+            recorded: not_recorded(db).collect(),
+            warnings: condition.warnings,
             gave_up: condition.gave_up,
         })
     }
@@ -105,6 +109,25 @@ impl Scope {
         let start = self.start.map(|start| col("ts").gt_eq(instant(nanos(start))));
         let end = self.end.map(|end| col("ts").lt(instant(nanos(end))));
         Ok(start.into_iter().chain(end).collect())
+    }
+
+    /// The same, with a window that is longer by so many ns, rounded up to ms, at each end that was asked for.
+    ///
+    /// # Errors
+    /// [`QueryError::BadRequest`] for a window that ends before it starts.
+    pub(super) fn widened(&self, by: Nanos) -> Result<Self, QueryError> {
+        self.window()?;
+        let by = i64::try_from(by.div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        Ok(Self {
+            start: self.start.map(|start| start.saturating_sub(by)),
+            end: self.end.map(|end| end.saturating_add(by)),
+            ..self.clone()
+        })
+    }
+
+    /// Whether a time is in the window that was asked for.
+    pub(super) fn holds(&self, at: Nanos) -> bool {
+        self.start.is_none_or(|start| at >= nanos(start)) && self.end.is_none_or(|end| at < nanos(end))
     }
 
     /// From when to when, in ns: what was asked for, else from the first call of the dissection to its last.
@@ -145,8 +168,30 @@ impl Scoped {
         Ok(self)
     }
 
-    /// What an answer has to say about how the filter was run; to be asked after it ran.
+    /// For an answer that counts calls alone.
+    ///
+    /// # Errors
+    /// [`QueryError::BadRequest`] if the filter asks for other entries.
+    pub(super) fn of_calls(self) -> Result<Self, QueryError> {
+        if Asked::by(&self.filter).is_calls() {
+            return Ok(self);
+        }
+        Err(QueryError::BadRequest(
+            "the filter speaks of connections or flows, and this answer counts calls alone; ask for calls, list \
+             connections and flows as calls are listed, or ask for flows"
+                .to_owned(),
+        ))
+    }
+
+    /// What an answer has to say about what was recorded, and how the filter was run; to be asked after it ran.
     pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.recorded.clone();
+        warnings.extend(self.not_asked());
+        warnings
+    }
+
+    /// Of what the filter was not asked, so that more may match; to be asked after it ran.
+    pub(super) fn not_asked(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         if self.gave_up.load(Ordering::Relaxed) {
             warnings.push(format!(

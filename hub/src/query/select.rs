@@ -4,6 +4,7 @@ use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{Expr, col, lit};
 use serde_json::{Value, json};
 
+use super::entries::{self, Asked};
 use super::fields::first_known;
 use super::nearest::nearest;
 use super::redaction::Hidden;
@@ -41,10 +42,11 @@ impl CallsGroup {
         }
     }
 
-    /// How many calls that meet a condition are in each group, the largest first.
+    /// How many entries that meet a condition are in each group, the largest first.
     pub(super) async fn counted(
         self,
         db: &Database,
+        asked: Asked,
         condition: Option<Expr>,
         hidden: &Hidden,
     ) -> Result<Vec<Value>, QueryError> {
@@ -54,7 +56,7 @@ impl CallsGroup {
                 self.name()
             )));
         }
-        let mut table = db.table().await?;
+        let mut table = entries::table(db, asked).await?;
         if let Some(condition) = condition {
             table = table.filter(condition)?;
         }

@@ -248,6 +248,34 @@ async fn filters_on_what_bodies_say() {
 }
 
 #[tokio::test]
+async fn filters_find_the_text_in_bodies_that_are_not_utf_8() {
+    let dir = tempfile::tempdir().unwrap();
+    // An error page in ISO-8859-1, and a request that is no text at all.
+    let page = b"<p>Verf\xfcgbarer Speicher: java.lang.OutOfMemoryError</p>";
+    let mut answer = format!("HTTP/1.1 500 E\r\nContent-Length: {}\r\n\r\n", page.len()).into_bytes();
+    answer.extend(page);
+    let picture = [0, 0, 0, 0, 0, 0, 0xff, 0xd8, 0xff];
+    let db = dissect_packets(dir.path(), &talk(&picture, &answer).packets);
+    for (kfl, expected) in [
+        ("response.body contains \"OutOfMemory\"", 1),
+        ("response.body matches \"Verf.gbarer Speicher\"", 1),
+        ("response.body startsWith \"<p>Verf\u{fffd}gbarer\"", 1),
+        ("response.body contains \"PHA+\"", 0),
+        ("request.body contains \"AAAA\"", 0),
+        ("request.body != \"\"", 1),
+    ] {
+        assert_eq!(ask(&db, kfl).await.total, expected, "{kfl}");
+    }
+    // An answer shows them as they are.
+    let call = &ask(&db, "http").await.calls[0];
+    assert_eq!(
+        (&call["req_body"], &call["req_body_encoding"]),
+        (&json!("AAAAAAAA/9j/"), &json!("base64"))
+    );
+    assert_eq!(call["resp_body_encoding"], "base64");
+}
+
+#[tokio::test]
 async fn as_many_bodies_as_one_question_reads() {
     let dir = tempfile::tempdir().unwrap();
     let talk = numbered(MAX_SEARCHED + 1);

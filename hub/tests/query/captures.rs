@@ -8,7 +8,7 @@ use wiretape_dissect::testing::{Recorded, Talk};
 use wiretape_hub::calls::NodeName;
 use wiretape_hub::dissections::{self, Job, Progress, Source, Summary};
 use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, Format};
-use wiretape_tape::{DropReason, LinkType, Name, Packet, Tape, TapeOptions};
+use wiretape_tape::{DropReason, Event, LinkType, Name, Packet, Tape, TapeOptions};
 
 /// When the tests' traffic begins: 2023-11-14 22:13:20 UTC.
 pub const START: u64 = 1_700_000_000_000_000_000;
@@ -22,13 +22,19 @@ pub fn tape(dir: &Path, node: &str, packets: &[Recorded]) -> Source {
 /// The same, with names that the agent knew.
 pub fn named_tape(dir: &Path, node: &str, packets: &[Recorded], names: &[Name]) -> Source {
     let packets = packets.iter().map(|packet| (packet, None));
-    write_tape(dir, node, packets, names)
+    write_tape(dir, node, packets, names, &[])
+}
+
+/// A tape on which events stand, too.
+pub fn tape_with_events(dir: &Path, node: &str, packets: &[Recorded], events: &[Event]) -> Source {
+    let packets = packets.iter().map(|packet| (packet, None));
+    write_tape(dir, node, packets, &[], events)
 }
 
 /// A tape of which some packets were dropped by the kernel.
 pub fn tape_with_drops(dir: &Path, node: &str, packets: &[(Recorded, Option<DropReason>)]) -> Source {
     let packets = packets.iter().map(|(packet, dropped)| (packet, *dropped));
-    write_tape(dir, node, packets, &[])
+    write_tape(dir, node, packets, &[], &[])
 }
 
 fn write_tape<'a>(
@@ -36,6 +42,7 @@ fn write_tape<'a>(
     node: &str,
     packets: impl Iterator<Item = (&'a Recorded, Option<DropReason>)>,
     names: &[Name],
+    events: &[Event],
 ) -> Source {
     let folder = dir.join("segments").join(node);
     let mut options = TapeOptions::new(&folder, node, "wiretape-agent 0.1.0 (test)");
@@ -44,6 +51,9 @@ fn write_tape<'a>(
     let mut tape = Tape::open(options, START).unwrap();
     for name in names {
         tape.name(name).unwrap();
+    }
+    for event in events {
+        tape.event(event).unwrap();
     }
     for (packet, dropped) in packets {
         let direction = match packet.direction {

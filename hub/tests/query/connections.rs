@@ -2,7 +2,10 @@
 
 use serde_json::json;
 use wiretape_dissect::testing::{Chat, Talk, Who};
-use wiretape_hub::query::{self, CallsPage, CallsQuery, Database, FlowsQuery, Format};
+use wiretape_hub::query::{
+    self, Bucket, CallsGroup, CallsPage, CallsQuery, Database, FlowsQuery, Format, Lines, QueryError,
+    RETRY_WITHIN, Scope, StatsQuery, TimelineQuery,
+};
 use wiretape_tape::DropReason;
 
 use crate::captures::{SECOND, START, ask, dissect, dissect_packets, mixed, talk, tape, tape_with_drops};
@@ -88,6 +91,70 @@ async fn filters_give_what_they_name() {
         (r#"tcp_error_type == "Reset" and dst.port == 81"#, 1),
     ] {
         assert_eq!(total(&db, kfl).await, expected, "{kfl}");
+    }
+}
+
+#[tokio::test]
+async fn connections_and_flows_are_counted_by_group_as_they_are_listed() {
+    let (_dir, db) = shop();
+    for kfl in [
+        "http",
+        "tcp_conn",
+        "http or tcp_conn",
+        r#"conn_state == "closed""#,
+        "tcp_flow",
+        "flow_local_pps == 26",
+    ] {
+        for (group_by, word, key) in [
+            (CallsGroup::Node, "node", "node-1"),
+            (CallsGroup::Namespace, "ns", "internal"),
+        ] {
+            let query = CallsQuery {
+                kfl: Some(kfl.to_owned()),
+                group_by: Some(group_by),
+                ..CallsQuery::default()
+            };
+            let page = query::calls(&db, &query).await.unwrap();
+            assert!(page.total > 0, "{kfl}");
+            let groups = vec![json!({ word: key, "total": page.total })];
+            assert_eq!(page.groups, Some(groups), "{kfl}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn numbers_and_timelines_of_calls_alone_refuse_connections_and_flows() {
+    let (_dir, db) = shop();
+    for kfl in [
+        "tcp_conn",
+        r#"conn_state == "open""#,
+        "flow_local_bps > 1",
+        "http or tcp_conn",
+    ] {
+        let scope = Scope {
+            kfl: Some(kfl.to_owned()),
+            ..Scope::default()
+        };
+        let stats = StatsQuery {
+            scope: scope.clone(),
+            ..StatsQuery::default()
+        };
+        let timeline = TimelineQuery {
+            scope,
+            by: Lines::Peers,
+            bucket: Bucket::Auto,
+            retry_within: RETRY_WITHIN,
+            max_bytes: 60_000,
+        };
+        for answer in [
+            query::stats(&db, &stats).await,
+            query::timeline(&db, &timeline).await,
+        ] {
+            let Err(QueryError::BadRequest(why)) = answer else {
+                panic!("{kfl}: {answer:?}");
+            };
+            assert!(why.contains("speaks of connections or flows"), "{kfl}: {why}");
+        }
     }
 }
 

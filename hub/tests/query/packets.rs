@@ -5,7 +5,9 @@ use wiretape_hub::query::{
     self, CallsQuery, Database, FlowsQuery, MAX_COMMENTS, MAX_CONNECTIONS, QueryError, Scope,
 };
 
-use crate::captures::{START, dissect_packets, mixed, talk};
+use wiretape_tape::{Event, EventKind};
+
+use crate::captures::{START, ask, dissect, dissect_packets, mixed, talk, tape_with_events};
 
 fn scope(kfl: &str) -> Scope {
     Scope {
@@ -61,6 +63,38 @@ async fn one_connection_and_one_comment_too_many() {
     assert_eq!(connections.len(), MAX_CONNECTIONS);
 
     assert_eq!(comments(&written(&db, "dns").await), MAX_COMMENTS);
+}
+
+#[tokio::test]
+async fn captures_are_to_be_had_of_what_recorders_recorded_by_choice() {
+    let dir = tempfile::tempdir().unwrap();
+    let packets = talk("10.0.0.1:40000", "10.0.0.2:80", START, 3).packets;
+    let changed = Event {
+        at: START,
+        kind: EventKind::Recorder,
+        reason: "RecordingChanged".to_owned(),
+        message: "recorded is: first:4096".to_owned(),
+        ..Event::default()
+    };
+    let source = tape_with_events(dir.path(), "node-1", &packets, &[changed]);
+    let db = dissect(dir.path(), vec![source], Vec::new()).1;
+    let told = ask(&db, "http").await.warnings;
+    assert!(
+        matches!(told.as_slice(), [said] if said.ends_with("recorded is: first:4096")),
+        "{told:?}"
+    );
+    assert_eq!(comments(&written(&db, "http").await), 3);
+    let (whole, _) = query::whole_connections(&db, &scope("http")).await.unwrap();
+    assert_eq!(whole.len(), 1);
+
+    // What the filter was not asked of would be missing without a word.
+    std::fs::remove_dir_all(dir.path().join("segments")).unwrap();
+    let db = Database::open(db.dir()).unwrap();
+    let refused = query::whole_connections(&db, &scope("not (response.body contains \"x\")")).await;
+    let Err(QueryError::BadRequest(why)) = refused else {
+        panic!("it cannot be known which match");
+    };
+    assert!(why.contains("3 bodies are not whole"), "{why}");
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use wiretape_dissect::testing::Chat;
 use wiretape_hub::query::{
-    self, Database, MAX_SQL, MAX_TABLES, MAX_TOKENS, QueryError, SQL_AT_ONCE, SqlQuery,
+    self, Database, MAX_PAIRS, MAX_SQL, MAX_TABLES, MAX_TOKENS, QueryError, SQL_AT_ONCE, SqlQuery,
 };
 
 use crate::captures::{START, dissect_packets, everything, mixed, talk};
@@ -298,6 +299,33 @@ async fn more_pairs_than_there_may_be() {
     ] {
         query::sql(&db, &ask(sql)).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn pairs_of_connections_that_made_no_calls() {
+    // One more than whose square there may be.
+    let side = MAX_PAIRS.isqrt();
+    let chats = (0..=side).map(|n| {
+        let client = format!("10.0.{}.{}:40000", n >> 8, n & 255);
+        let mut chat = Chat::new(&client, "10.200.0.1:9999", START + n * 10_000);
+        chat.ask(b"one");
+        chat.packets
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let db = dissect_packets(dir.path(), &mixed(chats));
+    let summary = db.summary();
+    assert_eq!((summary.calls, summary.connections), (0, side + 1));
+    for sql in [
+        "SELECT count(*) FROM connections a, connections b WHERE a.ts < b.ts",
+        "SELECT count(*) FROM flows a, flows b WHERE a.ts < b.ts",
+    ] {
+        let message = refused(&db, sql).await;
+        assert!(message.contains("pairs"), "{sql}: {message}");
+    }
+    // Each of them beside no call is nothing.
+    let none = "SELECT count(*) FROM connections, calls WHERE connections.ts < calls.ts";
+    let answer = query::sql(&db, &ask(none)).await.unwrap();
+    assert_eq!(answer["rows"], json!([[0]]));
 }
 
 #[tokio::test]

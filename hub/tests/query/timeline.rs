@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use wiretape_dissect::testing::{Talk, Who};
+use wiretape_hub::dissections::{self, Job, Progress};
 use wiretape_hub::query::{self, Bucket, Database, Lines, RETRY_WITHIN, Scope, TimelineQuery};
 
-use crate::captures::{SECOND, START, dissect, dissect_packets, everything, mixed, talk, tape};
+use crate::captures::{SECOND, START, dissect, dissect_packets, dissection, everything, mixed, talk, tape};
 
 const MS: u64 = 1_000_000;
 
@@ -265,6 +266,26 @@ async fn lines_by_endpoint_and_within_their_room() {
 }
 
 #[tokio::test]
+async fn the_first_failure_is_the_one_that_was_over_first() {
+    let mut slow = connection("10.0.0.1:40000", "10.0.0.2:80", 0);
+    let (asked_slow, asked_quick) = ("GET /slow HTTP/1.1\r\nHost: s", "GET /quick HTTP/1.1\r\nHost: s");
+    call(&mut slow, SECOND, 30 * SECOND, asked_slow, "504 Gateway Timeout");
+    let mut quick = connection("10.0.0.1:40001", "10.0.0.2:80", 0);
+    call(&mut quick, 2 * SECOND, 100 * MS, asked_quick, "503 Unavailable");
+    let dir = tempfile::tempdir().unwrap();
+    let db = dissect_packets(dir.path(), &mixed([slow.packets, quick.packets]));
+    let answer = query::timeline(&db, &asked()).await.unwrap();
+    let [first] = events(&answer, "first_failure")[..] else {
+        panic!("{}", answer["events"]);
+    };
+    assert_eq!(
+        (&first["endpoint"], &first["ts"]),
+        (&json!("GET /quick"), &json!(START / MS + 2100)),
+        "{first}"
+    );
+}
+
+#[tokio::test]
 async fn nothing_says_why() {
     let (_dir, db) = incident();
     let nothing = TimelineQuery {
@@ -313,6 +334,69 @@ async fn all_nodes_are_told_by_one_clock() {
     let of_node_2 = failures.iter().find(|event| event["dst"] == "10.0.0.3").unwrap();
     let at = of_node_2["ts"].as_u64().unwrap() - START / MS;
     assert!((9_999..=10_002).contains(&at), "{of_node_2}");
+}
+
+/// A service that is asked four times in each second, seen by a node alone whose clock is ahead of the other's by four
+/// seconds, in a snapshot of a minute.
+#[tokio::test]
+async fn a_window_is_of_one_clock_whatever_the_clocks_of_its_nodes_say() {
+    const AHEAD: u64 = 4 * SECOND;
+    let compared = talk("10.0.0.1:40000", "10.0.0.2:80", START + 30 * SECOND, 6);
+    let mut steady = connection("10.0.0.2:41000", "10.0.0.3:80", 0);
+    for n in 0..320 {
+        let at = n * 250 * MS + 100 * MS;
+        call(&mut steady, at, MS, "GET /stock HTTP/1.1\r\nHost: s", "200 OK");
+    }
+    let there = mixed([
+        compared.seen_by(Who::Server, 1, AHEAD + MS / 4),
+        steady.seen_by(Who::Client, 1, 0),
+    ]);
+    let dir = tempfile::tempdir().unwrap();
+    let job = Job {
+        sources: vec![
+            tape(dir.path(), "node-1", &compared.seen_by(Who::Client, 0, 0)),
+            tape(dir.path(), "node-2", &there),
+        ],
+        window: Some((START + 10 * SECOND, START + 70 * SECOND)),
+        out: dissection(dir.path()),
+        threads: 2,
+        ..Job::default()
+    };
+    let summary = dissections::run(&job, &Progress::default()).unwrap();
+    assert_eq!(summary.calls, 6 + 240);
+    let db = Database::open(&job.out).unwrap();
+    let ms = |at: u64| i64::try_from((START + at) / MS).unwrap();
+    for (start, end, calls) in [
+        (Some(20), Some(50), 120),
+        // Here the recording ends before the window does: of node-2 at 66 s.
+        (Some(40), Some(70), 104),
+        (None, Some(50), 176),
+        (None, None, 240),
+    ] {
+        let query = TimelineQuery {
+            scope: Scope {
+                start: start.map(|start| ms(start * SECOND)),
+                end: end.map(|end| ms(end * SECOND)),
+                ..Scope::default()
+            },
+            bucket: Bucket::Length(SECOND),
+            ..asked()
+        };
+        let answer = query::timeline(&db, &query).await.unwrap();
+        let what = format!("{start:?} to {end:?}");
+        let line = &answer["lines"][0];
+        assert_eq!(line["dst"], "10.0.0.3", "{what}");
+        assert_eq!(line["count"], calls, "{what}: every call is in a bucket");
+        let series = line["series"]["count"].as_array().unwrap();
+        let first = series.iter().position(|count| *count != 0).unwrap();
+        let recorded = &series[first..first + calls / 4];
+        assert!(recorded.iter().all(|count| *count == 4), "{what}: {recorded:?}");
+        let shifts = events(&answer, "rate_shift");
+        assert!(shifts.is_empty(), "{what}: {shifts:?}");
+        // The six that the clocks were compared by are of the thirtieth second.
+        let compared = if start > Some(30) { 0 } else { 6 };
+        assert_eq!(answer["calls"], calls + compared, "{what}");
+    }
 }
 
 #[test]

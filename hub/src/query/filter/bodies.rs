@@ -208,7 +208,7 @@ fn with_bodies(
             let shown = StoredMessage::of(row, *side).map(|message| show(db, &message, SEARCHED_BYTES))?;
             read.cut += usize::from(shown.truncated);
             read.unreadable += usize::from(shown.reason.is_some());
-            Some(shown.body)
+            Some(shown.searched())
         });
         let bodies: Vec<String> = bodies.map(Option::unwrap_or_default).collect();
         let bodies = StringArray::from(bodies);

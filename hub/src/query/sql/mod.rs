@@ -85,8 +85,7 @@ pub async fn sql(db: &Database, query: &SqlQuery) -> Result<Value, QueryError> {
         })?;
     text::check(&query.sql)?;
     let session = db.sql_session().await?;
-    let (sql, max_bytes, calls) = (query.sql.clone(), query.max_bytes, db.summary().calls);
-    let work = run(session, sql, calls, rows, max_bytes);
+    let work = run(session, query.sql.clone(), rows, query.max_bytes);
     TURNS
         .take(runtime()?.handle(), work)
         .await
@@ -130,7 +129,6 @@ fn runtime() -> Result<&'static Runtime, QueryError> {
 async fn run(
     session: SessionContext,
     sql: String,
-    calls: u64,
     rows: usize,
     max_bytes: usize,
 ) -> Result<Value, QueryError> {
@@ -146,7 +144,14 @@ async fn run(
         .with_allow_dml(false)
         .with_allow_statements(false);
     options.verify_plan(&plan).map_err(refused)?;
-    pairs::check(&session.state().optimize(&plan).map_err(refused)?, calls)?;
+    let optimised = session.state().optimize(&plan).map_err(refused)?;
+    let mut tables = pairs::Rows::new();
+    for table in pairs::tables(&optimised)? {
+        let counted = session.table(table.clone()).await.map_err(refused)?;
+        let counted = counted.count().await.map_err(refused)?;
+        tables.insert(table, counted as u64);
+    }
+    pairs::check(&optimised, &tables)?;
     let frame = session.execute_logical_plan(plan).await.map_err(refused)?;
     let columns: Vec<Value> = frame
         .schema()

@@ -213,6 +213,11 @@ impl<'b> Counted<'b> {
         })
     }
 
+    /// Of how many calls the latency is known.
+    pub(super) fn latencies(&self) -> usize {
+        self.latencies.known()
+    }
+
     /// Counts the call of a row.
     #[inline]
     pub(super) fn add(&self, row: usize, to: &mut Measures) {

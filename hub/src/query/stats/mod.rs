@@ -124,10 +124,11 @@ pub(super) struct Buckets {
 /// Counts.
 ///
 /// # Errors
-/// [`QueryError::BadRequest`] for a scope that is none, a limit or bucket out of range, or too many groups.
+/// [`QueryError::BadRequest`] for a scope that is none or asks for connections, a limit or bucket out of range, or too
+/// many groups.
 pub async fn stats(db: &Database, query: &StatsQuery) -> Result<Value, QueryError> {
     let limit = limit(query.limit)?;
-    let scoped = query.scope.read(db).await?.without_redactions()?;
+    let scoped = query.scope.read(db).await?.without_redactions()?.of_calls()?;
     let span = query.scope.span(db);
     let buckets = query
         .bucket

@@ -33,7 +33,7 @@ pub(super) struct Group {
 struct Kept(Arc<AtomicUsize>);
 
 impl Kept {
-    /// Tells it of a batch. Whether there are still few enough.
+    /// Tells it of those of a batch. Whether there are still few enough.
     fn exact(&self, more: usize) -> bool {
         self.0.fetch_add(more, Ordering::Relaxed) + more <= EXACT_LATENCIES
     }
@@ -100,7 +100,7 @@ impl Fold for ByGroup {
         for (values, numbers) in self.values.iter_mut().zip(&mut self.numbers) {
             values.take(batch, numbers)?;
         }
-        let exact = self.kept.exact(batch.num_rows());
+        let exact = self.kept.exact(counted.latencies());
         if self.exact && !exact {
             self.exact = false;
             self.slots.measures.iter_mut().for_each(Measures::coarsen);
@@ -230,7 +230,7 @@ impl Fold for ByTime {
         for (values, numbers) in self.values.iter_mut().zip(&mut self.numbers) {
             values.take(batch, numbers)?;
         }
-        let exact = self.kept.exact(batch.num_rows());
+        let exact = self.kept.exact(counted.latencies());
         if self.exact && !exact {
             self.exact = false;
             self.cells.iter_mut().for_each(Measures::coarsen);
@@ -274,4 +274,54 @@ fn too_many(groups: usize) -> Result<(), QueryError> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{ArrayRef, Int64Array, StringViewArray};
+
+    use super::*;
+
+    /// A thousand calls, every other of which has no latency; the others' are 1 to 500 µs.
+    fn half_known() -> RecordBatch {
+        let latencies: ArrayRef = Arc::new(Int64Array::from_iter(
+            (0..1000).map(|n| (n % 2 == 0).then_some((n / 2 + 1) * 1000)),
+        ));
+        let sizes: ArrayRef = Arc::new(Int64Array::from(vec![1; 1000]));
+        let outcomes: ArrayRef = Arc::new(StringViewArray::from(vec!["ok"; 1000]));
+        RecordBatch::try_from_iter([
+            ("outcome", outcomes),
+            ("elapsed_ns", latencies),
+            ("req_bytes", Arc::clone(&sizes)),
+            ("resp_bytes", sizes),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn calls_without_latency_take_no_room_among_those_that_are_kept() {
+        let batch = half_known();
+        // As many latencies as are kept, of twice as many calls; then one batch more.
+        let batches = EXACT_LATENCIES / 500;
+        for (more, exact) in [(0, true), (1, false)] {
+            let mut group = ByGroup {
+                values: Vec::new(),
+                slots: Slots::default(),
+                met: 0,
+                kept: Kept::default(),
+                exact: true,
+                numbers: Vec::new(),
+            };
+            for _ in 0..batches + more {
+                group.take(&batch).unwrap();
+            }
+            let (groups, told) = ByGroup::merge(vec![group]).unwrap();
+            let mut measures = groups.into_values().next().unwrap().measures;
+            assert_eq!(measures.latencies(), ((batches + more) * 500) as u64);
+            assert_eq!(told, exact);
+            // A histogram tells the middle of the cell in which 250 µs is.
+            let p50 = measures.told().map(|told| told.p50);
+            assert_eq!(p50 == Some(250_000), exact, "{p50:?}");
+        }
+    }
 }

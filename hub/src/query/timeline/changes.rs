@@ -70,7 +70,9 @@ pub(super) fn stretches(series: &[Option<f64>], noise: f64) -> Vec<Stretch> {
         cuts.push((from, to));
         to = from;
     }
-    let bucket = |at: usize| known.get(at).map_or(series.len(), |(bucket, _)| *bucket);
+    // What comes after the last value says nothing.
+    let end = known.last().map_or(0, |(bucket, _)| bucket + 1);
+    let bucket = |at: usize| known.get(at).map_or(end, |(bucket, _)| *bucket);
     cuts.into_iter()
         .rev()
         .map(|(from, to)| Stretch {
@@ -144,5 +146,7 @@ mod tests {
             series[at] = None;
         }
         assert_eq!(begins(&series), [0, 11]);
+        series.extend([None; 5]);
+        assert_eq!(stretches(&series, 0.1).last().map(|last| last.to), Some(20));
     }
 }

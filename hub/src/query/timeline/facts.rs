@@ -12,7 +12,7 @@ use crate::dissections::OneClock;
 use crate::query::group::{Words, endpoint_name};
 use crate::query::scan::{Fold, ids, ints, maps, texts, times};
 use crate::query::stats::{is_error, outcome};
-use crate::query::{Database, QueryError};
+use crate::query::{Database, QueryError, Scope};
 
 /// Header fields that tie the calls of one request together.
 pub(super) const CORRELATION: [&str; 9] = [
@@ -102,6 +102,8 @@ impl Fact {
 pub(super) struct Facts {
     pub(super) all: Vec<Fact>,
     pub(super) words: Words,
+    /// From when to when every node recorded, by the one clock.
+    pub(super) recorded: (Nanos, Nanos),
 }
 
 impl Facts {
@@ -111,8 +113,11 @@ impl Facts {
     }
 
     /// The calls that all tasks read.
-    pub(super) fn merge(tasks: Vec<Reading>) -> Result<Self, QueryError> {
-        let mut merged = Self::default();
+    pub(super) fn merge(tasks: Vec<Reading>, recorded: (Nanos, Nanos)) -> Result<Self, QueryError> {
+        let mut merged = Self {
+            recorded,
+            ..Self::default()
+        };
         for task in tasks {
             for mut fact in task.facts.all {
                 for word in [
@@ -133,19 +138,35 @@ impl Facts {
             .sort_unstable_by_key(|fact| (fact.ts, fact.stream, fact.index));
         Ok(merged)
     }
+
+    /// From when to when, by the one clock: what was asked for, else all of the dissection's calls.
+    pub(super) fn span(&self, db: &Database, scope: &Scope) -> (Nanos, Nanos) {
+        // Moved to the one clock, calls may be before the first that is stored, and after the last.
+        let (mut from, mut to) = scope.span(db);
+        if let (None, Some(first)) = (scope.start, self.all.first()) {
+            from = from.min(first.ts);
+        }
+        if let (None, Some(last)) = (scope.end, self.all.last()) {
+            to = to.max(last.ts.saturating_add(1));
+        }
+        (from, to)
+    }
 }
 
 /// One task's calls.
 pub(super) struct Reading {
     db: Database,
+    scope: Scope,
     clock: OneClock,
     facts: Facts,
 }
 
 impl Reading {
-    pub(super) fn new(db: &Database) -> Self {
+    /// For the calls that are in the scope's window by this clock.
+    pub(super) fn new(db: &Database, scope: &Scope, clock: &OneClock) -> Self {
         Self {
-            clock: OneClock::of(&db.summary().clocks),
+            scope: scope.clone(),
+            clock: clock.clone(),
             db: db.clone(),
             facts: Facts::default(),
         }
@@ -171,6 +192,10 @@ impl Fold for Reading {
         let headers = maps(batch, "req_headers")?;
         let words = &mut self.facts.words;
         for row in 0..batch.num_rows() {
+            let ts = self.clock.time(nodes.value(row), ts.get(row).unwrap_or_default());
+            if !self.scope.holds(ts) {
+                continue;
+            }
             let src = [src_service.value(row), src_pod.value(row), src_ip.value(row)];
             let dst = [dst_service.value(row), dst_pod.value(row), dst_ip.value(row)];
             let [_, pod, ip] = src;
@@ -178,7 +203,7 @@ impl Fold for Reading {
             let told = Told::of(headers.row(row));
             let endpoint = endpoint_name(endpoints, protocols.value(row), method, path);
             self.facts.all.push(Fact {
-                ts: self.clock.time(nodes.value(row), ts.get(row).unwrap_or_default()),
+                ts,
                 stream: streams.get(row).copied().unwrap_or_default(),
                 index: indexes.get(row).unwrap_or_default(),
                 node: words.number(nodes.value(row)),

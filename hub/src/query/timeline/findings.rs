@@ -27,10 +27,13 @@ pub(super) fn firsts(facts: &Facts) -> Vec<Value> {
         ("first_failure", Fact::failed as fn(&Fact) -> bool),
         ("first_reset", |fact: &Fact| fact.marked(Marks::RESET)),
     ] {
-        // In order of time: the first is the first.
+        // A call has failed when it is over: one that began before may have failed after.
         let mut seen = BTreeMap::<u32, &Fact>::new();
         for fact in facts.all.iter().filter(|fact| holds(fact)) {
-            seen.entry(fact.dst).or_insert(fact);
+            let first = seen.entry(fact.dst).or_insert(fact);
+            if fact.end() < first.end() {
+                *first = fact;
+            }
         }
         for fact in seen.into_values() {
             events.push(json!({

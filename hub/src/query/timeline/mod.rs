@@ -93,15 +93,21 @@ struct Line {
 /// Looks at the calls of a window.
 ///
 /// # Errors
-/// [`QueryError::BadRequest`] for a scope that is none, buckets out of range, or more than [`MAX_CALLS`] calls.
+/// [`QueryError::BadRequest`] for a scope that is none or asks for connections, buckets out of range, or more than
+/// [`MAX_CALLS`] calls.
 pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, QueryError> {
-    let scoped = query.scope.read(db).await?.without_redactions()?;
-    let span = query.scope.span(db);
-    let buckets = Buckets::over(span, query.bucket)?;
+    let clock = OneClock::of(&db.summary().clocks);
+    let apart = clock.apart().map(|(_, ahead)| ahead.unsigned_abs()).max();
+    let apart = apart.unwrap_or_default();
+    // Calls are stored by the clocks of their nodes.
+    let scoped = query.scope.widened(apart)?.read(db).await?;
+    let scoped = scoped.without_redactions()?.of_calls()?;
     db.endpoints().await?;
-    let reading = || Reading::new(db);
+    let reading = || Reading::new(db, &query.scope, &clock);
     let tasks = scan::fold(db, scoped.condition(), &facts::COLUMNS, reading).await?;
-    let facts = Facts::merge(tasks)?;
+    let facts = Facts::merge(tasks, recorded(db, apart))?;
+    let span = facts.span(db, &query.scope);
+    let buckets = Buckets::over(span, query.bucket)?;
     let mut answer = match facts.all.len() {
         0 => {
             json!({ "calls": 0, "explanation": scoped.nothing(db, &query.scope, Asked::default(), 0).await? })
@@ -115,7 +121,7 @@ pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, Que
     };
     answer["window"] = shown_span(span);
     answer["happened"] = events::beside(db, query.scope.around(db), BESIDE_BYTES).await?;
-    if let Some(clocks) = events::clocks(&OneClock::of(&db.summary().clocks)) {
+    if let Some(clocks) = events::clocks(&clock) {
         answer["clocks"] = clocks;
     }
     let warnings = scoped.warnings();
@@ -123,6 +129,15 @@ pub async fn timeline(db: &Database, query: &TimelineQuery) -> Result<Value, Que
         answer["warnings"] = json!(warnings);
     }
     Ok(answer)
+}
+
+/// From when to when every node recorded, by the one clock: each began and ended by its own, which is apart by so much at
+/// most.
+fn recorded(db: &Database, apart: Nanos) -> (Nanos, Nanos) {
+    let summary = db.summary();
+    let packets = || summary.first_ts.zip(summary.last_ts);
+    let (from, to) = summary.window.or_else(packets).unwrap_or((0, Nanos::MAX));
+    (from.saturating_add(apart), to.saturating_sub(apart))
 }
 
 fn told(facts: &Facts, query: &TimelineQuery, buckets: Buckets) -> Value {
@@ -285,9 +300,12 @@ fn shifts(facts: &Facts, by: Lines, line: &mut Line, buckets: Buckets) -> Vec<Va
     for metric in [Metric::Latency, Metric::Errors, Metric::Rate] {
         let mut series: Vec<Option<f64>> = line.cells.iter_mut().map(|cell| metric.of(cell)).collect();
         if metric == Metric::Rate {
-            // The window begins and ends within a bucket: their calls are fewer for that alone.
-            for end in [0, series.len().saturating_sub(1)] {
-                if let Some(value) = series.get_mut(end) {
+            // The window begins and ends within a bucket, and so does the recording of each node: calls are fewer for that
+            // alone.
+            let (last, (from, to)) = (series.len().saturating_sub(1), facts.recorded);
+            for (bucket, value) in series.iter_mut().enumerate() {
+                let in_part = buckets.start(bucket) < from || buckets.start(bucket + 1) > to;
+                if in_part || bucket == 0 || bucket == last {
                     *value = None;
                 }
             }
