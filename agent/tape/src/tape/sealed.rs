@@ -1,11 +1,13 @@
 //! The sealed segments, and how they lie on disk: as they were written, or compressed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::cuts::Cuts;
 use super::{TapeCounters, disk};
 use crate::SegmentInfo;
 
@@ -45,15 +47,28 @@ pub(super) struct Sealed {
     bytes: u64,
     /// Dropped from the ring while a cut held them: names, and bytes on disk.
     held: BTreeMap<String, u64>,
+    cuts: Arc<Cuts>,
+}
+
+/// What making room has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped {
+    /// Segments that the ring has dropped.
+    pub segments: u64,
+    /// Of those, how many cuts go on holding.
+    pub held: u64,
 }
 
 impl Sealed {
-    pub fn new(dir: &Path) -> Self {
+    /// What an earlier run has left, oldest first.
+    pub fn new(dir: &Path, segments: Vec<Shelved>, cuts: Arc<Cuts>) -> Self {
+        let on_ring = segments.iter().map(|segment| segment.info.name.as_str());
         Self {
             dir: dir.to_owned(),
-            list: VecDeque::new(),
-            bytes: 0,
-            held: BTreeMap::new(),
+            held: cuts.beside(&on_ring.collect()),
+            bytes: segments.iter().map(|segment| segment.stored).sum(),
+            list: segments.into(),
+            cuts,
         }
     }
 
@@ -156,27 +171,76 @@ impl Sealed {
         Some(held)
     }
 
-    /// The disk is full: drops the oldest segment, whether or not that frees its bytes at once. `false` when there is
-    /// none.
-    pub fn drop_for_room(&mut self, counters: &mut TapeCounters) -> bool {
-        let Some(held) = self.drop_oldest(counters) else {
+    /// Frees about a segment's bytes on a disk of which the tape has `room`; `None` when it cannot.
+    ///
+    /// The ring drops its oldest segments up to the first that no cut holds, unless cuts came to hold more than half of
+    /// the room beside it. Then the oldest segment that they hold is taken from them: it is the one that a hub, which
+    /// collects the oldest first, has most likely brought home, and neither ring nor cut loses more than what comes.
+    pub fn make_room(&mut self, room: u64, counters: &mut TapeCounters) -> Option<Dropped> {
+        let Some(count) = self.until_one_is_free(room / 2) else {
+            return self.take_from_cuts(counters);
+        };
+        let dropped = (0..count).filter_map(|_| self.drop_oldest(counters));
+        Some(dropped.fold(Dropped::default(), |sum, held| Dropped {
+            segments: sum.segments + 1,
+            held: sum.held + u64::from(held),
+        }))
+    }
+
+    /// The disk is full: what the tape takes now, with `open` bytes in its open segment, is all its room. `false` when
+    /// nothing can be freed.
+    pub fn drop_for_room(&mut self, open: u64, counters: &mut TapeCounters) -> bool {
+        let room = self.bytes + self.held_bytes() + open;
+        let Some(made) = self.make_room(room, counters) else {
             return false;
         };
-        counters.dropped_disk_full += 1;
-        counters.dropped_held += u64::from(held);
+        counters.dropped_disk_full += made.segments;
+        counters.dropped_held += made.held;
         true
     }
 
-    /// Only what these cuts hold is held still; what they hold and the ring has not is held by them alone.
-    pub fn held_by_cuts(&mut self, cuts: &BTreeMap<&str, u64>) {
-        self.held.retain(|name, _| cuts.contains_key(name.as_str()));
+    /// How many of the oldest segments have to go until bytes are free. `None` when all are held, or cuts came to hold
+    /// more than `most` beside the ring.
+    fn until_one_is_free(&self, most: u64) -> Option<usize> {
+        let mut held = self.held_bytes();
+        for (at, segment) in self.list.iter().enumerate() {
+            if held > most {
+                return None;
+            }
+            if !self.is_held(&self.dir.join(segment.file())) {
+                return Some(at + 1);
+            }
+            held += segment.stored;
+        }
+        None
     }
 
-    /// At the start: what the cuts of earlier runs hold beside the ring.
-    pub fn hold(&mut self, cuts: &BTreeMap<&str, u64>) {
-        let beside = |name: &str| !self.list.iter().any(|segment| segment.info.name == name);
-        let held = cuts.iter().filter(|(name, _)| beside(name));
-        self.held = held.map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect();
+    /// Has cuts let go of the oldest segment that they hold. `None` when they hold none, someone is at their table, or
+    /// the disk refuses.
+    fn take_from_cuts(&mut self, counters: &mut TapeCounters) -> Option<Dropped> {
+        let cuts = Arc::clone(&self.cuts);
+        let mut table = cuts.try_table()?;
+        // What is beside the ring is older than what is on it.
+        let beside = self.held.keys().next().cloned();
+        let oldest = beside.as_deref().or_else(|| Some(self.oldest()?.name.as_str()))?;
+        if cuts.give_way(&mut table, oldest).is_err() {
+            counters.write_errors += 1;
+            return None;
+        }
+        if let Some(name) = beside {
+            self.held.remove(&name);
+            return Some(Dropped::default());
+        }
+        let held = self.drop_oldest(counters)?;
+        Some(Dropped {
+            segments: 1,
+            held: u64::from(held),
+        })
+    }
+
+    /// Only what these cuts hold is held still; what they hold and the ring has not is held by them alone.
+    pub fn held_by_cuts(&mut self, cuts: &BTreeSet<&str>) {
+        self.held.retain(|name, _| cuts.contains(name.as_str()));
     }
 
     fn is_held(&self, path: &Path) -> bool {
