@@ -7,15 +7,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use common::*;
-use wiretape_tape::{Cut, CutError, Shelf, Tape, TapeOptions};
+use wiretape_tape::{Cut, CutError, Name, Packet, Shelf, Tape, TapeOptions};
 
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
-/// Kept for an hour; a packet a second, with a tick for each.
+/// Kept for an hour, with room for more than is recorded here.
 fn for_an_hour(dir: &std::path::Path) -> Tape {
     let options = TapeOptions {
         keep: Some(HOUR),
+        ring_bytes: 4 << 20,
         ..options(dir)
     };
     Tape::open(options, START).unwrap()
@@ -269,4 +270,81 @@ fn a_cut_of_less_than_half_of_a_full_tape_stays_whole_however_often_the_ring_tur
         assert!(on_disk(dir.path()) <= options(dir.path()).ring_bytes);
     }
     assert_eq!(shelf.counters().cuts_expired, 0);
+}
+
+/// Records what a clock that is a year ahead tells, several segments of it.
+fn record_a_year_ahead(tape: &mut Tape) {
+    let ahead = 365 * 24 * HOUR / STEP;
+    record(tape, ahead..ahead + 3000);
+}
+
+#[test]
+fn a_segment_of_a_clock_that_was_ahead_at_the_start_goes_with_the_one_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = for_an_hour(dir.path());
+    let shelf = tape.shelf();
+    record_a_year_ahead(&mut tape);
+    pass(&mut tape, 0..3 * 3600, 0);
+    let boundaries = shelf.boundaries();
+    assert_eq!(boundaries.newest, Some(START + (3 * 3600 - 1) * SECOND));
+    assert!(boundaries.newest.unwrap() - boundaries.oldest.unwrap() <= HOUR + 5 * MINUTE);
+}
+
+#[test]
+fn a_segment_of_a_clock_that_was_behind_goes_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = for_an_hour(dir.path());
+    let shelf = tape.shelf();
+    pass(&mut tape, 0..1800, 0);
+    // A day, for some seconds, then right again.
+    for n in 0..3000 {
+        let data = datagram(n);
+        let late = Packet {
+            ts: START - 24 * HOUR + n,
+            ..packet(n, &data)
+        };
+        tape.append(&late).unwrap();
+    }
+    pass(&mut tape, 1800..3700, 0);
+    assert!(shelf.counters().dropped_old > 0);
+    assert_eq!(
+        shelf.segments()[0].first,
+        Some(START),
+        "what was recorded before it is not old"
+    );
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_goes_with_the_one_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(format!("{:020}-000000.pcapng.zst", 1));
+    fs::write(&file, b"not a segment").unwrap();
+    let mut tape = for_an_hour(dir.path());
+    let shelf = tape.shelf();
+    assert_eq!(shelf.counters().unreadable, 1);
+    pass(&mut tape, 0..3600, 0);
+    assert!(file.exists());
+    pass(&mut tape, 3600..3 * 3600, 0);
+    assert!(!file.exists() && shelf.counters().dropped_old > 1);
+}
+
+#[test]
+fn names_live_as_long_as_the_oldest_packet_whatever_the_time_of_the_oldest_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    let shelf = tape.shelf();
+    record(&mut tape, 0..1500);
+    record_a_year_ahead(&mut tape);
+    let ended = Name {
+        since: START + 1500 * STEP,
+        until: Some(START + 3000 * STEP),
+        ..frontend()
+    };
+    tape.name(&ended).unwrap();
+    let mut n = 1500;
+    while shelf.segments()[0].first < Some(START + 24 * HOUR) {
+        record(&mut tape, n..n + 10);
+        n += 10;
+    }
+    assert_eq!(shelf.names(), [ended], "packets of its time are on the ring");
 }

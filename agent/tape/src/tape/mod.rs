@@ -333,7 +333,7 @@ impl Tape {
             && now - self.steady_since >= keep.min(STEADY)
         {
             let oldest = now.saturating_sub(keep);
-            ring.keep_since(oldest, oldest.saturating_add(keep - keep / AGE_PARTS));
+            ring.keep_since(oldest, oldest.saturating_add(keep - keep / AGE_PARTS), now);
         }
         begun
     }

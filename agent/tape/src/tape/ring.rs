@@ -173,23 +173,16 @@ impl Ring {
         }
     }
 
-    /// Seals the open segment if its first packet is older than `oldest`, and drops those of which all packets are.
-    pub fn keep_since(&mut self, oldest: Nanos, seal_before: Nanos) {
+    /// Seals the open segment if its first packet is older than `seal_before`, and drops those of which all packets are
+    /// older than `oldest`.
+    pub fn keep_since(&mut self, oldest: Nanos, seal_before: Nanos, now: Nanos) {
         let first = self.open.as_ref().and_then(|open| open.written().first);
         if first.is_some_and(|first| first < seal_before) {
             self.close();
         }
-        let mut dropped = false;
-        while self
-            .sealed
-            .oldest()
-            .and_then(|info| info.last)
-            .is_some_and(|last| last < oldest)
-        {
-            dropped |= self.sealed.drop_oldest(&mut self.counters).is_some();
-            self.counters.dropped_old += 1;
-        }
-        if dropped {
+        let dropped = self.sealed.drop_old(oldest, now, &mut self.counters);
+        self.counters.dropped_old += dropped as u64;
+        if dropped > 0 {
             self.forget_names();
         }
     }
@@ -474,7 +467,7 @@ impl Ring {
     }
 
     fn forget_names(&mut self) {
-        let oldest = self.segments().find_map(|info| info.first);
+        let oldest = self.segments().filter_map(|info| info.first).min();
         oldest
             .into_iter()
             .for_each(|oldest| self.names.forget_before(oldest));

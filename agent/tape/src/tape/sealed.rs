@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::cuts::Cuts;
 use super::{TapeCounters, disk};
-use crate::SegmentInfo;
+use crate::{Nanos, SegmentInfo};
 
 /// What a compressed segment's file is called, behind its name.
 pub(super) const COMPRESSED: &str = ".zst";
@@ -103,7 +103,7 @@ impl Sealed {
         self.list.iter().map(file).collect()
     }
 
-    pub fn oldest(&self) -> Option<&SegmentInfo> {
+    fn oldest(&self) -> Option<&SegmentInfo> {
         self.list.front().map(|segment| &segment.info)
     }
 
@@ -153,11 +153,35 @@ impl Sealed {
         self.list.insert(at, segment);
     }
 
+    /// Drops the segments that ended before `oldest`; says how many. One whose time cannot be true, because it is after
+    /// `now`, or that has none, goes with the next behind it.
+    pub fn drop_old(&mut self, oldest: Nanos, now: Nanos, counters: &mut TapeCounters) -> usize {
+        let (mut old, mut unknown) = (Vec::new(), Vec::new());
+        for (at, segment) in self.list.iter().enumerate() {
+            match segment.info.last.filter(|last| *last <= now) {
+                None => unknown.push(at),
+                Some(last) if last < oldest => {
+                    old.append(&mut unknown);
+                    old.push(at);
+                }
+                Some(_) => unknown.clear(),
+            }
+        }
+        for (dropped, at) in old.iter().enumerate() {
+            self.drop_at(at - dropped, counters);
+        }
+        old.len()
+    }
+
     /// Takes the oldest segment off the ring; says whether a cut goes on holding its bytes.
-    pub fn drop_oldest(&mut self, counters: &mut TapeCounters) -> Option<bool> {
-        let oldest = self.list.pop_front()?;
-        self.bytes -= oldest.stored;
-        let path = self.dir.join(oldest.file());
+    fn drop_oldest(&mut self, counters: &mut TapeCounters) -> Option<bool> {
+        self.drop_at(0, counters)
+    }
+
+    fn drop_at(&mut self, at: usize, counters: &mut TapeCounters) -> Option<bool> {
+        let dropped = self.list.remove(at)?;
+        self.bytes -= dropped.stored;
+        let path = self.dir.join(dropped.file());
         let held = self.is_held(&path);
         match disk::remove(&path) {
             Ok(()) => {}
@@ -166,7 +190,7 @@ impl Sealed {
             Err(_) => counters.write_errors += 1,
         }
         if held {
-            self.held.insert(oldest.info.name, oldest.stored);
+            self.held.insert(dropped.info.name, dropped.stored);
         }
         Some(held)
     }
@@ -220,7 +244,7 @@ impl Sealed {
     fn take_from_cuts(&mut self, counters: &mut TapeCounters) -> Option<Dropped> {
         let cuts = Arc::clone(&self.cuts);
         let mut table = cuts.try_table()?;
-        // What is beside the ring is older than what is on it.
+        // What is beside the ring is older than what is on it, or was dropped for its age.
         let beside = self.held.keys().next().cloned();
         let oldest = beside.as_deref().or_else(|| Some(self.oldest()?.name.as_str()))?;
         if cuts.give_way(&mut table, oldest).is_err() {
