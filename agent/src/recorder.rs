@@ -264,12 +264,6 @@ impl Recorder {
                 outcome = Err(error);
             }
         })?;
-        if let Some((number, mark)) = self.draining
-            && self.capture.is_past(&mark)?
-        {
-            self.drain.served(number);
-            self.draining = None;
-        }
         let now = wall_clock();
         self.status.came_round(packets, bytes, steady_clock());
         outcome = outcome.and(chosen);
@@ -282,6 +276,13 @@ impl Recorder {
         }
         for event in self.attributed.events() {
             outcome = outcome.and(self.tape.event(&event));
+        }
+        // Not before: a cut has the names and events, too.
+        if let Some((number, mark)) = self.draining
+            && self.capture.is_past(&mark)?
+        {
+            self.drain.served(number);
+            self.draining = None;
         }
         if self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
             self.count(now)?;
@@ -486,4 +487,102 @@ fn own_memory() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use wiretape_agent_ebpf::choice::{Choice, Rule};
+    use wiretape_tape::{Packet, TapeOptions};
+
+    use super::*;
+    use crate::capture::{CaptureCounters, Source, Waker};
+    use crate::choice::budget::Budget;
+    use crate::choice::desk::Desk;
+
+    /// Names that one round finds: writing them takes longer than a thread to wake.
+    const NAMES: u64 = 20_000;
+
+    /// Longer than any test waits for what does come.
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// No packet comes by.
+    struct Quiet;
+
+    impl Source for Quiet {
+        fn poll(&mut self, _: Duration, _: &mut dyn FnMut(&Packet<'_>)) -> Result<Polled, CaptureError> {
+            thread::sleep(HASTE);
+            Ok(Polled::Packets(0))
+        }
+
+        fn mark(&mut self) -> Result<Mark, CaptureError> {
+            Ok(Mark::of(0))
+        }
+
+        fn is_past(&mut self, _: &Mark) -> Result<bool, CaptureError> {
+            Ok(true)
+        }
+
+        fn counters(&mut self) -> Result<CaptureCounters, CaptureError> {
+            Ok(CaptureCounters::default())
+        }
+
+        fn new_interfaces(&mut self) -> Vec<(u32, String)> {
+            Vec::new()
+        }
+
+        fn stop(&mut self) {}
+    }
+
+    impl Capture for Quiet {
+        fn choose(&mut self, _: &Choice) -> Result<(), CaptureError> {
+            Ok(())
+        }
+
+        fn rule(&mut self, _: u64, _: Option<Rule>) -> Result<(), CaptureError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_cut_has_the_names_and_events_that_were_found_when_it_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let tape = Tape::open(TapeOptions::new(dir.path(), "node-1", "wiretape-agent"), 1).unwrap();
+        let shelf = tape.shelf();
+        let drain = Drain::new(Waker::new().unwrap());
+        let names = (1..=NAMES).map(|cgroup| Name {
+            since: 1,
+            cgroup,
+            ..Name::default()
+        });
+        let event = Event {
+            at: 2,
+            ..Event::default()
+        };
+        let (chooser, keeper) = (Chooser::default(), Keeper::new(Budget::default()));
+        let (_desk, orders) = Desk::new(chooser.recording().clone(), Waker::new().unwrap());
+        let asking = drain.clone();
+        let asked = thread::spawn(move || {
+            let served = asking.wait(LONG);
+            (served, shelf.names().len() as u64, shelf.counters().events)
+        });
+        while drain.asked().is_none() {
+            thread::yield_now();
+        }
+        let recording = Recording::start(
+            Box::new(Quiet),
+            tape,
+            Attributed::of(names, [event]),
+            Chosen {
+                chooser,
+                orders,
+                keeper,
+            },
+            Arc::new(Status::new("node-1".to_owned(), "none", String::new(), 1)),
+            drain,
+            QUIET_POLL,
+        )
+        .unwrap();
+        assert_eq!(asked.join().unwrap(), (true, NAMES, 1));
+        assert!(recording.stop(LONG));
+    }
 }

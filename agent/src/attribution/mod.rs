@@ -125,6 +125,21 @@ impl Attributed {
         }
     }
 
+    /// Without a thread: these have been found.
+    #[cfg(test)]
+    pub(crate) fn of(names: impl IntoIterator<Item = Name>, events: impl IntoIterator<Item = Event>) -> Self {
+        let Waiting {
+            attributed, wires, ..
+        } = Self::wait();
+        for name in names {
+            wires.names.send(name).expect("both ends are here");
+        }
+        for event in events {
+            wires.events.try_send(event).expect("both ends are here");
+        }
+        attributed
+    }
+
     /// Tells that a packet of this cgroup was seen; `false` if too many are waiting, so that it has to be
     /// told again.
     pub fn seen(&self, cgroup: u64, at: Nanos) -> bool {

@@ -168,6 +168,15 @@ pub struct Mark {
     packets: u64,
 }
 
+#[cfg(test)]
+impl Mark {
+    /// Made now.
+    pub(crate) fn of(packets: u64) -> Self {
+        let at = Instant::now();
+        Self { at, packets }
+    }
+}
+
 /// The most packets that one poll hands over, so that the recorder comes to its other duties under any load.
 const MAX_BATCH: usize = 16 * 1024;
 

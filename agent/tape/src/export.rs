@@ -51,6 +51,9 @@ pub struct ExportCounters {
     pub not_ip: u64,
 }
 
+/// Ordinals of interfaces with one name by link, and by number in their file where that name is empty.
+type Namesakes = HashMap<(u32, LinkType), u32>;
+
 /// Writes packets of one or more nodes as one capture file.
 pub struct Export<W: Write> {
     out: W,
@@ -58,8 +61,8 @@ pub struct Export<W: Write> {
     buffer: Vec<u8>,
     /// Of classic pcap, once its header is written.
     link: Option<LinkType>,
-    /// Ordinals by node, interface there and link.
-    interfaces: HashMap<String, HashMap<(u32, LinkType), u32>>,
+    /// Ordinals by node and the interface's name there: segments number theirs anew, each as packets come.
+    interfaces: HashMap<String, HashMap<String, Namesakes>>,
     next_interface: u32,
     counters: ExportCounters,
 }
@@ -172,13 +175,15 @@ impl<W: Write> Export<W> {
 
     /// Ordinal of an interface in the export; described there on first use.
     fn interface(&mut self, node: &str, interfaces: &[InterfaceInfo], meta: &PacketMeta) -> u32 {
-        let key = (meta.interface, meta.link);
-        if let Some(ordinal) = self.interfaces.get(node).and_then(|known| known.get(&key)) {
-            return *ordinal;
-        }
         let own = interfaces
             .get(meta.interface as usize)
             .map_or("", |interface| interface.name.as_str());
+        let number = if own.is_empty() { meta.interface } else { 0 };
+        let key = (number, meta.link);
+        let known = self.interfaces.get(node).and_then(|known| known.get(own));
+        if let Some(ordinal) = known.and_then(|namesakes| namesakes.get(&key)) {
+            return *ordinal;
+        }
         let name = [node, own]
             .into_iter()
             .filter(|part| !part.is_empty())
@@ -189,6 +194,8 @@ impl<W: Write> Export<W> {
         self.next_interface += 1;
         self.interfaces
             .entry(node.to_owned())
+            .or_default()
+            .entry(own.to_owned())
             .or_default()
             .insert(key, ordinal);
         ordinal

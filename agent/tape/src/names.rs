@@ -39,7 +39,7 @@ impl Names {
     }
 
     /// Puts a name in. When the table is full, names that have ended make room, the earliest first; `false` says that
-    /// there was no room and the name was left out (and counted).
+    /// there was no room and the name was left out (and counted). One that is in can always be ended: that makes room.
     pub fn insert(&mut self, name: Name) -> bool {
         let key = Key::of(&name);
         let mut name = name;
@@ -47,15 +47,14 @@ impl Names {
             name.until = self.next_since(&key);
         }
         let bytes = json_bytes(&name);
-        self.remove(&key);
+        let earlier = self.remove(&key);
         while self.bytes + bytes > self.room {
             let ended = self
                 .table
                 .iter()
                 .filter_map(|(key, held)| Some((held.name.until?, key)));
             let Some(key) = ended.min_by_key(|(until, _)| *until).map(|(_, key)| key.clone()) else {
-                self.refused += 1;
-                return false;
+                return self.keep_earlier(key, earlier, name.until);
             };
             self.remove(&key);
         }
@@ -118,10 +117,25 @@ impl Names {
         self.bytes = self.table.values().map(|held| held.bytes).sum();
     }
 
-    fn remove(&mut self, key: &Key) {
-        if let Some(held) = self.table.remove(key) {
-            self.bytes -= held.bytes;
+    /// There is no room for what would stand in place of an earlier name: that stays, and ends when it has to.
+    fn keep_earlier(&mut self, key: Key, earlier: Option<Held>, until: Option<Nanos>) -> bool {
+        let ends = earlier.is_some() && until.is_some();
+        if let Some(mut held) = earlier {
+            if until.is_some() {
+                held.name.until = until;
+                held.measure();
+            }
+            self.bytes += held.bytes;
+            self.table.insert(key, held);
         }
+        self.refused += u64::from(!ends);
+        ends
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Held> {
+        let held = self.table.remove(key)?;
+        self.bytes -= held.bytes;
+        Some(held)
     }
 
     fn next_since(&self, key: &Key) -> Option<Nanos> {
@@ -269,6 +283,24 @@ mod tests {
         assert!(names.insert(name(6, 1, None)));
         names.forget_before(Nanos::MAX);
         assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    fn a_name_in_a_full_table_can_be_ended_and_one_that_would_grow_stays_as_it_was() {
+        let mut names = Names::with_room(2 * json_bytes(&name(1, 1, None)));
+        assert!(names.insert(name(1, 1, None)) && names.insert(name(2, 1, None)));
+        let grown = Name {
+            process: "a long one".repeat(10),
+            ..name(1, 1, None)
+        };
+        assert!(!names.insert(grown));
+        assert_eq!((names.len(), names.refused()), (2, 1));
+        assert!(names.insert(name(1, 1, Some(9))));
+        let untils: Vec<_> = names.iter().map(|name| (name.cgroup, name.until)).collect();
+        assert_eq!((untils, names.refused()), (vec![(1, Some(9)), (2, None)], 1));
+        // And makes room for the next.
+        assert!(names.insert(name(3, 9, None)));
+        assert_eq!(names.iter().map(|name| name.cgroup).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]

@@ -79,6 +79,25 @@ fn a_cut_gives_out_what_was_written_byte_for_byte() {
 }
 
 #[test]
+fn what_cuts_hold_of_compressed_segments_counts_as_it_lies_on_disk_after_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tape = Tape::open(options(dir.path()), START).unwrap();
+    record(&mut tape, 0..8000);
+    let shelf = tape.shelf();
+    assert!(compress_all(&shelf) > 10);
+    shelf.cut("c", 0, START + 6 * SECOND, START).unwrap();
+    record(&mut tape, 8000..60_000);
+    let before = shelf.counters();
+    assert!(before.held_bytes > 0);
+    tape.seal().unwrap();
+    let before = shelf.counters().held_bytes.max(before.held_bytes);
+    drop(shelf);
+    let tape = Tape::open(options(dir.path()), START).unwrap();
+    let counters = tape.shelf().counters();
+    assert_eq!((counters.held_bytes, counters.dropped), (before, 0));
+}
+
+#[test]
 fn a_compressed_segment_is_found_again_by_its_index_and_read_by_anyone() {
     let dir = tempfile::tempdir().unwrap();
     let mut tape = Tape::open(options(dir.path()), START).unwrap();

@@ -3,7 +3,10 @@
 mod common;
 
 use common::*;
-use wiretape_tape::{Direction, DropReason, Export, ExportFormat, Packet, Tape, open};
+use wiretape_tape::{
+    ChunkReader, Direction, DropReason, Export, ExportFormat, InterfaceInfo, LinkType, Packet, PacketMeta,
+    Tape, open,
+};
 
 #[test]
 fn segment_opens_in_tshark() {
@@ -225,6 +228,57 @@ fn export_of_two_nodes_opens_in_tshark() {
         return;
     };
     assert_eq!(lines.iter().filter(|name| *name == "node-2/if4").count(), 20);
+}
+
+#[test]
+fn interfaces_of_many_segments_are_told_apart_by_name_in_an_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut export = Export::new(Vec::new(), ExportFormat::Pcapng, "hub");
+    // Each segment begins with another of the two.
+    for (segment, from) in [0_u64, 1].into_iter().enumerate() {
+        let folder = dir.path().join(segment.to_string());
+        let mut tape = Tape::open(options(&folder), START).unwrap();
+        tape.interface_name(3, "eth0");
+        tape.interface_name(4, "lo");
+        record(&mut tape, from..from + 10);
+        tape.seal().unwrap();
+        let mut reader = open(&segment_files(&folder)[0]).unwrap();
+        for (meta, data) in &read_all(&mut reader) {
+            export.packet("node-1", reader.interfaces(), meta, data).unwrap();
+        }
+    }
+    // Those without a name are told by their numbers.
+    let nameless = [
+        InterfaceInfo::new(LinkType::RAW, ""),
+        InterfaceInfo::new(LinkType::RAW, ""),
+    ];
+    let data = datagram(0);
+    for interface in [0, 1, 0] {
+        let meta = PacketMeta {
+            ts: START,
+            data: 0..data.len() as u32,
+            orig_len: data.len() as u32,
+            link: LinkType::RAW,
+            interface,
+            direction: Direction::In,
+            cgroup: 0,
+            cookie: 0,
+            dropped: None,
+            at: 0,
+        };
+        export.packet("node-1", &nameless, &meta, &data).unwrap();
+    }
+    let exported = export.finish().unwrap();
+    let mut again = ChunkReader::new(exported.as_slice()).unwrap();
+    let packets = read_all(&mut again);
+    let name = |meta: &PacketMeta| again.interfaces()[meta.interface as usize].name.clone();
+    let told: Vec<String> = packets.iter().map(|(meta, _)| name(meta)).collect();
+    for (told, (meta, _)) in told.iter().zip(&packets).take(20) {
+        let is_even = ((meta.ts - START) / STEP).is_multiple_of(2);
+        assert_eq!(told, if is_even { "node-1/eth0" } else { "node-1/lo" });
+    }
+    assert_eq!(told[20..], ["node-1"; 3]);
+    assert_eq!(again.interfaces().len(), 4);
 }
 
 #[test]

@@ -121,8 +121,15 @@ impl Keeper {
         watch.error = Some(error);
     }
 
-    /// Writes what is buffered, once a second.
+    /// Writes what is buffered, and lets go of cuts that were left behind, once a second.
     pub(super) fn tick(&self, now: Nanos) {
+        let expired = self.shelf.expire_cuts(now);
+        if expired > 0 {
+            tracing::warn!(
+                expired,
+                "cuts of the cluster's tape that nobody released are let go"
+            );
+        }
         let mut kept = self.kept();
         if kept.tape.tick(now).is_err() {
             // What it holds stays in its buffer, and what finds no room there is counted as it comes.
@@ -191,6 +198,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use wiretape_tape::CUT_LIFETIME;
+
     use super::*;
 
     fn name(service: &str, since: Nanos) -> Name {
@@ -226,6 +235,26 @@ mod tests {
             .map(|name| (name.since, name.until))
             .collect();
         assert_eq!(names, [(500, None)]);
+    }
+
+    #[test]
+    fn a_cut_that_was_left_behind_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let keeper = Keeper::open(folder.path(), 1_000).unwrap();
+        keeper.event(
+            "u1",
+            Event {
+                at: 2_000,
+                ..Event::default()
+            },
+            2_000,
+        );
+        let cut = keeper.shelf().cut("snapshot", 0, u64::MAX, 3_000).unwrap();
+        assert_eq!(cut.segments.len(), 1);
+        keeper.tick(3_000 + CUT_LIFETIME);
+        assert_eq!(keeper.shelf().counters().cuts, 1);
+        keeper.tick(3_001 + CUT_LIFETIME);
+        assert_eq!(keeper.shelf().counters().cuts, 0);
     }
 
     #[test]

@@ -104,14 +104,18 @@ impl Cluster {
         let segments = match shelf.cut(id, start, end, crate::now()) {
             Ok(cut) => cut.segments,
             // Nothing has happened then; who was who is known all the same.
-            Err(CutError::OutsideTape { .. }) => Vec::new(),
+            Err(CutError::OutsideTape { .. }) => {
+                return Ok(Part {
+                    segments: Vec::new(),
+                    names,
+                });
+            }
             Err(error) => return Err(io::Error::other(error)),
         };
         let copied = copy(&shelf, id, &segments, folder);
-        if !segments.is_empty() {
-            shelf.release(id).map_err(io::Error::other)?;
-        }
-        copied.map(|()| Part { segments, names })
+        // Also one without segments: the tape has a gap where the hub was down.
+        let released = shelf.release(id).map_err(io::Error::other);
+        copied.and(released).map(|()| Part { segments, names })
     }
 }
 
@@ -131,4 +135,36 @@ fn copy(shelf: &wiretape_tape::Shelf, id: &str, segments: &[SegmentInfo], folder
         copy.sync_all()?;
     }
     crate::snapshots::sync_folder(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use wiretape_tape::Event;
+
+    use super::*;
+
+    #[test]
+    fn a_window_in_which_the_hub_was_down_leaves_no_cut_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = |at| {
+            let keeper = Keeper::open(folder.path(), at).unwrap();
+            let event = Event {
+                at,
+                reason: "Started".to_owned(),
+                ..Event::default()
+            };
+            keeper.event("u1", event, at);
+            keeper.tick(u64::MAX / 2);
+            keeper
+        };
+        drop(record(1_000));
+        let cluster = Cluster {
+            keeper: Arc::new(record(9_000)),
+        };
+        let part = cluster
+            .cut("snapshot", 4_000, 5_000, &folder.path().join("copied"))
+            .unwrap();
+        assert!(part.segments.is_empty());
+        assert_eq!(cluster.keeper.shelf().counters().cuts, 0);
+    }
 }

@@ -1,10 +1,10 @@
 //! Cuts: segments held by hard links, so that the ring cannot take them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,8 +62,10 @@ pub enum CutError {
         /// As asked for.
         id: String,
     },
-    /// The cut has no such segment.
-    #[error("cut {id:?} holds no segment {segment:?}: its manifest lists those it holds")]
+    /// The cut has no such segment, or no longer.
+    #[error(
+        "cut {id:?} holds no segment {segment:?}: its manifest does not list it, or its room was needed for what is recorded since"
+    )]
     UnknownSegment {
         /// The cut.
         id: String,
@@ -112,6 +114,21 @@ pub(super) struct Table {
 struct Held {
     made: Nanos,
     cut: Cut,
+    /// Segments that have given way since. The folder tells it, not the manifest.
+    #[serde(skip)]
+    gone: BTreeSet<String>,
+}
+
+impl Held {
+    fn segments(&self) -> impl Iterator<Item = &str> {
+        let all = self.cut.segments.iter().map(|info| info.name.as_str());
+        all.filter(|name| !self.gone.contains(*name))
+    }
+
+    /// Whether nothing is left of what it held.
+    fn is_spent(&self) -> bool {
+        !self.gone.is_empty() && self.gone.len() == self.cut.segments.len()
+    }
 }
 
 impl Cuts {
@@ -123,7 +140,7 @@ impl Cuts {
         let mut table = Table::default();
         for entry in fs::read_dir(&dir).map_err(|error| failed("list")(&dir, error))? {
             let path = entry.map_err(|error| failed("list")(&dir, error))?.path();
-            match read_manifest(&path) {
+            match read_manifest(&path).filter(|held| !held.is_spent()) {
                 Some(held) => drop(table.cuts.insert(held.cut.id.clone(), held)),
                 None => disk::remove_folder(&path)
                     .map_err(|error| failed("remove unfinished cut")(&path, error))?,
@@ -139,6 +156,16 @@ impl Cuts {
     /// The table, locked. Held while a cut is made, so that an id is made once.
     pub fn table(&self) -> MutexGuard<'_, Table> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table, if nobody is at it. For whoever has the ring locked: the table comes before the ring, so it must not be
+    /// waited for then.
+    pub fn try_table(&self) -> Option<MutexGuard<'_, Table>> {
+        match self.held.try_lock() {
+            Ok(table) => Some(table),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Links the segments of `cut` and keeps it. Segments that the ring has dropped meanwhile are taken off it.
@@ -160,6 +187,7 @@ impl Cuts {
         let held = Held {
             made: now,
             cut: cut.clone(),
+            gone: BTreeSet::new(),
         };
         let finish = || -> io::Result<()> {
             disk::write(&unfinished.join(MANIFEST), &serde_json::to_vec_pretty(&held)?)?;
@@ -215,12 +243,15 @@ impl Cuts {
             .find(|info| info.name == segment)
             .ok_or_else(unknown)?;
         let path = self.dir.join(&cut.id).join(&info.name);
-        let reader = open_at(&path, from, info.bytes).map_err(|source| CutError::Io {
-            doing: "read",
-            id: id.to_owned(),
-            source,
-        })?;
-        Ok((reader, info.bytes))
+        match open_at(&path, from, info.bytes) {
+            Ok(reader) => Ok((reader, info.bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unknown()),
+            Err(source) => Err(CutError::Io {
+                doing: "read",
+                id: id.to_owned(),
+                source,
+            }),
+        }
     }
 
     /// Removes those that nobody released in time; says how many.
@@ -238,16 +269,47 @@ impl Cuts {
         removed
     }
 
-    /// Releases the cut that was made first, because cuts hold too much; `false` when there is none, or it cannot be
-    /// removed.
-    pub fn release_oldest(&self, table: &mut Table) -> bool {
-        let oldest = table.cuts.values().min_by_key(|held| held.made);
-        let Some(id) = oldest.map(|held| held.cut.id.clone()) else {
-            return false;
-        };
-        let removed = self.remove(table, &id).is_ok();
-        table.expired += u64::from(removed);
-        removed
+    /// Names of the segments held that are not `on_ring`, each once, and their bytes on disk.
+    pub fn beside(&self, on_ring: &BTreeSet<&str>) -> BTreeMap<String, u64> {
+        let table = self.table();
+        let mut beside = BTreeMap::new();
+        for (id, held) in &table.cuts {
+            for name in held.segments().filter(|name| !on_ring.contains(name)) {
+                let path = self.dir.join(id).join(name);
+                let file = fs::metadata(&path).or_else(|_| fs::metadata(compressed(&path)));
+                beside.insert(name.to_owned(), file.map_or(0, |file| file.len()));
+            }
+        }
+        beside
+    }
+
+    /// Takes a segment from every cut that holds it, because its room is needed. A cut is counted with the first that it
+    /// loses, and released with the last.
+    pub fn give_way(&self, table: &mut Table, segment: &str) -> io::Result<()> {
+        let mut spent = Vec::new();
+        let Table { cuts, expired } = table;
+        for (id, held) in cuts
+            .iter_mut()
+            .filter(|(_, held)| held.segments().any(|held| held == segment))
+        {
+            let path = self.dir.join(id).join(segment);
+            for file in [&path, &compressed(&path)] {
+                match disk::remove(file) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            *expired += u64::from(held.gone.is_empty());
+            held.gone.insert(segment.to_owned());
+            if held.is_spent() {
+                spent.push(id.clone());
+            }
+        }
+        for id in spent {
+            // One that cannot be removed holds no bytes, and goes when its time is up.
+            let _ = self.remove(table, &id);
+        }
+        Ok(())
     }
 
     pub fn remove(&self, table: &mut Table, id: &str) -> Result<(), CutError> {
@@ -286,10 +348,9 @@ impl Table {
         self.cuts.len()
     }
 
-    /// Names and lengths of all segments held, each once.
-    pub fn segments(&self) -> BTreeMap<&str, u64> {
-        let all = self.cuts.values().flat_map(|held| &held.cut.segments);
-        all.map(|info| (info.name.as_str(), info.bytes)).collect()
+    /// Names of all segments held, each once.
+    pub fn segments(&self) -> BTreeSet<&str> {
+        self.cuts.values().flat_map(Held::segments).collect()
     }
 }
 
@@ -323,9 +384,7 @@ fn open_at(path: &Path, from: u64, bytes: u64) -> io::Result<CutReader> {
             Input::plain(file)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut packed = path.as_os_str().to_owned();
-            packed.push(COMPRESSED);
-            let mut input = Input::new(File::open(packed)?)?;
+            let mut input = Input::new(File::open(compressed(path))?)?;
             // Streams that are taken up again are rare, and this is quicker than the network.
             io::copy(&mut input.by_ref().take(from), &mut io::sink())?;
             input
@@ -335,8 +394,21 @@ fn open_at(path: &Path, from: u64, bytes: u64) -> io::Result<CutReader> {
     Ok(CutReader(input.take(left)))
 }
 
-/// The manifest in a cut's folder, if the folder is one.
+/// The file of a segment, when it is compressed.
+fn compressed(path: &Path) -> PathBuf {
+    let mut packed = path.as_os_str().to_owned();
+    packed.push(COMPRESSED);
+    packed.into()
+}
+
+/// The manifest in a cut's folder, if the folder is one, and which of its segments are not there any more.
 fn read_manifest(path: &Path) -> Option<Held> {
-    let held: Held = serde_json::from_slice(&fs::read(path.join(MANIFEST)).ok()?).ok()?;
+    let mut held: Held = serde_json::from_slice(&fs::read(path.join(MANIFEST)).ok()?).ok()?;
+    let names = held.cut.segments.iter().map(|info| &info.name);
+    let gone = names.filter(|name| {
+        let file = path.join(name);
+        !file.exists() && !compressed(&file).exists()
+    });
+    held.gone = gone.cloned().collect();
     (path.file_name()?.to_str()? == held.cut.id).then_some(held)
 }

@@ -180,8 +180,8 @@ pub struct TapeCounters {
     pub cuts: u64,
     /// Bytes held by cuts alone: on disk beside the ring.
     pub held_bytes: u64,
-    /// Cuts released by the tape: older than [`CUT_LIFETIME`], or the oldest when cuts held half of the ring's length
-    /// beside it.
+    /// Cuts that the tape has let go of, or begun to: older than [`CUT_LIFETIME`], or holding what there was no other
+    /// room for.
     pub cuts_expired: u64,
 }
 
@@ -206,7 +206,7 @@ pub(crate) struct Shared {
     dir: PathBuf,
     node: String,
     ring: Mutex<Ring>,
-    cuts: Cuts,
+    cuts: Arc<Cuts>,
 }
 
 impl Shared {
@@ -215,21 +215,9 @@ impl Shared {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After a change of the cuts.
+    /// After a change of the cuts. Whoever needs both locks the table before the ring.
     fn tell_held(&self, table: &Table) {
         self.ring().sealed().held_by_cuts(&table.segments());
-    }
-
-    /// Has the oldest cuts go while they hold more than they may. The table is locked before the ring, always.
-    fn bound_held(&self) {
-        while self.ring().is_held_up() {
-            let mut table = self.cuts.table();
-            let released = self.cuts.release_oldest(&mut table);
-            self.tell_held(&table);
-            if !released {
-                return;
-            }
-        }
     }
 }
 
@@ -261,11 +249,9 @@ impl Tape {
         disk::make_folder(&dir).map_err(|error| TapeError::io("make the tape's folder", &dir, error))?;
         let lock = lock(&dir)?;
         let recovered = recovery::recover(&options)?;
-        let cuts = Cuts::open(&dir)?;
+        let cuts = Arc::new(Cuts::open(&dir)?);
         let (node, flush_every, keep) = (options.node.clone(), options.flush_every, options.keep);
-        let mut ring = Ring::new(options, recovered);
-        ring.sealed().hold(&cuts.table().segments());
-        let ring = Mutex::new(ring);
+        let ring = Mutex::new(Ring::new(options, recovered, Arc::clone(&cuts)));
         Ok(Self {
             shared: Arc::new(Shared {
                 dir,
@@ -347,10 +333,8 @@ impl Tape {
             && now - self.steady_since >= keep.min(STEADY)
         {
             let oldest = now.saturating_sub(keep);
-            ring.keep_since(oldest, oldest.saturating_add(keep - keep / AGE_PARTS));
+            ring.keep_since(oldest, oldest.saturating_add(keep - keep / AGE_PARTS), now);
         }
-        drop(ring);
-        self.shared.bound_held();
         begun
     }
 

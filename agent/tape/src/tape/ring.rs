@@ -1,7 +1,9 @@
 //! The ring: the open segment, the sealed ones behind it, and what must hold of them together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::cuts::Cuts;
 use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
 use super::segment::{OpenSegment, is_full};
@@ -47,16 +49,12 @@ enum Blocked {
 }
 
 impl Ring {
-    pub fn new(options: TapeOptions, recovered: Recovered) -> Self {
+    pub fn new(options: TapeOptions, recovered: Recovered, cuts: Arc<Cuts>) -> Self {
         let last = recovered
             .segments
             .last()
             .and_then(|segment| SegmentName::parse(&segment.info.name));
-        let mut sealed = Sealed::new(&options.dir);
-        recovered
-            .segments
-            .into_iter()
-            .for_each(|segment| sealed.push(segment));
+        let sealed = Sealed::new(&options.dir, recovered.segments, cuts);
         let mut ring = Self {
             options,
             sealed,
@@ -175,23 +173,16 @@ impl Ring {
         }
     }
 
-    /// Seals the open segment if its first packet is older than `oldest`, and drops those of which all packets are.
-    pub fn keep_since(&mut self, oldest: Nanos, seal_before: Nanos) {
+    /// Seals the open segment if its first packet is older than `seal_before`, and drops those of which all packets are
+    /// older than `oldest`.
+    pub fn keep_since(&mut self, oldest: Nanos, seal_before: Nanos, now: Nanos) {
         let first = self.open.as_ref().and_then(|open| open.written().first);
         if first.is_some_and(|first| first < seal_before) {
             self.close();
         }
-        let mut dropped = false;
-        while self
-            .sealed
-            .oldest()
-            .and_then(|info| info.last)
-            .is_some_and(|last| last < oldest)
-        {
-            dropped |= self.sealed.drop_oldest(&mut self.counters).is_some();
-            self.counters.dropped_old += 1;
-        }
-        if dropped {
+        let dropped = self.sealed.drop_old(oldest, now, &mut self.counters);
+        self.counters.dropped_old += dropped as u64;
+        if dropped > 0 {
             self.forget_names();
         }
     }
@@ -275,11 +266,6 @@ impl Ring {
         &mut self.sealed
     }
 
-    /// Whether cuts hold so much, beside the ring, that the oldest has to go: the ring keeps half of its length.
-    pub fn is_held_up(&self) -> bool {
-        self.sealed.held_bytes() > self.options.ring_bytes / 2
-    }
-
     /// Someone else has deleted a sealed segment or changed its length, and this is what is left of it.
     pub fn changed(&mut self, name: &str, left: Option<SegmentInfo>) {
         let Some(was) = self.sealed.take(name) else { return };
@@ -326,7 +312,7 @@ impl Ring {
                 self.blocked = Some(Blocked::WriteError);
                 return Err(TapeError::io("begin a segment in", &self.options.dir, error));
             }
-            if !self.sealed.drop_for_room(&mut self.counters) {
+            if !self.sealed.drop_for_room(0, &mut self.counters) {
                 self.blocked = Some(Blocked::DiskFull);
                 return Ok(());
             }
@@ -350,11 +336,11 @@ impl Ring {
             return;
         }
         counters.flushes += 1;
+        let before = open.written().bytes;
         let mut make_room = || {
             counters.write_errors += 1;
-            sealed.drop_for_room(counters)
+            sealed.drop_for_room(before, counters)
         };
-        let before = open.written().bytes;
         let outcome = open.write_out(&mut make_room);
         counters.written_bytes += open.written().bytes.saturating_sub(before);
         let Err(failure) = outcome else { return };
@@ -459,19 +445,21 @@ impl Ring {
         }
     }
 
-    /// Drops the oldest segments while the ring is too long. What cuts hold beside the ring counts, but leaves the
-    /// ring half of its length; beyond that, the oldest cut has to go.
+    /// Drops the oldest segments while the ring is too long. What cuts hold beside the ring counts.
     fn keep_to_size(&mut self) {
         let mut dropped = false;
         loop {
             let open = self.open.as_ref().map_or(0, OpenSegment::bytes);
-            let held = self.sealed.held_bytes().min(self.options.ring_bytes / 2);
-            let fits = self.sealed.bytes() + open + held <= self.options.ring_bytes;
-            if fits || self.sealed.drop_oldest(&mut self.counters).is_none() {
+            let room = self.options.ring_bytes;
+            if self.sealed.bytes() + open + self.sealed.held_bytes() <= room {
                 break;
             }
-            self.counters.dropped += 1;
-            dropped = true;
+            // Else it is tried again with the next write.
+            let Some(made) = self.sealed.make_room(room, &mut self.counters) else {
+                break;
+            };
+            self.counters.dropped += made.segments;
+            dropped |= made.segments > 0;
         }
         if dropped {
             self.forget_names();
@@ -479,7 +467,7 @@ impl Ring {
     }
 
     fn forget_names(&mut self) {
-        let oldest = self.segments().find_map(|info| info.first);
+        let oldest = self.segments().filter_map(|info| info.first).min();
         oldest
             .into_iter()
             .for_each(|oldest| self.names.forget_before(oldest));

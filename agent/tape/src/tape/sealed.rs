@@ -1,13 +1,15 @@
 //! The sealed segments, and how they lie on disk: as they were written, or compressed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::cuts::Cuts;
 use super::{TapeCounters, disk};
-use crate::SegmentInfo;
+use crate::{Nanos, SegmentInfo};
 
 /// What a compressed segment's file is called, behind its name.
 pub(super) const COMPRESSED: &str = ".zst";
@@ -45,15 +47,28 @@ pub(super) struct Sealed {
     bytes: u64,
     /// Dropped from the ring while a cut held them: names, and bytes on disk.
     held: BTreeMap<String, u64>,
+    cuts: Arc<Cuts>,
+}
+
+/// What making room has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped {
+    /// Segments that the ring has dropped.
+    pub segments: u64,
+    /// Of those, how many cuts go on holding.
+    pub held: u64,
 }
 
 impl Sealed {
-    pub fn new(dir: &Path) -> Self {
+    /// What an earlier run has left, oldest first.
+    pub fn new(dir: &Path, segments: Vec<Shelved>, cuts: Arc<Cuts>) -> Self {
+        let on_ring = segments.iter().map(|segment| segment.info.name.as_str());
         Self {
             dir: dir.to_owned(),
-            list: VecDeque::new(),
-            bytes: 0,
-            held: BTreeMap::new(),
+            held: cuts.beside(&on_ring.collect()),
+            bytes: segments.iter().map(|segment| segment.stored).sum(),
+            list: segments.into(),
+            cuts,
         }
     }
 
@@ -88,7 +103,7 @@ impl Sealed {
         self.list.iter().map(file).collect()
     }
 
-    pub fn oldest(&self) -> Option<&SegmentInfo> {
+    fn oldest(&self) -> Option<&SegmentInfo> {
         self.list.front().map(|segment| &segment.info)
     }
 
@@ -138,11 +153,35 @@ impl Sealed {
         self.list.insert(at, segment);
     }
 
+    /// Drops the segments that ended before `oldest`; says how many. One whose time cannot be true, because it is after
+    /// `now`, or that has none, goes with the next behind it.
+    pub fn drop_old(&mut self, oldest: Nanos, now: Nanos, counters: &mut TapeCounters) -> usize {
+        let (mut old, mut unknown) = (Vec::new(), Vec::new());
+        for (at, segment) in self.list.iter().enumerate() {
+            match segment.info.last.filter(|last| *last <= now) {
+                None => unknown.push(at),
+                Some(last) if last < oldest => {
+                    old.append(&mut unknown);
+                    old.push(at);
+                }
+                Some(_) => unknown.clear(),
+            }
+        }
+        for (dropped, at) in old.iter().enumerate() {
+            self.drop_at(at - dropped, counters);
+        }
+        old.len()
+    }
+
     /// Takes the oldest segment off the ring; says whether a cut goes on holding its bytes.
-    pub fn drop_oldest(&mut self, counters: &mut TapeCounters) -> Option<bool> {
-        let oldest = self.list.pop_front()?;
-        self.bytes -= oldest.stored;
-        let path = self.dir.join(oldest.file());
+    fn drop_oldest(&mut self, counters: &mut TapeCounters) -> Option<bool> {
+        self.drop_at(0, counters)
+    }
+
+    fn drop_at(&mut self, at: usize, counters: &mut TapeCounters) -> Option<bool> {
+        let dropped = self.list.remove(at)?;
+        self.bytes -= dropped.stored;
+        let path = self.dir.join(dropped.file());
         let held = self.is_held(&path);
         match disk::remove(&path) {
             Ok(()) => {}
@@ -151,32 +190,81 @@ impl Sealed {
             Err(_) => counters.write_errors += 1,
         }
         if held {
-            self.held.insert(oldest.info.name, oldest.stored);
+            self.held.insert(dropped.info.name, dropped.stored);
         }
         Some(held)
     }
 
-    /// The disk is full: drops the oldest segment, whether or not that frees its bytes at once. `false` when there is
-    /// none.
-    pub fn drop_for_room(&mut self, counters: &mut TapeCounters) -> bool {
-        let Some(held) = self.drop_oldest(counters) else {
+    /// Frees about a segment's bytes on a disk of which the tape has `room`; `None` when it cannot.
+    ///
+    /// The ring drops its oldest segments up to the first that no cut holds, unless cuts came to hold more than half of
+    /// the room beside it. Then the oldest segment that they hold is taken from them: it is the one that a hub, which
+    /// collects the oldest first, has most likely brought home, and neither ring nor cut loses more than what comes.
+    pub fn make_room(&mut self, room: u64, counters: &mut TapeCounters) -> Option<Dropped> {
+        let Some(count) = self.until_one_is_free(room / 2) else {
+            return self.take_from_cuts(counters);
+        };
+        let dropped = (0..count).filter_map(|_| self.drop_oldest(counters));
+        Some(dropped.fold(Dropped::default(), |sum, held| Dropped {
+            segments: sum.segments + 1,
+            held: sum.held + u64::from(held),
+        }))
+    }
+
+    /// The disk is full: what the tape takes now, with `open` bytes in its open segment, is all its room. `false` when
+    /// nothing can be freed.
+    pub fn drop_for_room(&mut self, open: u64, counters: &mut TapeCounters) -> bool {
+        let room = self.bytes + self.held_bytes() + open;
+        let Some(made) = self.make_room(room, counters) else {
             return false;
         };
-        counters.dropped_disk_full += 1;
-        counters.dropped_held += u64::from(held);
+        counters.dropped_disk_full += made.segments;
+        counters.dropped_held += made.held;
         true
     }
 
-    /// Only what these cuts hold is held still; what they hold and the ring has not is held by them alone.
-    pub fn held_by_cuts(&mut self, cuts: &BTreeMap<&str, u64>) {
-        self.held.retain(|name, _| cuts.contains_key(name.as_str()));
+    /// How many of the oldest segments have to go until bytes are free. `None` when all are held, or cuts came to hold
+    /// more than `most` beside the ring.
+    fn until_one_is_free(&self, most: u64) -> Option<usize> {
+        let mut held = self.held_bytes();
+        for (at, segment) in self.list.iter().enumerate() {
+            if held > most {
+                return None;
+            }
+            if !self.is_held(&self.dir.join(segment.file())) {
+                return Some(at + 1);
+            }
+            held += segment.stored;
+        }
+        None
     }
 
-    /// At the start: what the cuts of earlier runs hold beside the ring.
-    pub fn hold(&mut self, cuts: &BTreeMap<&str, u64>) {
-        let beside = |name: &str| !self.list.iter().any(|segment| segment.info.name == name);
-        let held = cuts.iter().filter(|(name, _)| beside(name));
-        self.held = held.map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect();
+    /// Has cuts let go of the oldest segment that they hold. `None` when they hold none, someone is at their table, or
+    /// the disk refuses.
+    fn take_from_cuts(&mut self, counters: &mut TapeCounters) -> Option<Dropped> {
+        let cuts = Arc::clone(&self.cuts);
+        let mut table = cuts.try_table()?;
+        // What is beside the ring is older than what is on it, or was dropped for its age.
+        let beside = self.held.keys().next().cloned();
+        let oldest = beside.as_deref().or_else(|| Some(self.oldest()?.name.as_str()))?;
+        if cuts.give_way(&mut table, oldest).is_err() {
+            counters.write_errors += 1;
+            return None;
+        }
+        if let Some(name) = beside {
+            self.held.remove(&name);
+            return Some(Dropped::default());
+        }
+        let held = self.drop_oldest(counters)?;
+        Some(Dropped {
+            segments: 1,
+            held: u64::from(held),
+        })
+    }
+
+    /// Only what these cuts hold is held still; what they hold and the ring has not is held by them alone.
+    pub fn held_by_cuts(&mut self, cuts: &BTreeSet<&str>) {
+        self.held.retain(|name, _| cuts.contains(name.as_str()));
     }
 
     fn is_held(&self, path: &Path) -> bool {

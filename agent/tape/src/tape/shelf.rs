@@ -50,6 +50,8 @@ impl Shelf {
     /// link. No byte is copied. Asked again with the same id, it gives the same cut, whatever the window.
     pub fn cut(&self, id: &str, start: Nanos, end: Nanos, now: Nanos) -> Result<Cut, CutError> {
         check_id(id)?;
+        // Before the table is locked: on a full disk, cuts may have to make room for what is buffered.
+        self.shared.ring().flush();
         let mut table = self.shared.cuts.table();
         if let Ok(cut) = table.get(id) {
             return Ok(cut);
