@@ -194,6 +194,46 @@ fn streams_that_are_given_up() {
     assert_eq!(errors, expected);
 }
 
+/// The server has answered all it has to say; only then does the client give up sending.
+#[test]
+fn a_client_that_stops_sending_when_it_is_answered() {
+    // NO_ERROR is what Go's clients say, CANCEL what others do.
+    for code in [0, 8] {
+        let mut talk = begun();
+        talk.ask([Wire::post("/upload").on(1), data(1, b"some", false)].concat());
+        talk.answer([Wire::status(503).on(1), data(1, b"busy", true)].concat())
+            .ask(reset(1, code));
+        let call = Wire::post("/s/Bidi").field("content-type", "application/grpc");
+        talk.ask(
+            [
+                call.field("grpc-timeout", "1S").on(3),
+                data(3, b"\0\0\0\0\0", false),
+            ]
+            .concat(),
+        );
+        talk.answer([Wire::status(200).on(3), trailers(&[("grpc-status", "14")]).end(3)].concat())
+            .ask(reset(3, code));
+        let dissected = dissect(&talk.packets);
+        check(
+            &dissected,
+            &["POST /upload 503 server_error", "POST /s/Bidi 200 server_error"],
+        );
+        let errors = dissected.calls.iter().map(|call| text(call, "error"));
+        assert_eq!(errors.collect::<Vec<_>>(), [None, Some("UNAVAILABLE")], "{code}");
+    }
+}
+
+/// An error is one, however whole the answer.
+#[test]
+fn a_client_that_finds_fault_with_a_whole_answer() {
+    let mut talk = begun();
+    talk.ask(Wire::post("/a").on(1)).answer(Wire::status(200).end(1));
+    talk.ask(reset(1, 1));
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["POST /a 200 server_error"]);
+    assert_eq!(text(&dissected.calls[0], "error"), Some("PROTOCOL_ERROR"));
+}
+
 #[test]
 fn every_error_has_its_outcome() {
     use wiretape_dissect::Outcome::{ClientError, NoResponse, ServerError};

@@ -133,8 +133,10 @@ impl Stream {
 
     /// Somebody gives it up.
     pub fn give_up(&mut self, by: Side, code: ErrorCode, span: &Span) {
-        // A server that has answered wants no more of the request (RFC 9113, section 8.1).
-        let content = by == Side::Server && code == ErrorCode::NO_ERROR && self.response.over;
+        // Behind a whole response, a server wants no more of the request (RFC 9113, section 8.1), and a client has nothing
+        // to give up but its own sending.
+        let quiet = code == ErrorCode::NO_ERROR || (by == Side::Client && code == ErrorCode::CANCEL);
+        let content = quiet && self.response.over;
         if let Some(half) = &mut self.part(by).half {
             half.span.add_packets(span);
         }
