@@ -2,9 +2,9 @@
 
 mod wire;
 
-use wire::{Wire, begun, check, data, frame, go_away, reset, text, trailers};
-use wiretape_dissect::Call;
+use wire::{Wire, begun, check, data, frame, go_away, int, reset, text, trailers};
 use wiretape_dissect::testing::{Who, dissect};
+use wiretape_dissect::{Call, Outcome};
 
 #[test]
 fn streams_that_are_given_up() {
@@ -203,6 +203,56 @@ fn a_server_that_goes_away() {
         .filter_map(|call| text(call, "error"))
         .collect();
     assert_eq!(gone, ["GOAWAY NO_ERROR"; 2]);
+}
+
+/// What a server excludes it has not processed, whatever its reason, and whenever the request comes.
+#[test]
+fn streams_that_a_server_excludes_for_an_error() {
+    for (code, name) in [(0, "NO_ERROR"), (2, "INTERNAL_ERROR"), (11, "ENHANCE_YOUR_CALM")] {
+        let mut talk = begun();
+        talk.ask(
+            [
+                Wire::get("/one").end(1),
+                Wire::get("/two").end(3),
+                Wire::post("/three").on(5),
+            ]
+            .concat(),
+        );
+        talk.answer(go_away(1, code));
+        // They were on their way.
+        talk.ask([Wire::get("/four").end(7), Wire::post("/five").on(9)].concat());
+        talk.ask(data(9, b"", true))
+            .answer(Wire::status(200).end(1))
+            .close();
+        let dissected = dissect(&talk.packets);
+        let mut calls: Vec<&Call> = dissected.calls.iter().collect();
+        calls.sort_by_key(|call| int(call, "http2_stream"));
+        let told = calls
+            .iter()
+            .map(|call| (call.path.as_str(), call.outcome, text(call, "error")));
+        let error = format!("GOAWAY {name}");
+        let excluded = |path| (path, Outcome::NoResponse, Some(error.as_str()));
+        let expected = [
+            ("/one", Outcome::Ok, None),
+            excluded("/two"),
+            excluded("/three"),
+            excluded("/four"),
+            excluded("/five"),
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
+}
+
+/// The number that a client names is that of the last promise it has looked at: its own requests are broken off.
+#[test]
+fn a_client_that_gives_up_the_connection() {
+    let mut talk = begun();
+    talk.ask(Wire::get("/a").end(1))
+        .ask(go_away(0, 2))
+        .reset(Who::Client);
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["GET /a - client_error no_response reset"]);
+    assert_eq!(text(&dissected.calls[0], "error"), Some("GOAWAY INTERNAL_ERROR"));
 }
 
 #[test]
