@@ -4,7 +4,7 @@ mod wire;
 
 use wire::{Wire, begun, data, int, text};
 use wiretape_dissect::testing::{Dissected, Talk, dissect};
-use wiretape_dissect::{Call, Outcome};
+use wiretape_dissect::{Call, Marks, Outcome};
 
 const ASKED: &str = "{\"variables\":{\"query\":\"{no}\",\"n\":[1,{\"a\":\"}\\\"\"}]},\"operationName\":\"Cart\",\
                      \"query\":\"query Shop { shop }\\n query Cart($id: ID!) {\\n  cart(id: $id) { total }\\n}\"}";
@@ -264,5 +264,66 @@ fn events_over_http1_and_http2() {
             (text(&call, "sse_last_id"), text(&call, "sse_last_event")),
             (Some("9"), Some("price"))
         );
+    }
+}
+
+/// Nobody knows how many events came behind a head of which the end was not recorded, or behind a broken chunk.
+#[test]
+fn events_behind_what_cannot_be_read_are_not_counted() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+    let cut = [&format!("{head}Cache-Control: no-cache\r\n\r\n")[..], EVENTS];
+    let chunk = format!("{:x}\r\n{EVENTS}\r\n", EVENTS.len());
+    let broken = [
+        &format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunk}")[..],
+        "no chunk\r\n",
+    ];
+    for (answer, recorded) in [(cut, head.len() + 5), (broken, usize::MAX)] {
+        let mut talk = Talk::usual();
+        talk.handshake().ask("GET /events HTTP/1.1\r\nHost: h\r\n\r\n");
+        talk.answer(answer[0]);
+        talk.packets[4].data.truncate(recorded.saturating_add(40));
+        talk.answer(answer[1]).close();
+        let call = &dissect(&talk.packets).calls[0];
+        assert!(call.marks.has(Marks::RESPONSE_GAP));
+        assert_eq!((call.status, int(call, "sse_events")), (Some(200), None));
+    }
+    let mut talk = begun();
+    talk.ask(Wire::get("/events").end(1));
+    let answer = Wire::status(200).field("content-type", "text/event-stream");
+    let known = answer.block.len();
+    talk.answer(
+        [
+            answer.field("server", "sse").on(1),
+            data(1, EVENTS.as_bytes(), false),
+        ]
+        .concat(),
+    );
+    let recorded = talk.packets.last_mut().expect("the answer");
+    recorded.data.truncate(40 + 9 + known + 3);
+    talk.answer([data(1, EVENTS.as_bytes(), false), data(1, b"", true)].concat());
+    let call = &dissect(&talk.packets).calls[0];
+    assert_eq!((call.status, int(call, "sse_events")), (Some(200), None));
+}
+
+/// Other languages have braces, too: those of Loki and Prometheus select by labels.
+#[test]
+fn queries_of_other_languages_in_the_path() {
+    let others = [
+        "/loki/api/v1/query_range?query={app=%22shop%22}&limit=5",
+        "/loki/api/v1/query?query=%7Bapp%20%21%3D%20%22shop%22%7D%20%7C%3D%20%22error%22",
+        "/api/v1/query?query={__name__=~%22up.*%22}",
+        "/api/v1/query?query=query{job=%22shop%22}",
+        "/api/v1/query?query={%22http.requests%22}",
+        "/find?query={}",
+    ];
+    for target in others {
+        assert_eq!(exchange(target, "", "{}", 1460).protocol, "http", "{target}");
+    }
+    for target in [
+        "/g?query={shop{name}}",
+        "/g?query={a:shop{name}}",
+        "/g?query=%7B...F%7D",
+    ] {
+        assert_eq!(exchange(target, "", "{}", 1460).protocol, "gqlv1", "{target}");
     }
 }

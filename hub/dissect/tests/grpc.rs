@@ -285,3 +285,35 @@ fn bytes_missing_in_a_message() {
         (Outcome::Ok, 100)
     );
 }
+
+/// Gateways hand on what `Grpc-Metadata-…` says; that makes no gRPC of what is asked of them.
+#[test]
+fn a_gateway_is_asked_by_http() {
+    for (status, outcome) in [
+        (200, Outcome::Ok),
+        (204, Outcome::Ok),
+        (502, Outcome::ServerError),
+    ] {
+        let mut talk = begun();
+        talk.ask(Wire::get("/v1/cart").field("grpc-metadata-user", "u").end(1));
+        talk.answer(Wire::status(status).field("grpc-metadata-node", "n").end(1));
+        let call = &dissect(&talk.packets).calls[0];
+        assert_eq!((call.protocol, call.outcome), ("http", outcome), "{status}");
+        assert_eq!(text(call, "grpc_method"), None);
+    }
+}
+
+/// How many messages came behind a head of which the end was not recorded, nobody knows.
+#[test]
+fn messages_behind_a_head_that_was_cut_are_not_counted() {
+    let body = b"\x00\x00\x00\x00\x01a\x80\x00\x00\x00\x0egrpc-status: 0";
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/grpc-web\r\n";
+    let answer = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+    let mut talk = Talk::usual();
+    talk.handshake().ask(REQUEST).answer(answer);
+    talk.packets[4].data.truncate(40 + head.len() + 5);
+    talk.answer(body).close();
+    let call = &dissect(&talk.packets).calls[0];
+    let counts = ["grpc_request_messages", "grpc_response_messages"].map(|name| int(call, name));
+    assert_eq!((call.protocol, counts), ("grpc", [Some(1), None]));
+}

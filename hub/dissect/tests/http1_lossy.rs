@@ -136,3 +136,26 @@ fn a_capture_that_cuts_packets_within_the_first_line() {
         assert!(request.is_none_or(|call| call.marks.has(Marks::REQUEST_GAP) && call.authority.is_empty()));
     }
 }
+
+/// A server answers an upload before it has it all, on a connection that was joined late. Counting must not begin while
+/// that answer is under way, or each later one would be a request too late.
+#[test]
+fn joined_before_an_answer_that_begins_early() {
+    let mut talk = Talk::usual();
+    talk.ask("GET /0 HTTP/1.1\r\nHost: h\r\n\r\n")
+        .answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    talk.ask("POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf")
+        .answer("HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo ")
+        .ask("rest")
+        .answer("much");
+    for (path, status) in [("/2", "202 Accepted"), ("/3", "404 Not Found"), ("/4", "200 OK")] {
+        talk.ask(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"))
+            .answer(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+    }
+    talk.close();
+    let calls = dissect(&talk.packets).calls;
+    let told = calls.iter().map(|call| (call.path.as_str(), call.status));
+    let answered = [("/0", 200), ("/1", 413), ("/2", 202), ("/3", 404), ("/4", 200)];
+    let answered = answered.map(|(path, status)| (path, Some(status)));
+    assert_eq!(told.collect::<Vec<_>>(), answered);
+}

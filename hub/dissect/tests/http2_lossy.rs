@@ -303,3 +303,38 @@ fn a_view_that_comes_too_late_is_dropped() {
     let dissected = dissect(&merged(both_ends(&talk, 9_000_000_000)));
     assert_eq!((dissected.calls.len(), dissected.counters.twins_late), (8, 8));
 }
+
+/// A segment is recorded up to the middle of a header block, and what stands behind the block is not. The call comes as
+/// soon as it is answered, and does not say what it does not know.
+#[test]
+fn a_head_whose_rest_is_missing_together_with_what_follows() {
+    let mut talk = begun();
+    let request = Wire::post("/s/M").field("content-type", "application/grpc");
+    let known = request.block.len();
+    let ask = [
+        request.field("x-second", "2").on(1),
+        data(1, b"\0\0\0\0\x01a", true),
+    ]
+    .concat();
+    talk.ask(ask);
+    let recorded = talk.packets.last_mut().unwrap();
+    recorded.data.truncate(40 + 9 + known + 3);
+    talk.answer(
+        [
+            Wire::status(200).on(1),
+            wire::trailers(&[("grpc-status", "0")]).end(1),
+        ]
+        .concat(),
+    );
+    talk.ask(Wire::get("/next").end(3))
+        .answer(Wire::status(200).end(3));
+    let dissected = dissect(&talk.packets);
+    check(&dissected, &["POST /s/M 200 ok request_gap", "GET /next 200 ok"]);
+    let call = dissected.calls.iter().find(|call| call.path == "/s/M").unwrap();
+    assert_eq!(
+        (call.protocol, int(call, "grpc_request_messages")),
+        ("grpc", None)
+    );
+    let first = dissected.calls.iter().min_by_key(|call| call.index);
+    assert_eq!(first.map(|call| call.path.as_str()), Some("/s/M"));
+}

@@ -202,6 +202,16 @@ fn deflated(messages: &[&str], takeover: bool) -> Vec<Vec<u8>> {
     all
 }
 
+/// Digits in no order, which do not compress to less than some four bits each.
+fn digits(seed: u32, count: u32) -> String {
+    let mut state = seed;
+    let mut digit = |_| {
+        state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        char::from(b'0' + (state >> 16) as u8 % 10)
+    };
+    (0..count).map(&mut digit).collect()
+}
+
 const QUOTES: [&str; 3] = [
     "{\"symbol\":\"ABCDEF\",\"bid\":\"101.25\",\"ask\":\"101.50\"}",
     "{\"symbol\":\"ABCDEF\",\"bid\":\"101.50\",\"ask\":\"101.75\"}",
@@ -233,6 +243,33 @@ fn compressed_in_fragments_over_small_segments() {
         said(&dissect_all(&talk)),
         QUOTES.map(|quote| format!(">text {quote}"))
     );
+}
+
+/// Once all that is shown is known, the rest is passed over, and the decoder stands wherever that was.
+#[test]
+fn compressed_by_itself_and_longer_than_is_shown() {
+    let mut encoder = Compress::new(Compression::default(), false);
+    let [shown, rest] = [1, 2].map(|seed| {
+        let mut bytes = Vec::with_capacity(8192);
+        encoder
+            .compress_vec(digits(seed, 4000).as_bytes(), &mut bytes, FlushCompress::Sync)
+            .expect("compressible");
+        bytes
+    });
+    // In the middle of what says how the next block is coded, what closes a message makes no sense.
+    for len in 1..40 {
+        let mut talk =
+            upgraded("Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n");
+        // So that all of the first frame is inflated at once.
+        talk.mss = 4096;
+        let (begun, rest) = rest[..rest.len() - 4].split_at(len);
+        say(&mut talk, Who::Client, 0x41, [&shown, begun].concat());
+        say(&mut talk, Who::Client, 0x80, rest);
+        say(&mut talk, Who::Client, 0xc1, &deflated(&QUOTES, false)[0]);
+        talk.close();
+        let expected = [&digits(1, 4000)[..WS_PAYLOAD], QUOTES[0]].map(|text| format!(">text {text}"));
+        assert_eq!(said(&dissect_all(&talk)), expected, "{len}");
+    }
 }
 
 #[test]
@@ -406,18 +443,9 @@ fn pings_without_pongs_are_given_up_beyond_the_limit() {
 
 #[test]
 fn a_message_by_itself_is_inflated_up_to_the_limit_where_the_context_is_lost() {
-    // Digits in no order, which do not compress to less than some four bits each.
-    let digits = |count: u32| -> String {
-        let mut state = 1_u32;
-        let mut digit = |_| {
-            state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-            char::from(b'0' + (state >> 16) as u8 % 10)
-        };
-        (0..count).map(&mut digit).collect()
-    };
     for (count, shown) in [(1000, true), (20_000, false)] {
         let mut talk = upgraded("Sec-WebSocket-Extensions: permessage-deflate\r\n");
-        for message in [digits(10), digits(count)] {
+        for message in [digits(1, 10), digits(1, count)] {
             // Each refers to nothing, though the ends have not agreed on that.
             for bytes in deflated(&[&message], true) {
                 say(&mut talk, Who::Client, 0xc1, &bytes);
@@ -440,7 +468,7 @@ fn a_message_by_itself_is_inflated_up_to_the_limit_where_the_context_is_lost() {
             .iter()
             .find(|call| call.fields.iter().any(|(name, _)| *name == "ws_compressed"));
         let data = found.map(|call| text(call, "ws_request_payload_data"));
-        let expected = if shown { digits(count) } else { String::new() };
+        let expected = if shown { digits(1, count) } else { String::new() };
         assert_eq!(data, Some(expected.as_str()), "{count}");
         assert_eq!(dissected.counters.texts_cut, u64::from(!shown));
     }

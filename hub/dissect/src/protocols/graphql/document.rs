@@ -27,7 +27,7 @@ pub(super) fn operation(text: &str, wanted: Option<&str>) -> Option<Operation> {
         };
         let (name, behind) = self::word(skip_blank(behind));
         let head = skip_blank(behind);
-        let begins = head.is_empty() || head.starts_with(['{', '(', '@']) || word == "fragment";
+        let begins = head.is_empty() || head.starts_with(['(', '@']) || selects(head) || word == "fragment";
         if !begins {
             return first;
         }
@@ -44,6 +44,19 @@ pub(super) fn operation(text: &str, wanted: Option<&str>) -> Option<Operation> {
         rest = skip_blank(skip_block(head));
     }
     first
+}
+
+/// Whether a block begins that selects fields. Other languages have braces, too: those of Loki and Prometheus compare
+/// labels in them.
+fn selects(text: &str) -> bool {
+    let Some(block) = text.strip_prefix('{') else {
+        return false;
+    };
+    let (name, behind) = word(skip_blank(block));
+    if name.is_empty() {
+        return behind.is_empty() || behind.starts_with("...");
+    }
+    !skip_blank(behind).starts_with(['=', '!', '~'])
 }
 
 /// Blanks, commas and comments mean nothing.
@@ -120,6 +133,16 @@ mod tests {
             ),
             ("query A { a } query C { c }", Some("C"), Some(("query", "C"))),
             ("query Cut($a: Int", None, Some(("query", "Cut"))),
+            ("{ a: me { name } }", None, Some(("query", ""))),
+            ("{ # who\n ...F }", None, Some(("query", ""))),
+            ("query Cut {", None, Some(("query", "Cut"))),
+            // Of Loki and Prometheus, which select by labels.
+            ("{app=\"shop\"}", None, None),
+            ("{ app != \"shop\" } |= \"error\"", None, None),
+            ("{__name__=~\"up.*\"}", None, None),
+            ("query{job=\"shop\"}", None, None),
+            ("{\"http.requests\"}", None, None),
+            ("{}", None, None),
             ("SELECT 1", None, None),
             ("query me for it", None, None),
             ("", None, None),

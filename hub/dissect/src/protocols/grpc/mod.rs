@@ -18,6 +18,8 @@ use crate::call::{Headers, Outcome, Value};
 pub(crate) struct Call<'a> {
     /// Path of the request; empty if it is not known.
     pub path: &'a str,
+    /// Whether the request may have said what its content is, though that is not among its header fields.
+    pub unresolved: bool,
     /// Header fields, and trailers.
     pub request: Option<&'a Headers>,
     pub response: Option<&'a Headers>,
@@ -55,7 +57,9 @@ impl Call<'_> {
             .peekable();
         let is_grpc = match content.peek() {
             Some(_) => content.any(|content| Framing::of(content).is_some()),
-            // Where the content's type was said before we came, other fields may tell.
+            // Where the content's type was said before we came, other fields may tell. Elsewhere they tell nothing: without
+            // that type, a request is none of gRPC's.
+            None if !self.unresolved => false,
             None => headers()
                 .flat_map(Headers::iter)
                 .any(|(name, _)| name.starts_with("grpc-")),

@@ -107,6 +107,7 @@ fn describe_grpc(
     let answered = answer.as_ref().and_then(|answer| answer.tap.as_ref()?.messages());
     asked.or(answered)?;
     let call = grpc::Call {
+        unresolved: false,
         path: request.as_ref().map_or("", |request| &request.request.path),
         request: request.as_ref().map(|request| &request.request.half.headers),
         response: answer.as_ref().map(|answer| &answer.response.half.headers),

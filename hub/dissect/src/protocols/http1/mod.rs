@@ -253,6 +253,16 @@ impl Protocol for Http1 {
     }
 }
 
+impl Frame {
+    /// The rest of it was not seen, nobody knows how much.
+    fn lose(&mut self) {
+        self.gap = true;
+        if let Some(tap) = &mut self.tap {
+            tap.lose();
+        }
+    }
+}
+
 impl State {
     /// A body may quote a message, at the begin of a segment even, but not when it is its sender's turn.
     fn place(&self, input: Input<'_>) -> Place {

@@ -38,6 +38,8 @@ pub(super) struct Pairing {
     /// Requests without a response, heads only, in order.
     asked: VecDeque<Asked>,
     next_ordinal: u64,
+    /// Whether a response is under way of which it is not known what it answers.
+    unplaced: bool,
     /// Requests from this one on cannot be paired by counting.
     uncertain_from: u64,
     /// Requests from this one on come after a loss.
@@ -72,6 +74,7 @@ impl Pairing {
         Self {
             asked: VecDeque::new(),
             next_ordinal: 0,
+            unplaced: false,
             uncertain_from: if whole { u64::MAX } else { 0 },
             lossy_from: u64::MAX,
             doubted_from: u64::MAX,
@@ -113,6 +116,7 @@ impl Pairing {
         if self.requests.iter().rev().any(borne_out) {
             self.doubted_from = u64::MAX;
         }
+        self.unplaced = true;
         let Some(front) = self.asked.front().copied() else {
             return (None, None);
         };
@@ -122,6 +126,7 @@ impl Pairing {
                 return (None, None);
             }
             self.asked.pop_front();
+            self.unplaced = false;
             return (Some(front.ordinal), Some(front));
         }
         let mut likely = self.asked.iter().filter(|asked| asked.ack == base);
@@ -277,6 +282,7 @@ impl Pairing {
         else {
             return;
         };
+        self.unplaced = false;
         if self.first_base == 0 {
             self.first_base = base;
         }
@@ -397,7 +403,8 @@ impl Pairing {
             };
             self.bytes -= request.cost();
             self.forget_asked(request.ordinal);
-            let certain = found.is_some() && kept;
+            // A response under way belongs to none of the requests that are still to be counted.
+            let certain = found.is_some() && kept && !self.unplaced;
             self.emit(Some(request), found, out);
             self.emit_orphans(|span| span.start < received, out);
             if certain && self.answers.iter().all(|answer| answer.answers.is_some()) {

@@ -97,7 +97,7 @@ impl State {
                 at_least: input.bytes.len() + 1,
             },
             Then::Invalid => {
-                message.gap = true;
+                message.lose();
                 let refuted = input.from == Side::Client && self.pairing.refute();
                 let frame = self.lane(input.from).message.take().filter(|_| !refuted);
                 self.pairing.lost(input.from, input.position);
@@ -129,7 +129,7 @@ impl State {
         let start = end.saturating_sub(held.len() as u64);
         let (mut frame, _) = self.begin_message(head, start, u64::MAX);
         frame.head_len = held.len() as u64;
-        frame.gap = true;
+        frame.lose();
         Some(frame)
     }
 

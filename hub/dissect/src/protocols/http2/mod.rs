@@ -89,6 +89,8 @@ pub(crate) struct HeaderBlock {
     len: u64,
     /// Whether the stream's direction ends with it.
     end: bool,
+    /// Whether frames behind it may be missing.
+    lost: bool,
 }
 
 impl Protocol for Http2 {

@@ -163,6 +163,7 @@ impl Lane {
             head,
             len: block.len,
             end: block.end_stream,
+            lost: false,
         }))
     }
 }
@@ -422,7 +423,7 @@ impl State {
     pub(super) fn missing(&mut self, from: Side, held: &[u8], gap: Missing) -> Gapped<Frame> {
         let lane = self.lane(from);
         let phase = std::mem::take(&mut lane.phase);
-        let (inside, frame, lost) = match phase {
+        let (inside, mut frame, lost) = match phase {
             Phase::Data(mut data) => {
                 let inside = gap.len.min(data.left.into());
                 let body = inside.min(data.left.saturating_sub(data.padding).into());
@@ -464,6 +465,10 @@ impl State {
         };
         if lost {
             self.lost(from);
+            // The stream that it opens is not among those that were just told so.
+            if let Some(Frame::Headers(block)) = &mut frame {
+                block.lost = true;
+            }
         }
         Gapped { inside, frame, lost }
     }

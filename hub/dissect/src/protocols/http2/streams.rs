@@ -172,9 +172,12 @@ impl Streams {
     pub fn close(&mut self, out: &mut Vec<Transaction>) {
         let reset = [self.client_close, self.server_close].contains(&Some(Close::Reset));
         let closed = reset || self.server_close == Some(Close::Finished);
-        let go_away = self.go_away.map(|(given_up, _)| given_up);
         for (stream, mut open) in std::mem::take(&mut self.open) {
-            open.break_off(reset, closed, go_away);
+            open.break_off(reset, closed, self.go_away.map(|(given_up, _)| given_up));
+            // It was on its way when the server said so.
+            if let Some(given_up) = self.excludes(stream, &open) {
+                open.refuse(given_up);
+            }
             open.give(stream, out);
         }
         (self.bytes, self.tunnels) = (0, 0);
@@ -210,7 +213,7 @@ impl Streams {
         counters: &mut Counters,
         out: &mut Vec<Transaction>,
     ) {
-        let stream = block.stream;
+        let (stream, lost) = (block.stream, block.lost);
         if !self.open.has(stream) {
             let seen = if stream.is_multiple_of(2) {
                 self.promised
@@ -240,6 +243,11 @@ impl Streams {
             out.push(open.hand_over(stream));
             self.bytes += open.cost();
             self.tunnels += 1;
+        }
+        if lost && let Some(open) = self.open.get_mut(stream) {
+            self.bytes -= open.cost();
+            open.lose(from);
+            self.bytes += open.cost();
         }
     }
 
@@ -330,16 +338,21 @@ impl Streams {
             }
             Side::Server => self.go_away = Some((given_up, last)),
         }
-        // What the server has not looked at, it will not answer.
         let refused = self.open.iter();
-        let refused =
-            refused.filter(|(stream, open)| *stream > last && *stream % 2 == 1 && !open.is_answered());
+        let refused = refused.filter(|(stream, open)| self.excludes(*stream, open).is_some());
         for stream in refused.map(|(stream, _)| stream).collect::<Vec<_>>() {
             if let Some(open) = self.open.get_mut(stream) {
                 open.refuse(given_up);
             }
             self.finish(stream, counters, out);
         }
+    }
+
+    /// Who will not look at a stream: of those that the client has opened, the server excludes all above a number.
+    fn excludes(&self, stream: u32, open: &Stream) -> Option<GivenUp> {
+        let (given_up, last) = self.go_away?;
+        let excluded = stream > last && !stream.is_multiple_of(2) && !open.is_answered();
+        excluded.then_some(given_up)
     }
 
     /// Does something with a stream that is open; what comes for one that is not is counted.

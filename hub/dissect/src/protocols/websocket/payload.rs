@@ -146,6 +146,10 @@ impl Payload {
         if !self.compressed || self.gap {
             return;
         }
+        // All that is shown is known; what came behind it was passed over, so the end means nothing to the decoder.
+        if !self.wants(inflater) {
+            return;
+        }
         self.inflate(TAIL, inflater, counters);
         if let Some(mut alone) = self.alone.take() {
             alone.extend_from_slice(NOTHING_MORE);

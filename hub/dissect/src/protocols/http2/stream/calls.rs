@@ -31,6 +31,7 @@ impl Stream {
         }
         let call = grpc::Call {
             path: &self.path,
+            unresolved: self.request.is_unresolved(),
             request: self.request.half.as_ref().map(|half| &half.headers),
             response: self.response.half.as_ref().map(|half| &half.headers),
             asked: self.request.tap.as_ref().and_then(|tap| tap.messages()),
@@ -168,7 +169,7 @@ impl Stream {
                 Value::Text(format!("GOAWAY {}", given_up.code.name()).into()),
             ));
             let quiet = given_up.code == ErrorCode::NO_ERROR;
-            return if quiet {
+            return if quiet || self.excluded {
                 Outcome::NoResponse
             } else {
                 given_up.outcome(answered)

@@ -38,6 +38,8 @@ pub(super) struct Stream {
     given_up_at: Nanos,
     /// Who gave up the connection, and with it this stream.
     went_away: Option<GivenUp>,
+    /// Whether the server has not processed it, by its own account.
+    excluded: bool,
     /// What is known of its end otherwise.
     reset: bool,
     closed: bool,
@@ -52,6 +54,8 @@ struct Part {
     over: bool,
     /// Whether frames of it may be missing.
     lost: bool,
+    /// Whether fields of its head may be missing.
+    damaged: bool,
     /// What looks at its body, if that is of a kind that has more to tell.
     tap: Option<Box<Tap>>,
 }
@@ -133,8 +137,10 @@ impl Stream {
 
     /// Somebody gives it up.
     pub fn give_up(&mut self, by: Side, code: ErrorCode, span: &Span) {
-        // A server that has answered wants no more of the request (RFC 9113, section 8.1).
-        let content = by == Side::Server && code == ErrorCode::NO_ERROR && self.response.over;
+        // Behind a whole response, a server wants no more of the request (RFC 9113, section 8.1), and a client has nothing
+        // to give up but its own sending.
+        let quiet = code == ErrorCode::NO_ERROR || (by == Side::Client && code == ErrorCode::CANCEL);
+        let content = quiet && self.response.over;
         if let Some(half) = &mut self.part(by).half {
             half.span.add_packets(span);
         }
@@ -146,10 +152,10 @@ impl Stream {
         self.response.over = true;
     }
 
-    /// The server will not answer it.
+    /// The server has not processed it, and will not answer it (RFC 9113, section 6.8).
     pub fn refuse(&mut self, by: GivenUp) {
         self.went_away = Some(by);
-        self.closed = true;
+        self.excluded = true;
     }
 
     /// There will be no more of it.
@@ -272,6 +278,7 @@ impl Stream {
 impl Part {
     fn begin(&mut self, from: Side, block: HeaderBlock, span: Span) {
         let head = block.head;
+        self.damaged = head.damaged || head.cut;
         self.tap = Tap::of_headers(&head.headers, head.unresolved > 0, from);
         self.half = Some(Half {
             gap: head.damaged || span.missing > 0,
@@ -283,6 +290,12 @@ impl Part {
             unresolved: head.unresolved,
             fields: Vec::new(),
         });
+    }
+
+    /// Whether not all of its header fields are known.
+    fn is_unresolved(&self) -> bool {
+        let half = self.half.as_ref();
+        self.damaged || half.is_none_or(|half| half.unresolved > 0)
     }
 
     fn cost(&self) -> usize {
