@@ -239,25 +239,29 @@ async fn stream_part(inner: &Inner, folder: &Path, cut: &str, part: &mut NodePar
         problem = Some(format!("cannot make its folder: {error}"));
     }
     let mut here = Vec::with_capacity(part.segments.len());
+    let mut gone = None;
     for segment in &part.segments {
         let path = place.join(&segment.name);
         let fetched = match &problem {
             // The cut is gone, but what an earlier run has brought whole counts.
             Some(_) if length(&path).await == segment.bytes => Ok(()),
-            Some(problem) => Err(problem.clone()),
+            Some(problem) => Err(Missing::Rest(problem.clone())),
             None => fetch(inner, &agent, cut, segment, &path, live).await,
         };
         match fetched {
             Ok(()) => here.push(segment.clone()),
-            Err(error) => {
-                problem = Some(error);
+            Err(missing) => {
+                match missing {
+                    Missing::Segment(error) => gone = gone.or(Some(error)),
+                    Missing::Rest(error) => problem = Some(error),
+                }
                 // A part of a segment would count as one; nothing else is done about a file that is not there.
                 let _ = tokio::fs::remove_file(&path).await;
             }
         }
     }
     // What is here whole is so, whether or not the agent still holds its cut.
-    let problem = problem.filter(|_| here.len() < part.segments.len());
+    let problem = problem.or(gone).filter(|_| here.len() < part.segments.len());
     part.status = match &problem {
         None => PartStatus::Completed,
         Some(_) if here.is_empty() => PartStatus::Failed,
@@ -273,6 +277,14 @@ async fn stream_part(inner: &Inner, folder: &Path, cut: &str, part: &mut NodePar
     part.segments = here;
 }
 
+/// Why a segment is not here.
+enum Missing {
+    /// The agent does not give it: a cut that holds too much loses its oldest segments. Those behind it may be there.
+    Segment(String),
+    /// Nothing more comes of this node.
+    Rest(String),
+}
+
 /// Brings one segment, taking a broken stream up again where it broke.
 async fn fetch(
     inner: &Inner,
@@ -281,7 +293,7 @@ async fn fetch(
     segment: &SegmentInfo,
     path: &Path,
     live: &Collecting,
-) -> Result<(), String> {
+) -> Result<(), Missing> {
     let mut breaks = 0;
     loop {
         let before = length(path).await;
@@ -293,10 +305,10 @@ async fn fetch(
             Err(error) => error,
         };
         if let Broken::Node(error @ NodeError::Refused { .. }) = &error {
-            return Err(error.to_string());
+            return Err(Missing::Segment(error.to_string()));
         }
         if let Broken::Disk(error) = &error {
-            return Err(format!("cannot store {}: {error}", segment.name));
+            return Err(Missing::Rest(format!("cannot store {}: {error}", segment.name)));
         }
         breaks = if length(path).await > before {
             1
@@ -304,10 +316,10 @@ async fn fetch(
             breaks + 1
         };
         if breaks > MAX_BREAKS {
-            return Err(format!(
+            return Err(Missing::Rest(format!(
                 "{} broke off {breaks} times without a byte: {error}",
                 segment.name
-            ));
+            )));
         }
         inner.counters.resumed.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(FIRST_WAIT * 2_u32.pow(breaks - 1)).await;

@@ -42,6 +42,8 @@ pub struct Faults {
     pub refuse: AtomicBool,
     /// Cuts are made, and told when this becomes false.
     pub late: AtomicBool,
+    /// So many segments that are asked for are gone.
+    pub gone: AtomicU64,
     /// So many streams break off half-way.
     pub breaks: AtomicU64,
     /// From here on every stream breaks off without a byte.
@@ -342,7 +344,15 @@ async fn segment(
                 .ok()
         })
         .unwrap_or(0);
-    let Ok((mut segment, length)) = served.shelf.cut_segment(&id, &name, from) else {
+    let gone = &served.faults.gone;
+    let is_gone = gone
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+        .is_ok();
+    let found = served.shelf.cut_segment(&id, &name, from);
+    let Ok((mut segment, length)) = found
+        .map_err(drop)
+        .and_then(|found| if is_gone { Err(()) } else { Ok(found) })
+    else {
         return refusal(StatusCode::NOT_FOUND, "there is no such segment");
     };
     let earlier = served.faults.streams.fetch_add(1, Ordering::Relaxed);

@@ -36,6 +36,28 @@ async fn a_node_that_hangs_is_named_and_not_fatal() {
     );
 }
 
+/// A cut that holds more than it may gives up its oldest segments one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_behind_those_that_are_gone_are_brought() {
+    let (client, _) = shop(600, 10_000, 1 << 20).await;
+    client.faults.gone.store(2, Ordering::Relaxed);
+    let hub = TestHub::start(&[&client]).await;
+    let snapshot = hub.client.snapshot(json!({ "name": "a" })).await;
+    let part = node(&snapshot, "node-1");
+    let here = part["segments"].as_u64().expect("a number");
+    assert_eq!(
+        (&part["status"], here > 2),
+        (&json!("partial"), true),
+        "{snapshot}"
+    );
+    let told = format!("({here} of {} segments are here)", here + 2);
+    let error = part["error"].as_str().expect("why");
+    assert!(
+        error.contains("there is no such segment") && error.contains(&told),
+        "{error}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_refuses_is_named_and_not_fatal() {
     let (client, server) = shop(3, 10, 64 << 20).await;

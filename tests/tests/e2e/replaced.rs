@@ -182,8 +182,8 @@ fn named_by_who_answered(calls: &[Call], log: &Path) -> anyhow::Result<()> {
 
 /// Starts the payment service's pod and waits until it listens.
 fn serve(cluster: &Cluster, program: &Path, limit: Option<&Path>) -> anyhow::Result<Process> {
-    let pods = cluster.nodes.iter().flat_map(|node| &node.pods);
-    let pod = pods.filter(|pod| pod.service == "payment").next_back();
+    let mut pods = cluster.nodes.iter().flat_map(|node| &node.pods);
+    let pod = pods.rfind(|pod| pod.service == "payment");
     let name = pod.context("no payment service")?.name();
     let address = PAYMENT.to_string();
     let program = program.display().to_string();

@@ -7,6 +7,7 @@ mod http2;
 mod others;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -127,8 +128,8 @@ pub fn run(options: &Options) -> Result<()> {
 
     let mut usual = BTreeMap::new();
     for shape in &shapes {
-        if !usual.contains_key(&shape.kind) {
-            usual.insert(shape.kind, usual_cost(shape.kind, threads, &options.dir)?);
+        if let Entry::Vacant(unknown) = usual.entry(shape.kind) {
+            unknown.insert(usual_cost(shape.kind, threads, &options.dir)?);
         }
     }
     let scratch = Scratch::new(&options.dir)?;
