@@ -124,11 +124,9 @@ fn a_share_of_the_flows_is_recorded_whole_at_both_ends_and_the_rest_not_at_all()
         flows.entry(flow(packet)).or_default()[usize::from(packet.direction == Direction::Out)] += 1;
     }
     let part = flows.len() as f64 / made as f64;
-    assert!(
-        (0.2..0.3).contains(&part),
-        "{} of {made} connections",
-        flows.len()
-    );
+    // Which flows they are is as good as random, and a machine that is busy makes few: five standard deviations.
+    let far = 5.0 * (0.25 * 0.75 / made as f64).sqrt();
+    assert!((part - 0.25).abs() < far, "{} of {made} connections", flows.len());
     if lost == 0 {
         // A FIN that comes when the connection is over for its receiver (TIME_WAIT) is received by no socket.
         let halves: Vec<_> = flows

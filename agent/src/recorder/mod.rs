@@ -1,7 +1,8 @@
 //! Captured packets -> tape: one thread, which does nothing else and waits for nobody.
 
+mod chosen;
+
 use std::collections::HashSet;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -9,18 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::time::TimeValLike;
-use nix::time::{ClockId, clock_gettime};
-use wiretape_tape::{Event, EventKind, Loss, LossStage, Name, Nanos, Tape, TapeError};
+use wiretape_tape::{Loss, LossStage, Name, Nanos, Tape, TapeError};
 
 use crate::attribution::{Attributed, ledger};
 use crate::capture::{self, Capture, CaptureError, Mark, Polled};
-use crate::choice::Chooser;
-use crate::choice::budget::{Keeper, Level, Used};
-use crate::choice::desk::Orders;
 use crate::clocks::{steady_clock, wall_clock};
 use crate::drain::Drain;
 use crate::status::Status;
+pub use chosen::Chosen;
 
 /// How long a packet may wait in the capture's buffer.
 pub const POLL: Duration = Duration::from_millis(100);
@@ -44,16 +41,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Cgroups that are remembered as told to the attribution. The set begins anew when it is full: telling twice
 /// does no harm.
 const MAX_TOLD: usize = ledger::MAX_CGROUPS;
-
-/// What is recorded, who may change it, and what it may cost.
-pub struct Chosen {
-    /// What is recorded.
-    pub chooser: Chooser,
-    /// Changes that are asked for.
-    pub orders: Orders,
-    /// Keeps the budget.
-    pub keeper: Keeper,
-}
 
 /// A recorder that runs.
 pub struct Recording {
@@ -302,99 +289,6 @@ impl Recorder {
         })
     }
 
-    /// Makes the changes that are asked for, and what the budget asks for, and tells the tape.
-    fn choose(&mut self) -> Result<(), TapeError> {
-        let mut outcome = Ok(());
-        while let Some(order) = self.chosen.orders.next() {
-            let changed = self.chosen.chooser.change(order.to.clone(), &mut *self.capture);
-            if changed.is_ok() {
-                outcome = outcome.and(self.tell_recording("RecordingChanged"));
-            }
-            order.done(changed.map_err(|error| format!("{:#}", anyhow::Error::from(error))));
-        }
-        let now = steady_clock();
-        if let Err(error) = self.chosen.chooser.spare(now, &mut *self.capture) {
-            tracing::error!("bulk is recorded as before: {:#}", anyhow::Error::from(error));
-        }
-        if self.chosen.keeper.is_due(now)
-            && let Some((level, limit)) = self.used().and_then(|used| self.chosen.keeper.look(used, now))
-        {
-            if let Err(error) = self.chosen.chooser.shed(level, &mut *self.capture) {
-                tracing::error!("the budget cannot be kept: {:#}", anyhow::Error::from(error));
-            }
-            let reason = if level.is_shedding() {
-                "Shedding"
-            } else {
-                "SheddingEnded"
-            };
-            tracing::warn!(limit, "to keep the budget, {level}");
-            self.shed_for = limit;
-            outcome = outcome.and(self.tell_shedding(reason, level));
-        }
-        let Chosen { chooser, keeper, .. } = &self.chosen;
-        self.status.sheds(chooser.level(), keeper.shares());
-        outcome
-    }
-
-    fn tell_shedding(&mut self, reason: &str, level: Level) -> Result<(), TapeError> {
-        self.shed_in = Some(self.tape.shelf().counters().sealed);
-        self.tape.event(&Event {
-            at: wall_clock(),
-            kind: EventKind::Recorder,
-            warning: level.is_shedding(),
-            reason: reason.to_owned(),
-            message: format!("to keep {}, {level}", self.shed_for),
-            ..Event::default()
-        })
-    }
-
-    /// Processor time, bytes written and memory, as the budget counts them.
-    fn used(&mut self) -> Option<Used> {
-        let own = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok()?;
-        let own = Duration::from_nanos(u64::try_from(own.num_nanoseconds()).ok()?);
-        Some(Used {
-            cpu: own + self.capture.beside().ok()?,
-            disk: self.tape.shelf().counters().written_bytes,
-            memory: own_memory() + self.capture.memory(),
-        })
-    }
-
-    /// Tells the tape what is recorded, so that whoever reads this segment knows.
-    fn tell_recording(&mut self, reason: &str) -> Result<(), TapeError> {
-        let recording = self.chosen.chooser.recording();
-        let (message, now) = (format!("recorded is: {recording}"), wall_clock());
-        if reason == "RecordingChanged" {
-            tracing::info!("{message}");
-        }
-        self.status.records(recording.clone(), now);
-        self.told_in = Some(self.tape.shelf().counters().sealed);
-        self.tape.event(&Event {
-            at: now,
-            kind: EventKind::Recorder,
-            reason: reason.to_owned(),
-            message,
-            ..Event::default()
-        })
-    }
-
-    /// Tells it again in every segment, unless everything is recorded whole; and what is left out to keep the budget, while
-    /// anything is.
-    fn retell_recording(&mut self) -> Result<(), TapeError> {
-        let sealed = self.tape.shelf().counters().sealed;
-        let level = self.chosen.chooser.level();
-        if level.is_shedding() && self.shed_in != Some(sealed) {
-            self.tell_shedding("Shedding", level)?;
-        }
-        if self.chosen.chooser.recording().is_everything() {
-            self.told_in.get_or_insert(sealed);
-            return Ok(());
-        }
-        if self.told_in == Some(sealed) {
-            return Ok(());
-        }
-        self.tell_recording("Recording")
-    }
-
     /// Brings what was handed over into the files, so that the source need not have it any longer.
     fn keep(&mut self, now: Nanos) -> Result<(), CaptureError> {
         // Write errors are counted by the tape, and told.
@@ -481,22 +375,16 @@ impl Recorder {
     }
 }
 
-/// Bytes of memory that this process holds, files apart.
-fn own_memory() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
-}
-
 #[cfg(test)]
 mod tests {
     use wiretape_agent_ebpf::choice::{Choice, Rule};
-    use wiretape_tape::{Packet, TapeOptions};
+    use wiretape_tape::{Event, Packet, TapeOptions};
 
     use super::*;
     use crate::capture::{CaptureCounters, Source, Waker};
+    use crate::choice::Chooser;
     use crate::choice::budget::Budget;
+    use crate::choice::budget::Keeper;
     use crate::choice::desk::Desk;
 
     /// Names that one round finds: writing them takes longer than a thread to wake.
