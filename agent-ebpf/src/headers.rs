@@ -204,10 +204,9 @@ mod tests {
 
     #[test]
     fn a_flow_is_the_same_both_ways_and_wherever_it_begins() {
-        let (there, forward) = (
-            headers(&segment(0x10, 5)[..], 0).flow,
-            headers(&segment(0x10, 5)[..], 0).forward,
-        );
+        let Headers {
+            flow: there, forward, ..
+        } = headers(&segment(0x10, 5)[..], 0);
         let back = headers(&turned(segment(0x10, 900))[..], 0);
         assert_eq!((back.flow, back.forward), (there, !forward));
         let mut framed = vec![0; 14];

@@ -149,7 +149,7 @@ pub struct Config {
     #[arg(default_value = "1h", value_parser = duration)]
     pub shortest_tape: Duration,
 
-    /// How long a packet may wait before it is in a file
+    /// How long a packet may wait before it is in a file; 5s at most
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration, env = "WIRETAPE_FLUSH")]
     pub flush: Duration,
 

@@ -45,21 +45,22 @@ impl Recorder {
             if let Err(error) = self.chosen.chooser.shed(level, &mut *self.capture) {
                 tracing::error!("the budget cannot be kept: {:#}", anyhow::Error::from(error));
             }
-            let reason = if level.is_shedding() {
-                "Shedding"
-            } else {
-                "SheddingEnded"
-            };
             tracing::warn!(limit, "to keep the budget, {level}");
             self.shed_for = limit;
-            outcome = outcome.and(self.tell_shedding(reason, level));
+            outcome = outcome.and(self.tell_shedding(level));
         }
         let Chosen { chooser, keeper, .. } = &self.chosen;
         self.status.sheds(chooser.level(), keeper.shares());
         outcome
     }
 
-    fn tell_shedding(&mut self, reason: &str, level: Level) -> Result<(), TapeError> {
+    /// Tells the tape what is left out to keep the budget, or that nothing is any more.
+    fn tell_shedding(&mut self, level: Level) -> Result<(), TapeError> {
+        let reason = if level.is_shedding() {
+            "Shedding"
+        } else {
+            "SheddingEnded"
+        };
         self.shed_in = Some(self.tape.shelf().counters().sealed);
         self.tape.event(&Event {
             at: wall_clock(),
@@ -106,7 +107,7 @@ impl Recorder {
         let sealed = self.tape.shelf().counters().sealed;
         let level = self.chosen.chooser.level();
         if level.is_shedding() && self.shed_in != Some(sealed) {
-            self.tell_shedding("Shedding", level)?;
+            self.tell_shedding(level)?;
         }
         if self.chosen.chooser.recording().is_everything() {
             self.told_in.get_or_insert(sealed);

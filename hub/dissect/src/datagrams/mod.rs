@@ -136,16 +136,18 @@ impl Datagrams {
         let names: Vec<Name> = self.idle.iter().map(|(_, name)| *name).collect();
         let last = self.now;
         for name in names {
-            let tapes = self.flows.get(&name).into_iter().flat_map(Flow::tapes);
-            self.now = recorded_until(tapes, ends).unwrap_or(last);
+            self.now = self.recorded_until(&name, ends).unwrap_or(last);
             self.tend(&name, counters, out, over, Flow::close);
             self.settle(&name, Due::All, counters, out, over);
         }
         while let Some((_, name)) = self.idle.pop_front() {
-            let tapes = self.flows.get(&name).into_iter().flat_map(Flow::tapes);
-            self.now = recorded_until(tapes, ends).unwrap_or(last);
+            self.now = self.recorded_until(&name, ends).unwrap_or(last);
             self.give_up(&name, counters, out, over);
         }
+    }
+
+    fn recorded_until(&self, name: &Name, ends: &[Nanos]) -> Option<Nanos> {
+        recorded_until(self.flows.get(name)?.tapes(), ends)
     }
 
     /// Bytes that it holds, roughly.
