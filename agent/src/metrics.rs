@@ -1,7 +1,9 @@
 //! The agent's counters, as Prometheus reads them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -10,12 +12,18 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
-use wiretape_tape::{Nanos, Shelf};
+use wiretape_tape::{Boundaries, Nanos, Shelf, TapeCounters};
 
 use crate::clocks::steady_clock;
 use crate::drain::Drain;
 use crate::health::{Condition, Health, Length};
 use crate::status::Status;
+
+/// Longer than a disk takes for a write; Prometheus waits ten seconds for an answer unless told otherwise.
+const WRITE: Duration = Duration::from_secs(1);
+
+/// How often the tape is looked at meanwhile.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// A registry of everything the agent counts. Read from where it is counted, at the time of the question.
 pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain, length: Length) -> Registry {
@@ -26,9 +34,11 @@ pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain, length: Length)
         "Where packets come from, and why from there",
         Info::new(backend),
     );
+    let seen = Mutex::new((shelf.counters(), shelf.boundaries()));
     registry.register_collector(Box::new(Counted {
         status,
         shelf,
+        seen,
         drain,
         length,
     }));
@@ -38,6 +48,8 @@ pub fn registry(status: Arc<Status>, shelf: Shelf, drain: Drain, length: Length)
 struct Counted {
     status: Arc<Status>,
     shelf: Shelf,
+    /// What the tape was like when last looked at.
+    seen: Mutex<(TapeCounters, Boundaries)>,
     drain: Drain,
     length: Length,
 }
@@ -53,8 +65,8 @@ impl fmt::Debug for Counted {
 impl Collector for Counted {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         // Packets first and the capture's counters after them would show packets that nobody has seen.
-        let (capture, tape) = (self.status.capture(), self.shelf.counters());
-        let boundaries = self.shelf.boundaries();
+        let capture = self.status.capture();
+        let (tape, boundaries) = self.tape();
         let out = &mut encoder;
 
         counter(out, "seen", "Packets that the capture saw", capture.seen)?;
@@ -244,6 +256,21 @@ impl Collector for Counted {
 }
 
 impl Counted {
+    /// What the tape is like; what it was like before, where a write hangs: its conditions are to be told then above all.
+    fn tape(&self) -> (TapeCounters, Boundaries) {
+        let begun = Instant::now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(now) = self.shelf.glance() {
+                *seen = now;
+            } else if begun.elapsed() < WRITE {
+                thread::sleep(AGAIN);
+                continue;
+            }
+            return seen.clone();
+        }
+    }
+
     /// What is left out by choice, and to keep the budget.
     fn choice(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let left_out = self.status.capture().left_out;

@@ -31,7 +31,12 @@ fn at_half_to_thirty_times_what_it_can_hold_every_datagram_is_on_the_tape_or_tol
         let double = Double::new(dir.path());
         let path = cgroup.path.to_string_lossy();
         // Room for the bursts of a sender that a busy machine has held up, and much less than three times too much.
-        let flags = ["--backend", "ebpf", "--cgroup", &path, "--buffer-size", "2MiB"];
+        // Each flush takes as long as a write.
+        let flags = [
+            &["--backend", "ebpf", "--cgroup", &path][..],
+            &["--buffer-size", "2MiB", "--flush", "1s"],
+        ]
+        .concat();
         let agent = double.start(&dir.path().join("tape"), &flags);
         double.delay(DELAY);
         let rate = (CAPACITY / ON_TAPE * times) as usize;

@@ -27,10 +27,10 @@ pub use cuts::{CUT_LIFETIME, CutError, CutReader, MAX_CUTS};
 pub use pages::Pages;
 pub use shelf::{Compressed, Shelf};
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::{Event, Loss, Name, Nanos, Packet};
 use cuts::{Cuts, Table};
@@ -215,6 +215,15 @@ impl Shared {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, unless somebody has it.
+    fn try_ring(&self) -> Option<MutexGuard<'_, Ring>> {
+        match self.ring.try_lock() {
+            Ok(ring) => Some(ring),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// After a change of the cuts. Whoever needs both locks the table before the ring.
     fn tell_held(&self, table: &Table) {
         self.ring().sealed().held_by_cuts(&table.segments());
@@ -371,7 +380,7 @@ fn lock(dir: &Path) -> Result<File, TapeError> {
     let file = File::create(&path).map_err(|error| TapeError::io("make", &path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(TapeError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(TapeError::io("lock", &path, error)),
+        Err(fs::TryLockError::WouldBlock) => Err(TapeError::InUse { dir: dir.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(TapeError::io("lock", &path, error)),
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
-use super::cuts::{CutReader, check_id};
+use super::cuts::{CutReader, Table, check_id};
 use super::pages::{MAX_FILES, Pages};
 use super::sealed::COMPRESSED;
 use super::{CutError, Shared, TapeCounters, compress, disk, recovery};
@@ -159,12 +159,15 @@ impl Shelf {
     /// What the tape has done since it was opened.
     pub fn counters(&self) -> TapeCounters {
         let counters = self.shared.ring().counters();
-        let table = self.shared.cuts.table();
-        TapeCounters {
-            cuts: table.len() as u64,
-            cuts_expired: table.expired,
-            ..counters
-        }
+        with_cuts(counters, &self.shared.cuts.table())
+    }
+
+    /// [`counters`](Self::counters) and [`boundaries`](Self::boundaries) without waiting: `None` while somebody is at the
+    /// tape. That is most often over at once, but a write takes as long as its disk.
+    pub fn glance(&self) -> Option<(TapeCounters, Boundaries)> {
+        let table = self.shared.cuts.try_table()?;
+        let ring = self.shared.try_ring()?;
+        Some((with_cuts(ring.counters(), &table), ring.boundaries(&self.shared.node)))
     }
 
     /// Everything of the window that is in files now.
@@ -192,5 +195,13 @@ impl Shelf {
             segments,
             names,
         })
+    }
+}
+
+fn with_cuts(counters: TapeCounters, table: &Table) -> TapeCounters {
+    TapeCounters {
+        cuts: table.len() as u64,
+        cuts_expired: table.expired,
+        ..counters
     }
 }
