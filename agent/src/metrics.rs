@@ -129,6 +129,12 @@ impl Collector for Counted {
         )?;
         counter(
             out,
+            "direct_bytes",
+            "Of those, bytes that were written past the page cache",
+            tape.direct_bytes,
+        )?;
+        counter(
+            out,
             "cut_short",
             "Packets longer than the tape takes, of which the head was put onto it",
             tape.cut_short,

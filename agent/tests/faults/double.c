@@ -61,6 +61,23 @@ ssize_t write(int file, const void *bytes, size_t length)
     return real(file, bytes, length);
 }
 
+ssize_t pwrite64(int file, const void *bytes, size_t length, off64_t at)
+{
+    static ssize_t (*real)(int, const void *, size_t, off64_t);
+    if (!real)
+        real = (ssize_t (*)(int, const void *, size_t, off64_t))dlsym(RTLD_NEXT, "pwrite64");
+    struct control *is = control();
+    if ((is->delay_us || is->write_errno) && is_segment(file)) {
+        if (is->delay_us)
+            usleep((useconds_t)is->delay_us);
+        if (is->write_errno) {
+            errno = (int)is->write_errno;
+            return -1;
+        }
+    }
+    return real(file, bytes, length, at);
+}
+
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
     static int (*real)(clockid_t, struct timespec *);

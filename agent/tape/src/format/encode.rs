@@ -216,6 +216,32 @@ pub(crate) fn statistics(out: &mut Vec<u8>, interface: u32, statistics: &Statist
     });
 }
 
+/// Makes the block that begins at `block`, and ends the buffer with options, `lacking` bytes longer, or as many more as
+/// `sector` says where an option is longer than that: by an option that nobody reads.
+pub(crate) fn fill(out: &mut Vec<u8>, block: usize, lacking: usize, sector: usize) {
+    /// Code, length, our number, and what it is.
+    const HEAD: usize = 12;
+    /// The end of the options, and the block's length.
+    const END: usize = 8;
+    if lacking == 0 || out.len() < block + END {
+        return;
+    }
+    let option = if lacking < HEAD { lacking + sector } else { lacking };
+    out.truncate(out.len() - END);
+    out.extend_from_slice(&option::CUSTOM_PRIVATE.to_le_bytes());
+    // Fits: a sector and a bit at most. Counts our number and what follows.
+    out.extend_from_slice(&((option - 4) as u16).to_le_bytes());
+    out.extend_from_slice(&PEN.to_le_bytes());
+    out.extend_from_slice(&tag::FILLER);
+    out.resize(out.len() + option - HEAD, 0);
+    end(out);
+    let total = ((out.len() - block + 4) as u32).to_le_bytes();
+    out.extend_from_slice(&total);
+    if let Some(length) = out.get_mut(block + 4..block + 8) {
+        length.copy_from_slice(&total);
+    }
+}
+
 /// A custom block of ours: tag, then JSON, padded with spaces, which JSON allows at its end.
 pub(crate) fn json_block(out: &mut Vec<u8>, tag: [u8; 4], value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_vec(value)?;

@@ -45,6 +45,8 @@ pub(crate) mod option {
     pub const COMMENT: u16 = 1;
     /// Custom binary option that may be copied.
     pub const CUSTOM: u16 = 2989;
+    /// The same, not to be copied into other files.
+    pub const CUSTOM_PRIVATE: u16 = 19373;
 
     pub const SECTION_HARDWARE: u16 = 2;
     pub const SECTION_APPLICATION: u16 = 4;
@@ -71,6 +73,8 @@ pub(crate) mod tag {
     pub const PACKET: [u8; 4] = *b"WTp\x01";
     /// Custom option of an Enhanced Packet: the name of the reason for which the kernel dropped it.
     pub const DROPPED: [u8; 4] = *b"WTd\x01";
+    /// Custom option of Interface Statistics: zeros, so that the block ends where a sector of the disk does.
+    pub const FILLER: [u8; 4] = *b"WTf\x01";
     /// Custom block: a JSON array of names.
     pub const NAMES: [u8; 4] = *b"WTn\x01";
     /// Custom block: a time u64, little-endian, then a JSON object, an event.

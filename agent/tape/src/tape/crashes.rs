@@ -232,6 +232,54 @@ fn disk_bytes(dir: &Path) -> u64 {
     lengths.values().sum()
 }
 
+/// Packets enough for several pieces, in one segment.
+const SOME: u64 = 200;
+
+fn record_some(dir: &Path) -> (u64, u64) {
+    let wide = TapeOptions {
+        segment_bytes: 1 << 20,
+        ring_bytes: 4 << 20,
+        ..options(dir)
+    };
+    let mut tape = Tape::open(wide, START).unwrap();
+    for n in 0..SOME {
+        tape.append(&packet(n, &bytes(n))).unwrap();
+    }
+    tape.flush().unwrap();
+    let counters = tape.shelf().counters();
+    tape.seal().unwrap();
+    assert_eq!(on_ring(dir), (0..SOME).collect::<Vec<_>>());
+    (counters.direct_bytes, counters.written_bytes)
+}
+
+#[test]
+fn large_pieces_go_past_the_page_cache() {
+    fault::plan(Plan::Sound);
+    let dir = tempfile::tempdir().unwrap();
+    if super::disk::open_direct(&{
+        let probe = dir.path().join("probe");
+        fs::write(&probe, []).unwrap();
+        probe
+    })
+    .is_err()
+    {
+        return eprintln!("SKIPPED: {} takes nothing past the page cache", dir.path().display());
+    }
+    fs::remove_file(dir.path().join("probe")).unwrap();
+    let (direct, written) = record_some(dir.path());
+    // All but what is left at the flush, and what comes before the first sector's end.
+    assert!(direct > written / 2, "{direct} of {written}");
+}
+
+#[test]
+fn a_disk_that_takes_nothing_past_the_page_cache_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fault::plan(Plan::Unfit);
+    let (direct, _) = record_some(dir.path());
+    fault::plan(Plan::Sound);
+    assert_eq!(direct, 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -3,7 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use super::piece::SECTOR;
 
 /// Makes a file that was not there, to be written at its end.
 pub(super) fn create(path: &Path) -> io::Result<File> {
@@ -15,6 +20,30 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     let bytes = fault::part(bytes)?;
     file.write(bytes)
+}
+
+/// Opens a file to be written past the page cache, where its file system allows that.
+pub(super) fn open_direct(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlag::O_DIRECT.bits())
+        .open(path)
+}
+
+/// Writes some of the bytes at an offset; says how many. Called on a thread that only does this: what is to go wrong with it
+/// is [`foreseen`].
+pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(bytes, offset)
+}
+
+/// How many of the bytes another thread is to write, and what it is to say of the rest: outside of tests all, and nothing.
+pub(super) fn foreseen(bytes: &[u8]) -> (usize, io::Result<()>) {
+    match fault::fit().and_then(|()| fault::part(bytes)) {
+        Ok(part) if part.len() == bytes.len() => (bytes.len(), Ok(())),
+        // Half of it, and the end of the world: no more than whole sectors get to a disk.
+        Ok(part) => (part.len() / SECTOR * SECTOR, Err(io::ErrorKind::BrokenPipe.into())),
+        Err(error) => (0, Err(error)),
+    }
 }
 
 /// Cuts a file back.
@@ -86,6 +115,11 @@ mod fault {
     pub fn part(bytes: &[u8]) -> io::Result<&[u8]> {
         Ok(bytes)
     }
+
+    #[inline]
+    pub fn fit() -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a test has go wrong, on its own thread.
@@ -105,6 +139,8 @@ pub(super) mod fault {
         Dead,
         /// So many are done, then one fails, and all after it are done: a disk that failed once.
         FailsOnce(u64),
+        /// All of them are done, but nothing goes past the page cache: a disk with sectors larger than any.
+        Unfit,
     }
 
     thread_local! {
@@ -123,10 +159,18 @@ pub(super) mod fault {
         part(&[]).map(|_| ())
     }
 
+    /// Whether the disk takes pieces past the page cache.
+    pub fn fit() -> io::Result<()> {
+        if PLAN.get() == Plan::Unfit {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(())
+    }
+
     /// As much of `bytes` as gets to the disk.
     pub fn part(bytes: &[u8]) -> io::Result<&[u8]> {
         match PLAN.get() {
-            Plan::Sound => Ok(bytes),
+            Plan::Sound | Plan::Unfit => Ok(bytes),
             Plan::Killed(0) if bytes.len() > 1 => {
                 PLAN.set(Plan::Dead);
                 Ok(bytes.get(..bytes.len() / 2).unwrap_or(bytes))

@@ -2,6 +2,10 @@
 
 mod disk;
 
+mod piece;
+
+mod writer;
+
 mod segment;
 
 mod losses;
@@ -170,6 +174,8 @@ pub struct TapeCounters {
     pub vanished_packets: u64,
     /// Bytes written into segments.
     pub written_bytes: u64,
+    /// Of those, how many went past the page cache.
+    pub direct_bytes: u64,
     /// Bytes of the ring on disk now, compressed or not.
     pub stored_bytes: u64,
     /// The same bytes as a cut gives them out: uncompressed.

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::cuts::Cuts;
+use super::piece::Piece;
 use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
-use super::segment::{OpenSegment, is_full};
+use super::segment::{OpenSegment, WriteFailure, is_full};
+use super::writer::Writer;
 use super::{Place, TapeCounters, TapeError, TapeOptions};
 use super::{disk, losses};
 use crate::format::MAX_CAPTURED;
 use crate::names::Names;
 use crate::{Boundaries, Event, Loss, LossStage, Name, Nanos, Packet, SegmentInfo};
 
-/// Bytes at which the buffer goes to the file: large enough that a write's own cost does not show, small enough to
-/// stay in the processor's cache.
-const WRITE_BUFFER: usize = 256 << 10;
+/// Bytes in memory at which they go to the file: past the page cache, a disk is as fast as it can be with pieces so long.
+const WRITE_BUFFER: usize = if cfg!(test) { 2048 } else { 4 << 20 };
 
 /// Most interface names kept; beyond, the table begins anew (names are told again as interfaces are seen).
 const MAX_INTERFACE_NAMES: usize = 65_536;
@@ -28,8 +29,9 @@ pub(super) struct Ring {
     options: TapeOptions,
     sealed: Sealed,
     open: Option<OpenSegment>,
-    /// The buffer, while no segment is open.
-    spare: Vec<u8>,
+    writer: Writer,
+    /// Memory for packets, while no segment is open.
+    spare: Piece,
     names: Names,
     interface_names: HashMap<u32, String>,
     /// Lost while no segment was open; the next one tells them.
@@ -59,7 +61,8 @@ impl Ring {
             options,
             sealed,
             open: None,
-            spare: Vec::with_capacity(WRITE_BUFFER + MAX_CAPTURED),
+            writer: Writer::new(WRITE_BUFFER + MAX_CAPTURED),
+            spare: Piece::new(WRITE_BUFFER + MAX_CAPTURED),
             names: recovered.names,
             interface_names: HashMap::new(),
             untold: 0,
@@ -95,7 +98,7 @@ impl Ring {
         self.counters.bytes += packet.data.len().min(MAX_CAPTURED) as u64;
         self.counters.cut_short += u64::from(packet.data.len() > MAX_CAPTURED);
         if buffered >= WRITE_BUFFER {
-            self.write_out();
+            self.write_out(false);
         }
         begun
     }
@@ -141,7 +144,7 @@ impl Ring {
         self.counters.events += u64::from(told);
         self.counters.events_lost += u64::from(!told);
         if open.buffered_bytes() >= WRITE_BUFFER {
-            self.write_out();
+            self.write_out(false);
         }
         Ok(())
     }
@@ -167,9 +170,7 @@ impl Ring {
         self.look_after_open();
         if let Some(open) = &mut self.open {
             open.tell_losses();
-            if open.buffered_bytes() > 0 {
-                self.write_out();
-            }
+            self.write_out(true);
         }
     }
 
@@ -190,12 +191,12 @@ impl Ring {
     /// Seals the open segment, if there is one.
     pub fn close(&mut self) {
         self.look_after_open();
-        self.write_out();
+        self.write_out(true);
         let Some(open) = &mut self.open else { return };
         if open.finish(&self.names).is_err() {
             self.counters.write_errors += 1;
         }
-        self.write_out();
+        self.write_out(true);
         // Without its index when that last write failed; the segment is given up then, and listed already.
         if let Some(open) = self.open.take() {
             self.counters.sealed += 1;
@@ -283,6 +284,7 @@ impl Ring {
         TapeCounters {
             names_refused: self.names.refused(),
             held_bytes: self.sealed.held_bytes(),
+            direct_bytes: self.writer.bytes(),
             stored_bytes: self.sealed.bytes() + self.open.as_ref().map_or(0, |open| open.written().bytes),
             plain_bytes: self.segments().map(|info| info.bytes).sum(),
             ..self.counters.clone()
@@ -292,9 +294,9 @@ impl Ring {
     fn begin(&mut self, ts: Nanos) -> Result<(), TapeError> {
         let name = self.next.at(ts);
         loop {
-            let buffer = std::mem::take(&mut self.spare);
+            let piece = std::mem::take(&mut self.spare);
             let TapeOptions { dir, node, agent, .. } = &self.options;
-            let error = match OpenSegment::create(dir, name.to_string(), buffer, node, agent, &self.names, ts)
+            let error = match OpenSegment::create(dir, name.to_string(), piece, node, agent, &self.names, ts)
             {
                 Ok(mut open) => {
                     open.lost(
@@ -319,12 +321,39 @@ impl Ring {
         }
     }
 
-    /// Writes the buffer out, making room on the ring and on the disk. If that fails, the segment is given up as far
-    /// as it is whole.
-    fn write_out(&mut self) {
+    /// Writes what is in memory, making room on the ring and on the disk; unless this is to `wait`, some of it may still be on
+    /// its way. If that fails, the segment is given up as far as it is whole.
+    fn write_out(&mut self, wait: bool) {
+        if let Some(open) = &mut self.open {
+            open.fill(&self.writer);
+        }
         self.keep_to_size();
+        self.with_open(|open, writer, counters, make_room| {
+            if open.buffered_bytes() == 0 {
+                return open.land(writer, 0, make_room);
+            }
+            *counters += 1;
+            open.write_out(writer, wait, make_room)
+        });
+    }
+
+    /// Waits for what is on its way to the file.
+    fn land(&mut self) {
+        self.with_open(|open, writer, _, make_room| open.land(writer, 0, make_room));
+    }
+
+    fn with_open(
+        &mut self,
+        act: impl FnOnce(
+            &mut OpenSegment,
+            &mut Writer,
+            &mut u64,
+            &mut dyn FnMut() -> bool,
+        ) -> Result<(), WriteFailure>,
+    ) {
         let Self {
             open: Some(open),
+            writer,
             sealed,
             counters,
             ..
@@ -332,16 +361,14 @@ impl Ring {
         else {
             return;
         };
-        if open.buffered_bytes() == 0 {
-            return;
-        }
-        counters.flushes += 1;
         let before = open.written().bytes;
+        let mut flushes = 0;
         let mut make_room = || {
             counters.write_errors += 1;
             sealed.drop_for_room(before, counters)
         };
-        let outcome = open.write_out(&mut make_room);
+        let outcome = act(open, writer, &mut flushes, &mut make_room);
+        counters.flushes += flushes;
         counters.written_bytes += open.written().bytes.saturating_sub(before);
         let Err(failure) = outcome else { return };
         self.blocked = Some(if is_full(&failure.error) {
@@ -364,7 +391,7 @@ impl Ring {
     /// From open to sealed.
     fn shelve(&mut self, open: OpenSegment) {
         let ended = open.end();
-        self.spare = ended.buffer;
+        self.spare = ended.piece;
         self.tell_lost(ended.untold, ended.untold_losses);
         let shelved = ended.info.map(Shelved::plain);
         shelved.into_iter().for_each(|segment| self.sealed.push(segment));
@@ -373,14 +400,15 @@ impl Ring {
     /// If someone else has deleted the open segment's file or changed its length, nothing that is written to it can
     /// be relied on: what is whole in it is kept, the rest told as lost, and the next segment begun.
     fn look_after_open(&mut self) {
+        self.land();
         let Some(open) = self.open.take_if(|open| open.is_tampered_with()) else {
             return;
         };
         let (buffered, events) = open.buffered();
         let left = recovery::recover_segment(open.path()).ok().flatten();
         let path = open.path().to_owned();
-        let (was, buffer) = open.abandon();
-        self.spare = buffer;
+        let (was, piece) = open.abandon();
+        self.spare = piece;
         // What had not been written yet goes with it, since the blocks refer to the head of the file.
         self.counters.packets = self.counters.packets.saturating_sub(buffered);
         self.counters.events = self.counters.events.saturating_sub(events);

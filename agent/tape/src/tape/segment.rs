@@ -1,15 +1,18 @@
-//! The open segment: a buffer before a file.
+//! The open segment: a piece in memory before a file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::piece::{Extent, Piece, SECTOR, whole_blocks};
+use super::writer::{Landed, Writer};
 use super::{disk, losses};
+use crate::format::{MAX_CAPTURED, tag};
 use crate::format::encode::{self, Statistics};
-use crate::format::{MAX_CAPTURED, PEN, block, tag};
 use crate::names::Names;
 use crate::read::IndexRecord;
 use crate::{Event, InterfaceInfo, LinkType, Loss, Name, Nanos, Packet, SegmentInfo};
@@ -17,18 +20,28 @@ use crate::{Event, InterfaceInfo, LinkType, Loss, Name, Nanos, Packet, SegmentIn
 /// Most interfaces of one segment; a segment that would need more is sealed. Bounds the table when veths come and go.
 pub(super) const MAX_INTERFACES: usize = 4096;
 
+/// Pieces at least so long go past the page cache. For shorter ones, who waits for the disk loses more than the page cache
+/// takes.
+const DIRECT: usize = if cfg!(test) { 1024 } else { 1 << 20 };
+
+/// Pieces on their way at a time: with the one behind it, the disk need not wait for the recorder's turn on the processor.
+const MAX_UNDER_WAY: usize = 2;
+
 /// The segment that is being recorded.
 pub(super) struct OpenSegment {
     path: PathBuf,
     /// By which the file at that path is known for the one that is written.
     inode: u64,
     file: File,
-    /// Whole blocks that are not in the file yet.
-    buffer: Vec<u8>,
+    /// The same file past the page cache, once that was of use.
+    direct: Option<Arc<File>>,
     /// What the file holds.
     written: SegmentInfo,
-    /// What the buffer adds to it.
-    buffered: Extent,
+    /// What is on its way to it, and the bytes of all of that.
+    under_way: VecDeque<Extent>,
+    under_way_bytes: u64,
+    /// What is not in the file yet, nor on its way.
+    piece: Piece,
     interfaces: Vec<InterfaceUse>,
     ordinals: HashMap<(LinkType, u32), u32>,
     /// The interface of the last packet: most often also that of the next.
@@ -41,37 +54,6 @@ pub(super) struct OpenSegment {
 struct InterfaceUse {
     info: InterfaceInfo,
     packets: u64,
-}
-
-/// Packets and events, and the time that they span.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Extent {
-    packets: u64,
-    /// Captured bytes.
-    bytes: u64,
-    events: u64,
-    first: Option<Nanos>,
-    last: Option<Nanos>,
-    /// Whether the statistics of the first interface, which tell of losses, are among the blocks.
-    statistics: bool,
-}
-
-impl Extent {
-    fn add(&mut self, ts: Nanos, bytes: usize) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
-        self.span(ts);
-    }
-
-    fn add_event(&mut self, at: Nanos) {
-        self.events += 1;
-        self.span(at);
-    }
-
-    fn span(&mut self, ts: Nanos) {
-        self.first = Some(self.first.map_or(ts, |first| first.min(ts)));
-        self.last = self.last.max(Some(ts));
-    }
 }
 
 /// A write that failed for good. What the file holds ends with a whole block again.
@@ -88,6 +70,23 @@ pub(super) struct WriteFailure {
     pub error: io::Error,
 }
 
+impl WriteFailure {
+    /// With what was behind it, and got as little into the file.
+    fn with(self, behind: Extent) -> Self {
+        let span = match (behind.first, behind.last) {
+            (Some(first), Some(last)) => self.span.start.min(first)..self.span.end.max(last),
+            _ => self.span,
+        };
+        Self {
+            packets: self.packets + behind.packets,
+            bytes: self.bytes + behind.bytes,
+            span,
+            events: self.events + behind.events,
+            ..self
+        }
+    }
+}
+
 /// What is left of a segment that is no longer open.
 pub(super) struct Ended {
     /// Of the file, if there still is one.
@@ -97,15 +96,15 @@ pub(super) struct Ended {
     /// When and where they were lost, as far as that is known.
     pub untold_losses: Vec<Loss>,
     /// For the next segment.
-    pub buffer: Vec<u8>,
+    pub piece: Piece,
 }
 
 impl OpenSegment {
-    /// Makes the file. Its head, with the names that hold from `now` on, stays in the buffer until the first write.
+    /// Makes the file. Its head, with the names that hold from `now` on, stays in memory until the first write.
     pub fn create(
         dir: &Path,
         name: String,
-        buffer: Vec<u8>,
+        piece: Piece,
         node: &str,
         agent: &str,
         names: &Names,
@@ -118,31 +117,39 @@ impl OpenSegment {
             path,
             inode,
             file,
-            buffer,
+            direct: None,
             written: SegmentInfo {
                 name,
                 ..SegmentInfo::default()
             },
-            buffered: Extent::default(),
+            under_way: VecDeque::new(),
+            under_way_bytes: 0,
+            piece,
             interfaces: Vec::new(),
             ordinals: HashMap::new(),
             recent: None,
             told_lost: 0,
             written_lost: 0,
         };
-        segment.buffer.clear();
-        encode::section(&mut segment.buffer, node, agent, "");
-        encode::names(&mut segment.buffer, names.within(now, Nanos::MAX))?;
+        segment.piece.clear();
+        encode::section(segment.piece.out(), node, agent, "");
+        encode::names(segment.piece.out(), names.within(now, Nanos::MAX))?;
         Ok(segment)
     }
 
-    /// Bytes in file and buffer.
+    /// Bytes in file and memory.
     pub fn bytes(&self) -> u64 {
-        self.written.bytes + self.buffer.len() as u64
+        self.sent() + self.piece.len() as u64
     }
 
+    /// Bytes that are to be written.
     pub fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
+        self.piece.len()
+    }
+
+    /// Bytes in the file or on their way.
+    fn sent(&self) -> u64 {
+        self.written.bytes + self.under_way_bytes
     }
 
     /// What a cut taken now would hold.
@@ -163,19 +170,19 @@ impl OpenSegment {
         if let Some(used) = self.interfaces.get_mut(ordinal as usize) {
             used.packets += 1;
         }
-        encode::packet(&mut self.buffer, ordinal, packet);
-        self.buffered.add(packet.ts, packet.data.len().min(MAX_CAPTURED));
+        encode::packet(self.piece.out(), ordinal, packet);
+        self.piece.extent.add(packet.ts, packet.data.len().min(MAX_CAPTURED));
     }
 
     pub fn name(&mut self, name: &Name) -> io::Result<()> {
-        encode::names(&mut self.buffer, [name])
+        encode::names(self.piece.out(), [name])
     }
 
     /// `false` when it is too long to be told.
     pub fn event(&mut self, event: &Event) -> io::Result<bool> {
-        let told = encode::event(&mut self.buffer, event)?;
+        let told = encode::event(self.piece.out(), event)?;
         if told {
-            self.buffered.add_event(event.at);
+            self.piece.extent.add_event(event.at);
         }
         Ok(told)
     }
@@ -201,14 +208,14 @@ impl OpenSegment {
         &self.path
     }
 
-    /// Puts the latest count of losses into the buffer, if it has changed, so that a killed segment tells it too.
+    /// Puts the latest count of losses behind the packets, if it has changed, so that a killed segment tells it too.
     pub fn tell_losses(&mut self) {
         if self.told_lost < self.written.lost && !self.interfaces.is_empty() {
             self.statistics(0);
         }
     }
 
-    /// Ends the segment: statistics and index go into the buffer. To be called after all packets are written.
+    /// Ends the segment: statistics and index are to be written. To be called after all packets are written.
     pub fn finish(&mut self, names: &Names) -> io::Result<()> {
         if self.interfaces.is_empty() && self.written.lost > 0 {
             // Losses are told by interface; all were lost before any was seen.
@@ -233,33 +240,161 @@ impl OpenSegment {
             names: names.into(),
             losses: self.written.losses.clone(),
         };
-        encode::json_block(&mut self.buffer, tag::INDEX, &record)
+        encode::json_block(self.piece.out(), tag::INDEX, &record)
     }
 
-    /// Writes the buffer to the file. `make_room` is asked when the disk is full, and says whether to try again.
-    pub fn write_out(&mut self, make_room: &mut dyn FnMut() -> bool) -> Result<(), WriteFailure> {
-        let mut done = 0;
-        while let Some(rest) = self.buffer.get(done..).filter(|rest| !rest.is_empty()) {
-            let error = match disk::append(&mut self.file, rest) {
-                Ok(0) => io::ErrorKind::WriteZero.into(),
-                Ok(written) => {
-                    done += written;
-                    continue;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if is_full(&error) && make_room() => continue,
-                Err(error) => error,
-            };
-            return Err(self.cut_back(done, error));
+    /// Has the next write end where a sector does, if it is to go past the page cache.
+    pub fn fill(&mut self, writer: &Writer) {
+        if writer.is_off() || self.piece.len() < DIRECT || self.interfaces.is_empty() {
+            return;
         }
-        self.settle(
-            done,
-            Extent {
-                statistics: true,
-                ..self.buffered
-            },
-        );
+        let block = self.piece.out().len();
+        self.statistics(0);
+        // Fits: less than a sector.
+        let over = (self.bytes() % SECTOR as u64) as usize;
+        encode::fill(self.piece.out(), block, over.wrapping_neg() % SECTOR, SECTOR);
+    }
+
+    /// Writes what is in memory to the file; a large piece by `writer`, which goes on with it meanwhile unless this is to
+    /// `wait`. `make_room` is asked when the disk is full, and says whether to try again.
+    pub fn write_out(
+        &mut self,
+        writer: &mut Writer,
+        wait: bool,
+        make_room: &mut dyn FnMut() -> bool,
+    ) -> Result<(), WriteFailure> {
+        self.land(writer, MAX_UNDER_WAY - 1, make_room)?;
+        if self.begin(writer) {
+            let left = if wait { 0 } else { MAX_UNDER_WAY };
+            return self.land(writer, left, make_room);
+        }
+        self.land(writer, 0, make_room)?;
+        self.piece.told_lost = self.told_lost;
+        if let Err((done, error)) = put(&mut self.file, self.piece.bytes(), 0, make_room) {
+            let piece = std::mem::take(&mut self.piece);
+            let failure = self.cut_back(&piece, done, error);
+            self.piece = piece;
+            self.piece.clear();
+            return Err(failure);
+        }
+        self.settle(self.piece.len(), self.piece.extent, self.piece.told_lost);
+        self.piece.clear();
         Ok(())
+    }
+
+    /// Waits until no more than so many pieces are on their way to the file.
+    pub fn land(
+        &mut self,
+        writer: &mut Writer,
+        left: usize,
+        make_room: &mut dyn FnMut() -> bool,
+    ) -> Result<(), WriteFailure> {
+        while self.under_way.len() > left
+            && let Some(extent) = self.under_way.pop_front()
+        {
+            let Landed {
+                piece,
+                written,
+                outcome,
+            } = writer.wait(extent);
+            if let Err(error) = outcome {
+                return self.mend(writer, piece, written, error, make_room);
+            }
+            self.under_way_bytes -= piece.len() as u64;
+            self.settle(piece.len(), piece.extent, piece.told_lost);
+            writer.keep(piece);
+        }
+        Ok(())
+    }
+
+    /// Of a piece, only `done` bytes got into the file past the page cache: has the rest take the usual way, and what came
+    /// after it, where that may help.
+    fn mend(
+        &mut self,
+        writer: &mut Writer,
+        piece: Piece,
+        done: usize,
+        error: io::Error,
+        make_room: &mut dyn FnMut() -> bool,
+    ) -> Result<(), WriteFailure> {
+        self.under_way_bytes = 0;
+        // They lie behind a hole now.
+        let behind = self.under_way.drain(..).map(|extent| writer.wait(extent).piece);
+        let pieces: Vec<Piece> = std::iter::once(piece).chain(behind).collect();
+        let unfit = error.kind() == io::ErrorKind::InvalidInput;
+        if unfit {
+            writer.turn_off();
+        }
+        let mut failed = match disk::cut_back(&self.file, self.written.bytes + done as u64) {
+            Ok(()) if unfit || is_full(&error) && make_room() => None,
+            Ok(()) => Some((done, error)),
+            Err(error) => Some((done, error)),
+        };
+        let mut failure: Option<WriteFailure> = None;
+        for (at, piece) in pieces.iter().enumerate() {
+            let from = if at == 0 { done } else { 0 };
+            failure = match failure {
+                // Refers to what is missing.
+                Some(failure) => Some(failure.with(piece.extent)),
+                None => {
+                    let outcome = match failed.take() {
+                        Some(failed) => Err(failed),
+                        None => put(&mut self.file, piece.bytes(), from, make_room),
+                    };
+                    match outcome {
+                        Ok(()) => {
+                            self.settle(piece.len(), piece.extent, piece.told_lost);
+                            None
+                        }
+                        Err((done, error)) => Some(self.cut_back(piece, done, error)),
+                    }
+                }
+            };
+        }
+        pieces.into_iter().for_each(|piece| writer.keep(piece));
+        let Some(failure) = failure else { return Ok(()) };
+        let here = self.piece.extent;
+        self.piece.clear();
+        Err(failure.with(here))
+    }
+
+    /// Has the writer begin with what is in memory, if that is of use and possible.
+    fn begin(&mut self, writer: &mut Writer) -> bool {
+        let aligned = self.sent().is_multiple_of(SECTOR as u64) && self.piece.is_aligned();
+        if writer.is_off() || self.piece.len() < DIRECT || !aligned {
+            return false;
+        }
+        let Some(file) = self.direct(writer) else {
+            return false;
+        };
+        self.piece.told_lost = self.told_lost;
+        let (extent, bytes) = (self.piece.extent, self.piece.len() as u64);
+        let begun = writer.begin(file, self.sent(), &mut self.piece);
+        if begun {
+            self.under_way.push_back(extent);
+            self.under_way_bytes += bytes;
+        }
+        begun
+    }
+
+    fn direct(&mut self, writer: &mut Writer) -> Option<Arc<File>> {
+        if self.direct.is_none() {
+            match disk::open_direct(&self.path) {
+                // Someone else's, in the place of ours, is none of ours.
+                Ok(file) if file.metadata().ok()?.ino() == self.inode => self.direct = Some(Arc::new(file)),
+                Ok(_) => return None,
+                Err(error) => {
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                    ) {
+                        writer.turn_off();
+                    }
+                    return None;
+                }
+            }
+        }
+        self.direct.clone()
     }
 
     /// No more is written to it. A file that holds nothing is removed.
@@ -280,52 +415,51 @@ impl OpenSegment {
             info: (!empty).then_some(info),
             untold,
             untold_losses,
-            buffer: self.buffer,
+            piece: self.piece,
         }
     }
 
-    /// Gives up a file that is not to be touched any more: what was in it, and the buffer for the next segment.
-    pub fn abandon(mut self) -> (SegmentInfo, Vec<u8>) {
-        self.buffer.clear();
-        (self.written, self.buffer)
+    /// Gives up a file that is not to be touched any more: what was in it, and memory for the next segment.
+    pub fn abandon(mut self) -> (SegmentInfo, Piece) {
+        self.piece.clear();
+        (self.written, self.piece)
     }
 
     /// Packets and events that are not in the file yet.
     pub fn buffered(&self) -> (u64, u64) {
-        (self.buffered.packets, self.buffered.events)
+        let all = self.under_way.iter().chain([&self.piece.extent]);
+        all.fold((0, 0), |(packets, events), extent| {
+            (packets + extent.packets, events + extent.events)
+        })
     }
 
-    /// After `done` bytes of the buffer an error came: keeps the whole blocks among them.
-    fn cut_back(&mut self, done: usize, error: io::Error) -> WriteFailure {
-        let part = self.buffer.get(..done).unwrap_or(&[]);
-        let (whole, extent) = whole_blocks(part);
-        let packets = self.buffered.packets.saturating_sub(extent.packets);
-        let bytes = self.buffered.bytes.saturating_sub(extent.bytes);
-        let (first, last) = (self.buffered.first, self.buffered.last);
-        let events = self.buffered.events.saturating_sub(extent.events);
+    /// After `done` bytes of the piece an error came: keeps the whole blocks among them.
+    fn cut_back(&mut self, piece: &Piece, done: usize, error: io::Error) -> WriteFailure {
+        let (whole, kept) = whole_blocks(piece.bytes().get(..done).unwrap_or_default());
         // Should this fail too, the file ends in half a block, which every reader takes for the end.
         let _ = disk::cut_back(&self.file, self.written.bytes + whole as u64);
-        self.settle(whole, extent);
+        let told = if kept.statistics {
+            piece.told_lost
+        } else {
+            self.written_lost
+        };
+        self.settle(whole, kept, told);
         WriteFailure {
-            packets,
-            bytes,
-            span: first.unwrap_or(0)..last.unwrap_or(0),
-            events,
+            packets: piece.extent.packets.saturating_sub(kept.packets),
+            bytes: piece.extent.bytes.saturating_sub(kept.bytes),
+            span: piece.extent.times(),
+            events: piece.extent.events.saturating_sub(kept.events),
             error,
         }
     }
 
-    fn settle(&mut self, bytes: usize, extent: Extent) {
+    fn settle(&mut self, bytes: usize, extent: Extent, told_lost: u64) {
         self.written.bytes += bytes as u64;
         self.written.packets += extent.packets;
         self.written.events += extent.events;
         self.written.first = self.written.first.into_iter().chain(extent.first).min();
         self.written.last = self.written.last.max(extent.last);
-        if extent.statistics {
-            self.written_lost = self.told_lost;
-        }
-        self.buffered = Extent::default();
-        self.buffer.clear();
+        self.written_lost = told_lost;
     }
 
     /// Ordinal of an interface, described on first use.
@@ -337,7 +471,7 @@ impl OpenSegment {
                     .get(&ifindex)
                     .cloned()
                     .unwrap_or_else(|| format!("if{ifindex}"));
-                encode::interface(&mut self.buffer, link, &name, &format!("index {ifindex}"));
+                encode::interface(self.piece.out(), link, &name, &format!("index {ifindex}"));
                 // At most MAX_INTERFACES.
                 let ordinal = self.interfaces.len() as u32;
                 self.interfaces.push(InterfaceUse {
@@ -357,19 +491,43 @@ impl OpenSegment {
         let Some(used) = self.interfaces.get(ordinal) else {
             return;
         };
-        let last = self.written.last.max(self.buffered.last);
+        let told = || self.under_way.iter().chain([&self.piece.extent]);
+        let last = told().map(|extent| extent.last).fold(self.written.last, Ord::max);
         let statistics = Statistics {
             at: last.unwrap_or(0),
-            first: self.written.first.into_iter().chain(self.buffered.first).min(),
+            first: told().filter_map(|extent| extent.first).chain(self.written.first).min(),
             last,
             received: used.packets,
             dropped: if ordinal == 0 { self.written.lost } else { 0 },
         };
-        encode::statistics(&mut self.buffer, ordinal as u32, &statistics);
+        encode::statistics(self.piece.out(), ordinal as u32, &statistics);
         if ordinal == 0 {
             self.told_lost = self.written.lost;
         }
     }
+}
+
+/// Writes what comes after the first `done` bytes to the end of the file; if that fails, gives how many are there, and why.
+fn put(
+    file: &mut File,
+    bytes: &[u8],
+    mut done: usize,
+    make_room: &mut dyn FnMut() -> bool,
+) -> Result<(), (usize, io::Error)> {
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        let error = match disk::append(file, rest) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(written) => {
+                done += written;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if is_full(&error) && make_room() => continue,
+            Err(error) => error,
+        };
+        return Err((done, error));
+    }
+    Ok(())
 }
 
 /// Whether an error means that there is no room: the disk is full, or the quota used up.
@@ -378,41 +536,4 @@ pub(super) fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
-}
-
-/// When the event of a block happened, if it is one of ours.
-fn event_time(block: &[u8]) -> Option<Nanos> {
-    let rest = block.strip_prefix(&block::CUSTOM.to_le_bytes())?;
-    let rest = rest.get(4..)?.strip_prefix(&PEN.to_le_bytes())?;
-    let rest = rest.strip_prefix(&tag::EVENT)?;
-    Some(u64::from_le_bytes(*rest.first_chunk()?))
-}
-
-/// How many bytes of our own blocks are whole, and what packets they hold.
-fn whole_blocks(mut rest: &[u8]) -> (usize, Extent) {
-    let mut whole = 0;
-    let mut extent = Extent::default();
-    while let Some(head) = rest.first_chunk::<8>() {
-        let [kind, length] = head.as_chunks::<4>().0 else {
-            break;
-        };
-        let length = u32::from_le_bytes(*length) as usize;
-        let Some((block, after)) = rest.split_at_checked(length).filter(|_| length > 0) else {
-            break;
-        };
-        if u32::from_le_bytes(*kind) == block::ENHANCED
-            && let Some([high, low, captured]) = block.get(12..24).map(|fields| fields.as_chunks::<4>().0)
-        {
-            let ts = u64::from(u32::from_le_bytes(*high)) << 32 | u64::from(u32::from_le_bytes(*low));
-            extent.add(ts, u32::from_le_bytes(*captured) as usize);
-        }
-        if let Some(at) = event_time(block) {
-            extent.add_event(at);
-        }
-        extent.statistics |=
-            u32::from_le_bytes(*kind) == block::STATISTICS && block.get(8..12) == Some(&[0; 4]);
-        whole += length;
-        rest = after;
-    }
-    (whole, extent)
 }
