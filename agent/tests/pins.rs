@@ -36,21 +36,50 @@ fn times_sent(packets: &[Recorded]) -> BTreeMap<u64, usize> {
 
 #[test]
 fn no_number_is_missing_or_there_twice_however_the_agent_goes_and_comes() {
-    const SENT: u64 = 40_000;
+    comes_and_goes(40_000, 4000, 200, "200ms");
+}
+
+/// 16 MB a second each way, so that whole pieces of four go past the page cache.
+#[test]
+fn no_number_is_missing_or_there_twice_when_it_is_killed_with_large_pieces_on_their_way() {
+    comes_and_goes(32_000, 4000, 3900, "1s");
+}
+
+fn comes_and_goes(sent: u64, rate: u64, bytes: u64, flush: &str) {
     let Some(Scene { dir, cgroup }) = Scene::new() else {
         return;
     };
     let (bpf, tape) = (BpfFs::new(dir.path()), dir.path().join("tape"));
     let (path, pin) = (cgroup.path.to_string_lossy(), bpf.0.join("wiretape"));
     let pin = pin.to_string_lossy();
-    let flags = ["--backend", "ebpf", "--cgroup", &path, "--pin", &pin];
+    let flags = [
+        "--backend",
+        "ebpf",
+        "--cgroup",
+        &path,
+        "--pin",
+        &pin,
+        "--flush",
+        flush,
+        "--shortest-tape",
+        "0s",
+    ];
     let larger = [&flags[..], &["--buffer-size", "32MiB"]].concat();
     let mut agent = Agent::start(&tape, &flags);
-    let traffic = Workload::start(&format!("numbered {SENT} 4000 200"), &cgroup.child("shop"), None);
+    let traffic = Workload::start(
+        &format!("numbered {sent} {rate} {bytes}"),
+        &cgroup.child("shop"),
+        None,
+    );
     for round in 0..6 {
         agent.wait_for("packets", |agent| {
             agent.metric("wiretape_agent_tape_packets_total") > 500
         });
+        if bytes > 1000 {
+            agent.wait_for("a large piece", |agent| {
+                agent.metric("wiretape_agent_direct_bytes_total") > 0
+            });
+        }
         // No moment that the agent's own rhythm meets.
         thread::sleep(Duration::from_millis(37 * round));
         if round % 2 == 0 {
@@ -67,13 +96,13 @@ fn no_number_is_missing_or_there_twice_however_the_agent_goes_and_comes() {
     assert_eq!(lost, 0);
     assert_eq!(agent.conditions(), Vec::<String>::new());
     let times = times_sent(&agent.recorded("all"));
-    let wrong: Vec<_> = (0..SENT)
+    let wrong: Vec<_> = (0..sent)
         .map(|number| (number, times.get(&number).copied().unwrap_or(0)))
         .filter(|(_, times)| *times != 1)
         .collect();
     assert!(
         wrong.is_empty(),
-        "{} of {SENT} not once: {:?} …",
+        "{} of {sent} not once: {:?} …",
         wrong.len(),
         &wrong[..wrong.len().min(20)]
     );

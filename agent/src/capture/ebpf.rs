@@ -17,7 +17,7 @@ mod absent {
     use wiretape_tape::{Nanos, Packet, Place};
 
     use super::super::{
-        Capture, CaptureCounters, CaptureError, Inherited, Mark, Polled, Scope, Source, Waker,
+        Capture, CaptureCounters, CaptureError, Handed, Inherited, Mark, Polled, Scope, Source, Waker,
     };
 
     /// Stands for the backend in an agent that was built without the kernel programs: cannot be made.
@@ -70,7 +70,7 @@ mod absent {
             match *self {}
         }
 
-        fn keep(&mut self, _: Place, _: Nanos) -> Result<(), CaptureError> {
+        fn keep(&mut self, _: Handed, _: Place, _: bool, _: Nanos) -> Result<(), CaptureError> {
             match *self {}
         }
     }

@@ -100,12 +100,43 @@ pub trait Source: Send {
         false
     }
 
-    /// All packets handed over so far are in the tape's files, up to `place`: the next agent need not have them.
+    /// Up to where packets were handed over.
+    fn handed(&self) -> Handed {
+        Handed::default()
+    }
+
+    /// Whether there is so much that was handed over and not kept that it should be kept now.
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
+    /// All packets that had been handed over when it was `handed` are in the tape's files, up to `place`, or lost: the next
+    /// agent need not have them; nor what was counted, if that is `told` there too.
     ///
     /// # Errors
     /// When that cannot be told to whoever comes.
-    fn keep(&mut self, _place: Place, _now: Nanos) -> Result<(), CaptureError> {
+    fn keep(&mut self, _handed: Handed, _place: Place, _told: bool, _now: Nanos) -> Result<(), CaptureError> {
         Ok(())
+    }
+}
+
+/// Up to where a source has handed packets over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handed {
+    /// In the ring that is read, in bytes.
+    position: u64,
+    /// Records, since the start.
+    records: u64,
+}
+
+#[cfg(test)]
+impl Handed {
+    /// Up to a place in the ring.
+    pub(crate) fn of(position: u64) -> Self {
+        Self {
+            position,
+            ..Self::default()
+        }
     }
 }
 

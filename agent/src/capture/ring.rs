@@ -102,7 +102,14 @@ impl Ring {
 
     /// Gives back to the kernel what was handed out.
     pub fn give_back(&mut self) {
-        self.ours.position().store(self.read, Ordering::Release);
+        self.give_back_to(self.read);
+    }
+
+    /// The same up to a position, if that was handed out and not given back.
+    pub fn give_back_to(&mut self, position: u64) {
+        if (self.given_back()..=self.read).contains(&position) {
+            self.ours.position().store(position, Ordering::Release);
+        }
     }
 
     /// Goes on at a position, up to which somebody else has read, if it is ahead and the ring reaches so far; gives back

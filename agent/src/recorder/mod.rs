@@ -1,6 +1,7 @@
 //! Captured packets -> tape: one thread, which does nothing else and waits for nobody.
 
 mod chosen;
+mod unkept;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::clocks::{steady_clock, wall_clock};
 use crate::drain::Drain;
 use crate::status::Status;
 pub use chosen::Chosen;
+use unkept::Unkept;
 
 /// How long a packet may wait in the capture's buffer.
 pub const POLL: Duration = Duration::from_millis(100);
@@ -82,6 +84,7 @@ impl Recording {
             quiet_poll,
             draining: None,
             told: HashSet::new(),
+            unkept: Unkept::default(),
             counted: None,
             lost_buffer_full: 0,
             lost_unreadable: 0,
@@ -144,6 +147,7 @@ struct Recorder {
     draining: Option<(u64, Mark)>,
     /// Cgroups that the attribution knows of.
     told: HashSet<u64>,
+    unkept: Unkept,
     counted: Option<Instant>,
     /// Lost before the recorder, by stage, as told to the tape, and when that was.
     lost_buffer_full: u64,
@@ -201,6 +205,9 @@ impl Recorder {
             self.round(Duration::ZERO)?;
             self.count(wall_clock())?;
             self.capture.stop();
+            // Write errors are counted by the tape, and told.
+            let _ = self.tape.flush();
+            self.unkept.tell_anyway();
             return self.keep(wall_clock());
         }
         let begun = Instant::now();
@@ -289,11 +296,17 @@ impl Recorder {
         })
     }
 
-    /// Brings what was handed over into the files, so that the source need not have it any longer.
+    /// Tells the source what is in the files by now, so that it need not have that any longer.
     fn keep(&mut self, now: Nanos) -> Result<(), CaptureError> {
-        // Write errors are counted by the tape, and told.
-        let _ = self.tape.flush();
-        self.capture.keep(self.tape.place(), now)
+        if self.capture.is_crowded() {
+            // As above.
+            let _ = self.tape.flush();
+        }
+        let progress = self.tape.progress();
+        match self.unkept.settle(self.capture.handed(), &progress) {
+            Some((handed, place)) => self.capture.keep(handed, place, progress.losses_told, now),
+            None => Ok(()),
+        }
     }
 
     /// How long the next poll may wait, when cuts may be waiting, and counters are to be read.

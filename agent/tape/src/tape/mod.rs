@@ -245,6 +245,19 @@ pub struct Place {
     pub packets: u64,
 }
 
+/// How far a tape has come with what it was given since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Packets given.
+    pub appended: u64,
+    /// Of those, the first so many are in files, or counted as lost.
+    pub settled: u64,
+    /// The place behind the last one, in files or not.
+    pub end: Place,
+    /// Whether all losses that it was told of are told in files.
+    pub losses_told: bool,
+}
+
 impl Tape {
     /// Opens the tape in its folder. What a killed run left open is cut back to its last whole block and sealed; its
     /// cuts are held on.
@@ -359,9 +372,9 @@ impl Tape {
         Ok(())
     }
 
-    /// The place that the files have come to.
-    pub fn place(&self) -> Place {
-        self.shared.ring().place()
+    /// How far it has come.
+    pub fn progress(&mut self) -> Progress {
+        self.shared.ring().progress()
     }
 
     /// Packets in the files from a place on.

@@ -9,7 +9,7 @@ use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
 use super::segment::{OpenSegment, WriteFailure, is_full};
 use super::writer::Writer;
-use super::{Place, TapeCounters, TapeError, TapeOptions};
+use super::{Place, Progress, TapeCounters, TapeError, TapeOptions};
 use super::{disk, losses};
 use crate::format::MAX_CAPTURED;
 use crate::names::Names;
@@ -41,6 +41,8 @@ pub(super) struct Ring {
     blocked: Option<Blocked>,
     next: SegmentName,
     counters: TapeCounters,
+    /// Packets that came here.
+    appended: u64,
 }
 
 /// Why nothing can be written.
@@ -70,6 +72,7 @@ impl Ring {
             blocked: None,
             next: last.map_or_else(SegmentName::default, SegmentName::following),
             counters: recovered.counters,
+            appended: 0,
         };
         // The ring may have been longer in the run before.
         ring.keep_to_size();
@@ -77,6 +80,7 @@ impl Ring {
     }
 
     pub fn append(&mut self, packet: &Packet<'_>) -> Result<(), TapeError> {
+        self.appended += 1;
         let full = |open: &OpenSegment| {
             open.bytes() + packet.data.len() as u64 > self.options.segment_bytes || !open.takes(packet)
         };
@@ -225,6 +229,23 @@ impl Ring {
         let open = self.open.as_ref().map(OpenSegment::written);
         let last = open.or_else(|| self.sealed.infos().last());
         last.and_then(place_in).unwrap_or_default()
+    }
+
+    /// What has become of the packets so far.
+    pub fn progress(&mut self) -> Progress {
+        self.with_open(|open, writer, _, make_room| open.land_ready(writer, make_room));
+        let waiting = self.open.as_ref().map_or(0, |open| open.buffered().0);
+        let Place { segment, packets } = self.place();
+        let told = |open: &OpenSegment| open.has_told_losses();
+        Progress {
+            losses_told: self.untold == 0 && self.open.as_ref().is_none_or(told),
+            appended: self.appended,
+            settled: self.appended - waiting,
+            end: Place {
+                segment,
+                packets: packets + waiting,
+            },
+        }
     }
 
     /// Packets in the files from a place on.

@@ -215,6 +215,11 @@ impl OpenSegment {
         }
     }
 
+    /// Whether the file tells all losses.
+    pub fn has_told_losses(&self) -> bool {
+        self.written_lost == self.written.lost
+    }
+
     /// Ends the segment: statistics and index are to be written. To be called after all packets are written.
     pub fn finish(&mut self, names: &Names) -> io::Result<()> {
         if self.interfaces.is_empty() && self.written.lost > 0 {
@@ -303,6 +308,18 @@ impl OpenSegment {
             self.under_way_bytes -= piece.len() as u64;
             self.settle(piece.len(), piece.extent, piece.told_lost);
             writer.keep(piece);
+        }
+        Ok(())
+    }
+
+    /// The same for what has come there, without waiting.
+    pub fn land_ready(
+        &mut self,
+        writer: &mut Writer,
+        make_room: &mut dyn FnMut() -> bool,
+    ) -> Result<(), WriteFailure> {
+        while !self.under_way.is_empty() && writer.has_landed() {
+            self.land(writer, self.under_way.len() - 1, make_room)?;
         }
         Ok(())
     }

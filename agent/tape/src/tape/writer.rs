@@ -21,6 +21,8 @@ pub(super) struct Writer {
     /// Memory for the pieces after those that are under way.
     spare: Vec<Piece>,
     room: usize,
+    /// What [`has_landed`](Self::has_landed) found.
+    ready: Option<Landed>,
     /// Bytes that were written.
     bytes: u64,
 }
@@ -58,6 +60,7 @@ impl Writer {
             off: false,
             spare: Vec::new(),
             room,
+            ready: None,
             bytes: 0,
         }
     }
@@ -104,7 +107,8 @@ impl Writer {
 
     /// Waits for the oldest of the pieces that are under way, which holds what `extent` says.
     pub fn wait(&mut self, extent: Extent) -> Landed {
-        let landed = self.thread.as_ref().and_then(|running| running.landed.recv().ok());
+        let landed = self.ready.take();
+        let landed = landed.or_else(|| self.thread.as_ref()?.landed.recv().ok());
         let landed = landed.unwrap_or_else(|| {
             self.turn_off();
             Landed {
@@ -115,6 +119,17 @@ impl Writer {
         });
         self.bytes += landed.written as u64;
         landed
+    }
+
+    /// Whether [`wait`](Self::wait) would not have to.
+    pub fn has_landed(&mut self) -> bool {
+        if self.ready.is_none() {
+            self.ready = self
+                .thread
+                .as_ref()
+                .and_then(|running| running.landed.try_recv().ok());
+        }
+        self.ready.is_some()
     }
 
     /// Takes memory back.

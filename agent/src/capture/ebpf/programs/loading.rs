@@ -15,7 +15,7 @@ use wiretape_agent_ebpf::choice::{Choice, asks};
 use wiretape_agent_ebpf::{Exclusion, Handover, MAX_EXCLUSIONS};
 
 use super::drops::Told;
-use super::shared::{Excluded, Handed};
+use super::shared::{Excluded, Word};
 use super::tap::InterfaceTap;
 use crate::capture::interfaces::Follower;
 use crate::capture::ring::Ring;
@@ -64,8 +64,8 @@ pub(super) fn take_pins(scope: &Scope) -> Option<Arc<Pins>> {
 /// What an earlier agent has left.
 pub(super) fn inherited(pins: Option<&Arc<Pins>>) -> Option<Handover> {
     let map = MapData::from_pin(pins?.path("HANDOVER")).ok()?;
-    let handover: Array<_, Handed> = Array::try_from(aya::maps::Map::Array(map)).ok()?;
-    handover.get(&0, 0).ok().map(|Handed(handover)| handover)
+    let handover: Array<_, Word> = Array::try_from(aya::maps::Map::Array(map)).ok()?;
+    handover.get(&0, 0).ok().map(|Word(handover)| handover)
 }
 
 /// The ring of an earlier agent, if it is of another size than this agent's is to be: unpinned, so that one is made.

@@ -33,7 +33,7 @@ use super::super::interfaces::{Follower, Notices};
 use super::super::ring::Ring;
 use super::super::wake::Wait;
 use super::super::{
-    Capture, CaptureCounters, CaptureError, Disturbed, Inherited, LeftOut, MAX_BATCH, Mark, Polled, Scope,
+    Capture, CaptureCounters, CaptureError, Disturbed, Handed, Inherited, LeftOut, MAX_BATCH, Mark, Polled, Scope,
     Source, Waker,
 };
 use crate::config::Interfaces;
@@ -47,14 +47,20 @@ use loading::{
 use messages::ToTracing;
 use meter::{Meter, TABLES};
 use records::{parse, passes};
-use shared::{CgroupRule, Chosen, Counters, Handed};
+use shared::{CgroupRule, Chosen, Counters, Word};
 use tap::set;
 
 /// The loopback interface has this index in every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// No poll reads more than this part of the ring, as a shift: what is read stays in it until it is on the tape.
-const READ_PART: u32 = 4;
+/// No poll reads more than this part of the ring, as a shift.
+const POLL_PART: u32 = 4;
+
+/// The same where what was read stays in the ring until it is in the tape's files: in steps so small, it is given back.
+const STEP_PART: u32 = 6;
+
+/// No more than this part of the ring waits for that, as a shift: the programs shed when half of it is full.
+const WAITING_PART: u32 = 2;
 
 /// How long programs of an earlier agent may still be running after they were replaced: none runs for a millisecond.
 const LAST_RUNS: Duration = Duration::from_millis(50);
@@ -69,7 +75,7 @@ pub struct EbpfCapture {
     /// The last is the one that is written to; those before it are read to their end, and let go.
     rings: VecDeque<Ring>,
     counters: PerCpuArray<MapData, Counters>,
-    handover: Array<MapData, Handed>,
+    handover: Array<MapData, Word>,
     choices: Array<MapData, Chosen>,
     rules: HashMap<MapData, u64, CgroupRule>,
     /// What is in `choices`.
@@ -93,6 +99,8 @@ pub struct EbpfCapture {
     skipped: u64,
     /// What was counted when the counters were last asked for, as it is told by now.
     told: CaptureCounters,
+    /// Of that, what is in the tape's files.
+    kept: CaptureCounters,
     /// The last poll left packets in the ring, so the next need not wait.
     behind: bool,
     begun: Instant,
@@ -146,12 +154,12 @@ impl EbpfCapture {
         let ring_map = ring_map(take_map(ebpf, RING)?)?;
         let ring = open_ring(&ring_map)?;
         let counters = PerCpuArray::try_from(take_map(ebpf, "COUNTERS")?)?;
-        let mut handover: Array<_, Handed> = Array::try_from(take_map(ebpf, "HANDOVER")?)?;
+        let mut handover: Array<_, Word> = Array::try_from(take_map(ebpf, "HANDOVER")?)?;
         let started = Handover {
             mark: u64::from(mark),
             ..left
         };
-        handover.set(0, Handed(started), 0)?;
+        handover.set(0, Word(started), 0)?;
         let mut choices = Array::try_from(take_map(ebpf, "CHOICES")?)?;
         let rules = HashMap::try_from(take_map(ebpf, "RULES")?)?;
         let chosen = Box::new(Choices {
@@ -214,6 +222,7 @@ impl EbpfCapture {
             interfaces,
             taken: 0,
             skipped: 0,
+            kept: CaptureCounters::default(),
             told: CaptureCounters::default(),
             behind: true,
             begun: Instant::now(),
@@ -258,9 +267,9 @@ impl EbpfCapture {
             return Ok(());
         }
         // Before the old one goes: positions are those of the ring that is read.
-        let Handed(word) = self.handover.get(&0, 0)?;
+        let Word(word) = self.handover.get(&0, 0)?;
         let position = next.position();
-        self.handover.set(0, Handed(Handover { position, ..word }), 0)?;
+        self.handover.set(0, Word(Handover { position, ..word }), 0)?;
         self.rings.pop_front();
         if let Some(pins) = &self.pins {
             pins.remove(OLD_RING);
@@ -280,9 +289,15 @@ impl Source for EbpfCapture {
         let Some(ring) = self.rings.front_mut() else {
             return Ok(Polled::Ended);
         };
-        let most = ring.size() >> READ_PART;
+        let part = if self.pins.is_some() {
+            STEP_PART
+        } else {
+            POLL_PART
+        };
+        let end = ring.position() + (ring.size() >> part);
+        let most = ring.size() >> WAITING_PART;
         let mut handed = 0;
-        while handed < MAX_BATCH && ring.held() < most {
+        while handed < MAX_BATCH && ring.position() < end && ring.held() < most {
             let Some(item) = ring.next() else { break };
             self.taken += 1;
             let Some((record, data)) = parse(item) else {
@@ -317,7 +332,10 @@ impl Source for EbpfCapture {
                 },
             });
         }
-        self.behind = handed == MAX_BATCH || ring.held() >= most || self.rings.len() > 1;
+        self.behind = handed == MAX_BATCH
+            || ring.position() >= end
+            || ring.held() >= most
+            || self.rings.len() > 1;
         if self.pins.is_none() {
             self.give_back();
         }
@@ -414,16 +432,29 @@ impl Source for EbpfCapture {
         self.pins.is_some()
     }
 
-    fn keep(&mut self, place: Place, now: Nanos) -> Result<(), CaptureError> {
-        let Some(ring) = self.rings.front() else {
-            return Ok(());
-        };
-        let (told, before) = (&self.told, &self.inherited.told);
+    fn handed(&self) -> Handed {
+        Handed {
+            position: self.rings.front().map_or(0, Ring::position),
+            records: self.taken,
+        }
+    }
+
+    /// An old ring that is read to its end is let go once all of it is kept.
+    fn is_crowded(&self) -> bool {
+        let is_full = |ring: &Ring| ring.held() >= ring.size() >> WAITING_PART;
+        self.rings.front().is_some_and(is_full) || self.rings.len() > 1
+    }
+
+    fn keep(&mut self, handed: Handed, place: Place, told: bool, now: Nanos) -> Result<(), CaptureError> {
+        if told {
+            self.kept = self.told;
+        }
+        let (told, before) = (&self.kept, &self.inherited.told);
         let [start, sequence] = place.segment;
-        let accounted = self.taken + self.skipped + told.not_handed_over();
+        let accounted = handed.records + self.skipped + told.not_handed_over();
         let handover = Handover {
             mark: self.inherited.mark,
-            position: ring.position(),
+            position: handed.position,
             tape: [start, sequence, place.packets],
             at: now,
             told: KernelCounters {
@@ -441,8 +472,10 @@ impl Source for EbpfCapture {
             },
         };
         // In this order: who takes over in between goes on at the position that was told.
-        self.handover.set(0, Handed(handover), 0)?;
-        self.give_back();
+        self.handover.set(0, Word(handover), 0)?;
+        if let Some(ring) = self.rings.front_mut() {
+            ring.give_back_to(handed.position);
+        }
         Ok(())
     }
 }

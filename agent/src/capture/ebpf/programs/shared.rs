@@ -16,11 +16,11 @@ unsafe impl Pod for Counters {}
 /// [`Handover`] as aya may read and write it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct Handed(pub(super) Handover);
+pub(super) struct Word(pub(super) Handover);
 
 // SAFETY: nothing but `u64`, any bytes are a value.
 #[expect(unsafe_code, reason = "aya asks for the promise that any bytes are a value")]
-unsafe impl Pod for Handed {}
+unsafe impl Pod for Word {}
 
 /// [`Exclusion`] as aya may write it.
 #[derive(Clone, Copy)]
