@@ -7,16 +7,13 @@ use super::cuts::Cuts;
 use super::piece::Piece;
 use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
-use super::segment::{OpenSegment, WriteFailure, is_full};
+use super::segment::{OpenSegment, PIECE, WriteFailure, is_full};
 use super::writer::Writer;
 use super::{Place, Progress, TapeCounters, TapeError, TapeOptions};
 use super::{disk, losses};
 use crate::format::MAX_CAPTURED;
 use crate::names::Names;
 use crate::{Boundaries, Event, Loss, LossStage, Name, Nanos, Packet, SegmentInfo};
-
-/// Bytes in memory at which they go to the file: past the page cache, a disk is as fast as it can be with pieces so long.
-const WRITE_BUFFER: usize = if cfg!(test) { 2048 } else { 4 << 20 };
 
 /// Most interface names kept; beyond, the table begins anew (names are told again as interfaces are seen).
 const MAX_INTERFACE_NAMES: usize = 65_536;
@@ -63,8 +60,8 @@ impl Ring {
             options,
             sealed,
             open: None,
-            writer: Writer::new(WRITE_BUFFER + MAX_CAPTURED),
-            spare: Piece::new(WRITE_BUFFER + MAX_CAPTURED),
+            writer: Writer::new(PIECE + MAX_CAPTURED),
+            spare: Piece::new(PIECE + MAX_CAPTURED),
             names: recovered.names,
             interface_names: HashMap::new(),
             untold: 0,
@@ -97,11 +94,11 @@ impl Ring {
             return begun;
         };
         open.append(packet, &self.interface_names);
-        let buffered = open.buffered_bytes();
+        let is_due = open.has_piece();
         self.counters.packets += 1;
         self.counters.bytes += packet.data.len().min(MAX_CAPTURED) as u64;
         self.counters.cut_short += u64::from(packet.data.len() > MAX_CAPTURED);
-        if buffered >= WRITE_BUFFER {
+        if is_due {
             self.write_out(false);
         }
         begun
@@ -147,7 +144,7 @@ impl Ring {
             .map_err(|error| TapeError::io("write an event to", &self.options.dir, error))?;
         self.counters.events += u64::from(told);
         self.counters.events_lost += u64::from(!told);
-        if open.buffered_bytes() >= WRITE_BUFFER {
+        if open.has_piece() {
             self.write_out(false);
         }
         Ok(())

@@ -24,6 +24,9 @@ pub(super) const MAX_INTERFACES: usize = 4096;
 /// takes.
 const DIRECT: usize = if cfg!(test) { 1024 } else { 1 << 20 };
 
+/// Bytes of a piece: past the page cache, a disk is as fast as it can be with pieces so long.
+pub(super) const PIECE: usize = if cfg!(test) { 2048 } else { 4 << 20 };
+
 /// Pieces on their way at a time: with the one behind it, the disk need not wait for the recorder's turn on the processor.
 const MAX_UNDER_WAY: usize = 2;
 
@@ -145,6 +148,13 @@ impl OpenSegment {
     /// Bytes that are to be written.
     pub fn buffered_bytes(&self) -> usize {
         self.piece.len()
+    }
+
+    /// Whether they are enough to be written at once. The disk has had nothing to do since the segment before was sealed, so
+    /// the first piece is a short one.
+    pub fn has_piece(&self) -> bool {
+        let least = if self.sent() == 0 { DIRECT } else { PIECE };
+        self.piece.len() >= least
     }
 
     /// Bytes in the file or on their way.
