@@ -303,6 +303,14 @@ impl Config {
             _ => self.buffer_size,
         }
     }
+
+    /// Bytes that go to the disk at once: what is on its way there is in memory beside that buffer, and stays in it too where it
+    /// is kept for the next agent.
+    pub fn piece_bytes(&self) -> usize {
+        const SMALL: usize = 1 << 20;
+        const LARGE: usize = 4 << 20;
+        (self.ring_bytes() as usize / 16).clamp(SMALL, LARGE)
+    }
 }
 
 /// Reads a file of rules; an empty one has none.
@@ -327,7 +335,8 @@ pub fn read_rules(path: &Path) -> Result<Vec<Rule>> {
 /// Longest file of rules that is read.
 const MAX_RULES_BYTES: u64 = 1 << 20;
 
-/// The least that an agent can do with: its own memory (10 to 19 MiB), the programs' tables (9), and a buffer of 16.
+/// The least that an agent can do with: its own memory (10 to 19 MiB), the programs' tables (9), a buffer of 16, and pieces of
+/// it on their way to the disk (3).
 const LEAST_MEMORY: u64 = 48 << 20;
 
 /// The longest that a packet may wait in memory: `/health` takes a tape that has not grown for twice as long for broken.

@@ -108,6 +108,7 @@ fn run(config: &Config) -> Result<()> {
             segment_bytes: config.segment_size,
             // A packet waits for the recorder first.
             flush_every: nanos(config.flush.saturating_sub(quiet_poll)),
+            piece_bytes: config.piece_bytes(),
             keep: config.keep.map(nanos),
         },
         wall_clock(),

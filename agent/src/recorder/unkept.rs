@@ -48,8 +48,7 @@ impl Unkept {
             .rounds
             .partition_point(|round| round.appended <= progress.settled);
         let round = self.rounds.drain(..settled).next_back()?;
-        let news =
-            |(before, at): (Handed, Instant)| before != round.handed || at.elapsed() >= AT_LEAST;
+        let news = |(before, at): (Handed, Instant)| before != round.handed || at.elapsed() >= AT_LEAST;
         if !self.last.is_none_or(news) {
             return None;
         }
@@ -81,9 +80,15 @@ mod tests {
         let kept = |of: Option<(Handed, Place)>| of.map(|(handed, place)| (handed, place.packets));
         assert_eq!(kept(unkept.settle(handed(10), &progress(1, 0))), None);
         assert_eq!(kept(unkept.settle(handed(20), &progress(2, 0))), None);
-        assert_eq!(kept(unkept.settle(handed(30), &progress(3, 2))), Some((handed(20), 2)));
+        assert_eq!(
+            kept(unkept.settle(handed(30), &progress(3, 2))),
+            Some((handed(20), 2))
+        );
         assert_eq!(kept(unkept.settle(handed(30), &progress(3, 2))), None);
-        assert_eq!(kept(unkept.settle(handed(30), &progress(3, 3))), Some((handed(30), 3)));
+        assert_eq!(
+            kept(unkept.settle(handed(30), &progress(3, 3))),
+            Some((handed(30), 3))
+        );
         // Nothing came, and nothing is to be said.
         assert_eq!(kept(unkept.settle(handed(30), &progress(3, 3))), None);
     }

@@ -41,6 +41,6 @@ pub use recording::{
     RecordingError, Rule,
 };
 pub use tape::{
-    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, Pages, Place, Progress, Shelf, Tape, TapeCounters,
-    TapeError, TapeOptions,
+    CUT_LIFETIME, Compressed, CutError, CutReader, MAX_CUTS, PIECES, Pages, Place, Progress, Shelf, Tape,
+    TapeCounters, TapeError, TapeOptions,
 };

@@ -263,7 +263,10 @@ fn large_pieces_go_past_the_page_cache() {
     })
     .is_err()
     {
-        return eprintln!("SKIPPED: {} takes nothing past the page cache", dir.path().display());
+        return eprintln!(
+            "SKIPPED: {} takes nothing past the page cache",
+            dir.path().display()
+        );
     }
     fs::remove_file(dir.path().join("probe")).unwrap();
     let (direct, written) = record_some(dir.path());

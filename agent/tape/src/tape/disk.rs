@@ -41,7 +41,10 @@ pub(super) fn foreseen(bytes: &[u8]) -> (usize, io::Result<()>) {
     match fault::fit().and_then(|()| fault::part(bytes)) {
         Ok(part) if part.len() == bytes.len() => (bytes.len(), Ok(())),
         // Half of it, and the end of the world: no more than whole sectors get to a disk.
-        Ok(part) => (part.len() / SECTOR * SECTOR, Err(io::ErrorKind::BrokenPipe.into())),
+        Ok(part) => (
+            part.len() / SECTOR * SECTOR,
+            Err(io::ErrorKind::BrokenPipe.into()),
+        ),
         Err(error) => (0, Err(error)),
     }
 }

@@ -29,6 +29,7 @@ mod crashes;
 
 pub use cuts::{CUT_LIFETIME, CutError, CutReader, MAX_CUTS};
 pub use pages::Pages;
+pub use segment::PIECES;
 pub use shelf::{Compressed, Shelf};
 
 use std::fs::{self, File};
@@ -71,6 +72,9 @@ pub struct TapeOptions {
     pub segment_bytes: u64,
     /// Longest time that a packet stays in memory only.
     pub flush_every: Nanos,
+    /// Bytes in memory that go to the disk at once where they come fast, past the page cache; up to [`PIECES`] of such pieces
+    /// are in memory.
+    pub piece_bytes: usize,
     /// Longest time that a packet is kept, whatever room there is; `None` for as long as there is room.
     pub keep: Option<Nanos>,
 }
@@ -85,6 +89,7 @@ impl TapeOptions {
             ring_bytes: 1 << 30,
             segment_bytes: 64 << 20,
             flush_every: 1_000_000_000,
+            piece_bytes: segment::PIECE,
             keep: None,
         }
     }

@@ -7,7 +7,7 @@ use super::cuts::Cuts;
 use super::piece::Piece;
 use super::recovery::{self, Recovered};
 use super::sealed::{Sealed, Shelved};
-use super::segment::{OpenSegment, PIECE, WriteFailure, is_full};
+use super::segment::{OpenSegment, WriteFailure, is_full};
 use super::writer::Writer;
 use super::{Place, Progress, TapeCounters, TapeError, TapeOptions};
 use super::{disk, losses};
@@ -56,12 +56,13 @@ impl Ring {
             .last()
             .and_then(|segment| SegmentName::parse(&segment.info.name));
         let sealed = Sealed::new(&options.dir, recovered.segments, cuts);
+        let room = options.piece_bytes + MAX_CAPTURED;
         let mut ring = Self {
             options,
             sealed,
             open: None,
-            writer: Writer::new(PIECE + MAX_CAPTURED),
-            spare: Piece::new(PIECE + MAX_CAPTURED),
+            writer: Writer::new(room),
+            spare: Piece::new(room),
             names: recovered.names,
             interface_names: HashMap::new(),
             untold: 0,
@@ -94,7 +95,7 @@ impl Ring {
             return begun;
         };
         open.append(packet, &self.interface_names);
-        let is_due = open.has_piece();
+        let is_due = open.has_piece(self.options.piece_bytes);
         self.counters.packets += 1;
         self.counters.bytes += packet.data.len().min(MAX_CAPTURED) as u64;
         self.counters.cut_short += u64::from(packet.data.len() > MAX_CAPTURED);
@@ -144,7 +145,7 @@ impl Ring {
             .map_err(|error| TapeError::io("write an event to", &self.options.dir, error))?;
         self.counters.events += u64::from(told);
         self.counters.events_lost += u64::from(!told);
-        if open.has_piece() {
+        if open.has_piece(self.options.piece_bytes) {
             self.write_out(false);
         }
         Ok(())

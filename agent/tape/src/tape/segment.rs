@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::piece::{Extent, Piece, SECTOR, whole_blocks};
 use super::writer::{Landed, Writer};
 use super::{disk, losses};
-use crate::format::{MAX_CAPTURED, tag};
 use crate::format::encode::{self, Statistics};
+use crate::format::{MAX_CAPTURED, tag};
 use crate::names::Names;
 use crate::read::IndexRecord;
 use crate::{Event, InterfaceInfo, LinkType, Loss, Name, Nanos, Packet, SegmentInfo};
@@ -24,11 +24,14 @@ pub(super) const MAX_INTERFACES: usize = 4096;
 /// takes.
 const DIRECT: usize = if cfg!(test) { 1024 } else { 1 << 20 };
 
-/// Bytes of a piece: past the page cache, a disk is as fast as it can be with pieces so long.
+/// Bytes of a piece, unless told otherwise: past the page cache, a disk is about as fast as it can be with pieces so long.
 pub(super) const PIECE: usize = if cfg!(test) { 2048 } else { 4 << 20 };
 
 /// Pieces on their way at a time: with the one behind it, the disk need not wait for the recorder's turn on the processor.
 const MAX_UNDER_WAY: usize = 2;
+
+/// Most pieces in memory: those, and the one that is being filled.
+pub const PIECES: usize = MAX_UNDER_WAY + 1;
 
 /// The segment that is being recorded.
 pub(super) struct OpenSegment {
@@ -150,10 +153,14 @@ impl OpenSegment {
         self.piece.len()
     }
 
-    /// Whether they are enough to be written at once. The disk has had nothing to do since the segment before was sealed, so
+    /// Whether they are enough to be written, in pieces of `bytes`. The disk has had nothing to do since the segment before was sealed, so
     /// the first piece is a short one.
-    pub fn has_piece(&self) -> bool {
-        let least = if self.sent() == 0 { DIRECT } else { PIECE };
+    pub fn has_piece(&self, bytes: usize) -> bool {
+        let least = if self.sent() == 0 {
+            DIRECT.min(bytes)
+        } else {
+            bytes
+        };
         self.piece.len() >= least
     }
 
@@ -181,7 +188,9 @@ impl OpenSegment {
             used.packets += 1;
         }
         encode::packet(self.piece.out(), ordinal, packet);
-        self.piece.extent.add(packet.ts, packet.data.len().min(MAX_CAPTURED));
+        self.piece
+            .extent
+            .add(packet.ts, packet.data.len().min(MAX_CAPTURED));
     }
 
     pub fn name(&mut self, name: &Name) -> io::Result<()> {
@@ -522,7 +531,10 @@ impl OpenSegment {
         let last = told().map(|extent| extent.last).fold(self.written.last, Ord::max);
         let statistics = Statistics {
             at: last.unwrap_or(0),
-            first: told().filter_map(|extent| extent.first).chain(self.written.first).min(),
+            first: told()
+                .filter_map(|extent| extent.first)
+                .chain(self.written.first)
+                .min(),
             last,
             received: used.packets,
             dropped: if ordinal == 0 { self.written.lost } else { 0 },

@@ -167,7 +167,10 @@ impl Shelf {
     pub fn glance(&self) -> Option<(TapeCounters, Boundaries)> {
         let table = self.shared.cuts.try_table()?;
         let ring = self.shared.try_ring()?;
-        Some((with_cuts(ring.counters(), &table), ring.boundaries(&self.shared.node)))
+        Some((
+            with_cuts(ring.counters(), &table),
+            ring.boundaries(&self.shared.node),
+        ))
     }
 
     /// Everything of the window that is in files now.

@@ -151,15 +151,13 @@ impl Writer {
 fn start() -> io::Result<Running> {
     let (jobs, work) = channel::<Job>();
     let (land, landed) = channel();
-    let thread = thread::Builder::new()
-        .name("writer".to_owned())
-        .spawn(move || {
-            for job in work {
-                if land.send(write(job)).is_err() {
-                    return;
-                }
+    let thread = thread::Builder::new().name("writer".to_owned()).spawn(move || {
+        for job in work {
+            if land.send(write(job)).is_err() {
+                return;
             }
-        })?;
+        }
+    })?;
     Ok(Running {
         jobs: Some(jobs),
         landed,

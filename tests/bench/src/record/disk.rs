@@ -91,8 +91,12 @@ fn on(scratch: &Scratch, scene: &Scene, options: &Options) -> Result<Vec<Figure>
             "%",
         )
         .goal(Goal::AtMost(0.0)),
-        Figure::new("disk: runs in which the disk stayed so fast", kept.len() as f64, "")
-            .goal(Goal::AtLeast(1.0)),
+        Figure::new(
+            "disk: runs in which the disk stayed so fast",
+            kept.len() as f64,
+            "",
+        )
+        .goal(Goal::AtLeast(1.0)),
         Figure::new(
             "disk: without their end, the worst of those",
             kept.iter().copied().fold(0.0, f64::max),

@@ -33,8 +33,8 @@ use super::super::interfaces::{Follower, Notices};
 use super::super::ring::Ring;
 use super::super::wake::Wait;
 use super::super::{
-    Capture, CaptureCounters, CaptureError, Disturbed, Handed, Inherited, LeftOut, MAX_BATCH, Mark, Polled, Scope,
-    Source, Waker,
+    Capture, CaptureCounters, CaptureError, Disturbed, Handed, Inherited, LeftOut, MAX_BATCH, Mark, Polled,
+    Scope, Source, Waker,
 };
 use crate::config::Interfaces;
 use crate::kernel::pins::Pins;
@@ -289,11 +289,7 @@ impl Source for EbpfCapture {
         let Some(ring) = self.rings.front_mut() else {
             return Ok(Polled::Ended);
         };
-        let part = if self.pins.is_some() {
-            STEP_PART
-        } else {
-            POLL_PART
-        };
+        let part = if self.pins.is_some() { STEP_PART } else { POLL_PART };
         let end = ring.position() + (ring.size() >> part);
         let most = ring.size() >> WAITING_PART;
         let mut handed = 0;
@@ -332,10 +328,8 @@ impl Source for EbpfCapture {
                 },
             });
         }
-        self.behind = handed == MAX_BATCH
-            || ring.position() >= end
-            || ring.held() >= most
-            || self.rings.len() > 1;
+        self.behind =
+            handed == MAX_BATCH || ring.position() >= end || ring.held() >= most || self.rings.len() > 1;
         if self.pins.is_none() {
             self.give_back();
         }
